@@ -1,0 +1,87 @@
+"""Hold the arguments and options that several commands share, each named once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+import click
+
+from esis.errors import printable
+
+if TYPE_CHECKING:
+    from esis.operations.context import Context
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
+workflow_out_option = click.option("-o", "--workflow-out", metavar="FILE",
+                                   help="The workflow file to write.  [default: wf.esis.json]")
+max_parallel_option = click.option("-m", "--max-parallel", type=click.IntRange(min=0), metavar="N",
+                                   help="At most N tasks at a time; 0: no limit.")
+local_option = click.option("--local", is_flag=True, help="Run the tasks on this machine, without Slurm.")
+jobs_option = click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N",
+                           help="With --local: at most N tasks at a time.  [default: the number of cores]")
+verbose_option = click.option("-v", "--verbose", is_flag=True,
+                              help="Show the output of generator and setup script as it comes.")
+timeout_option = click.option("--script-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                              help="End the generator or the setup script after that time.")
+take_over_option = click.option("--take-over", is_flag=True,
+                                help="Take over the lock of another host that gave no sign of life for 15 minutes.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def submitting_options(command: F) -> F:
+    """Add what commands have in common that build runs and submit."""
+    for option in (take_over_option, timeout_option, verbose_option, jobs_option, local_option, max_parallel_option):
+        command = option(command)
+    return workflow_argument(command)
+
+
+def say(message: str) -> None:
+    """Tell the user something, on stderr."""
+    click.echo(f"esis: {printable(message)}", err=True)
+
+
+def find_workflow(given: str | None) -> Path:
+    """Return the workflow file that an argument means, telling about 0.0.4's name."""
+    from esis.model.workflow import locate
+
+    path, note = locate(given)
+    if note is not None:
+        say(note)
+    return path
+
+
+def make_context(verbose: bool = False, script_timeout: float | None = None, take_over: bool = False) -> Context:
+    """Return what operations need of the command line."""
+    import os
+
+    from esis.errors import BadInput
+    from esis.operations.context import Context
+
+    grace = os.environ.get("ESIS_LOOKUP_GRACE")
+    try:
+        seconds = float(grace) if grace else None
+    except ValueError:
+        raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds", "unset it") from None
+    return Context(say=say, argv=tuple(sys.argv), live=verbose, script_timeout=script_timeout, take_over=take_over,
+                   grace=seconds)
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C during the block, so that local tasks are ended and given back."""
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,44 @@
+"""`esis list`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from esis.cli.common import json_option
+
+
+@click.command("list")
+@click.argument("path", default=".")
+@click.option("--by-time", is_flag=True, help="In the order of their first submission.")
+@click.option("--by-jobid", is_flag=True, help="In the order of their latest job id.")
+@json_option
+def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool) -> None:
+    """List the runs below PATH, the current one of each workflow marked; in a pipe, one bare path a line."""
+    import json
+
+    from esis.operations import runs
+
+    found = runs.list_runs(Path(path))
+    if by_time:
+        found = runs.by_time(found)
+    if by_jobid:
+        found = runs.by_job(found)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "runs": [
+            {"path": str(item.run.path), "hash": item.run.digest, "started": item.started, "job": item.job,
+             "tasks": item.tasks, "complete": item.complete, "current": item.current} for item in found]}, indent=2))
+        return
+    if not sys.stdout.isatty():
+        for item in found:
+            click.echo(item.run.path)
+        return
+    from datetime import datetime
+
+    for item in found:
+        when = datetime.fromtimestamp(item.started).strftime("%Y-%m-%d %H:%M") if item.started is not None else "-"
+        mark = click.style("*", fg="green", bold=True) if item.current else " "
+        state = click.style("complete", fg="green") if item.complete else "        "
+        click.echo(f"{mark} {when:16}  job {item.job or '-':>10}  {item.tasks:7} tasks  {state}  {item.run.path}")

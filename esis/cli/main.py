@@ -1,0 +1,113 @@
+"""Hold the command `esis`: its subcommands, loaded when used, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from esis.errors import EsisError, ExitCode, FileTrouble, printable
+from esis.version import VERSION
+
+# Name, module, function, help in one line. The lines stand here so that `esis --help` imports no command.
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "setup": ("esis.cli.setup", "setup", "Describe a workflow by its four files."),
+    "require": ("esis.cli.require", "require", "Let a workflow require the run of another one."),
+    "list-requirements": ("esis.cli.require", "list_requirements", "Show what a workflow requires."),
+    "freeze-requirement": ("esis.cli.require", "freeze_requirement", "Pin a requirement to one run."),
+    "run": ("esis.cli.run", "run", "Build the run of a workflow and submit its tasks."),
+    "dependency": ("esis.cli.dependency", "dependency", "Run a workflow behind all that it requires."),
+    "status": ("esis.cli.status", "status", "Count the tasks of a run by state."),
+    "list": ("esis.cli.list", "list_command", "List the runs below a path."),
+    "doc": ("esis.cli.doc", "doc", "Show the documentation."),
+    "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),
+}
+
+
+class LazyGroup(click.Group):
+    """Import a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command called `cmd_name`."""
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        module, function, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), function)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{function} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="esis")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; works at any place of the line.")
+def cli(debug: bool) -> None:
+    """Run parameter scans on Slurm clusters: isolated, reproducible, resumable.
+
+    Four files make a workflow: a setup script, a parameter generator, an sbatch template and a worker script. Start
+    with `esis doc`.
+    """
+
+
+def run() -> NoReturn:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:]
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in own  # anywhere: people add it to the end of the command that failed
+    if debug:
+        arguments.remove("--debug")
+    sys.exit(guarded(arguments, debug))
+
+
+def guarded(arguments: list[str], debug: bool) -> int:
+    """Return the exit code of the command; every error becomes one line on stderr."""
+    try:
+        result: Any = cli.main(arguments, prog_name="esis", standalone_mode=False)
+        code = int(result) if isinstance(result, int) else int(ExitCode.OK)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx is not None else "", err=True)
+        return int(ExitCode.BAD_INPUT)
+    except click.ClickException as error:
+        ctx = getattr(error, "ctx", None)
+        command = ctx.command_path if ctx is not None else "esis"
+        return _say(f"{printable(error.format_message())}; {command} --help shows the usage", ExitCode.BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", ExitCode.INTERRUPTED)
+    except EsisError as error:
+        if debug:
+            raise
+        return _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`esis list | head`): nothing is wrong with us.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.FAILURE)
+    except OSError as error:
+        if debug:
+            raise
+        return _say(str(FileTrouble.of(error, "the file system refused something")), ExitCode.FAILURE)
+    except Exception as error:
+        if debug:
+            raise
+        return _say(printable(f"internal error: {type(error).__name__}: {error}; please report it, with what the same "
+                              f"command shows with --debug"), ExitCode.FAILURE)
+    return code
+
+
+def _say(text: str, code: ExitCode) -> int:
+    click.echo(f"esis: {text}", err=True)
+    return int(code)

@@ -1,0 +1,73 @@
+"""`esis require`, `esis list-requirements`, `esis freeze-requirement`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esis.cli.common import find_workflow, json_option, say, workflow_argument, workflow_out_option
+
+
+@click.command()
+@click.argument("requirement", metavar="REQUIREMENT")
+@click.argument("name")
+@workflow_argument
+@workflow_out_option
+def require(requirement: str, name: str, workflow_file: str | None, workflow_out: str | None) -> None:
+    """Let a workflow require the run of the workflow file REQUIREMENT, under NAME.
+
+    Its generator finds that run's directory in ESIS2_REQUIREMENTS under this name.
+    """
+    from esis.model.template import has_dependency_line, read_template
+    from esis.operations.define import add_requirement
+
+    required = find_workflow(requirement)
+    made = add_requirement(required, name, find_workflow(workflow_file),
+                           Path(workflow_out) if workflow_out is not None else None)
+    template = made.resolve(made.sbatchtemplate)
+    if template.exists() and not has_dependency_line(read_template(template)):
+        say(f"note: {template} has no line #ESIS_PRIVATE among its #SBATCH lines; esis dependency needs one")
+    click.echo(made.path)
+
+
+@click.command("list-requirements")
+@workflow_argument
+@json_option
+def list_requirements(workflow_file: str | None, as_json: bool) -> None:
+    """Show the requirements of a workflow: name, workflow file, run; one a line."""
+    import json
+
+    from esis.operations.define import node_of
+
+    node = node_of(find_workflow(workflow_file))
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "requirements": [
+            {"name": item.name, "workflow_file": str(item.workflow_file), "run": str(item.run.path),
+             "frozen": item.frozen, "exists": item.run.path.is_dir()} for item in node.requirements]}, indent=2))
+        return
+    for item in node.requirements:
+        marks = "frozen" if item.frozen else "current"
+        click.echo(f"{item.name}\t{item.workflow_file}\t{item.run.path.name}\t{marks}")
+
+
+@click.command("freeze-requirement")
+@click.argument("name")
+@click.argument("digest", metavar="[HASH]", required=False)
+@workflow_argument
+@click.option("--unfreeze", is_flag=True, help="Let the requirement follow its workflow file again; give no HASH.")
+def freeze_requirement(name: str, digest: str | None, workflow_file: str | None, unfreeze: bool) -> None:
+    """Pin the requirement NAME to the run whose hash begins with HASH.
+
+    It then keeps being used, whatever happens to the requirement's files.
+    """
+    from esis.operations import define
+
+    if unfreeze:
+        # Without a hash, a second argument is the workflow file.
+        define.unfreeze(find_workflow(workflow_file if workflow_file is not None else digest), name)
+        return
+    if digest is None:
+        raise click.UsageError("give the hash of a run (a beginning will do), or --unfreeze")
+    _, whole = define.freeze(find_workflow(workflow_file), name, digest)
+    click.echo(whole)

@@ -1,0 +1,80 @@
+"""Show how submissions and local runs go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from esis.cli.common import say
+from esis.model.parameters import format_ranges
+from esis.operations.run import Done, Plan
+from esis.operations.status import TaskState, describe_failures
+from esis.schedulers.base import Scheduler
+from esis.schedulers.local import Local, Progress
+from esis.schedulers.slurm import Slurm
+
+
+@contextmanager
+def pick_scheduler(local: bool, jobs: int | None) -> Iterator[Scheduler]:
+    """Return Slurm, or this machine with a progress bar on a terminal."""
+    if not local:
+        if jobs is not None:
+            raise click.UsageError("-j goes with --local; -m limits the tasks of an array")
+        yield Slurm()
+        return
+    parallel = jobs if jobs is not None else len(os.sched_getaffinity(0))
+    if not sys.stderr.isatty():
+        yield Local(parallel)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("", total=None)
+
+        def show(progress: Progress) -> None:
+            text = f"{progress.running} running, {progress.done} done, {progress.failed} failed"
+            bar.update(shown, total=progress.total, completed=progress.done + progress.failed, description=text)
+
+        yield Local(parallel, show)
+
+
+def show_done(done: Done) -> None:
+    """Print the run's directory, and what was done, to stderr."""
+    name = done.node.run.label
+    if done.submission is not None:
+        submission = done.submission
+        ids = ", ".join(job.id for job in submission.jobs)
+        behind = f", behind {submission.dependency}" if submission.dependency is not None else ""
+        if submission.scheduler == Local.name:
+            say(f"{name}: ran {len(submission.tasks) - len(submission.returned)} tasks here"
+                + (f"; interrupted, {len(submission.returned)} left: the same command goes on"
+                   if submission.returned else ""))
+        else:
+            say(f"{name}: submitted as job {ids}: {len(submission.tasks)} tasks ({submission.array}){behind}")
+    elif done.status is not None:
+        say(f"{name}: nothing to submit: {done.status.summary()}")
+        failed = done.status.indices(TaskState.FAILED, TaskState.LOST)
+        if failed:
+            say(f"{name}: failed: {describe_failures(done.status)}; rerun them as its README tells")
+        unknown = done.status.indices(TaskState.UNKNOWN)
+        if unknown:
+            reason = done.status.tasks[unknown[0]].reason
+            say(f"{name}: unknown: {format_ranges(unknown)} ({done.status.problem or reason})")
+    click.echo(done.node.run.path)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what a dry run found."""
+    click.echo(f"hash: {plan.node.digest}")
+    click.echo(f"run: {plan.node.run.path}{' (exists)' if plan.exists else ''}")
+    click.echo(f"tasks: {plan.tasks}")
+    click.echo(f"array: {plan.array}")
+    click.echo("script:")
+    click.echo(plan.script.encode("utf-8", "surrogateescape"), nl=False)

@@ -1,0 +1,111 @@
+"""Errors that carry their message, what to do next and the exit code of the command.
+
+The codes are a public contract; `esis doc exit-codes` lists them, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Name the exit codes of every `esis` command."""
+
+    OK = 0
+    FAILURE = 1
+    BAD_INPUT = 2
+    REQUIREMENT = 3
+    USER_SCRIPT = 4
+    REFUSED = 5
+    UNANSWERED = 6
+    BUSY = 7
+    TASKS_FAILED = 8
+    INTERRUPTED = 130
+
+
+class EsisError(Exception):
+    """Say what went wrong and where (`message`) and what to do next (`advice`)."""
+
+    exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str, advice: str | None = None) -> None:
+        """Keep both texts; they are shown as one line."""
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+    def __str__(self) -> str:
+        """Join what and what next; a control character in a name can't break the line."""
+        text = self.message if self.advice is None else f"{self.message}; {self.advice}"
+        return printable(text)
+
+
+class FileTrouble(EsisError):
+    """Report that the file system refused something; names the path and the errno."""
+
+    @classmethod
+    def of(cls, error: OSError, doing: str) -> FileTrouble:
+        """Describe `error`, met while `doing` something."""
+        where = error.filename if error.filename is not None else ""
+        if isinstance(where, bytes):
+            where = where.decode("utf-8", "backslashreplace")
+        name = _errno_name(error)
+        return cls(f"{doing}: {where}: {error.strerror or error} ({name})".replace(": : ", ": "))
+
+
+class CorruptState(EsisError):
+    """Report a file of ESIS's own that can't be read as what it should be."""
+
+
+class BadInput(EsisError):
+    """Report input that can't be used: arguments, workflow files, templates, names."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class RequirementTrouble(EsisError):
+    """Report requirements that are missing, incomplete or failed."""
+
+    exit_code = ExitCode.REQUIREMENT
+
+
+class UserScriptFailed(EsisError):
+    """Report a generator or setup script that failed or broke its contract."""
+
+    exit_code = ExitCode.USER_SCRIPT
+
+
+class SlurmRefused(EsisError):
+    """Report that Slurm definitely refused a request; nothing was queued."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class SlurmUnanswered(EsisError):
+    """Report that Slurm could not be asked, or that an outcome isn't known yet."""
+
+    exit_code = ExitCode.UNANSWERED
+
+
+class Busy(EsisError):
+    """Report that another process is at work on the same run."""
+
+    exit_code = ExitCode.BUSY
+
+
+class TasksFailed(EsisError):
+    """Report that tasks of a run failed."""
+
+    exit_code = ExitCode.TASKS_FAILED
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line that is safe to show on a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
+                   for c in text)
+
+
+def _errno_name(error: OSError) -> str:
+    import errno
+
+    return errno.errorcode.get(error.errno, "no errno") if error.errno is not None else "no errno"

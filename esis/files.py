@@ -1,0 +1,110 @@
+"""Write files so that a reader sees the old content or the new one, also after a crash.
+
+Order of every write (shown by strace in the tests): temporary file, fsync, rename, fsync of the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from esis.errors import CorruptState
+
+TEMPORARY_PREFIX = ".esis-tmp-"
+STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near it
+CHUNK = 1024 * 1024  # bytes read or written at a time
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`; the kernel may take only a part at a time. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames and new names inside `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> None:
+    """Replace `path` by a file with `content`, durably; the umask is honoured.
+
+    A symbolic link at `path` is replaced, never followed. Raises OSError; nothing is left behind then.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                         0o777 if executable else 0o666)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+    except BaseException:
+        _unlink_quietly(temporary)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a stable key order, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_limited(path: Path, limit: int = STATE_FILE_LIMIT) -> bytes:
+    """Return the content of a regular file. Raises OSError, and CorruptState beyond `limit` bytes.
+
+    Opened without blocking, so that a FIFO planted at `path` can't hang the command.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        import stat
+
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise CorruptState(f"{path} is not a regular file")
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise CorruptState(f"{path} is larger than {limit} bytes")
+    return data
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in one of ESIS's own files.
+
+    Raises FileNotFoundError where there is none, CorruptState where it can't be read as one.
+    """
+    try:
+        value = json.loads(read_limited(path))
+    except (ValueError, RecursionError) as error:
+        raise CorruptState(f"{path} is corrupt: {error}") from error
+    if not isinstance(value, dict):
+        raise CorruptState(f"{path} is corrupt: expected a JSON object")
+    return value
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what interrupted writes left in `directory`; call it only while holding the run's lock."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        _unlink_quietly(directory / name)
+
+
+def _unlink_quietly(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        return

@@ -1,0 +1,288 @@
+"""Lock a run among processes and hosts with nothing but rename, unlink and rmdir.
+
+The lock is a directory that holds one entry, named after its owner. It is made aside and renamed into place:
+rename fails where a non-empty directory stands and succeeds silently on an empty one (rename(2)), so an empty
+directory is a free lock. Breaking the lock of a dead owner removes the entry *of that name*; names are unique, so
+it can never remove a successor's. Neither flock nor fcntl locks are used: they are node-local or absent on parallel
+file systems.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from esis.errors import Busy, EsisError
+
+HEARTBEAT_SECONDS = 60.0
+STALE_SECONDS = 900.0  # 15 missed heartbeats: a lock of another host may then be taken over, on request
+_FIELDS = 6
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Identify a process so that another one can tell whether it still lives."""
+
+    host: str
+    boot: str  # boot id and PID name space: where these differ, a PID says nothing
+    pid: int
+    started: int  # clock ticks since boot (proc(5), field 22), 0 where unknown
+    user: str
+    nonce: str
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Describe this process."""
+        pid = os.getpid()
+        return cls(socket.gethostname(), _boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
+                   secrets.token_hex(4))
+
+    def text(self) -> str:
+        """Return a file name that holds all of it."""
+        parts = (self.host[:60], self.boot, str(self.pid), str(self.started), self.user[:40], self.nonce)
+        return ",".join(quote(part, safe="") for part in parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """Read what `text` wrote; None where it is nothing of ours."""
+        parts = [unquote(part) for part in text.split(",")]
+        if len(parts) != _FIELDS or not (parts[2].isdigit() and parts[3].isdigit()):
+            return None
+        return cls(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4], parts[5])
+
+    def is_dead(self) -> bool:
+        """Return True only where it is certain: the same host, and no such process (any more)."""
+        if self.host != socket.gethostname()[:60]:
+            return False
+        here = _boot()
+        if self.boot.split("/")[0] != here.split("/")[0]:
+            return True  # this host was booted since
+        if self.boot != here:
+            return False  # a container of its own: its PIDs aren't ours
+        return not process_alive(self.pid, self.started)
+
+    def __str__(self) -> str:
+        """Name the owner as messages do."""
+        return f"process {self.pid} of {self.user} on {self.host}"
+
+
+def process_start(pid: int) -> int | None:
+    """Return when `pid` started, in clock ticks since boot; None where there is no such process or no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def process_alive(pid: int, started: int) -> bool:
+    """Return whether the process `pid` that started at `started` (0: unknown) still runs."""
+    found = process_start(pid)
+    if found is not None:
+        return started in (0, found) and not _is_zombie(pid)
+    if Path("/proc/self/stat").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def user_name(uid: int) -> str:
+    """Return the login name of `uid`, or its number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def make_lock(directory: Path, owner: Owner) -> None:
+    """Write the entry of `owner` into the new directory `directory` (not yet in place)."""
+    directory.mkdir()
+    _touch(directory / owner.text())
+
+
+@contextmanager
+def hold(lock: Path, what: str, take_over: bool = False) -> Iterator[Owner]:
+    """Hold `lock` during the block. Raises Busy naming the owner, OSError where the lock can't be made.
+
+    The lock of a dead process of this host is taken over at once. That of another host is respected; with
+    `take_over`, not if its last heartbeat is older than STALE_SECONDS.
+    """
+    owner = Owner.current()
+    acquire(lock, owner, what, take_over)
+    with held(lock, owner):
+        yield owner
+
+
+@contextmanager
+def held(lock: Path, owner: Owner) -> Iterator[None]:
+    """Keep a lock that `owner` has already alive during the block, and release it at the end."""
+    stop = threading.Event()
+    beat = threading.Thread(target=_heartbeat, args=(lock / owner.text(), stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        release(lock, owner)
+
+
+def acquire(lock: Path, owner: Owner, what: str, take_over: bool = False) -> None:
+    """Take `lock` for `owner` or raise Busy; see `hold`."""
+    aside = lock.with_name(f"{lock.name}.{owner.text()}")
+    make_lock(aside, owner)
+    try:
+        for _ in range(100):
+            try:
+                aside.rename(lock)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+            for name in _entries(lock):
+                _judge(lock, name, what, take_over)
+    except BaseException:
+        _remove_lock_directory(aside)
+        raise
+    _remove_lock_directory(aside)
+    raise Busy(f"{what}: the lock {lock} changes hands too often", "try again")
+
+
+def release(lock: Path, owner: Owner) -> None:
+    """Give `lock` back; it is no error if somebody took it over meanwhile."""
+    for remove, path in ((os.unlink, lock / owner.text()), (os.rmdir, lock)):
+        try:
+            remove(path)
+        except OSError:
+            return
+
+
+def holder(lock: Path) -> Owner | None:
+    """Return a living (or unknowable) owner of `lock`, None where it is free."""
+    for name in _entries(lock):
+        found = Owner.parse(name)
+        if found is not None and not found.is_dead():
+            return found
+    return None
+
+
+def sweep(lock: Path) -> None:
+    """Remove what dead processes of this host left beside `lock` while they tried to take it."""
+    try:
+        names = sorted(os.listdir(lock.parent))
+    except FileNotFoundError:
+        return
+    for name in names:
+        owner = Owner.parse(name[len(lock.name) + 1:]) if name.startswith(f"{lock.name}.") else None
+        if owner is not None and owner.is_dead():
+            _remove_lock_directory(lock.parent / name)
+
+
+def _judge(lock: Path, name: str, what: str, take_over: bool) -> None:
+    """Remove the entry `name` if its owner is dead (or stale, on request); raise Busy if not."""
+    owner = Owner.parse(name)
+    if owner is None:
+        raise EsisError(f"{what}: {lock} holds {name!r}, which is no lock of ESIS",
+                        "look at it, and remove it if nothing uses it")
+    age = _age(lock, name)
+    if age is None:
+        return
+    if not owner.is_dead():
+        if not take_over:
+            raise Busy(f"{what}: {owner} is at it (last sign of life {age:.0f} s ago)",
+                       _advice(owner, age))
+        if age < STALE_SECONDS:
+            raise Busy(f"{what}: {owner} gave a sign of life {age:.0f} s ago, so it is not taken over",
+                       f"wait, or end it; after {STALE_SECONDS:.0f} s of silence --take-over works")
+    try:
+        (lock / name).unlink()
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise Busy(f"{what}: {owner} left a lock, and it can't be removed: {error.strerror}",
+                   f"ask {owner.user} to remove {lock}") from error
+
+
+def _advice(owner: Owner, age: float) -> str:
+    if age > STALE_SECONDS:
+        return f"if {owner.host} is down for good, repeat the command with --take-over"
+    return "wait for it, then repeat the command"
+
+
+def _age(lock: Path, name: str) -> float | None:
+    """Return the seconds since the entry's last heartbeat by the file system's own clock."""
+    probe = lock.with_name(f"{lock.name}.{Owner.current().text()}")
+    try:
+        probe.mkdir()
+        try:
+            now = probe.stat().st_mtime
+        finally:
+            probe.rmdir()
+    except OSError:
+        now = time.time()
+    try:
+        return max(0.0, now - (lock / name).lstat().st_mtime)
+    except FileNotFoundError:
+        return None
+
+
+def _entries(lock: Path) -> list[str]:
+    if lock.is_symlink():
+        raise EsisError(f"{lock} is a symbolic link, not a lock of ESIS", "look at it, and remove it")
+    try:
+        return sorted(os.listdir(lock))
+    except FileNotFoundError:
+        return []
+
+
+def _remove_lock_directory(directory: Path) -> None:
+    for name in _entries(directory):
+        (directory / name).unlink()
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return
+
+
+def _touch(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+
+def _heartbeat(entry: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        try:
+            os.utime(entry)
+        except OSError:
+            return
+
+
+def _boot() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return "unknown"
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return False

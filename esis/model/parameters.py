@@ -1,0 +1,95 @@
+"""Index sets of tasks: parameter files on disk, ranges as people write them, array specifications of Slurm."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from esis.errors import BadInput, UserScriptFailed
+
+_FILE = re.compile(r"parameters\.(0|[1-9][0-9]{0,11})\.json\Z")
+_RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?\Z")
+LARGEST_RANGE = 100_000_000  # more tasks than that in one range is a typing error
+
+
+def find_parameter_files(directory: Path) -> list[int]:
+    """Return the sorted indices n of the files `parameters.<n>.json` in `directory`."""
+    with os.scandir(directory) as entries:
+        matches = (_FILE.match(entry.name) for entry in entries)
+        return sorted(int(match.group(1)) for match in matches if match is not None)
+
+
+def check_indices(indices: Sequence[int], announced: int) -> bool:
+    """Check what a generator wrote against what it announced; the files are the truth.
+
+    Returns True where it announced the last index instead of the number (as 0.0.4's examples do).
+    Raises UserScriptFailed where there are no files, a gap, or another number was announced.
+    """
+    if not indices:
+        raise UserScriptFailed("the parameter generator wrote no file parameters.<n>.json",
+                               "it has to write them into its working directory")
+    first = indices[0]
+    if first not in (0, 1):
+        raise UserScriptFailed(f"the parameter files start at index {first}", "start at 0 or 1")
+    count = len(indices)
+    if indices[-1] - first + 1 != count:
+        present = set(indices)
+        missing = next(n for n in range(first, indices[-1]) if n not in present)
+        raise UserScriptFailed(f"parameters.{missing}.json is missing: found {count} files up to index "
+                               f"{indices[-1]}", "write them without a gap")
+    if announced == count:
+        return False
+    if announced == indices[-1]:
+        return True
+    what = (f"parameters.{indices[-1] + 1}.json is the first one missing" if announced > count
+            else f"parameters.{first + announced}.json is the first one too many")
+    raise UserScriptFailed(f"the parameter generator announced {announced} parameter sets and wrote {count} files: "
+                           f"{what}", "print the number of files")
+
+
+def format_ranges(indices: Iterable[int]) -> str:
+    """Write sorted indices as Slurm and people do: `0-3,7,9-10`."""
+    parts: list[str] = []
+    start = previous = None
+    for index in indices:
+        if previous is not None and index == previous + 1:
+            previous = index
+            continue
+        if start is not None and previous is not None:
+            parts.append(_part(start, previous))
+        start = previous = index
+    if start is not None and previous is not None:
+        parts.append(_part(start, previous))
+    return ",".join(parts)
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Read what `format_ranges` writes; also unsorted, overlapping or spaced. Raises BadInput."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _RANGE.match(part.strip())
+        if match is None:
+            raise BadInput(f"{text!r} is not a set of task indices", "write it like 3,5-7")
+        low = int(match.group(1))
+        high = int(match.group(2)) if match.group(2) is not None else low
+        if high < low or high - low > LARGEST_RANGE:
+            raise BadInput(f"the range {part.strip()!r} is not usable", "write it like 5-7")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
+def array_spec(indices: Sequence[int], throttle: int) -> str:
+    """Return the value of `--array` for sorted `indices`; `throttle` 0 means no limit.
+
+    Raises ValueError for no indices: an empty `--array` makes Slurm submit a plain job.
+    """
+    if not indices:
+        raise ValueError("an array needs at least one task")
+    ranges = format_ranges(indices)
+    return f"{ranges}%{throttle}" if throttle else ranges
+
+
+def _part(start: int, end: int) -> str:
+    return str(start) if start == end else f"{start}-{end}"

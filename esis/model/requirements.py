@@ -1,0 +1,166 @@
+"""The graph of workflows that need each other: hashes, cycles, and the order in which to run them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.model.fingerprint import hash_source, status_text, text_digest
+from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow, load
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Name a workflow whose run another one needs."""
+
+    stored: str  # path as stored in the workflow file that requires it
+    name: str
+    workflow_file: Path
+    run: RunDir
+    node: Node | None  # None where it is frozen: its present content doesn't matter then
+
+    @property
+    def frozen(self) -> bool:
+        """Return whether it is pinned to one hash."""
+        return self.node is None
+
+
+@dataclass(frozen=True)
+class Node:
+    """Hold a workflow of the graph with its hash, its run's place and what it requires."""
+
+    workflow: Workflow
+    status_text: str
+    digest: str
+    run: RunDir
+    requirements: tuple[Requirement, ...]
+
+
+def resolve(path: Path, read: Callable[[Path], Workflow] = load,
+            hash_of: Callable[[Path], str] = hash_source) -> Node:
+    """Read the workflow at `path` and all that it requires, directly or not; each is read and hashed once.
+
+    Raises BadInput, also for a cycle, which it prints.
+    """
+    return _Resolver(read, hash_of).node(path)
+
+
+def chain(wanted: Node) -> list[Node]:
+    """Return all workflows in the order in which to run them, `wanted` last.
+
+    A workflow's weight is its longest distance from the wanted one. They come in descending weight, those of equal
+    weight in the order of their paths. Frozen requirements aren't part of it: nothing of theirs is ever run.
+    """
+    weights: dict[Path, int] = {}
+    nodes: dict[Path, Node] = {}
+    pending = [wanted]
+    weights[key_of(wanted.workflow.path)] = 0
+    # Longest distances in an acyclic graph: a node is looked at again whenever its weight grows.
+    while pending:
+        node = pending.pop()
+        key = key_of(node.workflow.path)
+        nodes[key] = node
+        for below in direct(node):
+            below_key = key_of(below.workflow.path)
+            if weights.get(below_key, -1) < weights[key] + 1:
+                weights[below_key] = weights[key] + 1
+                pending.append(below)
+    return [nodes[key] for key in sorted(nodes, key=lambda key: (-weights[key], str(key)))]
+
+
+def direct(node: Node) -> Iterator[Node]:
+    """Yield the workflows that `node` requires itself and that aren't frozen."""
+    for requirement in node.requirements:
+        if requirement.node is not None:
+            yield requirement.node
+
+
+def key_of(path: Path) -> Path:
+    """Return what identifies a workflow file, however it was spelt; its own name isn't followed if it is a link."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve would follow the file itself
+    return absolute.parent.resolve() / absolute.name
+
+
+class _Resolver:
+    def __init__(self, read: Callable[[Path], Workflow], hash_of: Callable[[Path], str]) -> None:
+        self._read = read
+        self._hash_of = hash_of
+        self._done: dict[Path, Node] = {}
+        self._open: list[Path] = []
+        self._hashes: dict[Path, str] = {}
+
+    def node(self, path: Path) -> Node:
+        key = key_of(path)
+        if key in self._done:
+            return self._done[key]
+        if key in self._open:
+            cycle = [*self._open[self._open.index(key):], key]
+            raise BadInput("the requirements form a cycle: " + " -> ".join(str(item) for item in cycle),
+                           "take one of them out of its workflow file's 'requires'")
+        self._open.append(key)
+        workflow = replace(self._read(path), path=key)
+        check_names(workflow)
+        requirements = tuple(self._requirement(workflow, stored) for stored in workflow.requires)
+        text = status_text(workflow, self._hash, {item.stored: item.run.digest for item in requirements})
+        digest = text_digest(text)
+        node = Node(workflow, text, digest, RunDir.of(run_parent(workflow), digest), requirements)
+        self._open.pop()
+        self._done[key] = node
+        return node
+
+    def _requirement(self, workflow: Workflow, stored: str) -> Requirement:
+        path = workflow.resolve(stored)
+        name = workflow.name_of(stored)
+        frozen = workflow.freeze_requirements.get(stored)
+        if frozen is None:
+            node = self.node(path)
+            return Requirement(stored, name, path, node.run, node)
+        return Requirement(stored, name, path, RunDir.of(run_parent(self._read(path)), frozen), None)
+
+    def _hash(self, path: Path) -> str:
+        key = path.resolve()
+        if key not in self._hashes:
+            self._hashes[key] = self._hash_of(path)
+        return self._hashes[key]
+
+
+def run_parent(workflow: Workflow) -> Path:
+    """Return the absolute directory of a workflow's runs, without symbolic links (as a job sees its own)."""
+    return workflow.run_parent.resolve()
+
+
+def check_names(workflow: Workflow) -> None:
+    """Raise BadInput where two files would meet under one name in the working directory, or a name can't be used."""
+    seen: dict[str, str] = {}
+    for stored in workflow.scripts():
+        _unique(workflow, stored, seen)
+    for reserved in ("README", "sbatch.sh", "includes", "parameters", "results", "cwd", "__checkpoints__", "__esis__"):
+        if reserved in seen:
+            raise BadInput(f"{workflow.path}: {seen[reserved]!r} has the name of something that ESIS itself puts into "
+                           f"the working directory", "rename it")
+    included: dict[str, str] = {}
+    for stored in workflow.param_includes:
+        _unique(workflow, stored, included)
+    names = list(workflow.requires_names.values())
+    for stored in workflow.requires:
+        if names.count(workflow.name_of(stored)) > 1:
+            raise BadInput(f"{workflow.path}: two requirements are called {workflow.name_of(stored)!r}")
+
+
+def _unique(workflow: Workflow, stored: str, seen: dict[str, str]) -> None:
+    name = base_name(stored)
+    if name in (".", "..", "") or "/" in name:
+        raise BadInput(f"{workflow.path}: {stored!r} has no base name to copy it under")
+    if name in seen:
+        raise BadInput(f"{workflow.path}: {seen[name]!r} and {stored!r} have the same base name",
+                       "rename one: both are copied into the working directory")
+    seen[name] = stored
+
+
+def base_name(stored: str) -> str:
+    """Return the name under which a stored path is copied into the working directory."""
+    return Path(os.path.normpath(stored)).name

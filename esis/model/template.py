@@ -1,0 +1,241 @@
+"""Make `sbatch.sh` out of an sbatch template: shell text is written here and nowhere else.
+
+Templates are bash, full of `${#x}` and brace text, so marks are replaced as plain text in a single pass: a mark that
+stands inside a replaced value stays as it is. Templates whose name ends in `.j2` are rendered with jinja2 instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.files import STATE_FILE_LIMIT
+from esis.model.fingerprint import open_source
+
+ARRAY_MARK = "TASKARRAYDEFINITION"
+WORKER_MARK = "WORKERSCRIPT"
+DEPENDENCY_MARK = "#ESIS_PRIVATE"
+JINJA_SUFFIX = ".j2"
+SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes; Slurm takes no larger script
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_MARKS = re.compile(f"{ARRAY_MARK}|{WORKER_MARK}")
+_ARRAY_OPTION = re.compile(r"(?:--array(?:\s*=\s*|\s+)|(?<!\S)-a\s*=?\s*)[\"']?\Z")
+_POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "ksh93", "mksh", "ash", "busybox", "zsh"})
+_HOOK = """\
+# ESIS writes the task records from here (__esis__/task.sh); the job also runs without.
+esis_submission={submission}
+esis_hook=../__esis__/task.sh
+[ -r "$esis_hook" ] || esis_hook="${{SLURM_SUBMIT_DIR:-..}}/../__esis__/task.sh"
+if [ -r "$esis_hook" ]; then . "$esis_hook"; fi
+"""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Hold a rendered script, and whether its tasks write records."""
+
+    text: str
+    records: bool
+
+
+@dataclass(frozen=True)
+class Values:
+    """Hold what goes into a template."""
+
+    array: str  # e.g. 0-9%10
+    worker: str  # the worker's base name
+    submission: int
+    dependency: str | None = None  # e.g. afterok:12:13
+    tasks: int = 0
+    digest: str = ""
+
+
+def read_template(path: Path) -> str:
+    """Return the text of a template; bytes that are no UTF-8 survive as surrogates. Raises BadInput."""
+    with os.fdopen(open_source(path), "rb") as stream:
+        data = stream.read(STATE_FILE_LIMIT + 1)
+    if len(data) > SCRIPT_LIMIT:
+        raise BadInput(f"{path} is larger than {SCRIPT_LIMIT} bytes", "Slurm takes no larger script")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def is_template(path: Path) -> bool:
+    """Return whether the file looks like an sbatch template: it holds the array mark, or is one of jinja2's."""
+    return path.name.endswith(JINJA_SUFFIX) or ARRAY_MARK in _head(path)
+
+
+def check(text: str, name: str, needs_dependency: bool = False) -> None:
+    """Raise BadInput where Slurm would refuse the template, or a mark that ESIS needs is missing."""
+    if not text.startswith("#!"):
+        raise BadInput(f"{name} doesn't start with '#!'", "Slurm refuses such scripts; begin it with #!/bin/bash")
+    if "\r\n" in text:
+        raise BadInput(f"{name} has DOS line ends, which Slurm refuses", f"convert it: sed -i 's/\\r$//' {name}")
+    if "\0" in text:
+        raise BadInput(f"{name} holds a NUL byte, so it is no script")
+    if not name.endswith(JINJA_SUFFIX) and not any(ARRAY_MARK in line for line in _directives(text)):
+        raise BadInput(f"{name} has no #SBATCH line with {ARRAY_MARK}", f"add: #SBATCH --array={ARRAY_MARK}")
+    if needs_dependency and not has_dependency_line(text):
+        raise BadInput(f"{name} has no line {DEPENDENCY_MARK} among its #SBATCH lines, and the workflow has "
+                       f"requirements", f"add a line {DEPENDENCY_MARK}: the dependency goes there")
+
+
+def has_dependency_line(text: str) -> bool:
+    """Return whether the dependency has a place to go to."""
+    return any(line.strip() == DEPENDENCY_MARK for line in _header(text))
+
+
+def render(text: str, name: str, values: Values) -> Rendered:
+    """Return the script of a submission. Raises BadInput."""
+    check(text, name, needs_dependency=values.dependency is not None)
+    body = _render_jinja(text, name, values) if name.endswith(JINJA_SUFFIX) else _replace_marks(text, values)
+    if not any(values.array in line for line in _directives(body)):
+        raise BadInput(f"{name}: no #SBATCH line of the rendered script holds the array {values.array}",
+                       "use {{ array }} in one: #SBATCH --array={{ array }}")
+    if values.dependency is not None:
+        body = _insert_dependency(body, values.dependency)
+    hooked = is_posix_shell(body)
+    script = _insert_hook(body, values.submission) if hooked else body
+    if len(script.encode("utf-8", "surrogateescape")) > SCRIPT_LIMIT:
+        raise BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
+    return Rendered(script, hooked)
+
+
+def is_posix_shell(text: str) -> bool:
+    """Return whether the script is one for a POSIX shell, so that it can source the task hook."""
+    words = text.partition("\n")[0][2:].split()
+    if words and words[0].rsplit("/", 1)[-1] == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return bool(words) and words[0].rsplit("/", 1)[-1] in _POSIX_SHELLS
+
+
+def directive_options(text: str) -> list[str]:
+    """Return the words of all #SBATCH lines, as sbatch would split them."""
+    words: list[str] = []
+    for line in _directives(text):
+        try:
+            words += shlex.split(line[len("#SBATCH"):], comments=True)
+        except ValueError:
+            words += line[len("#SBATCH"):].split()
+    return words
+
+
+def quote(value: object) -> str:
+    """Quote a value for the shell (the jinja2 filter of that name)."""
+    return shlex.quote(str(value))
+
+
+def worker_path(worker: str) -> str:
+    """Return the worker's path as a task sees it; a leading dash can't be taken for an option."""
+    return f"../{worker}"
+
+
+def _replace_marks(text: str, values: Values) -> str:
+    lines = []
+    for line in _lines(text):
+        directive = line.startswith("#SBATCH")
+
+        def replacement(match: re.Match[str], line: str = line, directive: bool = directive) -> str:
+            before = line[: match.start()]
+            if match.group() == WORKER_MARK:
+                return _quoted(worker_path(values.worker), before)
+            if directive and _ARRAY_OPTION.search(before) is None:
+                return f"--array={values.array}"
+            return values.array
+
+        lines.append(_MARKS.sub(replacement, line))
+    return "".join(lines)
+
+
+def _quoted(path: str, before: str) -> str:
+    """Quote `path` for the place behind `before`, which may be inside of quotation marks."""
+    if shlex.quote(path) == path:
+        return path
+    state = _quote_state(before)
+    if state == '"':
+        return re.sub(r'([\\"$`])', r"\\\1", path)
+    if state == "'":
+        return path.replace("'", "'\\''")
+    return shlex.quote(path)
+
+
+def _quote_state(text: str) -> str:
+    """Return the quotation mark that is open at the end of `text`, or an empty text."""
+    state = ""
+    escaped = False
+    for character in text:
+        if escaped:
+            escaped = False
+        elif character == "\\" and state != "'":
+            escaped = True
+        elif state == "" and character in "\"'":
+            state = character
+        elif character == state:
+            state = ""
+    return state
+
+
+def _render_jinja(text: str, name: str, values: Values) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+                                     autoescape=False)  # noqa: S701  shell text, not HTML; there is a quote filter
+    environment.filters["quote"] = quote
+    variables: Mapping[str, object] = {
+        "array": values.array, "worker": worker_path(values.worker), "tasks": values.tasks,
+        "submission": values.submission, "hash": values.digest,
+    }
+    try:
+        return environment.from_string(text).render(variables)
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f"{name}, line {line}" if line is not None else name
+        raise BadInput(f"{where}: {error}", "esis doc templates lists the variables") from error
+
+
+def _insert_dependency(text: str, dependency: str) -> str:
+    lines = _lines(text)
+    for number, line in enumerate(_header(text)):
+        if line.strip() == DEPENDENCY_MARK:
+            lines[number] = f"#SBATCH --dependency={dependency}\n"
+            break
+    return "".join(lines)
+
+
+def _insert_hook(text: str, submission: int) -> str:
+    lines = _lines(text)
+    at = len(_header(text))
+    if at and not lines[at - 1].endswith("\n"):
+        lines[at - 1] += "\n"
+    return "".join([*lines[:at], _HOOK.format(submission=f"{submission:04d}"), *lines[at:]])
+
+
+def _header(text: str) -> list[str]:
+    """Return the lines that sbatch looks at: up to the first one that is neither a comment nor blank."""
+    header = []
+    for line in _lines(text):
+        if line.strip() and not line.startswith("#"):
+            break
+        header.append(line)
+    return header
+
+
+def _directives(text: str) -> list[str]:
+    return [line for line in _header(text) if line.startswith("#SBATCH")]
+
+
+def _lines(text: str) -> list[str]:
+    """Split at newlines alone, as the shell and sbatch do (str.splitlines splits at form feeds and more)."""
+    return _LINE.findall(text)
+
+
+def _head(path: Path) -> str:
+    try:
+        return read_template(path)
+    except BadInput:
+        return ""

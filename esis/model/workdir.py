@@ -1,0 +1,171 @@
+"""Know every path name inside a run's working directory; no other module spells one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "wrkdir."
+HASH = re.compile(r"[0-9a-f]{64}\Z")
+STAGING_PREFIX = ".esis-build-"
+TRASH_PREFIX = ".esis-trash-"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Name the parts of one `wrkdir.<hash>`."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, parent: Path, digest: str) -> RunDir:
+        """Name the run of `digest` below `parent`."""
+        return cls(parent / f"{PREFIX}{digest}")
+
+    @property
+    def digest(self) -> str:
+        """Return the 64 hex digits of the name."""
+        return self.path.name[len(PREFIX):]
+
+    @property
+    def label(self) -> str:
+        """Return a short name for messages; its digits are enough wherever ESIS takes a hash."""
+        return f"{PREFIX}{self.digest[:12]}"
+
+    @property
+    def readme(self) -> Path:
+        """Return the note for people."""
+        return self.path / "README"
+
+    @property
+    def script(self) -> Path:
+        """Return the rendered script of the latest submission."""
+        return self.path / "sbatch.sh"
+
+    @property
+    def includes(self) -> Path:
+        """Return where the includes are."""
+        return self.path / "includes"
+
+    @property
+    def parameters(self) -> Path:
+        """Return where the parameter files are; the generator runs there."""
+        return self.path / "parameters"
+
+    @property
+    def results(self) -> Path:
+        """Return where tasks export their results."""
+        return self.path / "results"
+
+    @property
+    def cwd(self) -> Path:
+        """Return the tasks' working directory."""
+        return self.path / "cwd"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return where the checkpoints are."""
+        return self.path / "__checkpoints__"
+
+    @property
+    def private(self) -> Path:
+        """Return ESIS's own corner."""
+        return self.path / "__esis__"
+
+    @property
+    def wf_status(self) -> Path:
+        """Return the text whose SHA-256 is the hash."""
+        return self.private / "wf_status"
+
+    @property
+    def workflow_definition(self) -> Path:
+        """Return the copy of the workflow file."""
+        return self.private / "workflow_definition.json"
+
+    @property
+    def state(self) -> Path:
+        """Return the record of the run's stage."""
+        return self.private / "state.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Return the record of who made the run, where and with what."""
+        return self.private / "provenance.json"
+
+    @property
+    def generator_log(self) -> Path:
+        """Return the generator's output."""
+        return self.private / "generator.log"
+
+    @property
+    def setup_log(self) -> Path:
+        """Return the setup script's output."""
+        return self.private / "setup.log"
+
+    @property
+    def submissions(self) -> Path:
+        """Return where the submission records are."""
+        return self.private / "submissions"
+
+    @property
+    def tasks(self) -> Path:
+        """Return where the task records are."""
+        return self.private / "tasks"
+
+    @property
+    def task_hook(self) -> Path:
+        """Return the shell file that writes the task records."""
+        return self.private / "task.sh"
+
+    @property
+    def requirements(self) -> Path:
+        """Return the list of required runs that a job checks before its work."""
+        return self.private / "requirements"
+
+    @property
+    def local_bin(self) -> Path:
+        """Return the directory that `--local` puts on PATH (it holds a stand-in for srun)."""
+        return self.private / "local"
+
+    @property
+    def lock(self) -> Path:
+        """Return the lock of the run."""
+        return self.private / "lock"
+
+    @property
+    def job_ids(self) -> Path:
+        """Return the file with the latest submission's job ids, one a line (ESIS 0.0.4's name)."""
+        return self.private / "jobid.tx"
+
+    @property
+    def start_time(self) -> Path:
+        """Return the file with the time of the first submission, in seconds since 1970 (0.0.4's name)."""
+        return self.private / "wf_starttime"
+
+    @property
+    def completed(self) -> Path:
+        """Return the file that holds 1 once the run is complete, 0 before (0.0.4's name)."""
+        return self.private / "completed.state"
+
+    def submission(self, number: int) -> Path:
+        """Return the record of submission `number` (1, 2, …)."""
+        return self.submissions / f"{number:04d}.json"
+
+    def claim(self, number: int) -> Path:
+        """Return the symbolic link that names the one job which does the work of submission `number`."""
+        return self.submissions / f"{number:04d}.claim"
+
+    def parameter_file(self, task: int) -> Path:
+        """Return the parameter file of `task`."""
+        return self.parameters / f"parameters.{task}.json"
+
+    def directories(self) -> tuple[Path, ...]:
+        """Return the directories of a new run, parents first."""
+        return (self.includes, self.parameters, self.results, self.cwd, self.checkpoints, self.private,
+                self.submissions, self.tasks)
+
+
+def is_run_name(name: str) -> bool:
+    """Return whether `name` is that of a run's working directory."""
+    return name.startswith(PREFIX) and HASH.match(name[len(PREFIX):]) is not None

@@ -1,0 +1,252 @@
+"""Read and write the workflow file `wf.esis.json`.
+
+The keys are those of ESIS 0.0.4. Unknown keys are kept as they are, so that a newer or older ESIS loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from esis.errors import BadInput, CorruptState, FileTrouble
+from esis.files import read_limited, write_atomic
+from esis.model.workdir import HASH, PREFIX
+
+DEFAULT_NAME = "wf.esis.json"
+OLD_NAME = "wf.esis2.json"
+FILE_LIMIT = 16 * 1024 * 1024  # bytes
+DEFAULT_MAX_PARALLEL = 10
+_SCRIPT_KEYS = ("setupscript", "param_generator", "sbatchtemplate", "workerscript")
+_KEYS = (*_SCRIPT_KEYS, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
+         "workdirpath", "status")
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Describe a workflow; every path is as stored, relative to the directory of `path`."""
+
+    path: Path
+    setupscript: str
+    param_generator: str
+    sbatchtemplate: str
+    workerscript: str
+    param_includes: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    requires_names: Mapping[str, str] = field(default_factory=dict)
+    freeze_requirements: Mapping[str, str] = field(default_factory=dict)
+    maxparallel: int = DEFAULT_MAX_PARALLEL
+    workdirpath: str = "./"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        """Return the directory that stored paths are relative to."""
+        return self.path.parent
+
+    def resolve(self, stored: str) -> Path:
+        """Return where a stored path points."""
+        return self.directory / stored
+
+    @property
+    def run_parent(self) -> Path:
+        """Return the directory in which this workflow's runs are made."""
+        return self.resolve(self.workdirpath)
+
+    def name_of(self, requirement: str) -> str:
+        """Return the name under which the generator finds the requirement stored as `requirement`."""
+        try:
+            return self.requires_names[requirement]
+        except KeyError:
+            raise BadInput(f"{self.path}: requires_names has no name for {requirement!r}",
+                           f"add one with: esis require {requirement} <name> {self.path}") from None
+
+    def requirement_called(self, name: str) -> str:
+        """Return the stored path of the requirement called `name`. Raises BadInput."""
+        for stored in self.requires:
+            if self.requires_names.get(stored) == name:
+                return stored
+        known = ", ".join(sorted(self.requires_names.values())) or "none"
+        raise BadInput(f"{self.path} has no requirement called {name!r} (there are: {known})",
+                       "esis list-requirements shows them")
+
+    def scripts(self) -> tuple[str, str, str, str]:
+        """Return the stored paths of setup script, generator, template and worker."""
+        return self.setupscript, self.param_generator, self.sbatchtemplate, self.workerscript
+
+
+def locate(given: str | None) -> tuple[Path, str | None]:
+    """Return the workflow file that `given` means (a file, a directory, None for here), and a note for the user."""
+    base = Path(given) if given is not None else Path()
+    if given is not None and not base.is_dir():
+        return base, None
+    default, old = base / DEFAULT_NAME, base / OLD_NAME
+    if not default.exists() and old.exists():
+        return old, f"using {old}: there is no {DEFAULT_NAME} here (0.0.4's name)"
+    return default, None
+
+
+def load(path: Path) -> Workflow:
+    """Read the workflow file at `path`. Raises BadInput naming the file, the key and what was expected."""
+    try:
+        data = read_limited(path, FILE_LIMIT)
+    except FileNotFoundError:
+        raise BadInput(f"there is no workflow file {path}", "make one with: esis setup") from None
+    except CorruptState as error:
+        raise BadInput(f"workflow file: {error.message}") from error
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a directory, not a workflow file") from None
+    except OSError as error:
+        raise FileTrouble.of(error, "reading the workflow file") from error
+    return parse(path, data)
+
+
+def parse(path: Path, data: bytes) -> Workflow:
+    """Make a Workflow of a workflow file's bytes. Raises BadInput."""
+    try:
+        raw = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except RecursionError:
+        raise BadInput(f"{path} is nested too deeply to be a workflow file") from None
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid JSON: {error}", "mend it, or make it anew with: esis setup") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: expected a JSON object, found {_kind(raw)}")
+    reader = _Reader(path, raw)
+    requires = reader.texts("requires")
+    return Workflow(
+        path=path,
+        **{key: reader.text(key) for key in _SCRIPT_KEYS},
+        param_includes=reader.texts("param_includes"),
+        requires=requires,
+        requires_names=reader.mapping("requires_names"),
+        freeze_requirements={key: reader.digest(key, value)
+                             for key, value in reader.mapping("freeze_requirements").items() if value},
+        maxparallel=reader.max_parallel(),
+        workdirpath=reader.text("workdirpath", "./"),
+        extra={key: value for key, value in raw.items() if key not in _KEYS or key == "status"},
+    )
+
+
+def save(workflow: Workflow) -> None:
+    """Write the workflow file, atomically. Raises FileTrouble."""
+    try:
+        write_atomic(workflow.path, dump(workflow))
+    except OSError as error:
+        raise FileTrouble.of(error, "writing the workflow file") from error
+
+
+def dump(workflow: Workflow) -> str:
+    """Return the text of the workflow file."""
+    value: dict[str, Any] = {
+        "setupscript": workflow.setupscript,
+        "param_generator": workflow.param_generator,
+        "sbatchtemplate": workflow.sbatchtemplate,
+        "workerscript": workflow.workerscript,
+        "param_includes": list(workflow.param_includes),
+        "requires": list(workflow.requires),
+        "requires_names": dict(sorted(workflow.requires_names.items())),
+        "freeze_requirements": dict(sorted(workflow.freeze_requirements.items())),
+        "maxparallel": workflow.maxparallel,
+        "workdirpath": workflow.workdirpath,
+        "status": "",
+    }
+    value.update(workflow.extra)
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+
+
+def require(workflow: Workflow, stored: str, name: str) -> Workflow:
+    """Return `workflow` with the requirement `stored` called `name`. Raises BadInput where the name is taken."""
+    for other, taken in workflow.requires_names.items():
+        if taken == name and other != stored:
+            raise BadInput(f"{workflow.path}: the name {name!r} belongs to the requirement {other}",
+                           "choose another one")
+    requires = workflow.requires if stored in workflow.requires else (*workflow.requires, stored)
+    return replace(workflow, requires=requires, requires_names={**workflow.requires_names, stored: name})
+
+
+def freeze(workflow: Workflow, stored: str, digest: str | None) -> Workflow:
+    """Return `workflow` with the requirement `stored` pinned to `digest`; None takes the pin away."""
+    frozen = {key: value for key, value in workflow.freeze_requirements.items() if key != stored}
+    if digest is not None:
+        frozen[stored] = digest
+    return replace(workflow, freeze_requirements=frozen)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    raw: Mapping[str, Any]
+
+    def _wrong(self, key: str, expected: str, value: Any) -> BadInput:
+        return BadInput(f"{self.path}: key {key!r}: expected {expected}, found {_kind(value)}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if key not in self.raw:
+            if default is not None:
+                return default
+            raise BadInput(f"{self.path}: key {key!r} is missing (expected a path)",
+                           "add it, or make the file anew with: esis setup")
+        return self._checked(key, self.raw[key])
+
+    def _checked(self, key: str, value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise self._wrong(key, "a non-empty text", value)
+        if any(character in value for character in "\n\r\0"):
+            raise BadInput(f"{self.path}: key {key!r}: {value!r} holds a newline, which no path of a workflow may")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadInput(f"{self.path}: key {key!r}: {value!r} is not valid Unicode") from None
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.raw.get(key, [])
+        if not isinstance(value, list):
+            raise self._wrong(key, "a list of paths", value)
+        texts = tuple(self._checked(key, item) for item in value)
+        repeated = sorted({item for item in texts if texts.count(item) > 1}) if len(set(texts)) < len(texts) else []
+        if repeated:
+            raise BadInput(f"{self.path}: key {key!r} holds {repeated[0]!r} twice")
+        return texts
+
+    def mapping(self, key: str) -> dict[str, str]:
+        value = self.raw.get(key, {})
+        if not isinstance(value, dict):
+            raise self._wrong(key, "an object of texts", value)
+        found = {name: item for name, item in value.items() if item is not None}
+        for name, item in found.items():
+            if not isinstance(item, str):
+                raise self._wrong(f"{key}.{name}", "a text", item)
+        return found
+
+    def digest(self, key: str, value: str) -> str:
+        digest = value[len(PREFIX):] if value.startswith(PREFIX) else value
+        if HASH.match(digest) is None:
+            raise BadInput(f"{self.path}: key 'freeze_requirements': {key!r}: expected 64 hex digits, found {value!r}",
+                           "esis freeze-requirement sets it")
+        return digest
+
+    def max_parallel(self) -> int:
+        value = self.raw.get("maxparallel", DEFAULT_MAX_PARALLEL)
+        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+            value = int(value) if len(value) < 12 else -1
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+            raise self._wrong("maxparallel", "a whole number from 0 (no limit) up", value)
+        return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (str, int, float)) or value is None:
+        return repr(value)[:80]
+    return "an object" if isinstance(value, dict) else "a list"

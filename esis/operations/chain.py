@@ -1,0 +1,119 @@
+"""Run a workflow and all that it requires, each once, in order, later ones behind earlier ones. It converges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from esis.errors import RequirementTrouble, TasksFailed
+from esis.model.requirements import Node, Requirement, chain
+from esis.model.workdir import RunDir
+from esis.operations.context import Context
+from esis.operations.prepare import check_sources
+from esis.operations.run import Done, bring_up, check_available
+from esis.operations.status import RunStatus, TaskState, describe_failures, gather, status_of, statuses
+from esis.schedulers.base import Scheduler, Snapshot
+from esis.schedulers.local import NAME as LOCAL
+
+
+@dataclass
+class _Known:
+    """Hold what is known of the runs as the chain goes on."""
+
+    complete: set[RunDir] = field(default_factory=set)
+    jobs: dict[RunDir, tuple[str, ...]] = field(default_factory=dict)  # to wait behind
+
+
+def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callable[[Done], None],
+              max_parallel: int | None = None) -> None:
+    """Bring up all workflows that `wanted` needs, and itself; `told` hears of each. Raises EsisError.
+
+    What is complete is skipped, what is active is waited behind, what is missing is submitted.
+    """
+    order = chain(wanted)
+    check_available(scheduler)
+    frozen = {item.run: item for node in order for item in node.requirements if item.frozen}
+    runs = [node.run for node in order] + list(frozen)
+    found = dict(zip(runs, statuses(map(gather, runs), scheduler)))
+    for node in order:
+        status = found[node.run]
+        if status is None or not status.complete:
+            check_sources(node, needs_dependency=bool(node.requirements))
+    known = _Known()
+    for run, item in frozen.items():
+        _check_frozen(item, found[run], known)
+    for run in runs:
+        _check_sound(run, found[run])
+    for node in order:
+        status = found[node.run]
+        if status is not None and status.complete:
+            known.complete.add(node.run)
+            told(Done(node, None, status))
+            continue
+        behind = _behind(node, known)
+        done = bring_up(node, scheduler, context, max_parallel, behind)
+        _note(done, scheduler, known)
+        told(done)
+
+
+def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
+    """Remember what later workflows have to wait behind. Raises where they would wait for nothing."""
+    run = done.node.run
+    if scheduler.name == LOCAL:
+        found = gather(run)
+        status = status_of(found, Snapshot()) if found is not None else None
+        if status is None or not status.complete:
+            failed = describe_failures(status) if status is not None else ""
+            raise TasksFailed(f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"
+                              f"{' (' + failed + ')' if failed else ''}",
+                              f"what requires it was not started; its logs are in {run.cwd}")
+        known.complete.add(run)
+        return
+    jobs = list(done.status.active_jobs) if done.status is not None else []
+    if done.submission is not None:
+        jobs += [job.id for job in done.submission.jobs]
+    if done.status is not None and done.status.complete:
+        known.complete.add(run)
+    elif jobs:
+        known.jobs[run] = tuple(dict.fromkeys(jobs))
+    else:
+        _check_sound(run, done.status)
+        summary = done.status.summary() if done.status is not None else "no job"
+        raise RequirementTrouble(f"{run.label} is neither complete nor in the queue: {summary}",
+                                 "esis status tells more")
+
+
+def _behind(node: Node, known: _Known) -> str | None:
+    """Return the dependency of `node`: on the active jobs of what it requires; complete runs need none.
+
+    A purged id would be dropped silently up to Slurm 22.05 and refused from 23.02 on.
+    """
+    jobs: dict[str, None] = {}
+    for item in node.requirements:
+        if item.run not in known.complete:
+            jobs.update(dict.fromkeys(known.jobs[item.run]))
+    return "afterok:" + ":".join(jobs) if jobs else None
+
+
+def _check_sound(run: RunDir, status: RunStatus | None) -> None:
+    """Refuse to wait behind a run that can't become complete as it is."""
+    if status is None or status.complete:
+        return
+    broken = status.indices(TaskState.FAILED, TaskState.LOST)
+    if broken:
+        raise RequirementTrouble(f"{run.path} has tasks that failed: {describe_failures(status)}",
+                                 "rerun them (README in that directory tells how), then repeat the command")
+
+
+def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) -> None:
+    if status is None:
+        raise RequirementTrouble(f"{item.name} is frozen to {item.run.label}, and there is no such run in "
+                                 f"{item.run.path.parent}", "esis freeze-requirement --unfreeze, or pin another one")
+    if status.complete:
+        known.complete.add(item.run)
+    elif status.active_jobs:
+        known.jobs[item.run] = status.active_jobs
+    else:
+        raise RequirementTrouble(f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",
+                                 "finish it by hand, or pin another run")
+

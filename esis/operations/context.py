@@ -1,0 +1,22 @@
+"""Carry what every operation may need of its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _silent(message: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Hold the caller's wishes; `say` takes notes for the user, one line each."""
+
+    say: Callable[[str], None] = _silent
+    argv: tuple[str, ...] = ()
+    live: bool = False  # show the output of generator and setup script as it comes
+    script_timeout: float | None = None  # seconds for the generator, and for the setup script
+    take_over: bool = False  # take over the stale lock of another host
+    grace: float | None = None  # seconds of "not there" before a lost submission is repeated

@@ -1,0 +1,180 @@
+"""Make and change workflow files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.model import template, workflow
+from esis.model.fingerprint import Kind, open_source, tree_entries
+from esis.model.requirements import Node, check_names, key_of, resolve, run_parent
+from esis.model.workdir import HASH, PREFIX, RunDir, is_run_name
+from esis.model.workflow import Workflow
+from esis.operations.context import Context
+from esis.operations.status import gather
+
+
+def set_up(files: Sequence[str], includes: Sequence[str], target: Path, max_parallel: int, workdir_path: str | None,
+           context: Context) -> Workflow:
+    """Describe a workflow by its four files, in the present order or in 0.0.4's, and write the workflow file.
+
+    Raises BadInput. Requirements that the workflow file has already are kept.
+    """
+    setup, generator, sbatch_template, worker = _in_order(files, context)
+    for path in (setup, generator, sbatch_template, worker):
+        check_file(path)
+    for path, what in ((setup, "setup script"), (generator, "parameter generator")):
+        if not os.access(path, os.X_OK):
+            raise BadInput(f"the {what} {path} is not executable", f"chmod +x {path}")
+    template.check(template.read_template(sbatch_template), str(sbatch_template))
+    for include in includes:
+        _check_include(Path(include))
+    made = Workflow(
+        path=target,
+        setupscript=stored_path(setup, target),
+        param_generator=stored_path(generator, target),
+        sbatchtemplate=stored_path(sbatch_template, target),
+        workerscript=stored_path(worker, target),
+        param_includes=tuple(stored_path(Path(include), target) for include in includes),
+        maxparallel=max_parallel,
+        workdirpath=stored_path(Path(workdir_path), target) if workdir_path is not None else "./",
+    )
+    if target.exists():
+        made = _keep_requirements(made, workflow.load(target), context)
+    check_names(made)
+    if not os.access(worker, os.X_OK):
+        context.say(f"note: the worker {worker} is not executable; srun needs that, unless the template names an "
+                    f"interpreter")
+    workflow.save(made)
+    return made
+
+
+def add_requirement(required: Path, name: str, owner: Path, target: Path | None) -> Workflow:
+    """Write that the workflow `owner` requires the workflow `required` under `name`. Raises BadInput."""
+    if not name or any(ord(character) < 32 for character in name):
+        raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
+    workflow.load(required)
+    into = target if target is not None else owner
+    before = workflow.load(owner)
+    if into.parent.resolve() != owner.parent.resolve():
+        raise BadInput(f"{into} is not beside {owner}, so its paths would mean other files",
+                       "write it into the same directory")
+    made = replace(workflow.require(before, stored_path(required, into), name), path=into)
+    _check_acyclic(made)
+    workflow.save(made)
+    return made
+
+
+def freeze(path: Path, name: str, digest: str) -> tuple[Workflow, str]:
+    """Pin the requirement called `name` to the run whose hash begins with `digest`; return the whole hash too."""
+    before = workflow.load(path)
+    stored = before.requirement_called(name)
+    digest = digest[len(PREFIX):] if digest.startswith(PREFIX) else digest
+    digest = digest.rstrip("/").lower()
+    parent = run_parent(workflow.load(before.resolve(stored)))
+    found = [known for known in run_digests(parent) if known.startswith(digest)] if digest else []
+    if len(found) > 1:
+        raise BadInput(f"{digest!r} begins the hashes of {len(found)} runs in {parent}: "
+                       + ", ".join(item[:16] for item in found[:4]), "give more digits")
+    if not found:
+        raise BadInput(f"no run in {parent} has a hash that begins with {digest!r}",
+                       "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first")
+    made = workflow.freeze(before, stored, found[0])
+    workflow.save(made)
+    return made, found[0]
+
+
+def unfreeze(path: Path, name: str) -> Workflow:
+    """Let the requirement called `name` follow its workflow file again."""
+    before = workflow.load(path)
+    made = workflow.freeze(before, before.requirement_called(name), None)
+    workflow.save(made)
+    return made
+
+
+def run_digests(parent: Path) -> list[str]:
+    """Return the sorted hashes of the runs in a directory; half-built ones are none."""
+    try:
+        names = sorted(name for name in os.listdir(parent) if is_run_name(name))
+    except FileNotFoundError:
+        return []
+    digests = []
+    for name in names:
+        run = RunDir(parent / name)
+        found = gather(run)
+        if found is not None and found.built:
+            digests.append(run.digest)
+    return digests
+
+
+def stored_path(path: Path, target: Path) -> str:
+    """Return how `path` is stored in the workflow file `target`: relative to its directory, links not followed."""
+    return os.path.relpath(path, target.parent)
+
+
+def check_file(path: Path) -> None:
+    """Raise BadInput unless `path` is a readable regular file with a name that can be stored."""
+    _check_name(path)
+    if not os.path.lexists(path):
+        raise BadInput(f"there is no file {path}")
+    os.close(open_source(path))
+
+
+def _in_order(files: Sequence[str], context: Context) -> tuple[Path, Path, Path, Path]:
+    """Tell the present order from 0.0.4's by the template, which holds the array mark."""
+    first, second, third, fourth = (Path(name) for name in files)
+    for path in (second, third):
+        check_file(path)
+    if template.is_template(third):
+        return first, second, third, fourth
+    if template.is_template(second):
+        context.say(f"note: taking {second} for the sbatch template (0.0.4's order); the order is now: setup script, "
+                    f"parameter generator, sbatch template, worker script")
+        return first, fourth, second, third
+    raise BadInput(f"{third} is no sbatch template: it holds no {template.ARRAY_MARK} (nor does {second}, where 0.0.4 "
+                   f"had it)", "the order is: <setup script> <parameter generator> <sbatch template> <worker script>")
+
+
+def _check_include(path: Path) -> None:
+    _check_name(path)
+    if not os.path.lexists(path):
+        raise BadInput(f"there is no include {path}")
+    if not path.is_dir():
+        os.close(open_source(path))
+        return
+    for entry in tree_entries(path):
+        if entry.kind in (Kind.FILE, Kind.EXECUTABLE) and not os.access(path / entry.relative, os.R_OK):
+            raise BadInput(f"can't read {path / entry.relative}")
+
+
+def _check_name(path: Path) -> None:
+    text = str(path)
+    if any(character in text for character in "\n\r"):
+        raise BadInput(f"the path {text!r} holds a newline, which no path of a workflow may", "rename it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadInput(f"the path {text!r} is not valid UTF-8, so no workflow file can hold it", "rename it") from None
+
+
+def _keep_requirements(made: Workflow, before: Workflow, context: Context) -> Workflow:
+    if before.requires:
+        context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
+    return replace(made, requires=before.requires, requires_names=before.requires_names,
+                   freeze_requirements=before.freeze_requirements, extra=before.extra)
+
+
+def _check_acyclic(made: Workflow) -> None:
+    """Resolve the graph as it would be; hashes don't matter here."""
+    def read(path: Path) -> Workflow:
+        return made if key_of(path) == key_of(made.path) else workflow.load(path)
+
+    resolve(made.path, read, lambda path: "")
+
+
+def node_of(path: Path) -> Node:
+    """Read the workflow at `path` with all that it requires. Raises BadInput."""
+    return resolve(path)

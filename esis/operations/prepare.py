@@ -1,0 +1,325 @@
+"""Build a run's working directory: snapshot, generator, script, setup script. Nothing is submitted here.
+
+The snapshot is made aside and renamed into place together with its lock, so that of several builders one wins.
+Generator and setup script run at the final path (setup scripts bake absolute paths in). The directory counts as a run
+once state.json says so; an interrupted build is moved away and built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
+from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
+from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
+from esis.model import template
+from esis.model.parameters import array_spec, check_indices, find_parameter_files
+from esis.model.requirements import Node, base_name
+from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
+from esis.model.workflow import dump
+from esis.operations.context import Context
+from esis.operations.snapshot import copy_workflow, make_read_only
+from esis.operations.status import gather
+from esis.process import Completed, clean_environment, run_logged
+from esis.records import provenance, stage
+from esis.records.stage import Stage, State
+
+_NUMBER = re.compile(r"[0-9]{1,12}\Z")
+_SHOWN_LINES = 20
+_README = """\
+This directory was made by ESIS (Easy SLURM Isolated Scanner). It is one run of the workflow
+
+    {workflow}
+
+and it can be understood, rerun and finished with a shell and sbatch alone:
+
+    cd {cwd}
+    sbatch ../sbatch.sh               # the tasks of the latest submission once more
+    sbatch --array=3,7 ../sbatch.sh   # some of them
+
+(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten.)
+
+  sbatch.sh       the script of the latest submission, made from {template}
+  parameters/     parameters.<n>.json, one for each task, written by {generator}
+  results/        results.<n>.json, if the tasks export any
+  cwd/            where the tasks run and their logs (slurm-*.out) are
+  includes/       files that the scripts use
+  {setup} prepared this directory; it is not to be run again
+  __esis__/       ESIS's records: how the directory was made, what was submitted, how each task ended
+                  (__esis__/tasks/<task>.<submission>.<job>.<restart>.<start>.exit<code>.<end>)
+
+With ESIS: esis status, esis list, esis doc layout
+"""
+
+
+def check_sources(node: Node, needs_dependency: bool = False) -> None:
+    """Check before anything is written that the workflow's files can be used. Raises BadInput."""
+    workflow = node.workflow
+    for stored in (workflow.setupscript, workflow.param_generator):
+        if not os.access(workflow.resolve(stored), os.X_OK):
+            raise BadInput(f"{workflow.resolve(stored)} is not executable", f"chmod +x {workflow.resolve(stored)}")
+    source = workflow.resolve(workflow.sbatchtemplate)
+    text = template.read_template(source)
+    template.check(text, str(source), needs_dependency)
+    if template.WORKER_MARK not in text and not source.name.endswith(template.JINJA_SUFFIX):
+        raise BadInput(f"{source} doesn't hold {template.WORKER_MARK}", f"call the worker: srun {template.WORKER_MARK}")
+    parent = node.run.path.parent
+    if "\n" in str(parent):
+        raise BadInput(f"the path {str(parent)!r} holds a newline, which no path of a run may", "rename the directory")
+    _check_parent(parent)
+
+
+@contextlib.contextmanager
+def prepared(node: Node, context: Context, slurm_version: str | None = None) -> Iterator[State]:
+    """Hold the run of `node`, built if it wasn't, during the block.
+
+    Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
+    """
+    run = node.run
+    try:
+        owner, state = _take(node, context, slurm_version)
+    except OSError as error:
+        raise FileTrouble.of(error, f"building {run.label}") from error
+    with held(run.lock, owner):
+        if state.stage is not Stage.PREPARED:
+            try:
+                state = _finish(node, run, context)
+            except OSError as error:
+                raise FileTrouble.of(error, f"building {run.label}") from error
+        yield state
+
+
+def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[State, str]:
+    """Build the run below `scratch` as far as its script, for a dry run; return its state and script."""
+    run = RunDir.of(scratch, node.digest)
+    for directory in (run.path, *run.directories()):
+        directory.mkdir()
+    copy_workflow(node, run)
+    indices = generate(node, run, context)
+    state = State(Stage.PREPARED, indices[0], len(indices), throttle)
+    return state, render_script(node, run, indices, throttle, 1, None).text
+
+
+def generate(node: Node, run: RunDir, context: Context) -> list[int]:
+    """Run the parameter generator in parameters/ and return the sorted indices. Raises UserScriptFailed."""
+    done = _run_script(node, run, node.workflow.param_generator, run.parameters, run.generator_log, context)
+    indices = find_parameter_files(run.parameters)
+    printed = done.stdout.decode("utf-8", "replace").strip()
+    if not _NUMBER.match(printed):
+        found = f"it printed {printed[:60]!r}" if printed else "it printed nothing"
+        raise UserScriptFailed(f"the parameter generator has to print the number of parameter sets and nothing else on "
+                               f"standard output; {found}{_tail(done)}", f"the whole output is in {run.generator_log}")
+    try:
+        last_index = check_indices(indices, int(printed))
+    except UserScriptFailed as error:
+        raise UserScriptFailed(error.message + _tail(done), error.advice) from None
+    if last_index:
+        context.say(f"note: the generator printed {printed}, the last index, for {len(indices)} files; print the "
+                    f"number of files")
+    return indices
+
+
+def render_script(node: Node, run: RunDir, tasks: Sequence[int], throttle: int, submission: int,
+                  dependency: str | None) -> template.Rendered:
+    """Return the script for `tasks`, made from the template of the snapshot."""
+    name = base_name(node.workflow.sbatchtemplate)
+    values = template.Values(array=array_spec(tasks, throttle), worker=base_name(node.workflow.workerscript),
+                             submission=submission, dependency=dependency, tasks=len(tasks), digest=node.digest)
+    return template.render(template.read_template(run.path / name), name, values)
+
+
+def _take(node: Node, context: Context, slurm_version: str | None) -> tuple[Owner, State]:
+    """Get the lock of the run, built as far as the snapshot."""
+    run = node.run
+    what = run.label
+    parent = run.path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    for _ in range(10):
+        owner = Owner.current()
+        if not os.path.lexists(run.path):
+            if _publish(node, context, slurm_version, owner):
+                return owner, State(Stage.SNAPSHOT)
+            continue
+        _check_owner(run)
+        acquire(run.lock, owner, what, context.take_over)
+        try:
+            sweep(run.lock)
+            for directory in (run.path, run.private, run.submissions, run.parameters):
+                sweep_temporaries(directory)
+            found = gather(run)
+            state = found.state if found is not None else State(Stage.SNAPSHOT)
+            if state is None:
+                raise EsisError(f"{run.path} was made by an ESIS that kept no state.json (0.0.4)",
+                                "it is left as it is: rerun it by hand, or remove it and run again")
+            if state.stage is Stage.PREPARED:
+                return owner, state
+            if state.pid is not None and process_alive(state.pid, state.pid_started):
+                raise Busy(f"{what}: a script of an interrupted build still runs as process {state.pid}",
+                           "wait for it or end it, then repeat the command")
+        except BaseException:
+            release(run.lock, owner)
+            raise
+        context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
+        _discard(run.path, owner)
+    holding = holder(run.lock)
+    raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
+
+
+def _publish(node: Node, context: Context, slurm_version: str | None, owner: Owner) -> bool:
+    """Make the snapshot aside and rename it into place; False where somebody else was faster."""
+    run = node.run
+    staging = RunDir(run.path.parent / f"{STAGING_PREFIX}{run.digest[:12]}-{owner.text()}")
+    try:
+        for directory in (staging.path, *staging.directories()):
+            directory.mkdir()
+        copy_workflow(node, staging)
+        write_atomic(staging.wf_status, node.status_text)
+        write_atomic(staging.workflow_definition, dump(node.workflow))
+        write_json(staging.provenance, provenance.collect(node.workflow, context.argv, slurm_version))
+        hook = resources.files("esis.records").joinpath("task.sh").read_text("utf-8")
+        write_atomic(staging.task_hook, hook)
+        write_atomic(staging.completed, "0")
+        write_atomic(staging.readme, _readme(node))
+        _write_requirements(node, staging)
+        stage.save(staging, State(Stage.SNAPSHOT))
+        make_lock(staging.lock, owner)
+        for directory in (*reversed(staging.directories()), staging.path):
+            fsync_directory(directory)
+        try:
+            staging.path.rename(run.path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                _remove(staging.path)
+                return False
+            raise
+        fsync_directory(run.path.parent)
+    except BaseException:
+        _remove(staging.path)
+        raise
+    return True
+
+
+def _finish(node: Node, run: RunDir, context: Context) -> State:
+    """Run generator and setup script in the published snapshot."""
+    stage.save(run, State(Stage.GENERATING))
+    indices = generate(node, run, context)
+    throttle = node.workflow.maxparallel
+    write_atomic(run.script, render_script(node, run, indices, throttle, 1, None).text, executable=True)
+    building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
+    stage.save(run, building)
+    _run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
+    make_read_only(node, run)
+    prepared_state = State(Stage.PREPARED, indices[0], len(indices), throttle)
+    stage.save(run, prepared_state)
+    return prepared_state
+
+
+def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, context: Context,
+                building: State | None = None) -> Completed:
+    """Run a script of the user's and insist on exit status 0."""
+    script = run.path / base_name(stored)
+    what = "setup script" if building is not None else "parameter generator"
+    includes = str(run.includes)
+    previous = os.environ.get("PYTHONPATH")
+    env = clean_environment(
+        ESIS2_REQUIREMENTS=json.dumps({item.name: str(item.run.path) for item in node.requirements}, sort_keys=True),
+        PYTHONPATH=f"{includes}:{previous}" if previous else includes,
+    )
+    before = building or State(Stage.GENERATING)
+
+    def started(pid: int) -> None:
+        if run.state.exists():
+            stage.save(run, State(before.stage, before.first, before.count, before.max_parallel, pid,
+                                  process_start(pid) or 0))
+
+    try:
+        done = run_logged([str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live,
+                          started=started)
+    except OSError as error:
+        if error.filename in (str(log), None) and error.errno != errno.ENOEXEC:
+            raise
+        why = "it has no '#!' line" if error.errno == errno.ENOEXEC else str(error.strerror)
+        raise UserScriptFailed(f"the {what} {base_name(stored)} can't be started: {why}",
+                               "look at its first line") from error
+    if done.timed_out:
+        raise UserScriptFailed(f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s"
+                               f"{_tail(done)}", f"its output is in {log}; --script-timeout sets the limit")
+    if done.code != 0:
+        ended = f"exit code {done.code}" if done.code > 0 else f"signal {-done.code}"
+        raise UserScriptFailed(f"the {what} {base_name(stored)} ended with {ended}{_tail(done)}",
+                               f"its output is in {log}; mend it and run again: nothing was submitted")
+    return done
+
+
+def _tail(done: Completed) -> str:
+    """Return the last lines of a script's output, errors last."""
+    text = (done.stdout[-2000:] + b"\n" + done.stderr[-2000:]).decode("utf-8", "replace")
+    lines = [printable(line.rstrip()) for line in text.splitlines() if line.strip()]
+    return f" (its last lines: {' | '.join(lines[-_SHOWN_LINES:])})" if lines else ""
+
+
+def _write_requirements(node: Node, staging: RunDir) -> None:
+    """Write what a job checks before its work: `<number of tasks>|<path>`, one required run a line."""
+    lines = []
+    for item in node.requirements:
+        found = gather(item.run)
+        lines.append(f"{len(found.indices) if found is not None else 0}|{item.run.path}\n")
+    if lines:
+        write_atomic(staging.requirements, "".join(lines))
+
+
+def _readme(node: Node) -> str:
+    workflow = node.workflow
+    return _README.format(workflow=printable(str(workflow.path)), cwd=template.quote(node.run.cwd),
+                          template=base_name(workflow.sbatchtemplate), generator=base_name(workflow.param_generator),
+                          setup=base_name(workflow.setupscript))
+
+
+def _check_parent(parent: Path) -> None:
+    """Refuse a directory in which others could exchange a run's files under way."""
+    try:
+        mode = parent.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise EsisError(f"everybody may write to {parent} and remove what is in it", f"chmod o-w {parent}, or +t")
+
+
+def _check_owner(run: RunDir) -> None:
+    found = run.path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise EsisError(f"{run.path} is in the way: it is no directory", "look at it, and remove it")
+    if found.st_uid != os.getuid():
+        raise Busy(f"{run.path} belongs to {user_name(found.st_uid)}",
+                   "set another --workdir-path, or let its owner run it")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what builds left behind whose process is certainly dead."""
+    for name in sorted(os.listdir(parent)):
+        for prefix in (STAGING_PREFIX, TRASH_PREFIX):
+            if name.startswith(prefix):
+                owner = Owner.parse(name[len(prefix):].partition("-")[2])
+                if owner is not None and owner.is_dead() and (parent / name).lstat().st_uid == os.getuid():
+                    _remove(parent / name)
+
+
+def _discard(path: Path, owner: Owner) -> None:
+    """Move a half-built directory away in one step, then remove it."""
+    trash = path.with_name(f"{TRASH_PREFIX}{path.name[-12:]}-{owner.text()}")
+    path.rename(trash)
+    _remove(trash)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

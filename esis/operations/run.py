@@ -1,0 +1,143 @@
+"""Run a workflow: build its run if need be, and submit what was never submitted."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from esis.errors import EsisError, RequirementTrouble, SlurmRefused, TasksFailed
+from esis.model.parameters import array_spec, format_ranges
+from esis.model.requirements import Node, Requirement
+from esis.operations.context import Context
+from esis.operations.prepare import check_sources, prepared, trial
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, status_of, statuses
+from esis.operations.submit import Request, settle, submit
+from esis.records.submissions import Submission
+from esis.schedulers.base import Scheduler, Snapshot
+from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.slurm import Config, Slurm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what a dry run shows."""
+
+    node: Node
+    array: str
+    tasks: int
+    script: str
+    exists: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """Hold what a run came to."""
+
+    node: Node
+    submission: Submission | None  # None: there was nothing to submit
+    status: RunStatus | None  # of before the submission; None for a fresh run
+
+
+def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Plan:
+    """Build the run in a temporary directory as far as its script, and leave nothing behind."""
+    check_sources(node)
+    throttle = node.workflow.maxparallel if max_parallel is None else max_parallel
+    with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:
+        state, script = trial(node, Path(scratch).resolve(), context, throttle)
+    return Plan(node, array_spec(state.tasks, throttle), state.count, script, node.run.path.exists())
+
+
+def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None) -> Done:
+    """Run the workflow of `node`; its requirements have to be complete. Raises EsisError."""
+    check_sources(node)
+    check_available(scheduler)
+    check_requirements(node, scheduler)
+    return bring_up(node, scheduler, context, max_parallel)
+
+
+def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None,
+             dependency: str | None = None) -> Done:
+    """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`."""
+    finished = gather(node.run)
+    if finished is not None and finished.built and finished.marked_complete:
+        return Done(node, None, status_of(finished, Snapshot()))
+    slurm = scheduler if isinstance(scheduler, Slurm) else None
+    fresh = finished is None or not finished.built
+    config = slurm.config() if slurm is not None and fresh else Config()
+    with prepared(node, context, config.version):
+        found = gather(node.run)
+        if found is None:
+            raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
+        known = settle(node.run, found.submissions, scheduler, context)
+        found = replace(found, submissions=tuple(known))
+        snapshot = scheduler.observe(found.clusters) if found.needs_queue() else Snapshot()
+        before = status_of(found, snapshot)
+        todo = tuple(before.indices(TaskState.UNSUBMITTED))
+        throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
+        if not todo:
+            _note_throttle(before, known, throttle, context)
+            return Done(node, None, before)
+        if before.indices(*ACTIVE_STATES) and scheduler.name == LOCAL:
+            raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
+                            f"waiting or running", "wait for them, then repeat the command")
+        seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
+        request = Request(node, todo, throttle, dependency, seen)
+        submission = submit(request, known, scheduler, context)
+        return Done(node, submission, before if known else None)
+
+
+def check_available(scheduler: Scheduler) -> None:
+    """Raise SlurmRefused before anything is written where this machine has no Slurm."""
+    if isinstance(scheduler, Slurm) and not scheduler.available():
+        raise SlurmRefused("there is no sbatch on PATH", "esis run --local runs the tasks on this machine")
+
+
+def check_requirements(node: Node, scheduler: Scheduler) -> None:
+    """Raise RequirementTrouble listing every requirement that isn't complete."""
+    missing = unmet(node.requirements, scheduler)
+    if missing:
+        raise RequirementTrouble(f"{node.workflow.path} requires runs that are not complete: " + "; ".join(missing),
+                                 "or run them all in their order: esis dependency "
+                                 + shlex.quote(str(node.workflow.path)))
+
+
+def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str]:
+    """Describe each requirement that isn't complete, with its workflow file and the command for it."""
+    found = statuses((gather(item.run) for item in requirements), scheduler)
+    problems = []
+    for item, status in zip(requirements, found):
+        if status is not None and status.complete:
+            continue
+        what = "there is no such run" if status is None else status.summary()
+        file = shlex.quote(str(item.workflow_file))
+        command = "esis freeze-requirement pins another run" if item.frozen else f"esis run {file}"
+        if status is not None and status.active_jobs:
+            command = "wait for it"
+        problems.append(f"{item.name} ({item.workflow_file}, {item.run.label}): {what}; {command}")
+    return problems
+
+
+def raise_failures(done: Done) -> None:
+    """Raise TasksFailed where the tasks of a local run didn't all end well."""
+    found = gather(done.node.run)
+    if found is None:
+        return
+    after = status_of(found, Snapshot())
+    failed = after.indices(TaskState.FAILED, TaskState.LOST)
+    if failed:
+        raise TasksFailed(f"{done.node.run.label}: {len(failed)} of {len(after.tasks)} tasks failed "
+                          f"({describe_failures(after)})", f"their logs are in {done.node.run.cwd}")
+
+
+def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int, context: Context) -> None:
+    """Say so where another throttle was asked for than the queued array has: it isn't part of the hash."""
+    if not status.active_jobs or not known:
+        return
+    queued = known[-1].array.partition("%")[2] or "0"
+    if int(queued) != throttle:
+        job = known[-1].jobs[0].id if known[-1].jobs else "…"
+        context.say(f"{status.run.label}: the queued array keeps its limit of {queued} tasks at a time; to change "
+                    f"it: scontrol update jobid={job} ArrayTaskThrottle={throttle}")

@@ -1,0 +1,156 @@
+"""Hand tasks to a scheduler, once: intent on disk, then the call, then the answer on disk.
+
+Where the answer is lost (time-out, killed between call and record), the job is looked up by its place and adopted. Only
+error-free "not there" answers over a grace period allow the same submission to be sent again, under the same number, so
+that the fence in the job lets just one of the two do the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from esis.errors import EsisError, SlurmRefused, SlurmUnanswered
+from esis.files import write_atomic
+from esis.locks import Owner
+from esis.model.parameters import array_spec, format_ranges
+from esis.model.requirements import Node
+from esis.model.workdir import RunDir
+from esis.operations.context import Context
+from esis.operations.prepare import render_script
+from esis.records import submissions
+from esis.records.submissions import Job, Outcome, Submission
+from esis.schedulers.base import Answer, Scheduler, Snapshot
+from esis.schedulers.slurm import Slurm
+
+MINIMUM_GRACE_SECONDS = 30.0
+_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """Say what to submit."""
+
+    node: Node
+    tasks: tuple[int, ...]
+    throttle: int  # tasks at a time; 0: no limit
+    dependency: str | None = None
+    seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knows already
+
+
+def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> Submission:
+    """Submit under the run's lock and return the record. Raises SlurmRefused, SlurmUnanswered, OSError."""
+    run = request.node.run
+    number = next_number(known)
+    rendered = render_script(request.node, run, request.tasks, request.throttle, number, request.dependency)
+    write_atomic(run.script, rendered.text, executable=True)
+    if number == 1:
+        write_atomic(run.start_time, f"{time.time():.3f}")
+    intent = Submission(
+        number=number, scheduler=scheduler.name, tasks=request.tasks,
+        array=array_spec(request.tasks, request.throttle),
+        script_digest=hashlib.sha256(rendered.text.encode("utf-8", "surrogateescape")).hexdigest(),
+        created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
+        dependency=request.dependency, seen=request.seen)
+    submissions.save(run, intent)
+    return _send(run, intent, scheduler, context)
+
+
+def settle(run: RunDir, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> list[Submission]:
+    """Find out what became of submissions to Slurm whose answer was lost; sends again what Slurm never got.
+
+    Raises SlurmUnanswered where Slurm can't be asked; the same command later finishes the matter.
+    """
+    settled: list[Submission] = []
+    for submission in known:
+        if submission.outcome is Outcome.OPEN and submission.scheduler == Slurm.name:
+            if scheduler.name != Slurm.name:
+                raise EsisError(f"{run.label}: submission {submission.number} was sent to Slurm, and its answer is "
+                                f"missing", "esis run (without --local) finds out")
+            context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
+            submission = _look_up(run, submission, known, scheduler, context)
+        settled.append(submission)
+    return settled
+
+
+def next_number(known: Sequence[Submission]) -> int:
+    """Return the number of the next submission; a refused one at the end left nothing behind, so it is used again."""
+    numbers = [item.number for item in known if item.outcome is not Outcome.REFUSED]
+    return max(numbers, default=0) + 1
+
+
+def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Context) -> Submission:
+    """Call the scheduler and record its answer."""
+    recorded = [intent]
+
+    def acknowledged(job: Job) -> None:
+        recorded[0] = _record_job(run, intent, job)
+
+    answer = scheduler.submit(run, intent, acknowledged)
+    if answer.outcome is Outcome.SUBMITTED:
+        if answer.returned:
+            recorded[0] = replace(recorded[0], returned=answer.returned)
+            submissions.save(run, recorded[0])
+        return recorded[0]
+    if answer.outcome is Outcome.REFUSED:
+        _refuse(run, intent, answer)
+    context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
+    return _look_up(run, intent, [], scheduler, context)
+
+
+def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
+    done = replace(intent, outcome=Outcome.SUBMITTED, jobs=(job,), answered=time.time())
+    submissions.save(run, done)
+    write_atomic(run.job_ids, job.id)
+    return done
+
+
+def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
+    submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+    raise SlurmRefused(f"Slurm refused {run.label}: {answer.message}",
+                       "nothing was queued and the run is kept: mend the cause (sbatch options can come from SBATCH_* "
+                       "variables or a new template), then repeat the command")
+
+
+def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
+             context: Context) -> Submission:
+    """Adopt the job of `intent`, or send it again after the grace period without a trace of it."""
+    others = {job.id for item in known for job in item.jobs} | set(intent.seen)
+    grace = _grace(scheduler, context)
+    first_absent: float | None = None
+    while True:
+        job = _find(run, intent, others, scheduler.observe(()))
+        if job is not None:
+            context.say(f"{run.label}: Slurm has it as job {job.id}")
+            return _record_job(run, intent, job)
+        now = time.monotonic()
+        if first_absent is None:
+            first_absent = now
+            context.say(f"{run.label}: not in the queue; watching it for {grace:.0f} s before submitting again")
+        if now - first_absent >= grace:
+            break
+        time.sleep(min(_POLL_SECONDS, grace / 5))
+    context.say(f"{run.label}: Slurm never got it; submitting again")
+    return _send(run, replace(intent, owner=Owner.current().text()), scheduler, context)
+
+
+def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot) -> Job | None:
+    """Return the job that belongs to `intent`. Raises SlurmUnanswered where the question couldn't be asked."""
+    claim = submissions.read_claim(run, intent.number)
+    if claim is not None:
+        return Job(claim)  # it has even started
+    if snapshot.problem is not None:
+        raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
+                              f"Slurm can't be asked: {snapshot.problem}", "repeat the command later: it finds out")
+    found = sorted({seen.job for seen in snapshot.of_run(run)} - others, key=int)
+    return Job(found[0]) if found else None
+
+
+def _grace(scheduler: Scheduler, context: Context) -> float:
+    """Return how many seconds of absence prove that a submission never arrived."""
+    if context.grace is not None:
+        return context.grace
+    timeout = scheduler.config().message_timeout if isinstance(scheduler, Slurm) else 0.0
+    return max(MINIMUM_GRACE_SECONDS, 2 * timeout)

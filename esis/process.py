@@ -1,0 +1,191 @@
+"""Start other programs: the one door for subprocesses.
+
+Nothing here uses a shell. Every program gets its own session, so that a Ctrl-C at the terminal reaches ESIS alone:
+a killed `sbatch` client may leave an accepted job behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from esis.errors import EsisError
+
+# SLURM_* of an enclosing job leak into what is submitted or started from inside it (a job submitted from array
+# task 5 would see that task's SLURM_ARRAY_TASK_ID); these two say which cluster to talk to.
+_SLURM_KEPT = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
+# SBATCH_* outranks the #SBATCH lines of a script; these would break what ESIS promises about the job.
+_SBATCH_DROPPED = frozenset({
+    "SBATCH_ARRAY_INX", "SBATCH_DEPENDENCY", "SBATCH_ERROR", "SBATCH_EXPORT", "SBATCH_EXPORT_FILE", "SBATCH_INPUT",
+    "SBATCH_JOB_NAME", "SBATCH_OUTPUT", "SBATCH_TEST_ONLY", "SBATCH_WAIT",
+})
+_OUTPUT_KEPT = 1024 * 1024  # bytes of standard output that a caller may see; the rest only reaches the log
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Hold the outcome of a program. `code` is negative where a signal ended it."""
+
+    argv: Sequence[str]
+    code: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Return the user's environment without what would leak or change the contract, plus `extra`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (not name.startswith("SLURM_") or name in _SLURM_KEPT) and name not in _SBATCH_DROPPED
+    }
+    kept.update(extra)
+    return kept
+
+
+def capture(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
+            timeout: float) -> Completed:
+    """Run a program to its end and return its output. Raises FileNotFoundError, PermissionError.
+
+    After `timeout` seconds its whole session is killed and `timed_out` is set. On an interrupt it is left alone: an
+    interrupted sbatch may be half-way through an acknowledgement.
+    """
+    child = _start(argv, cwd, env)
+    try:
+        stdout, stderr = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _kill_session(child)
+        stdout, stderr = _drain(child)
+        return Completed(argv, child.returncode, stdout, stderr, timed_out=True)
+    return Completed(argv, child.returncode, stdout, stderr)
+
+
+def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, timeout: float | None,
+               live: bool = False, started: Callable[[int], None] | None = None) -> Completed:
+    """Run a user's script; both its outputs go to `log` and, with `live`, to stderr as they come.
+
+    Memory is bounded: of stdout the first megabyte is returned. `started` is told the PID. On an interrupt the
+    script's session is ended. Raises OSError where it can't be started.
+    """
+    with log.open("wb") as stream:
+        child = _start(argv, cwd, env)
+        sink = _Sink(stream, sys.stderr.buffer if live else None)
+        kept = [bytearray(), bytearray()]
+        readers = [threading.Thread(target=sink.pump, args=(pipe, buffer), daemon=True)
+                   for pipe, buffer in zip((child.stdout, child.stderr), kept)]
+        for reader in readers:
+            reader.start()
+        timed_out = False
+        try:
+            if started is not None:
+                started(child.pid)
+            child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            _kill_session(child)
+        except BaseException:
+            _kill_session(child)
+            raise
+        for reader in readers:
+            # A process that the script left in the background may keep the pipes open for ever.
+            reader.join(timeout=2.0)
+        with sink.closing():
+            os.fsync(stream.fileno())
+    return Completed(argv, child.returncode, bytes(kept[0]), bytes(kept[1]), timed_out)
+
+
+def spawn(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: Path, stderr: Path | None,
+          append: bool) -> subprocess.Popen[bytes]:
+    """Start a task with its outputs in files (`stderr` None: in the same one). Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+    descriptors: list[int] = []
+    try:
+        for path in (stdout, stderr):
+            if path is not None:
+                descriptors.append(os.open(path, flags, 0o666))
+        return subprocess.Popen(  # noqa: S603  argv is a list, no shell
+            list(argv), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=descriptors[0],
+            stderr=descriptors[-1], start_new_session=True, close_fds=True)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def signal_session(child: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to all processes of a child's session; it is no error if they are gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+class _Sink:
+    """Copy what two pipes bring into one log, in the order of arrival."""
+
+    def __init__(self, log: IO[bytes], echo: IO[bytes] | None) -> None:
+        self._outputs = [log] + ([echo] if echo is not None else [])
+        self._lock = threading.Lock()
+        self._closed = False
+        self._error: OSError | None = None
+
+    def pump(self, pipe: IO[bytes] | None, kept: bytearray) -> None:
+        if pipe is None:
+            return
+        while True:
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                return
+            with self._lock:
+                if self._closed:
+                    return
+                kept += data[: _OUTPUT_KEPT - len(kept)]
+                for output in self._outputs:
+                    try:
+                        output.write(data)
+                        output.flush()
+                    except OSError as error:
+                        self._error = self._error or error
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let nothing more in, and raise the first error met while writing the log."""
+        with self._lock:
+            self._closed = True
+            if self._error is not None:
+                raise self._error
+            yield
+
+
+def _start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    if any("\0" in argument for argument in argv):
+        raise EsisError(f"an argument of {argv[0]} holds a NUL character")
+    return subprocess.Popen(  # noqa: S603  argv is a list, no shell
+        list(argv), cwd=cwd, env=dict(env) if env is not None else None, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, close_fds=True)
+
+
+def _drain(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    try:
+        return child.communicate(timeout=2.0)
+    except subprocess.TimeoutExpired as late:
+        return late.stdout or b"", late.stderr or b""
+
+
+def _kill_session(child: subprocess.Popen[bytes]) -> None:
+    """End the child's session: TERM, two seconds, KILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        signal_session(child, number)
+        try:
+            child.wait(2.0)
+        except subprocess.TimeoutExpired:
+            continue
+        if number is signal.SIGTERM:
+            signal_session(child, signal.SIGKILL)
+        return

@@ -1,0 +1,99 @@
+# shellcheck shell=sh
+# ESIS: sourced by sbatch.sh at the start of every task. Writes the task records, lets only one job of a submission
+# do the work, and checks that the runs which this one requires are complete. POSIX shell, no ESIS needed here.
+#
+# A record is one file in __esis__/tasks/ whose name tells the state:
+#   <task>.<submission>.<array job id>.<restart count>.<start>.running
+#   <task>.<submission>.<array job id>.<restart count>.<start>.exit<code>.<end>      (the same file, renamed)
+# with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on.
+
+esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
+esis_job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-0}}
+esis_fenced=${SLURM_ESIS_SUBMISSION:-}
+# Not for jobs that this one submits.
+unset SLURM_ESIS_SUBMISSION
+esis_record=
+esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
+
+# The fence: a symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced.
+if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
+    esis_claim=$esis_dir/submissions/$esis_submission.claim
+    if ! ln -s "$esis_job" "$esis_claim" 2>/dev/null && [ -L "$esis_claim" ] \
+        && [ "$(readlink "$esis_claim")" != "$esis_job" ]; then
+        echo "ESIS: job $(readlink "$esis_claim") does the work of this submission; job $esis_job steps aside" >&2
+        exit 0
+    fi
+fi
+
+# Start record: made aside, then renamed, so that no reader sees half of it.
+esis_start() {
+    [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
+    esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$(date +%s)
+    esis_temporary=$esis_dir/tasks/.$esis_stem.$$
+    if printf '{"host": "%s", "pid": %s, "job": "%s"}\n' "$(uname -n)" "$$" "${SLURM_JOB_ID:-}" \
+            2>/dev/null >"$esis_temporary" \
+        && mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; then
+        esis_record=$esis_dir/tasks/$esis_stem
+    else
+        rm -f "$esis_temporary" 2>/dev/null
+        echo "ESIS: can't write the record of this task's start into $esis_dir/tasks" >&2
+    fi
+    return 0
+}
+
+# End record: one rename, which needs no space on the disk. Call it yourself where your script sets its own EXIT trap:
+#   trap 'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code"' EXIT
+esis_end() {
+    [ -n "$esis_record" ] || return 0
+    mv -f "$esis_record.running" "$esis_record.exit$1.$(date +%s)" 2>/dev/null \
+        || echo "ESIS: can't write the record of this task's end into $esis_dir/tasks" >&2
+    esis_record=
+    return 0
+}
+
+# A run is complete when completed.state holds 1, or when the latest record of each of its tasks says exit0.
+esis_is_complete() {
+    [ "$(cat "$2/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
+    # shellcheck disable=SC2012
+    ls -f "$2/__esis__/tasks" 2>/dev/null | awk -F. -v count="$1" '
+        NF < 6 || $1 !~ /^[0-9]+$/ { next }
+        !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
+            submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6
+        }
+        $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && $6 != "running" { word[$1] = $6 }
+        END { for (task in word) if (word[task] == "exit0") complete++; exit complete + 0 < count + 0 }'
+}
+
+# Slurm lifts the dependency on a failed job once it has forgotten that job, so the job itself looks again. Directory
+# listings of network file systems may be a minute old: not complete is believed only after a while.
+esis_check_requirements() {
+    [ -n "$esis_dir" ] && [ -r "$esis_dir/requirements" ] || return 0
+    while IFS= read -r esis_line || [ -n "$esis_line" ]; do
+        esis_waited=0
+        until esis_is_complete "${esis_line%%|*}" "${esis_line#*|}"; do
+            if [ "$esis_waited" -ge "$esis_wait" ]; then
+                echo "ESIS: the required run ${esis_line#*|} is not complete, so this task does not start;" \
+                    "esis status on it tells why" >&2
+                return 1
+            fi
+            esis_waited=$((esis_waited + 5))
+            sleep 5
+        done
+    done <"$esis_dir/requirements"
+    return 0
+}
+
+esis_start
+# A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
+# signal ends the script with a status of its own. Traps that the script sets later replace these.
+trap 'esis_end "$?"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 131' QUIT
+trap 'exit 138' USR1
+trap 'exit 141' PIPE
+trap 'exit 142' ALRM
+trap 'exit 143' TERM
+trap 'exit 140' USR2
+trap 'exit 152' XCPU
+esis_check_requirements || exit 75

@@ -1,0 +1,87 @@
+"""Read the task records that jobs write (task.sh): the state stands in the file names, so one listing tells all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from esis.errors import CorruptState
+from esis.files import read_json_object
+
+_NAME = re.compile(r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\.(?:running|exit(\d{1,3})\.(\d{1,15}))\Z")
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """Hold one attempt at a task, as the job itself saw it. Times are seconds since 1970 by the node's clock."""
+
+    task: int
+    submission: int
+    job: str  # the array's job id
+    restart: int
+    start: int
+    code: int | None = None  # None: it runs, or ended without a word
+    end: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the job recorded its end."""
+        return self.code is not None
+
+    @property
+    def name(self) -> str:
+        """Return the record's file name."""
+        stem = f"{self.task}.{self.submission:04d}.{self.job}.{self.restart}.{self.start}"
+        return f"{stem}.exit{self.code}.{self.end}" if self.ended else f"{stem}.running"
+
+    @classmethod
+    def parse(cls, name: str) -> TaskRecord | None:
+        """Read a file name; None for anything that isn't a record."""
+        match = _NAME.match(name)
+        if match is None:
+            return None
+        task, submission, job, restart, start, code, end = match.groups()
+        return cls(int(task), int(submission), job, int(restart), int(start),
+                   int(code) if code is not None else None, int(end) if end is not None else None)
+
+    def supersedes(self, other: TaskRecord) -> bool:
+        """Return whether this is a later attempt than `other`; the end of an attempt is later than its start."""
+        if self.submission != other.submission:
+            return self.submission > other.submission
+        if self.job != other.job:
+            return self.start > other.start
+        if self.restart != other.restart:
+            return self.restart > other.restart
+        return self.ended and not other.ended
+
+
+def read_records(directory: Path) -> list[TaskRecord]:
+    """Return all records below `directory`; none where the directory is missing (somebody deleted it)."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [record for record in map(TaskRecord.parse, names) if record is not None]
+
+
+def latest(records: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
+    """Return the last attempt at each task."""
+    found: dict[int, TaskRecord] = {}
+    for record in records:
+        known = found.get(record.task)
+        if known is None or record.supersedes(known):
+            found[record.task] = record
+    return found
+
+
+def read_process(directory: Path, record: TaskRecord) -> tuple[str, int] | None:
+    """Return host and PID of the shell that runs the attempt; None where the record doesn't tell."""
+    try:
+        content = read_json_object(directory / record.name)
+    except (OSError, CorruptState):
+        return None
+    host, pid = content.get("host"), content.get("pid")
+    return (host, pid) if isinstance(host, str) and isinstance(pid, int) else None

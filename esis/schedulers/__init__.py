@@ -1,0 +1,1 @@
+"""The schedulers behind one small Protocol: Slurm, and this machine."""

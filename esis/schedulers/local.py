@@ -1,0 +1,271 @@
+"""Run a submission on this machine: the very sbatch.sh that Slurm would get, the variables that Slurm sets.
+
+Foreground, one machine, for trying a scan before it costs an allocation. Time and memory limits aren't enforced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from esis.locks import user_name
+from esis.model.template import directive_options
+from esis.model.workdir import RunDir
+from esis.process import clean_environment, signal_session, spawn
+from esis.records.submissions import Job, Outcome, Submission
+from esis.records.tasks import TaskRecord, latest, read_records
+from esis.schedulers.base import Answer, Snapshot
+
+KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
+NAME = "local"
+_LAUNCH_FAILURE = 53  # what Slurm shows (0:53) where a log file can't be opened
+_PATTERN = re.compile(r"%(\d{0,2})([%AaJjNnstux])")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Count the tasks of a local run."""
+
+    total: int
+    running: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold the few #SBATCH options that mean something on one machine."""
+
+    output: str = "slurm-%A_%a.out"
+    error: str | None = None
+    job_name: str = "sbatch.sh"
+    directory: str | None = None
+    append: bool = False
+    cpus: str | None = None
+    ntasks: str | None = None
+
+    @classmethod
+    def of(cls, script: str) -> Options:
+        """Read them from the #SBATCH lines of a script; the last one of a kind counts, as with sbatch."""
+        found: dict[str, str] = {}
+        words = directive_options(script)
+        names = {"-o": "output", "--output": "output", "-e": "error", "--error": "error", "-J": "job_name",
+                 "--job-name": "job_name", "-D": "directory", "--chdir": "directory", "--open-mode": "open_mode",
+                 "-c": "cpus", "--cpus-per-task": "cpus", "-n": "ntasks", "--ntasks": "ntasks"}
+        for position, word in enumerate(words):
+            following = words[position + 1] if position + 1 < len(words) else ""
+            if word.startswith("--"):
+                option, equals, value = word.partition("=")
+                value = value if equals else following
+            else:
+                option, value = word[:2], word[2:].removeprefix("=") or following
+            if option in names:
+                found[names[option]] = value
+        append = found.pop("open_mode", "truncate").startswith("a")
+        return cls(append=append, **found)
+
+
+class Local:
+    """Run tasks as processes of this machine, at most `parallel` at a time."""
+
+    name = NAME
+
+    def __init__(self, parallel: int, progress: Callable[[Progress], None] | None = None) -> None:
+        """Set how many tasks may run at a time, and who is told of the progress."""
+        self._parallel = max(1, parallel)
+        self._progress = progress
+
+    def observe(self, clusters: Sequence[str]) -> Snapshot:
+        """Return what is known beyond the records: nothing."""
+        return Snapshot()
+
+    def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
+        """Run all tasks to their end. An interrupt ends the children; what isn't finished is given back."""
+        # Microseconds: unique on this machine, also as SLURM_JOB_ID of the single tasks, and in the order of time.
+        job = time.time_ns() // 1000
+        script = run.script.read_text("utf-8", "surrogateescape")
+        install_srun(run)
+        acknowledged(Job(str(job)))
+        batch = _Batch(run, submission, job, Options.of(script), self._parallel, self._progress)
+        returned = batch.run_all()
+        batch.record_silent_ends()
+        message = "interrupted" if returned else ""
+        return Answer(Outcome.SUBMITTED, message, returned)
+
+
+def install_srun(run: RunDir) -> None:
+    """Put the stand-in for srun where PATH of local tasks finds it."""
+    run.local_bin.mkdir(exist_ok=True)
+    source = Path(__file__).parent / "bin" / "srun"
+    target = run.local_bin / "srun"
+    if not target.exists():
+        aside = target.with_name(f".srun.{os.getpid()}")
+        shutil.copyfile(source, aside)
+        aside.chmod(0o755)
+        aside.rename(target)
+
+
+def environment(run: RunDir, submission: Submission, job: int, position: int, options: Options) -> dict[str, str]:
+    """Return the environment of the task at `position` of the submission: what Slurm sets in a batch script."""
+    tasks = submission.tasks
+    host = socket.gethostname()
+    cpus = options.cpus or "1"
+    env = clean_environment(
+        SLURM_ARRAY_JOB_ID=str(job),
+        SLURM_ARRAY_TASK_ID=str(tasks[position]),
+        SLURM_ARRAY_TASK_COUNT=str(len(tasks)),
+        SLURM_ARRAY_TASK_MIN=str(tasks[0]),
+        SLURM_ARRAY_TASK_MAX=str(tasks[-1]),
+        SLURM_ARRAY_TASK_STEP="1",
+        SLURM_JOB_ID=str(job + 1 + position),
+        SLURM_JOBID=str(job + 1 + position),
+        SLURM_JOB_NAME=options.job_name,
+        SLURM_JOB_USER=user_name(os.getuid()),
+        SLURM_JOB_UID=str(os.getuid()),
+        SLURM_JOB_PARTITION=NAME,
+        SLURM_CLUSTER_NAME=NAME,
+        SLURM_SUBMIT_DIR=str(run.cwd),
+        SLURM_SUBMIT_HOST=host,
+        SLURM_JOB_NODELIST=host,
+        SLURM_NODELIST=host,
+        SLURMD_NODENAME=host,
+        SLURM_JOB_NUM_NODES="1",
+        SLURM_NNODES="1",
+        SLURM_NODEID="0",
+        SLURM_PROCID="0",
+        SLURM_LOCALID="0",
+        SLURM_CPUS_ON_NODE=cpus,
+        SLURM_JOB_CPUS_PER_NODE=cpus,
+        SLURM_TASKS_PER_NODE=options.ntasks or "1",
+        SLURM_ESIS_SUBMISSION=f"{submission.number:04d}",
+    )
+    if options.cpus is not None:
+        env["SLURM_CPUS_PER_TASK"] = options.cpus
+    if options.ntasks is not None:
+        env["SLURM_NTASKS"] = env["SLURM_NPROCS"] = options.ntasks
+    env["PATH"] = f"{run.local_bin}:{env.get('PATH', os.defpath)}"
+    return env
+
+
+def log_name(pattern: str, job: int, task_job: int, task: int, options: Options) -> str:
+    """Expand a file name pattern as sbatch(1) describes it."""
+    values: Mapping[str, str] = {
+        "%": "%", "A": str(job), "a": str(task), "j": str(task_job), "J": str(task_job), "n": "0", "s": "batch",
+        "t": "0", "N": socket.gethostname().partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
+    }
+
+    def expand(match: re.Match[str]) -> str:
+        value = values[match.group(2)]
+        width = int(match.group(1)) if match.group(1) else 0
+        return value.zfill(width) if value.isdigit() else value
+
+    return _PATTERN.sub(expand, pattern)
+
+
+class _Batch:
+    """Run the tasks of one submission."""
+
+    def __init__(self, run: RunDir, submission: Submission, job: int, options: Options, parallel: int,
+                 progress: Callable[[Progress], None] | None) -> None:
+        self._run = run
+        self._submission = submission
+        self._job = job
+        self._options = options
+        self._parallel = parallel
+        self._tell = progress or (lambda progress: None)
+        self._lock = threading.Lock()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._stopping = False
+        self._codes: dict[int, int] = {}  # by task
+        self._started: dict[int, int] = {}  # seconds since 1970, by task
+
+    def run_all(self) -> tuple[int, ...]:
+        """Run everything; return the tasks that an interrupt kept from ending."""
+        tasks = self._submission.tasks
+        pool = ThreadPoolExecutor(self._parallel)
+        futures: list[Future[None]] = [pool.submit(self._one, position) for position in range(len(tasks))]
+        pending = set(futures)
+        try:
+            self._tell(self._count())
+            while pending:
+                _, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                self._tell(self._count())
+        except KeyboardInterrupt:
+            self._stop()
+        pool.shutdown(wait=True)
+        for future in futures:
+            future.result()
+        self._tell(self._count())
+        return tuple(task for task in tasks if task not in self._codes)
+
+    def record_silent_ends(self) -> None:
+        """Write the end records that the jobs themselves couldn't (their own EXIT trap, not a shell script)."""
+        known = latest(record for record in read_records(self._run.tasks) if record.job == str(self._job))
+        for task, code in self._codes.items():
+            record = known.get(task)
+            if record is None:
+                record = TaskRecord(task, self._submission.number, str(self._job), 0, self._started[task])
+                (self._run.tasks / record.name).touch()
+            if not record.ended:
+                ended = TaskRecord(record.task, record.submission, record.job, record.restart, record.start,
+                                   code=code, end=int(time.time()))
+                (self._run.tasks / record.name).rename(self._run.tasks / ended.name)
+
+    def _one(self, position: int) -> None:
+        task = self._submission.tasks[position]
+        options = self._options
+        cwd = self._run.cwd / options.directory if options.directory is not None else self._run.cwd
+        task_job = self._job + 1 + position
+        stdout = cwd / log_name(options.output, self._job, task_job, task, options)
+        stderr = (cwd / log_name(options.error, self._job, task_job, task, options)
+                  if options.error is not None else None)
+        with self._lock:
+            if self._stopping:
+                return
+            self._started[task] = int(time.time())
+            env = environment(self._run, self._submission, self._job, position, options)
+            try:
+                child = spawn([str(self._run.script)], cwd=cwd, env=env, stdout=stdout, stderr=stderr,
+                              append=options.append)
+            except OSError:
+                self._codes[task] = _LAUNCH_FAILURE
+                return
+            self._children[task] = child
+        code = child.wait()
+        with self._lock:
+            del self._children[task]
+            if not self._stopping or code == 0:
+                self._codes[task] = code if code >= 0 else 128 - code
+
+    def _stop(self) -> None:
+        """End the children: TERM, KillWait, KILL; a second interrupt shortens the wait."""
+        with self._lock:
+            self._stopping = True
+            children = list(self._children.values())
+        for child in children:
+            signal_session(child, signal.SIGTERM)
+        deadline = time.monotonic() + KILL_WAIT_SECONDS
+        with contextlib.suppress(KeyboardInterrupt):
+            for child in children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(max(0.0, deadline - time.monotonic()))
+        for child in children:
+            signal_session(child, signal.SIGKILL)
+
+    def _count(self) -> Progress:
+        with self._lock:
+            codes: Sequence[int] = list(self._codes.values())
+            running = len(self._children)
+        failed = sum(1 for code in codes if code != 0)
+        return Progress(len(self._submission.tasks), running, len(codes) - failed, failed)

@@ -1,0 +1,3 @@
+"""Hold the version alone, so that reading it imports nothing."""
+
+VERSION = "0.1.0"
