@@ -1,0 +1,11 @@
+#!/bin/bash
+#SBATCH --job-name=ising-configurations
+#SBATCH --array=TASKARRAYDEFINITION
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --time=00:10:00
+#SBATCH --mem=200M
+#ESIS_PRIVATE
+
+set -eu
+srun WORKERSCRIPT
