@@ -227,7 +227,9 @@ class _Judge:
         verdict = self._ended.get((record.job, task))
         if verdict is not None and verdict.state is JobState.FAILED:
             # Slurm's verdict outranks the script's exit status: OUT_OF_MEMORY may come with 0.
-            return TaskStatus(TaskState.FAILED, verdict.word, record.code, record.job)
+            told = verdict.word == "FAILED" and record.code not in (None, 0)
+            reason = _exit_reason(record.code) if told else verdict.word
+            return TaskStatus(TaskState.FAILED, reason, record.code, record.job)
         if record.code is not None:
             if record.code == 0:
                 return TaskStatus(TaskState.DONE, code=0, job=record.job)
@@ -280,5 +282,5 @@ class _Judge:
         return TaskStatus(TaskState.LOST, what, job=job)
 
 
-def _exit_reason(code: int) -> str:
+def _exit_reason(code: int | None) -> str:
     return f"exit code {code}"

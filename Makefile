@@ -1,0 +1,36 @@
+# Two commands for a fresh machine with Python and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-cluster lint cluster-up cluster-shell cluster-down clean
+
+# The Ising chain on this machine, in an environment of its own; ends with the table of results.
+demo:
+	@ci/venv .demo/venv .
+	@rm -rf .demo/ising
+	@PATH="$$PWD/.demo/venv/bin:$$PATH" examples/ising/demo.sh .demo/ising
+
+# Everything that can be run here; the last lines say what was not.
+test: $(BIN)/.ready
+	@ci/test $(BIN)/python
+
+# The tests on a real Slurm in containers; fails, not skips, without a container engine.
+test-cluster: $(BIN)/.ready
+	@ci/test --cluster-only $(BIN)/python
+
+lint: $(BIN)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+cluster-up cluster-shell cluster-down: cluster-%: $(BIN)/.ready
+	@ci/container-engine
+	@$(BIN)/python -m tests.cluster $*
+
+$(BIN)/.ready: pyproject.toml ci/venv
+	@ci/venv $(VENV) -e '.[dev,cluster]'
+	@touch $@
+
+clean:
+	rm -rf .demo $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+"""The clusters that tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import harness
+
+HERE = Path(__file__).resolve().parent
+SUITE = os.environ.get("ESIS_CLUSTER_SUITE", "bookworm")
+"""The Debian suite of the shared clusters, and so the version of Slurm."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test below this directory."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skip where no container engine answers; fail instead where ESIS_REQUIRE_CLUSTER=1."""
+    problem = harness.engine_problem()
+    if problem and os.environ.get("ESIS_REQUIRE_CLUSTER") == "1":
+        pytest.fail(f"ESIS_REQUIRE_CLUSTER=1, but {problem}")
+    if problem:
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def bare_cluster(engine: None) -> Iterator[harness.SlurmCluster]:
+    """A cluster without accounting and without ESIS."""
+    with harness.SlurmCluster(suite=SUITE) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def bare_cluster_accounting(engine: None) -> Iterator[harness.SlurmCluster]:
+    """A cluster with accounting, without ESIS."""
+    with harness.SlurmCluster(suite=SUITE, accounting=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(bare_cluster: harness.SlurmCluster) -> harness.SlurmCluster:
+    """The cluster without accounting, ESIS installed on its login nodes."""
+    bare_cluster.install(harness.wheelhouse(harness.PYTHON_OF[SUITE]))
+    return bare_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_accounting(bare_cluster_accounting: harness.SlurmCluster) -> harness.SlurmCluster:
+    """The cluster with accounting, ESIS installed on its login nodes."""
+    bare_cluster_accounting.install(harness.wheelhouse(harness.PYTHON_OF[SUITE]))
+    return bare_cluster_accounting
