@@ -1,4 +1,4 @@
-"""One face for the fake Slurm and the real cluster, so that the same tests run against both and the fake can't drift."""
+"""One face for the fake Slurm and the real cluster, so that the same tests run on both and the fake can't drift."""
 
 from __future__ import annotations
 
