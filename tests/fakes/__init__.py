@@ -281,7 +281,7 @@ class FakeSlurm:
             dependency=tuple((kind, target, index) for kind, target, index, _ in job.depends),
             tasks=tasks,
             pending=tuple(expand(job.pending)),
-            cancelled=tuple(expand(job.remainder_indices)) if job.remainder_state else (),
+            cancelled=tuple(sorted({*expand(job.remainder_indices), *expand(job.dropped)})),
         )
 
     def purge(self, job: int | None = None, task: int | None = None) -> None:
@@ -409,8 +409,7 @@ class FakeSlurm:
         if os.fsencode(self.store.root) in started:
             os.kill(runner, signal.SIGKILL)
             self.wait(lambda: not self.store.runner_alive(), 5.0, "the end of the runner")
-        with self.store.transaction() as cluster:
-            for job in cluster.jobs.values():
-                for task in job.tasks.values():
-                    if task.pid and not task.finished and ours(self.store, task.pid):
-                        send(task, signal.SIGKILL)
+        for job in self.store.read().jobs.values():
+            for task in job.tasks.values():
+                if task.pid and not task.finished and ours(self.store, task.pid):
+                    send(task, signal.SIGKILL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .records import Cluster, Job, SlurmError, Task, expand
+from .records import Cluster, Job, SlurmError, Task, compress, expand
 from .store import Knobs
 
 TYPE_CHECKING = False  # typing takes a fifth of a client's start
@@ -255,23 +255,35 @@ def _forget_process(task: Task) -> None:
 def cancel(job: Job, indices: list[int] | None, now: float, kill_wait: float, state: str = "") -> int:
     """Cancel tasks of a job (None: all), or only those in one state; return how many were concerned."""
     count = 0
+    why = reason(job, None, now)
     for task in job.ordered_tasks():
         if task.finished or (indices is not None and task.index not in indices):
             continue
         if state and task.state != state:
             continue
         if task.state == "PENDING":
-            finish(job, task, "CANCELLED", "0:0", "None", now)
+            finish(job, task, "CANCELLED", "0:0", reason(job, task, now), now)
         else:
-            stop(task, "CANCELLED", "0:15", now, kill_wait)
+            stop(task, "CANCELLED", "0:0", now, kill_wait)
             if not task.pid:
-                finish(job, task, "CANCELLED", "0:15", "None", now)
+                finish(job, task, "CANCELLED", "0:0", "None", now)
         count += 1
-    if indices is None and job.pending and state in ("", "PENDING"):
-        count += job.waiting_count()
-        job.remainder_state, job.remainder_end = "CANCELLED", now
+    if not job.pending or state not in ("", "PENDING"):
+        return count
+    waiting = list(expand(job.pending))
+    if indices is None and not state:
+        # Cancelled as a whole, a remainder keeps its indices and the reason why it waited.
+        job.remainder_state, job.remainder_end, job.remainder_reason = "CANCELLED", now, why
         job.remainder_indices, job.pending = job.pending, []
-    return count
+        return count + len(waiting)
+    # Named one by one, tasks that have no record vanish without a trace ...
+    gone = [index for index in waiting if indices is None or index in set(indices)]
+    job.dropped = compress(sorted({*expand(job.dropped), *gone}))
+    job.pending = compress(sorted(set(waiting) - set(gone)))
+    if gone and not job.pending:
+        # ... and when none is left, the array's record has no index any more.
+        job.remainder_state, job.remainder_end, job.remainder_reason = "CANCELLED", now, "None"
+    return count + len(gone)
 
 
 def stop(task: Task, state: str, exit_code: str, now: float, kill_wait: float) -> None:

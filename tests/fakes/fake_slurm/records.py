@@ -128,6 +128,8 @@ class Job:
         self.remainder_state: str = ""  # set when the remainder was cancelled before it started
         self.remainder_indices: list[list[int]] = []
         self.remainder_end: float = 0.0
+        self.remainder_reason: str = "None"
+        self.dropped: list[list[int]] = []  # cancelled by their numbers before they had a record
         self.remainder_purged: bool = False
         self.depends: list[list[Any]] = []  # [kind, job id, task index or None, failed]
         self.depends_any: bool = False

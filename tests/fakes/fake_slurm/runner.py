@@ -110,7 +110,9 @@ class Runner:
         code = f"{status}:0" if status >= 0 else f"0:{-status}"
         state, why = ("COMPLETED", "None") if status == 0 else ("FAILED", "NonZeroExitCode")
         if status < 0:
-            why = f"RaisedSignal:{-status}({signal.Signals(-status).name})"
+            # Before that release, and as captured from 20.11 and 22.05, every death by signal reads so.
+            named = f"RaisedSignal:{-status}({signal.Signals(-status).name})"
+            why = named if knobs.release() >= (23, 11) else "JobLaunchFailure"
         requeue = False
         if task.requeue:
             put_back(task, time.time(), knobs.requeue_delay)

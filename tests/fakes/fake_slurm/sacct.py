@@ -52,7 +52,7 @@ def main(store: Store, arguments: list[str]) -> int:
     latest = store.read()
     if any(job.hidden_lookups for job in latest.jobs.values()):
         store.look()
-    table: list[dict[str, str]] = []
+    found: list[tuple[float, dict[str, str]]] = []
     for job in sorted([*latest.accounted, *latest.jobs.values()], key=lambda job: (job.id, job.submit)):
         if job.hidden(now) or job.submit > seen:
             continue
@@ -60,7 +60,9 @@ def main(store: Store, arguments: list[str]) -> int:
             if (first is not None and end and end < first) or begin > last:
                 continue
             if _selected(job, row, options):
-                table.append(row)
+                found.append((begin, row))
+    # In the order of submission: a requeue is a new one.
+    table = [row for _, row in sorted(found, key=lambda pair: pair[0])]
     emit(_print(table, fields, options))
     return 0
 
@@ -118,16 +120,6 @@ FIELDS = {
 
 def _rows(job: Job, knobs: Knobs, seen: float, steps: bool) -> list[tuple[dict[str, str], float, float]]:
     rows: list[tuple[dict[str, str], float, float]] = []
-    if job.pending or (job.remainder_state and job.remainder_end > seen):
-        indices = list(expand(job.pending or job.remainder_indices))
-        text = f"{job.id}_[{array_text(indices, job.throttle, bitstr_len(os.environ))}]"
-        rows.append((_row(job, knobs, text, job.id, "PENDING", Task(submit=job.submit), seen), job.submit, 0.0))
-    elif job.remainder_state:
-        indices = list(expand(job.remainder_indices))
-        text = f"{job.id}_[{array_text(indices, job.throttle, bitstr_len(os.environ))}]"
-        ended = Task(submit=job.submit, start=job.remainder_end, end=job.remainder_end)
-        state = f"{job.remainder_state} by {job.uid}"
-        rows.append((_row(job, knobs, text, job.id, state, ended, seen), job.submit, job.remainder_end))
     for task in job.ordered_tasks():
         name = str(job.id) if task.index is None else f"{job.id}_{task.index}"
         state = task.state
@@ -155,6 +147,15 @@ def _rows(job: Job, knobs: Knobs, seen: float, steps: bool) -> list[tuple[dict[s
             )
             step.update(MaxRSS="1024K" if shown.end else "", AveRSS="1024K" if shown.end else "", SubmitLine="")
             rows.append((step, task.submit, shown.end))
+    gone = job.remainder_state and job.remainder_end <= seen
+    indices = list(expand(job.pending or job.remainder_indices))
+    text = f"{job.id}_[{array_text(indices, job.throttle, bitstr_len(os.environ))}]" if indices else str(job.id)
+    if gone:
+        ended = Task(submit=job.submit, start=job.remainder_end, end=job.remainder_end)
+        state = f"{job.remainder_state} by {job.uid}"
+        rows.append((_row(job, knobs, text, job.id, state, ended, seen), job.submit, job.remainder_end))
+    elif job.pending or job.remainder_state:
+        rows.append((_row(job, knobs, text, job.id, "PENDING", Task(submit=job.submit), seen), job.submit, 0.0))
     return rows
 
 

@@ -26,8 +26,8 @@ LIMIT = "Job violates accounting/QOS policy (job submit limit, user's size and/o
 SHORT = table(
     "a=array A=account b=begin B=extra-node-info c=cpus-per-task C=constraint d=dependency D=chdir "
     "e=error F=nodefile G=gpus h=help H=hold i=input J=job-name k=no-kill L=licenses m=distribution "
-    "M=clusters n=ntasks N=nodes o=output O=overcommit p=partition q=qos Q=quiet s=oversubscribe S=core-"
-    "spec t=time u=usage v=verbose V=version w=nodelist W=wait x=exclude"
+    "M=clusters n=ntasks N=nodes o=output O=overcommit p=partition q=qos Q=quiet s=oversubscribe "
+    "S=core-spec t=time u=usage v=verbose V=version w=nodelist W=wait x=exclude"
 )
 FLAGS = words(
     "contiguous help hold ignore-pbs no-requeue overcommit parsable quiet reboot requeue spread-job test-only"

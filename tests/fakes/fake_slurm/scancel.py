@@ -7,7 +7,7 @@ import time
 from .options import UsageError, parse, table, words
 from .program import fail, user_name, warn
 from .queue import cancel, send
-from .records import COMPACT, Job, SlurmError, expand
+from .records import COMPACT, Job, SlurmError
 from .store import Store
 
 SHORT = table(
@@ -56,11 +56,6 @@ def main(store: Store, arguments: list[str]) -> int:
             if "signal" in options and options["signal"].upper() not in ("KILL", "SIGKILL", "9"):
                 _signal(job, indices, options)
                 continue
-            if indices is not None:
-                waiting = set(expand(job.pending))
-                for index in indices if state in ("", "PENDING") else []:
-                    if index in waiting:
-                        cluster.split(job, index, now)
             done = cancel(job, indices, now, knobs.kill_wait, state)
             if not done and names and not state and not job.unfinished():
                 done_text = "Job/step already completing or completed"

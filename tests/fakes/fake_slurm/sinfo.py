@@ -9,8 +9,8 @@ from .program import emit, fail
 from .store import Store
 
 SHORT = table(
-    "a=all e=exact h=noheader l=long M=clusters N=Node n=nodes o=format p=partition r=responding R=list-"
-    "reasons s=summarize t=states V=version"
+    "a=all e=exact h=noheader l=long M=clusters N=Node n=nodes o=format p=partition r=responding "
+    "R=list-reasons s=summarize t=states V=version"
 )
 FLAGS = words("all exact list-reasons long Node noheader responding summarize version")
 VALUED = words("clusters format nodes partition states")

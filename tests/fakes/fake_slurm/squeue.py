@@ -90,8 +90,15 @@ def rows_of(job: Job, knobs: Knobs, now: float, one_each: bool) -> list[Row]:
         else:
             rows.append(Row(job, None, None, indices, "PENDING", why))
     if job.remainder_visible(now, knobs.min_job_age):
-        # A remainder that was cancelled before it started has no index left.
-        rows.append(Row(job, None, None, None, job.remainder_state, "None"))
+        cancelled = list(expand(job.remainder_indices))
+        state, why = job.remainder_state, job.remainder_reason
+        if not cancelled:
+            # Cancelled piece by piece, it has no index left.
+            rows.append(Row(job, None, None, None, state, why))
+        elif one_each:
+            rows += [Row(job, None, index, None, state, why) for index in cancelled]
+        else:
+            rows.append(Row(job, None, None, cancelled, state, why))
     for task in job.ordered_tasks():
         if task.visible(now, knobs.min_job_age):
             rows.append(Row(job, task, task.index, None, task.state))
@@ -188,9 +195,8 @@ def _select(cluster: Cluster, knobs: Knobs, options: Mapping[str, str], states: 
             if wanted is not None and not any(job is other and _named(row, only) for other, only in wanted):
                 continue
             rows.append(row)
-    # As Slurm's own default (-S P,t,-p): what waits stands above what runs.
-    order = {"PENDING": 0, "RUNNING": 1}
-    return sorted(rows, key=lambda row: order.get(row.state, 2))
+    # As Slurm's own default (-S P,t,-p): by the name of the state, then by priority, and held jobs have none.
+    return sorted(rows, key=lambda row: (row.state, row.job.held, row.job.id))
 
 
 def _named(row: Row, only: list[int] | None) -> bool:
