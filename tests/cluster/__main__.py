@@ -50,9 +50,10 @@ def status() -> int:
     return 0 if names else 1
 
 
-def down() -> int:
-    """Remove the cluster."""
-    harness.remove(harness.PEOPLE)
+def down(everything: bool) -> int:
+    """Remove the cluster; on request also those that tests left when they were killed."""
+    for name in harness.names() if everything else [harness.PEOPLE]:
+        harness.remove(name)
     return 0
 
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entering.add_argument("--host", choices=("ctl", "c1", "c2", "login", "login2", "dbd"), default="login")
     entering.add_argument("--user", choices=("alice", "bob", "root"), default="alice")
     commands.add_parser("status", help=status.__doc__)
-    commands.add_parser("down", help=down.__doc__)
+    ending = commands.add_parser("down", help=down.__doc__)
+    ending.add_argument("--all", action="store_true", help="also the clusters of tests, running ones included")
     chosen = parser.parse_args(arguments)
 
     problem = harness.engine_problem()
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return up(chosen.suite, chosen.accounting)
         if chosen.command == "shell":
             return shell(chosen.host, chosen.user)
-        return status() if chosen.command == "status" else down()
+        return status() if chosen.command == "status" else down(chosen.all)
     except harness.ClusterError as error:
         say(str(error))
         return 1

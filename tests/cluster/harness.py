@@ -25,6 +25,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -352,11 +353,14 @@ class SlurmCluster:
 
     def install(self, wheels: Path) -> None:
         """Install ESIS into /opt/esis of both login nodes from a wheelhouse, never into compute nodes."""
-        for host in ("login", "login2"):
-            self.copy_in(wheels, "/opt/wheels", host=host)
-            self.run(["python3", "-m", "venv", "--clear", PREFIX], user="root", cwd="/", host=host)
-            pip = [f"{PREFIX}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
-            self.run([*pip, "esis"], user="root", cwd="/", host=host, timeout=300)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: self._install_on(host, wheels), ("login", "login2")))
+
+    def _install_on(self, host: str, wheels: Path) -> None:
+        self.copy_in(wheels, "/opt/wheels", host=host)
+        self.run(["python3", "-m", "venv", "--clear", PREFIX], user="root", cwd="/", host=host)
+        pip = [f"{PREFIX}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
+        self.run([*pip, "esis"], user="root", cwd="/", host=host, timeout=300)
 
     def copy_in(self, source: Path, destination: str, *, host: str = "login") -> None:
         """Copy a file or directory of the host machine to a path in a container, owned by root."""
@@ -469,6 +473,19 @@ def remove(name: str) -> None:
         client.close()
     for home in homes:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def names() -> list[str]:
+    """Return the names of all clusters that the engine has something of."""
+    client = docker.from_env(timeout=120)
+    try:
+        marked = {"label": LABEL}
+        containers = client.containers.list(all=True, filters=marked, ignore_removed=True)
+        labels = [each.labels[LABEL] for each in containers]
+        labels += [each.attrs["Labels"][LABEL] for each in client.networks.list(filters=marked)]
+        return sorted(set(labels))
+    finally:
+        client.close()
 
 
 def _remove_container(container: Container) -> None:
