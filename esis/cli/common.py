@@ -35,9 +35,14 @@ take_over_option = click.option("--take-over", is_flag=True,
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+records_option = click.option("--no-task-records", "no_records", is_flag=True,
+                              help="Leave the lines out of sbatch.sh by which tasks record their start and end.")
+
+
 def submitting_options(command: F) -> F:
     """Add what commands have in common that build runs and submit."""
-    for option in (take_over_option, timeout_option, verbose_option, jobs_option, local_option, max_parallel_option):
+    for option in (take_over_option, records_option, timeout_option, verbose_option, jobs_option, local_option,
+                   max_parallel_option):
         command = option(command)
     return workflow_argument(command)
 
@@ -57,7 +62,8 @@ def find_workflow(given: str | None) -> Path:
     return path
 
 
-def make_context(verbose: bool = False, script_timeout: float | None = None, take_over: bool = False) -> Context:
+def make_context(verbose: bool = False, script_timeout: float | None = None, take_over: bool = False,
+                 no_records: bool = False) -> Context:
     """Return what operations need of the command line."""
     import os
 
@@ -70,7 +76,7 @@ def make_context(verbose: bool = False, script_timeout: float | None = None, tak
     except ValueError:
         raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds", "unset it") from None
     return Context(say=say, argv=tuple(sys.argv), live=verbose, script_timeout=script_timeout, take_over=take_over,
-                   grace=seconds)
+                   records=not no_records, grace=seconds)
 
 
 @contextmanager

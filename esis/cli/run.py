@@ -11,7 +11,7 @@ from esis.cli.common import find_workflow, make_context, signals_as_interrupts, 
 @submitting_options
 @click.option("-n", "--dry-run", is_flag=True, help="Show hash, array and script; leave nothing behind.")
 def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: int | None, verbose: bool,
-        script_timeout: float | None, take_over: bool, dry_run: bool) -> None:
+        script_timeout: float | None, take_over: bool, no_records: bool, dry_run: bool) -> None:
     """Build the run of a workflow and submit its tasks; prints the run's directory.
 
     Called again, it submits what was never submitted, and nothing twice. The requirements of the workflow have to be
@@ -22,7 +22,7 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     from esis.operations.define import node_of
 
     node = node_of(find_workflow(workflow_file))
-    context = make_context(verbose, script_timeout, take_over)
+    context = make_context(verbose, script_timeout, take_over, no_records)
     if dry_run:
         show_plan(operation.dry_run(node, context, max_parallel))
         return

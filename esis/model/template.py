@@ -54,6 +54,7 @@ class Values:
     dependency: str | None = None  # e.g. afterok:12:13
     tasks: int = 0
     digest: str = ""
+    records: bool = True  # whether the tasks are to write records
 
 
 def read_template(path: Path) -> str:
@@ -99,7 +100,7 @@ def render(text: str, name: str, values: Values) -> Rendered:
                        "use {{ array }} in one: #SBATCH --array={{ array }}")
     if values.dependency is not None:
         body = _insert_dependency(body, values.dependency)
-    hooked = is_posix_shell(body)
+    hooked = values.records and is_posix_shell(body)
     script = _insert_hook(body, values.submission) if hooked else body
     if len(script.encode("utf-8", "surrogateescape")) > SCRIPT_LIMIT:
         raise BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")

@@ -152,6 +152,10 @@ class RunDir:
         """Return the record of submission `number` (1, 2, …)."""
         return self.submissions / f"{number:04d}.json"
 
+    def map(self, number: int) -> Path:
+        """Return the list of a submission's task indices, one a line, where its array counts positions."""
+        return self.submissions / f"{number:04d}.map"
+
     def claim(self, number: int) -> Path:
         """Return the symbolic link that names the one job which does the work of submission `number`."""
         return self.submissions / f"{number:04d}.claim"

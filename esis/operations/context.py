@@ -19,4 +19,5 @@ class Context:
     live: bool = False  # show the output of generator and setup script as it comes
     script_timeout: float | None = None  # seconds for the generator, and for the setup script
     take_over: bool = False  # take over the stale lock of another host
+    records: bool = True  # let the tasks write records
     grace: float | None = None  # seconds of "not there" before a lost submission is repeated

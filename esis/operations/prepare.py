@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from esis.model import template
 from esis.model.parameters import array_spec, check_indices, find_parameter_files
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
-from esis.model.workflow import dump
+from esis.model.workflow import Workflow, dump
 from esis.operations.context import Context
+from esis.operations.evidence import gather
 from esis.operations.snapshot import copy_workflow, make_read_only
-from esis.operations.status import gather
 from esis.process import Completed, clean_environment, run_logged
 from esis.records import provenance, stage
 from esis.records.stage import Stage, State
@@ -79,6 +79,21 @@ def check_sources(node: Node, needs_dependency: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def hold_run(run: RunDir, context: Context) -> Iterator[None]:
+    """Hold a run that is built during the block. Raises Busy, BadInput where it isn't one."""
+    if not run.private.is_dir():
+        raise BadInput(f"there is no run {run.path}", "esis run builds it")
+    try:
+        owner, state = _lock(run, context)
+    except OSError as error:
+        raise FileTrouble.of(error, f"locking {run.label}") from error
+    with held(run.lock, owner):
+        if state.stage is not Stage.PREPARED:
+            raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
+        yield
+
+
+@contextlib.contextmanager
 def prepared(node: Node, context: Context, slurm_version: str | None = None) -> Iterator[State]:
     """Hold the run of `node`, built if it wasn't, during the block.
 
@@ -106,7 +121,8 @@ def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[S
     copy_workflow(node, run)
     indices = generate(node, run, context)
     state = State(Stage.PREPARED, indices[0], len(indices), throttle)
-    return state, render_script(node, run, indices, throttle, 1, None).text
+    return state, render_script(node.workflow, run, array_spec(indices, throttle), len(indices), 1,
+                                records=context.records).text
 
 
 def generate(node: Node, run: RunDir, context: Context) -> list[int]:
@@ -128,12 +144,12 @@ def generate(node: Node, run: RunDir, context: Context) -> list[int]:
     return indices
 
 
-def render_script(node: Node, run: RunDir, tasks: Sequence[int], throttle: int, submission: int,
-                  dependency: str | None) -> template.Rendered:
-    """Return the script for `tasks`, made from the template of the snapshot."""
-    name = base_name(node.workflow.sbatchtemplate)
-    values = template.Values(array=array_spec(tasks, throttle), worker=base_name(node.workflow.workerscript),
-                             submission=submission, dependency=dependency, tasks=len(tasks), digest=node.digest)
+def render_script(workflow: Workflow, run: RunDir, array: str, tasks: int, submission: int, dependency: str | None = None,
+                  records: bool = True) -> template.Rendered:
+    """Return the script of a submission of `tasks` tasks, made from the template of the snapshot."""
+    name = base_name(workflow.sbatchtemplate)
+    values = template.Values(array=array, worker=base_name(workflow.workerscript), submission=submission,
+                             dependency=dependency, tasks=tasks, digest=run.digest, records=records)
     return template.render(template.read_template(run.path / name), name, values)
 
 
@@ -145,34 +161,41 @@ def _take(node: Node, context: Context, slurm_version: str | None) -> tuple[Owne
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
     for _ in range(10):
-        owner = Owner.current()
         if not os.path.lexists(run.path):
+            owner = Owner.current()
             if _publish(node, context, slurm_version, owner):
                 return owner, State(Stage.SNAPSHOT)
             continue
-        _check_owner(run)
-        acquire(run.lock, owner, what, context.take_over)
-        try:
-            sweep(run.lock)
-            for directory in (run.path, run.private, run.submissions, run.parameters):
-                sweep_temporaries(directory)
-            found = gather(run)
-            state = found.state if found is not None else State(Stage.SNAPSHOT)
-            if state is None:
-                raise EsisError(f"{run.path} was made by an ESIS that kept no state.json (0.0.4)",
-                                "it is left as it is: rerun it by hand, or remove it and run again")
-            if state.stage is Stage.PREPARED:
-                return owner, state
-            if state.pid is not None and process_alive(state.pid, state.pid_started):
-                raise Busy(f"{what}: a script of an interrupted build still runs as process {state.pid}",
-                           "wait for it or end it, then repeat the command")
-        except BaseException:
-            release(run.lock, owner)
-            raise
+        owner, state = _lock(run, context)
+        if state.stage is Stage.PREPARED:
+            return owner, state
         context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
         _discard(run.path, owner)
     holding = holder(run.lock)
     raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
+
+
+def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
+    """Lock a directory that is there already, and tidy up what killed processes left in it."""
+    _check_owner(run)
+    owner = Owner.current()
+    acquire(run.lock, owner, run.label, context.take_over)
+    try:
+        sweep(run.lock)
+        for directory in (run.path, run.private, run.submissions, run.parameters):
+            sweep_temporaries(directory)
+        found = gather(run)
+        state = found.state if found is not None else State(Stage.SNAPSHOT)
+        if state is None:
+            raise EsisError(f"{run.path} was made by an ESIS that kept no state.json (0.0.4)",
+                            "it is left as it is: rerun it by hand, or remove it and run again")
+        if state.stage is not Stage.PREPARED and state.pid is not None and process_alive(state.pid, state.pid_started):
+            raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
+                       "wait for it or end it, then repeat the command")
+    except BaseException:
+        release(run.lock, owner)
+        raise
+    return owner, state
 
 
 def _publish(node: Node, context: Context, slurm_version: str | None, owner: Owner) -> bool:
@@ -214,7 +237,9 @@ def _finish(node: Node, run: RunDir, context: Context) -> State:
     stage.save(run, State(Stage.GENERATING))
     indices = generate(node, run, context)
     throttle = node.workflow.maxparallel
-    write_atomic(run.script, render_script(node, run, indices, throttle, 1, None).text, executable=True)
+    script = render_script(node.workflow, run, array_spec(indices, throttle), len(indices), 1,
+                           records=context.records)
+    write_atomic(run.script, script.text, executable=True)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building)
     _run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
@@ -269,11 +294,15 @@ def _tail(done: Completed) -> str:
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:
-    """Write what a job checks before its work: `<number of tasks>|<path>`, one required run a line."""
+    """Write what a job checks before its work: `<number of tasks>|<path>`, one required run a line.
+
+    Runs whose tasks write no records are left out: a job couldn't tell.
+    """
     lines = []
     for item in node.requirements:
         found = gather(item.run)
-        lines.append(f"{len(found.indices) if found is not None else 0}|{item.run.path}\n")
+        if found is not None and all(submission.records for submission in found.submissions):
+            lines.append(f"{len(found.indices)}|{item.run.path}\n")
     if lines:
         write_atomic(staging.requirements, "".join(lines))
 

@@ -18,7 +18,7 @@ from esis.operations.submit import Request, settle, submit
 from esis.records.submissions import Submission
 from esis.schedulers.base import Scheduler, Snapshot
 from esis.schedulers.local import NAME as LOCAL
-from esis.schedulers.slurm import Config, Slurm
+from esis.schedulers.slurm import Slurm
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
     finished = gather(node.run)
     if finished is not None and finished.built and finished.marked_complete:
         return Done(node, None, status_of(finished, Snapshot()))
-    slurm = scheduler if isinstance(scheduler, Slurm) else None
     fresh = finished is None or not finished.built
-    config = slurm.config() if slurm is not None and fresh else Config()
-    with prepared(node, context, config.version):
+    version = scheduler.version() if isinstance(scheduler, Slurm) and fresh else None
+    with prepared(node, context, version):
         found = gather(node.run)
         if found is None:
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
@@ -84,7 +83,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
                             f"waiting or running", "wait for them, then repeat the command")
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
-        request = Request(node, todo, throttle, dependency, seen)
+        request = Request(node.run, node.workflow, todo, throttle, dependency, seen)
         submission = submit(request, known, scheduler, context)
         return Done(node, submission, before if known else None)
 

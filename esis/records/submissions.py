@@ -54,6 +54,9 @@ class Submission:
     message: str | None = None
     answered: float | None = None  # when the answer came, seconds since 1970
     returned: tuple[int, ...] = ()  # tasks that a local run gave back without finishing them
+    mapped: bool = False  # the array's indices are positions in `tasks` (see RunDir.map)
+    options: tuple[str, ...] = ()  # sbatch options given on the command line
+    output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
 
     def to_json(self) -> dict[str, Any]:
@@ -75,6 +78,9 @@ class Submission:
             "message": self.message,
             "answered": self.answered,
             "returned": format_ranges(self.returned),
+            "mapped": self.mapped,
+            "options": list(self.options),
+            "output": self.output,
             "seen": list(self.seen),
         }
 
@@ -101,6 +107,9 @@ class Submission:
                 message=raw["message"],
                 answered=raw["answered"],
                 returned=tuple(parse_ranges(raw["returned"])) if raw["returned"] else (),
+                mapped=bool(raw["mapped"]),
+                options=tuple(raw["options"]),
+                output=str(raw["output"]),
                 seen=tuple(str(job) for job in raw["seen"]),
             )
         except (KeyError, TypeError, ValueError, BadInput) as error:

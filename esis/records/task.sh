@@ -25,13 +25,20 @@ if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
     fi
 fi
 
+# A submission of many scattered tasks is a dense array; its map tells which task stands at this position.
+esis_index=${SLURM_ARRAY_TASK_ID:-}
+if [ -n "$esis_index" ] && [ -n "$esis_dir" ] && [ -r "$esis_dir/submissions/$esis_submission.map" ]; then
+    SLURM_ARRAY_TASK_ID=$(sed -n "$((esis_index + 1))p" "$esis_dir/submissions/$esis_submission.map")
+    export SLURM_ARRAY_TASK_ID
+fi
+
 # Start record: made aside, then renamed, so that no reader sees half of it.
 esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
     esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$(date +%s)
     esis_temporary=$esis_dir/tasks/.$esis_stem.$$
-    if printf '{"host": "%s", "pid": %s, "job": "%s"}\n' "$(uname -n)" "$$" "${SLURM_JOB_ID:-}" \
-            2>/dev/null >"$esis_temporary" \
+    if printf '{"host": "%s", "pid": %s, "job": "%s", "index": %s}\n' \
+            "$(uname -n)" "$$" "${SLURM_JOB_ID:-}" "$esis_index" 2>/dev/null >"$esis_temporary" \
         && mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; then
         esis_record=$esis_dir/tasks/$esis_stem
     else

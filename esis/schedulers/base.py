@@ -31,6 +31,9 @@ class Sighting:
     word: str  # the scheduler's own word for the state
     reason: str = ""
     place: str = ""  # "command|working directory", as the scheduler shows them
+    code: int | None = None  # exit code of the script
+    signal: int | None = None
+    elapsed: float | None = None  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class Snapshot:
 
     sightings: tuple[Sighting, ...] = ()
     problem: str | None = None
+    accounting: tuple[Sighting, ...] = ()  # what sacct says, where it was asked
+    accounting_problem: str | None = None
 
     def of_run(self, run: RunDir) -> list[Sighting]:
         """Return what was seen of a run: job ids are used again, so its place has to match."""
-        commands = (f"{run.script}|", f"{run.cwd}/../sbatch.sh|")
-        workdir = f"|{run.cwd}"
-        return [seen for seen in self.sightings if seen.place.startswith(commands) or seen.place.endswith(workdir)]
+        return _in_place(self.sightings, run)
+
+    def accounted(self, run: RunDir) -> list[Sighting]:
+        """Return what sacct says of a run; here too its place has to match."""
+        return _in_place(self.accounting, run)
 
 
 @dataclass(frozen=True)
@@ -72,3 +79,12 @@ class Scheduler(Protocol):
         """
         ...
 
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+        """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970)."""
+        ...
+
+
+def _in_place(sightings: Sequence[Sighting], run: RunDir) -> list[Sighting]:
+    commands = (f"{run.script}|", f"{run.cwd}/../sbatch.sh|")
+    workdir = f"|{run.cwd}"
+    return [seen for seen in sightings if seen.place.startswith(commands) or seen.place.endswith(workdir)]

@@ -56,10 +56,10 @@ class Options:
     ntasks: str | None = None
 
     @classmethod
-    def of(cls, script: str) -> Options:
-        """Read them from the #SBATCH lines of a script; the last one of a kind counts, as with sbatch."""
+    def of(cls, script: str, given: Sequence[str] = ()) -> Options:
+        """Read them from a script's #SBATCH lines and from given ones; the last of a kind counts, as with sbatch."""
         found: dict[str, str] = {}
-        words = directive_options(script)
+        words = [*directive_options(script), *given]
         names = {"-o": "output", "--output": "output", "-e": "error", "--error": "error", "-J": "job_name",
                  "--job-name": "job_name", "-D": "directory", "--chdir": "directory", "--open-mode": "open_mode",
                  "-c": "cpus", "--cpus-per-task": "cpus", "-n": "ntasks", "--ntasks": "ntasks"}
@@ -90,6 +90,10 @@ class Local:
         """Return what is known beyond the records: nothing."""
         return Snapshot()
 
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+        """Return `snapshot`: there is no accounting."""
+        return snapshot
+
     def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
         """Run all tasks to their end. An interrupt ends the children; what isn't finished is given back."""
         # Microseconds: unique on this machine, also as SLURM_JOB_ID of the single tasks, and in the order of time.
@@ -97,7 +101,7 @@ class Local:
         script = run.script.read_text("utf-8", "surrogateescape")
         install_srun(run)
         acknowledged(Job(str(job)))
-        batch = _Batch(run, submission, job, Options.of(script), self._parallel, self._progress)
+        batch = _Batch(run, submission, job, Options.of(script, submission.options), self._parallel, self._progress)
         returned = batch.run_all()
         batch.record_silent_ends()
         message = "interrupted" if returned else ""

@@ -9,13 +9,16 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime
 
+from esis.errors import BadInput
 from esis.model.parameters import parse_ranges
 from esis.model.workdir import RunDir
 from esis.process import Completed, capture, clean_environment
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.base import Answer, JobState, Sighting, Snapshot
+from esis.schedulers.units import parse_elapsed
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
@@ -23,9 +26,12 @@ QUERY_SECONDS = 60.0
 # Only variables called SLURM_* also pass `#SBATCH --export=NONE`; the task hook takes it away again.
 FENCE_VARIABLE = "SLURM_ESIS_SUBMISSION"
 
-_SQUEUE_FORMAT = "%F|%K|%T|%r|%o|%Z"  # %o and %Z are free text, so they come last
+_SQUEUE_FORMAT = "%F|%K|%T|%r|%M|%o|%Z"  # %o and %Z are free text, so they come last
 _JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
-_ROW = re.compile(r"(\d+)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*)\Z", re.DOTALL)
+_ROW = re.compile(r"(\d+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*)\Z", re.DOTALL)
+_SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir"
+_ACCOUNT = re.compile(r"(\d+)(?:_(?:(\d+)|\[([^\]|]*)\]))?\|([^|]*)\|(\d*):?(\d*)\|(\d*)\|(.*)\Z", re.DOTALL)
+_ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 
 _WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
                       "SPECIAL_EXIT", "PREEMPTED"})
@@ -44,17 +50,28 @@ _DEFINITE = ("batch job submission failed:", "allocation failure:", "does not lo
              "sbatch: fatal:", "error: invalid")
 
 
-@dataclass(frozen=True)
-class Config:
-    """Hold what ESIS wants to know of a cluster."""
+_MESSAGE_TIMEOUT = 10.0  # seconds; Slurm's default
+# Options that ESIS sets itself, or that would turn sbatch into something else.
+_RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
+             "--version", "--usage", "--clusters")
+_RESERVED_SHORT = ("-a", "-d", "-D", "-W", "-h", "-V", "-M")
 
-    version: str | None = None
-    message_timeout: float = 10.0  # seconds; Slurm's default
+
+def sbatch_argv(options: Sequence[str] = ()) -> list[str]:
+    """Return the command that submits; it runs in the run's cwd/. `options` outrank those of the script."""
+    return ["sbatch", "--parsable", *options, "../sbatch.sh"]
 
 
-def sbatch_argv() -> list[str]:
-    """Return the command that submits; it runs in the run's cwd/."""
-    return ["sbatch", "--parsable", "../sbatch.sh"]
+def check_options(options: Sequence[str]) -> None:
+    """Raise BadInput for sbatch options that would break what ESIS promises about a submission."""
+    for word in options:
+        name = word.partition("=")[0]
+        long = name.startswith("--") and len(name) > 3 and any(item.startswith(name) for item in _RESERVED)
+        if long or (not name.startswith("--") and word.startswith(_RESERVED_SHORT)):
+            raise BadInput(f"the sbatch option {name} can't be given: ESIS sets it itself, or it would not submit",
+                           "leave it out")
+    if options and not options[0].startswith("-"):
+        raise BadInput(f"{options[0]!r} is no sbatch option", "options begin with a dash: -- --time=2-0 --mem=64G")
 
 
 def squeue_argv(clusters: Sequence[str] = ()) -> list[str]:
@@ -94,18 +111,41 @@ def parse_squeue(stdout: str) -> list[Sighting]:
         match = _ROW.match(line)
         if match is None:
             continue
-        job, index, word, reason, place = match.groups()
+        job, index, word, reason, used, place = match.groups()
+        elapsed = parse_elapsed(used)
         for task in _indices(index):
-            found.append(Sighting(job, task, classify(word), word, reason, place))
+            found.append(Sighting(job, task, classify(word), word, reason, place, elapsed=elapsed))
     return found
 
 
-def parse_config(stdout: str) -> Config:
-    """Read `scontrol show config`."""
-    version = re.search(r"^SLURM_VERSION\s*=\s*(\S+)", stdout, re.MULTILINE)
-    timeout = re.search(r"^MessageTimeout\s*=\s*(\d+)", stdout, re.MULTILINE)
-    return Config(version.group(1) if version is not None else None,
-                  float(timeout.group(1)) if timeout is not None else Config.message_timeout)
+def sacct_argv(jobs: Sequence[str], since: float) -> list[str]:
+    """Return the one query of the accounting.
+
+    With the jobs named, or its window would begin at midnight; with a beginning, or ids used before would match.
+    Records lag behind by seconds to minutes.
+    """
+    start = datetime.fromtimestamp(since - _ACCOUNT_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
+    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", _SACCT_FORMAT]
+
+
+def parse_sacct(stdout: str) -> list[Sighting]:
+    """Read the answer to `sacct_argv`."""
+    found: list[Sighting] = []
+    for line in stdout.split("\n"):
+        match = _ACCOUNT.match(line)
+        if match is None:
+            continue
+        job, index, ranges, word, code, signal, elapsed, workdir = match.groups()
+        for task in [int(index)] if index is not None else _indices(ranges or ""):
+            found.append(Sighting(job, task, classify(word), word, "", f"|{workdir}", int(code) if code else None,
+                                  int(signal) if signal else None, float(elapsed) if elapsed else None))
+    return found
+
+
+def parse_message_timeout(stdout: str) -> float:
+    """Return MessageTimeout (seconds) of `scontrol show config`."""
+    match = re.search(r"^MessageTimeout\s*=\s*(\d+)", stdout, re.MULTILINE)
+    return float(match.group(1)) if match is not None else _MESSAGE_TIMEOUT
 
 
 def judge(done: Completed) -> Answer:
@@ -134,19 +174,21 @@ class Slurm:
         """Return whether there is an sbatch at all."""
         return shutil.which("sbatch") is not None
 
-    def config(self) -> Config:
-        """Ask for the configuration; nothing in it is needed to go on."""
-        try:
-            done = capture(["scontrol", "show", "config"], env=clean_environment(), timeout=QUERY_SECONDS)
-        except OSError:
-            return Config()
-        return parse_config(done.stdout.decode("utf-8", "replace")) if done.code == 0 else Config()
+    def version(self) -> str | None:
+        """Return the version of the client commands; this doesn't ask the controller anything."""
+        text, problem = _ask(["scontrol", "--version"])
+        return text.strip().rpartition(" ")[2] if problem is None else None
+
+    def message_timeout(self) -> float:
+        """Return how long Slurm's own clients wait for an answer, in seconds."""
+        text, _ = _ask(["scontrol", "show", "config"])
+        return parse_message_timeout(text)
 
     def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""
         env = clean_environment(**{FENCE_VARIABLE: f"{submission.number:04d}"})
         try:
-            done = capture(sbatch_argv(), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
+            done = capture(sbatch_argv(submission.options), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
         except FileNotFoundError:
             return Answer(Outcome.REFUSED, "there is no sbatch on PATH")
         answer = judge(done)
@@ -160,6 +202,11 @@ class Slurm:
         """Call squeue once. See Scheduler."""
         text, problem = _ask(squeue_argv(clusters))
         return Snapshot((), problem) if problem is not None else Snapshot(tuple(parse_squeue(text)))
+
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+        """Call sacct once. See Scheduler."""
+        text, problem = _ask(sacct_argv(jobs, since))
+        return replace(snapshot, accounting=tuple(parse_sacct(text)), accounting_problem=problem)
 
 
 def _ask(argv: Sequence[str]) -> tuple[str, str | None]:

@@ -1,0 +1,114 @@
+"""Read what a run's directory tells: its stage, its tasks, its submissions and the tasks' own records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from esis.errors import CorruptState
+from esis.files import write_atomic
+from esis.model.parameters import find_parameter_files
+from esis.model.workdir import RunDir
+from esis.records import stage, submissions, tasks
+from esis.records.stage import Stage, State
+from esis.records.submissions import Outcome, Submission
+from esis.records.tasks import TaskRecord
+from esis.schedulers.local import NAME as LOCAL
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Hold what a run's directory tells."""
+
+    run: RunDir
+    state: State | None
+    indices: Sequence[int]
+    submissions: tuple[Submission, ...]
+    records: Mapping[int, TaskRecord]  # the latest attempt at each task
+    marked_complete: bool
+
+    @property
+    def built(self) -> bool:
+        """Return whether the directory is a run, not a build that was interrupted."""
+        return self.state is None or self.state.stage is Stage.PREPARED
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Return the clusters that sbatch named when it took the run's jobs."""
+        return tuple(sorted({job.cluster for sub in self.submissions for job in sub.jobs if job.cluster is not None}))
+
+    @property
+    def in_slurm(self) -> tuple[Submission, ...]:
+        """Return the submissions that Slurm took or may have taken."""
+        return tuple(sub for sub in self.submissions if sub.scheduler != LOCAL and sub.outcome is not Outcome.REFUSED)
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Return all job ids that Slurm gave, and those that tasks recorded (reruns by hand)."""
+        known = {job.id for sub in self.in_slurm for job in sub.jobs}
+        local = {job.id for sub in self.submissions if sub.scheduler == LOCAL for job in sub.jobs}
+        known.update(record.job for record in self.records.values())
+        return tuple(sorted(known - local, key=lambda job: (len(job), job)))
+
+    def needs_queue(self) -> bool:
+        """Return whether the scheduler could add anything."""
+        return not self.marked_complete and bool(self.in_slurm)
+
+    def attempts(self, task: int) -> int:
+        """Return how often the task was handed to a scheduler (and not given back)."""
+        return sum(1 for sub in self.submissions
+                   if task in sub.tasks and task not in sub.returned and sub.outcome is not Outcome.REFUSED)
+
+    def last_word(self) -> float | None:
+        """Return when the records were last heard of, in seconds since 1970."""
+        times = [float(record.end or record.start) for record in self.records.values()]
+        times += [sub.answered for sub in self.submissions if sub.answered is not None]
+        return max(times, default=None)
+
+
+def gather(run: RunDir) -> Evidence | None:
+    """Read a run's directory; None where there is none. Raises CorruptState."""
+    if not run.private.is_dir():
+        return None
+    subs = tuple(submissions.read_all(run))
+    state = read_stage(run, subs)
+    if state is not None and state.stage is Stage.PREPARED:
+        indices: Sequence[int] = state.tasks
+    else:
+        indices = find_parameter_files(run.parameters) if run.parameters.is_dir() else ()
+    return Evidence(run, state, indices, subs, tasks.latest(tasks.read_records(run.tasks)), is_marked_complete(run))
+
+
+def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
+    """Return the stage; a corrupt record of it is derived anew.
+
+    A run with a submission was prepared; without one nothing is lost by building it again.
+    """
+    try:
+        return stage.read(run)
+    except CorruptState:
+        indices = find_parameter_files(run.parameters) if run.parameters.is_dir() else []
+        if not subs or not indices:
+            return State(Stage.SNAPSHOT)
+        return State(Stage.PREPARED, indices[0], len(indices))
+
+
+def is_marked_complete(run: RunDir) -> bool:
+    """Return whether completed.state holds 1."""
+    try:
+        return run.completed.read_bytes()[:16].strip() == b"1"
+    except OSError:
+        return False
+
+
+def mark_complete(run: RunDir) -> None:
+    """Write 1 into completed.state, so that nobody has to look at every task again."""
+    try:
+        write_atomic(run.completed, "1")
+    except OSError:
+        return  # somebody else's run, or a full disk: the records still say the same
+
+
+def unmark_complete(run: RunDir) -> None:
+    """Write 0 into completed.state: tasks are about to run again. Raises OSError."""
+    write_atomic(run.completed, "0")
