@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     UNANSWERED = 6
     BUSY = 7
     TASKS_FAILED = 8
+    ACTIVE = 9
+    INCOMPLETE = 10
     INTERRUPTED = 130
 
 
@@ -97,6 +99,12 @@ class TasksFailed(EsisError):
     """Report that tasks of a run failed."""
 
     exit_code = ExitCode.TASKS_FAILED
+
+
+class Interrupted(EsisError):
+    """Report that the user ended a local run before its tasks had ended."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 def printable(text: str) -> str:

@@ -1,15 +1,23 @@
-"""Turn results into text: plain and stable in a pipe, with colour and bars on a terminal."""
+"""Turn results into text: plain and stable in a pipe, with colour, bars and tables on a terminal."""
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+from esis.errors import ExitCode, printable
 from esis.model.parameters import format_ranges
-from esis.operations.status import RunStatus, TaskState
+from esis.operations.judge import ACTIVE_STATES, TaskState
+from esis.operations.select import short
+from esis.operations.status import RunStatus
+from esis.schedulers.units import show_duration
 
-_COLOURS = {
+COLOURS = {
     TaskState.DONE: "green", TaskState.RUNNING: "cyan", TaskState.WAITING: "blue", TaskState.UNSUBMITTED: "white",
     TaskState.FAILED: "red", TaskState.LOST: "magenta", TaskState.UNKNOWN: "yellow",
 }
@@ -21,29 +29,101 @@ def show_status(status: RunStatus) -> None:
     click.echo(status.run.path)
     terminal = sys.stdout.isatty()
     if terminal and status.tasks:
-        click.echo(_bar(status))
+        click.echo(f"{_bar(status)}  {_progress(status)}")
     rows: dict[tuple[TaskState, str], list[int]] = {}
     for task, item in sorted(status.tasks.items()):
-        rows.setdefault((item.state, item.reason), []).append(task)
+        rows.setdefault((item.state, printable(item.reason)), []).append(task)
     order = list(TaskState)
     for (state, reason), tasks in sorted(rows.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
-        fields = [state.value, str(len(tasks)), format_ranges(tasks), reason]
         if terminal:
-            word = click.style(f"{state.value:12}", fg=_COLOURS[state])
+            word = click.style(f"{state.value:12}", fg=COLOURS[state])
             click.echo(f"{word} {len(tasks):7}  {format_ranges(tasks)}{'  ' + reason if reason else ''}")
         else:
-            click.echo("\t".join(fields).rstrip("\t"))
+            click.echo("\t".join([state.value, str(len(tasks)), format_ranges(tasks), reason]).rstrip("\t"))
+
+
+def show_json(status: RunStatus) -> None:
+    """Print a run's status as JSON."""
+    left = status.remaining()
+    reasons: dict[TaskState, dict[str, list[int]]] = {}
+    for task, item in sorted(status.tasks.items()):
+        if item.reason:
+            reasons.setdefault(item.state, {}).setdefault(item.reason, []).append(task)
+    click.echo(json.dumps({
+        "schema": 1, "run": str(status.run.path), "complete": status.complete, "problem": status.problem,
+        "accounting_problem": status.accounting_problem, "tasks": len(status.tasks),
+        "active_jobs": list(status.active_jobs), "remaining_seconds": round(left) if left is not None else None,
+        "states": {state.value: {
+            "count": count, "tasks": format_ranges(status.indices(state)),
+            "reasons": {reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())},
+        } for state, count in status.counts().items()},
+    }, indent=2, ensure_ascii=False))
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv: bool = False) -> None:
+    """Print rows as a table on a terminal, else as tab-separated lines with a header; or as CSV or JSON."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "rows": [dict(row) for row in rows]}, indent=2, ensure_ascii=False))
+        return
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(cells)
+    elif not sys.stdout.isatty():
+        for line in [columns, *cells]:
+            click.echo("\t".join(printable(cell) for cell in line))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in columns:
+            table.add_column(Text(name))
+        for line in cells:
+            table.add_row(*(Text(printable(cell), style=_style(cell)) for cell in line))
+        Console().print(table)
+
+
+def check_code(status: RunStatus) -> ExitCode:
+    """Return what `--check` and `esis wait` exit with."""
+    if status.complete:
+        return ExitCode.OK
+    if status.indices(*ACTIVE_STATES):
+        return ExitCode.ACTIVE
+    if status.indices(TaskState.UNKNOWN):
+        return ExitCode.UNANSWERED
+    return ExitCode.TASKS_FAILED if status.indices(TaskState.FAILED, TaskState.LOST) else ExitCode.INCOMPLETE
+
+
+def _progress(status: RunStatus) -> str:
+    done = len(status.indices(TaskState.DONE))
+    left = status.remaining()
+    return f"{done}/{len(status.tasks)}" + (f", about {show_duration(left)} left" if left is not None else "")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else short(value)
+
+
+def _style(cell: str) -> str:
+    try:
+        return COLOURS[TaskState(cell)]
+    except ValueError:
+        return ""
 
 
 def _bar(status: RunStatus) -> str:
-    counts = status.counts()
     total = len(status.tasks)
     parts = []
-    drawn = 0
-    seen = 0
-    for state, count in counts.items():
+    drawn = seen = 0
+    for state, count in status.counts().items():
         seen += count
         width = round(_BAR * seen / total) - drawn
         drawn += width
-        parts.append(click.style("█" * width, fg=_COLOURS[state]))
+        parts.append(click.style("█" * width, fg=COLOURS[state]))
     return "".join(parts)

@@ -11,11 +11,15 @@ import click
 
 from esis.cli.common import say
 from esis.model.parameters import format_ranges
+from esis.model.workdir import RunDir
 from esis.operations.run import Done, Plan
 from esis.operations.status import TaskState, describe_failures
+from esis.records.submissions import Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.local import Local, Progress
 from esis.schedulers.slurm import Slurm
+
+_SHOWN = 60  # characters of an array specification
 
 
 @contextmanager
@@ -49,25 +53,29 @@ def show_done(done: Done) -> None:
     """Print the run's directory, and what was done, to stderr."""
     name = done.node.run.label
     if done.submission is not None:
-        submission = done.submission
-        ids = ", ".join(job.id for job in submission.jobs)
-        behind = f", behind {submission.dependency}" if submission.dependency is not None else ""
-        if submission.scheduler == Local.name:
-            say(f"{name}: ran {len(submission.tasks) - len(submission.returned)} tasks here"
-                + (f"; interrupted, {len(submission.returned)} left: the same command goes on"
-                   if submission.returned else ""))
-        else:
-            say(f"{name}: submitted as job {ids}: {len(submission.tasks)} tasks ({submission.array}){behind}")
+        say_submitted(done.node.run, done.submission)
     elif done.status is not None:
         say(f"{name}: nothing to submit: {done.status.summary()}")
         failed = done.status.indices(TaskState.FAILED, TaskState.LOST)
         if failed:
-            say(f"{name}: failed: {describe_failures(done.status)}; rerun them as its README tells")
+            say(f"{name}: failed: {describe_failures(done.status)}; rerun them: esis resubmit")
         unknown = done.status.indices(TaskState.UNKNOWN)
         if unknown:
             reason = done.status.tasks[unknown[0]].reason
             say(f"{name}: unknown: {format_ranges(unknown)} ({done.status.problem or reason})")
     click.echo(done.node.run.path)
+
+
+def say_submitted(run: RunDir, submission: Submission) -> None:
+    """Tell what was submitted, or what ran here."""
+    ids = ", ".join(job.id for job in submission.jobs)
+    behind = f", behind {submission.dependency}" if submission.dependency is not None else ""
+    if submission.scheduler == Local.name:
+        say(f"{run.label}: ran {_count(len(submission.tasks) - len(submission.returned))} here")
+    else:
+        options = f" with {' '.join(submission.options)}" if submission.options else ""
+        spec = submission.array if len(submission.array) < _SHOWN else f"{submission.array[:_SHOWN]}…"
+        say(f"{run.label}: submitted as job {ids}{options}: {_count(len(submission.tasks))} ({spec}){behind}")
 
 
 def show_plan(plan: Plan) -> None:
@@ -78,3 +86,7 @@ def show_plan(plan: Plan) -> None:
     click.echo(f"array: {plan.array}")
     click.echo("script:")
     click.echo(plan.script.encode("utf-8", "surrogateescape"), nl=False)
+
+
+def _count(tasks: int) -> str:
+    return "1 task" if tasks == 1 else f"{tasks} tasks"

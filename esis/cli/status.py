@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import click
 
-from esis.cli.common import find_workflow, json_option, say
+from esis.cli.common import json_option, say
+from esis.cli.targets import (
+    pick_run,
+    pick_states,
+    pick_tasks,
+    states_option,
+    target_argument,
+    where_option,
+)
+from esis.errors import ExitCode
+from esis.model.workdir import RunDir
+
+WATCH_SECONDS = 30.0
 
 
 @click.command()
-@click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
+@target_argument
+@click.option("--tasks", "rows", is_flag=True, help="One row per task, with its parameters.")
+@click.option("--only", "indices", metavar="INDICES", help="Only these tasks, like 3,5-7.")
+@states_option
+@where_option
+@click.option("--group-by", metavar="NAME", help="Counts by the values of a parameter.")
 @json_option
-def status(target: str | None, as_json: bool) -> None:
-    """Count the tasks of a run by state: of a workflow's present run, or of the run in a directory.
+@click.option("--csv", "as_csv", is_flag=True, help="Print the rows of --tasks or --group-by as CSV.")
+@click.option("--watch", is_flag=True, help="Show it anew every 30 s until no task is active.")
+@click.option("--interval", type=click.FloatRange(min=1), default=WATCH_SECONDS, show_default=True, metavar="SECONDS",
+              help="Pause of --watch.")
+@click.option("--check", is_flag=True, help="Let the exit code tell: complete, active, failed, unknown, incomplete.")
+def status(target: str | None, rows: bool, indices: str | None, states: tuple[str, ...], where: str | None,
+           group_by: str | None, as_json: bool, as_csv: bool, watch: bool, interval: float, check: bool) -> int:
+    """Tell the states of the tasks of a run: of a workflow's present run, or of the run in a directory.
 
     Each line holds a state, how many tasks are in it, which ones, and why.
     """
-    import json
-    from pathlib import Path
-
-    from esis.cli.rendering import show_status
-    from esis.errors import BadInput
-    from esis.model.parameters import format_ranges
-    from esis.model.workdir import RunDir, is_run_name
-    from esis.operations.define import node_of
-    from esis.operations.status import gather, statuses
+    from esis.cli import rendering
+    from esis.operations.status import TaskState, ask, status_of_asked
+    from esis.operations.table import choose_rows, group_rows
+    from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
-    if target is not None and is_run_name(Path(target).resolve().name):
-        run = RunDir(Path(target).resolve())
-    else:
-        run = node_of(find_workflow(target)).run
-    found = gather(run)
-    if found is None or not found.built:
-        what = "its build was interrupted" if found is not None else "there is no such run"
-        raise BadInput(f"{run.path}: {what}", "esis run builds it")
-    result = statuses([found], Slurm())[0]
-    if result is None:
-        raise BadInput(f"{run.path}: there is no such run")
-    if as_json:
-        click.echo(json.dumps({
-            "schema": 1, "run": str(run.path), "complete": result.complete, "problem": result.problem,
-            "tasks": len(result.tasks),
-            "states": {state.value: {"count": count, "tasks": format_ranges(result.indices(state))}
-                       for state, count in result.counts().items()},
-        }, indent=2))
-    else:
-        show_status(result)
-    if result.problem is not None:
-        say(f"the queue could not be asked: {result.problem}; what is shown comes from the tasks' own records")
+    run = pick_run(target)
+    slurm = Slurm()
+    while True:
+        evidence = evidence_of(run)
+        found = status_of_asked(evidence, ask([evidence], slurm))
+        detailed = rows or as_csv or group_by is not None
+        table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (
+            detailed or states or where or indices) else None
+        if watch and sys.stdout.isatty():
+            click.clear()
+        if group_by is not None and table is not None:
+            rendering.show_table(group_rows(table, group_by), as_json, as_csv)
+        elif table is not None:
+            rendering.show_table([row.cells() for row in table], as_json, as_csv)
+        elif as_json:
+            rendering.show_json(found)
+        else:
+            rendering.show_status(found)
+        _tell_problems(run, found.problem, found.accounting_problem, found.last_word)
+        if not watch or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
+            break
+        time.sleep(interval)
+    if check:
+        return int(rendering.check_code(found))
+    return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)
+
+
+def _tell_problems(run: RunDir, queue: str | None, accounting: str | None, last_word: float | None) -> None:
+    if queue is not None:
+        age = f", the latest {max(0.0, time.time() - last_word):.0f} s old" if last_word is not None else ""
+        say(f"{run.label}: the queue could not be asked ({queue}); what is shown is from the tasks' own records{age}")
+    if accounting is not None:
+        say(f"{run.label}: the accounting could not be asked either ({accounting})")

@@ -102,7 +102,7 @@ def _check_sound(run: RunDir, status: RunStatus | None) -> None:
     broken = status.indices(TaskState.FAILED, TaskState.LOST)
     if broken:
         raise RequirementTrouble(f"{run.path} has tasks that failed: {describe_failures(status)}",
-                                 "rerun them (README in that directory tells how), then repeat the command")
+                                 f"rerun them (esis resubmit {run.path}), then repeat the command")
 
 
 def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) -> None:
@@ -116,4 +116,3 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
     else:
         raise RequirementTrouble(f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",
                                  "finish it by hand, or pin another run")
-

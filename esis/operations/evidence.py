@@ -51,8 +51,14 @@ class Evidence:
         return tuple(sorted(known - local, key=lambda job: (len(job), job)))
 
     def needs_queue(self) -> bool:
-        """Return whether the scheduler could add anything."""
-        return not self.marked_complete and bool(self.in_slurm)
+        """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
+        return not self.marked_complete and bool(self.submissions or self.records)
+
+    @property
+    def recorded_complete(self) -> bool:
+        """Return whether the records alone say that all tasks are done."""
+        return bool(self.indices) and all(
+            (record := self.records.get(task)) is not None and record.code == 0 for task in self.indices)
 
     def attempts(self, task: int) -> int:
         """Return how often the task was handed to a scheduler (and not given back)."""

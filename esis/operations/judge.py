@@ -49,6 +49,7 @@ class TaskStatus:
     code: int | None = None  # exit code of the script
     job: str | None = None  # the array's job id
     elapsed: float | None = None  # seconds
+    passing: bool = False  # a later look will tell more
 
 
 class Judge:
@@ -80,10 +81,13 @@ class Judge:
                               elapsed=seen.elapsed if state is TaskState.RUNNING else None)
         submission, record = self._submission.get(task), self._evidence.records.get(task)
         if submission is not None and task in submission.returned and (
-                record is None or record.submission <= submission.number):
+                record is None or record.submission < submission.number
+                or record.job in {job.id for job in submission.jobs}):
             return TaskStatus(TaskState.UNSUBMITTED, "given back")
         if record is not None and (submission is None or record.submission >= submission.number):
             return self._recorded(task, record, submission)
+        if submission is None and self._evidence.state is None:
+            return TaskStatus(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
         if submission is None:
             return TaskStatus(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission)
@@ -153,20 +157,21 @@ class Judge:
         return self._absent(since, job, "Slurm doesn't know it, and it left no record")
 
     def _local_process(self, record: TaskRecord) -> TaskStatus:
-        process = tasks.read_process(self._evidence.run.tasks, record)
-        if process is None or process[0] != self._host:
-            where = process[0] if process is not None else "an unknown host"
+        process = tasks.read_details(self._evidence.run.tasks, record)
+        if process is None or process.host != self._host:
+            where = process.host if process is not None else "an unknown host"
             return TaskStatus(TaskState.UNKNOWN, f"a local run on {where}", job=record.job)
-        if process_alive(process[1], 0):
+        if process_alive(process.pid, 0):
             return TaskStatus(TaskState.RUNNING, job=record.job, elapsed=max(0.0, self._now - record.start))
         return TaskStatus(TaskState.LOST, "its local process is gone", job=record.job)
 
     def _absent(self, since: float, job: str, what: str) -> TaskStatus:
         """Judge a task that should be in the queue and isn't."""
         if self._problem is not None:
-            return TaskStatus(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job)
+            return TaskStatus(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
         if self._now - since < GRACE_SECONDS:
-            return TaskStatus(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job)
+            return TaskStatus(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
+                              passing=True)
         return TaskStatus(TaskState.LOST, what, job=job)
 
 

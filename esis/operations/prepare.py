@@ -57,7 +57,7 @@ and it can be understood, rerun and finished with a shell and sbatch alone:
   __esis__/       ESIS's records: how the directory was made, what was submitted, how each task ended
                   (__esis__/tasks/<task>.<submission>.<job>.<restart>.<start>.exit<code>.<end>)
 
-With ESIS: esis status, esis list, esis doc layout
+With ESIS: esis status, esis resubmit, esis list, esis doc layout
 """
 
 
@@ -144,8 +144,8 @@ def generate(node: Node, run: RunDir, context: Context) -> list[int]:
     return indices
 
 
-def render_script(workflow: Workflow, run: RunDir, array: str, tasks: int, submission: int, dependency: str | None = None,
-                  records: bool = True) -> template.Rendered:
+def render_script(workflow: Workflow, run: RunDir, array: str, tasks: int, submission: int,
+                  dependency: str | None = None, records: bool = True) -> template.Rendered:
     """Return the script of a submission of `tasks` tasks, made from the template of the snapshot."""
     name = base_name(workflow.sbatchtemplate)
     values = template.Values(array=array, worker=base_name(workflow.workerscript), submission=submission,

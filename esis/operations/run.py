@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.errors import EsisError, RequirementTrouble, SlurmRefused, TasksFailed
+from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, TasksFailed
 from esis.model.parameters import array_spec, format_ranges
 from esis.model.requirements import Node, Requirement
+from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.prepare import check_sources, prepared, trial
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, status_of, statuses
 from esis.operations.submit import Request, settle, submit
+from esis.operations.target import definition
 from esis.records.submissions import Submission
 from esis.schedulers.base import Scheduler, Snapshot
 from esis.schedulers.local import NAME as LOCAL
@@ -72,7 +74,8 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
         known = settle(node.run, found.submissions, scheduler, context)
         found = replace(found, submissions=tuple(known))
-        snapshot = scheduler.observe(found.clusters) if found.needs_queue() else Snapshot()
+        # A run that was there before may have been submitted by hand meanwhile.
+        snapshot = Snapshot() if fresh else scheduler.observe(found.clusters)
         before = status_of(found, snapshot)
         todo = tuple(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
@@ -83,7 +86,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
                             f"waiting or running", "wait for them, then repeat the command")
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
-        request = Request(node.run, node.workflow, todo, throttle, dependency, seen)
+        request = Request(node.run, definition(node.run), todo, throttle, dependency, seen)
         submission = submit(request, known, scheduler, context)
         return Done(node, submission, before if known else None)
 
@@ -105,7 +108,7 @@ def check_requirements(node: Node, scheduler: Scheduler) -> None:
 
 def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str]:
     """Describe each requirement that isn't complete, with its workflow file and the command for it."""
-    found = statuses((gather(item.run) for item in requirements), scheduler)
+    found = statuses((gather(item.run) for item in requirements), scheduler, accounting=False)
     problems = []
     for item, status in zip(requirements, found):
         if status is not None and status.complete:
@@ -119,16 +122,20 @@ def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str
     return problems
 
 
-def raise_failures(done: Done) -> None:
-    """Raise TasksFailed where the tasks of a local run didn't all end well."""
-    found = gather(done.node.run)
+def raise_failed(run: RunDir) -> None:
+    """Raise TasksFailed where the tasks of a local run didn't all end well, Interrupted where some were given back."""
+    found = gather(run)
     if found is None:
         return
     after = status_of(found, Snapshot())
     failed = after.indices(TaskState.FAILED, TaskState.LOST)
     if failed:
-        raise TasksFailed(f"{done.node.run.label}: {len(failed)} of {len(after.tasks)} tasks failed "
-                          f"({describe_failures(after)})", f"their logs are in {done.node.run.cwd}")
+        raise TasksFailed(f"{run.label}: {len(failed)} of {len(after.tasks)} tasks failed "
+                          f"({describe_failures(after)})", "esis errors shows their last words")
+    left = after.indices(TaskState.UNSUBMITTED)
+    if left:
+        raise Interrupted(f"{run.label}: interrupted, {len(left)} of {len(after.tasks)} tasks are left",
+                          "the same command goes on")
 
 
 def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int, context: Context) -> None:

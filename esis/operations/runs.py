@@ -80,7 +80,8 @@ def _listed(run: RunDir, evidence: Evidence) -> Listed:
     started = parse_time(_text(run.start_time) or "")
     if started is None and run.start_time.exists():
         started = run.start_time.stat().st_mtime
-    return Listed(run, started, job[-1] if job else None, len(evidence.indices), evidence.marked_complete, False)
+    return Listed(run, started, job[-1] if job else None, len(evidence.indices),
+                  evidence.marked_complete or evidence.recorded_complete, False)
 
 
 def _text(path: Path) -> str | None:

@@ -61,7 +61,7 @@ class RunStatus:
 
 
 def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
-    """Judge every task of a run; marks the run as complete where all are done and the queue was asked."""
+    """Judge every task of a run; marks the run as complete where all are done and no witness was left out."""
     run = evidence.run
     if evidence.marked_complete:
         return RunStatus(run, {task: TaskStatus(TaskState.DONE) for task in evidence.indices}, complete=True,
@@ -69,33 +69,34 @@ def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) 
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
     found = {task: judge.task(task) for task in evidence.indices}
     complete = bool(found) and evidence.built and all(item.state is TaskState.DONE for item in found.values())
-    problem = snapshot.problem if evidence.needs_queue() else None
-    if complete and problem is None:
+    problem = snapshot.problem if evidence.in_slurm else None
+    if complete and (snapshot.accounting_asked or not evidence.in_slurm):
         mark_complete(run)
     active = sorted({item.job for item in found.values() if item.state in ACTIVE_STATES and item.job is not None},
                     key=lambda job: (len(job), job))
     return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word())
 
 
-def statuses(found: Iterable[Evidence | None], scheduler: Scheduler) -> list[RunStatus | None]:
+def statuses(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
+             ) -> list[RunStatus | None]:
     """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open."""
     items = list(found)
-    return [None if item is None else status_of_asked(item, snapshot)
-            for snapshot in [ask(items, scheduler)] for item in items]
+    snapshot = ask(items, scheduler, accounting)
+    return [None if item is None else status_of_asked(item, snapshot) for item in items]
 
 
-def ask(found: Iterable[Evidence | None], scheduler: Scheduler) -> Snapshot:
-    """Ask squeue once about all of these runs, and sacct once where that leaves verdicts open."""
+def ask(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True) -> Snapshot:
+    """Ask squeue once about all of these runs, and sacct once where that leaves verdicts open (and if wanted)."""
     asking = [item for item in found if item is not None and item.needs_queue()]
     if not asking:
         return Snapshot()
     snapshot = scheduler.observe(sorted({cluster for item in asking for cluster in item.clusters}))
-    unclear = [item for item in asking if _is_unclear(item, snapshot)]
+    unclear = [item for item in asking if item.in_slurm and _is_unclear(item, snapshot)] if accounting else []
     if not unclear:
         return snapshot
     since = min(sub.created for item in unclear for sub in item.in_slurm)
     jobs = [job for item in unclear for job in item.jobs]
-    return scheduler.account(snapshot, jobs, since) if jobs else snapshot
+    return scheduler.account(snapshot, jobs, since)
 
 
 def status_of_asked(evidence: Evidence, snapshot: Snapshot) -> RunStatus:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from esis.errors import BadInput, EsisError, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
@@ -61,12 +62,18 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         write_atomic(run.start_time, f"{time.time():.3f}")
     intent = Submission(
         number=number, scheduler=scheduler.name, tasks=request.tasks, array=array, mapped=mapped,
-        options=request.options, output=Options.of(rendered.text, request.options).output,
+        options=request.options, output=log_pattern(rendered.text, request.options),
         script_digest=hashlib.sha256(rendered.text.encode("utf-8", "surrogateescape")).hexdigest(),
         created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
         dependency=request.dependency, seen=request.seen)
     submissions.save(run, intent)
     return _send(run, intent, scheduler, context)
+
+
+def log_pattern(script: str, options: Sequence[str]) -> str:
+    """Return the pattern of the log files' names, relative to the run's cwd/."""
+    found = Options.of(script, options)
+    return str(Path(found.directory or "") / found.output)
 
 
 def fit_array(tasks: Sequence[int], throttle: int) -> tuple[str, bool]:

@@ -77,11 +77,22 @@ def latest(records: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
     return found
 
 
-def read_process(directory: Path, record: TaskRecord) -> tuple[str, int] | None:
-    """Return host and PID of the shell that runs the attempt; None where the record doesn't tell."""
+@dataclass(frozen=True)
+class Details:
+    """Hold what a record's content adds to its name."""
+
+    host: str
+    pid: int  # of the shell that runs the attempt
+    job: str  # the task's own job id
+
+
+def read_details(directory: Path, record: TaskRecord) -> Details | None:
+    """Return a record's content; None where it doesn't tell."""
     try:
         content = read_json_object(directory / record.name)
     except (OSError, CorruptState):
         return None
-    host, pid = content.get("host"), content.get("pid")
-    return (host, pid) if isinstance(host, str) and isinstance(pid, int) else None
+    host, pid, job = content.get("host"), content.get("pid"), content.get("job", "")
+    if not (isinstance(host, str) and isinstance(pid, int) and isinstance(job, str)):
+        return None
+    return Details(host, pid, job)

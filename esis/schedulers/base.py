@@ -44,6 +44,7 @@ class Snapshot:
     problem: str | None = None
     accounting: tuple[Sighting, ...] = ()  # what sacct says, where it was asked
     accounting_problem: str | None = None
+    accounting_asked: bool = False
 
     def of_run(self, run: RunDir) -> list[Sighting]:
         """Return what was seen of a run: job ids are used again, so its place has to match."""

@@ -5,7 +5,6 @@ Foreground, one machine, for trying a scan before it costs an allocation. Time a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esis.locks import user_name
 from esis.model.template import directive_options
@@ -26,9 +26,12 @@ from esis.process import clean_environment, signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, latest, read_records
 from esis.schedulers.base import Answer, Snapshot
+from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
 NAME = "local"
+_LOOK_SECONDS = 0.2
+_IMPATIENT = 2  # interrupts after which nobody waits for a clean end
 _LAUNCH_FAILURE = 53  # what Slurm shows (0:53) where a log file can't be opened
 _PATTERN = re.compile(r"%(\d{0,2})([%AaJjNnstux])")
 
@@ -87,12 +90,12 @@ class Local:
         self._progress = progress
 
     def observe(self, clusters: Sequence[str]) -> Snapshot:
-        """Return what is known beyond the records: nothing."""
-        return Snapshot()
+        """Ask Slurm: tasks of the same run may be queued there."""
+        return Slurm().observe(clusters)
 
     def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
-        """Return `snapshot`: there is no accounting."""
-        return snapshot
+        """Ask Slurm's accounting."""
+        return Slurm().account(snapshot, jobs, since)
 
     def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
         """Run all tasks to their end. An interrupt ends the children; what isn't finished is given back."""
@@ -165,16 +168,42 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
 def log_name(pattern: str, job: int, task_job: int, task: int, options: Options) -> str:
     """Expand a file name pattern as sbatch(1) describes it."""
     values: Mapping[str, str] = {
-        "%": "%", "A": str(job), "a": str(task), "j": str(task_job), "J": str(task_job), "n": "0", "s": "batch",
+        "A": str(job), "a": str(task), "j": str(task_job), "J": str(task_job), "n": "0", "s": "batch",
         "t": "0", "N": socket.gethostname().partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
     }
 
+    return expand_log_name(pattern, values)
+
+
+def expand_log_name(pattern: str, values: Mapping[str, str]) -> str:
+    """Put `values`, by letter, into a file name pattern; `%3a` pads numbers with zeros."""
     def expand(match: re.Match[str]) -> str:
-        value = values[match.group(2)]
+        value = "%" if match.group(2) == "%" else values[match.group(2)]
         width = int(match.group(1)) if match.group(1) else 0
         return value.zfill(width) if value.isdigit() else value
 
     return _PATTERN.sub(expand, pattern)
+
+
+class _Interrupts:
+    """Count SIGINT, SIGTERM and SIGHUP during a block; as exceptions they could strike in the middle of a lock."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: object) -> None:
+        self.count += 1
 
 
 class _Batch:
@@ -200,14 +229,14 @@ class _Batch:
         pool = ThreadPoolExecutor(self._parallel)
         futures: list[Future[None]] = [pool.submit(self._one, position) for position in range(len(tasks))]
         pending = set(futures)
-        try:
+        with _Interrupts() as interrupts:
             self._tell(self._count())
-            while pending:
-                _, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            while pending and not interrupts.count:
+                _, pending = wait(pending, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 self._tell(self._count())
-        except KeyboardInterrupt:
-            self._stop()
-        pool.shutdown(wait=True)
+            if pending:
+                self._stop(interrupts)
+            pool.shutdown(wait=True)
         for future in futures:
             future.result()
         self._tell(self._count())
@@ -252,7 +281,7 @@ class _Batch:
             if not self._stopping or code == 0:
                 self._codes[task] = code if code >= 0 else 128 - code
 
-    def _stop(self) -> None:
+    def _stop(self, interrupts: _Interrupts) -> None:
         """End the children: TERM, KillWait, KILL; a second interrupt shortens the wait."""
         with self._lock:
             self._stopping = True
@@ -260,10 +289,8 @@ class _Batch:
         for child in children:
             signal_session(child, signal.SIGTERM)
         deadline = time.monotonic() + KILL_WAIT_SECONDS
-        with contextlib.suppress(KeyboardInterrupt):
-            for child in children:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(max(0.0, deadline - time.monotonic()))
+        while time.monotonic() < deadline and interrupts.count < _IMPATIENT and self._count().running:
+            time.sleep(_LOOK_SECONDS)
         for child in children:
             signal_session(child, signal.SIGKILL)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from esis.errors import BadInput
-from esis.model.parameters import parse_ranges
+from esis.model.parameters import format_ranges, parse_ranges
 from esis.model.workdir import RunDir
 from esis.process import Completed, capture, clean_environment
 from esis.records.submissions import Job, Outcome, Submission
@@ -50,6 +50,7 @@ _DEFINITE = ("batch job submission failed:", "allocation failure:", "does not lo
              "sbatch: fatal:", "error: invalid")
 
 
+_SCANCEL_LIMIT = 3500  # characters of an index list
 _MESSAGE_TIMEOUT = 10.0  # seconds; Slurm's default
 # Options that ESIS sets itself, or that would turn sbatch into something else.
 _RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
@@ -142,6 +143,17 @@ def parse_sacct(stdout: str) -> list[Sighting]:
     return found
 
 
+def scancel_argvs(job: str, positions: Sequence[int], pending_only: bool) -> list[list[str]]:
+    """Return the commands that cancel these positions of an array; a long list is cut into several."""
+    states = ["-t", "PENDING"] if pending_only else []
+    parts: list[list[str]] = []
+    for part in format_ranges(positions).split(","):
+        if not parts or sum(map(len, parts[-1])) + len(parts[-1]) + len(part) > _SCANCEL_LIMIT:
+            parts.append([])
+        parts[-1].append(part)
+    return [["scancel", *states, f"{job}_[{','.join(ranges)}]"] for ranges in parts]
+
+
 def parse_message_timeout(stdout: str) -> float:
     """Return MessageTimeout (seconds) of `scontrol show config`."""
     match = re.search(r"^MessageTimeout\s*=\s*(\d+)", stdout, re.MULTILINE)
@@ -203,10 +215,25 @@ class Slurm:
         text, problem = _ask(squeue_argv(clusters))
         return Snapshot((), problem) if problem is not None else Snapshot(tuple(parse_squeue(text)))
 
+    def cancel(self, job: str, positions: Sequence[int], pending_only: bool) -> None:
+        """Call scancel for array positions of a job; whether it did anything has to be asked of the queue."""
+        for argv in scancel_argvs(job, positions, pending_only):
+            _ask(argv)
+
+    def set_throttle(self, job: str, limit: int) -> str | None:
+        """Change how many tasks of a queued array run at a time; return what went wrong."""
+        return _ask(["scontrol", "update", f"jobid={job}", f"ArrayTaskThrottle={limit}"])[1]
+
+    def set_dependency(self, job: str, dependency: str) -> str | None:
+        """Change what a queued job waits for (an empty text: nothing); return what went wrong."""
+        return _ask(["scontrol", "update", f"jobid={job}", f"dependency={dependency}"])[1]
+
     def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
         """Call sacct once. See Scheduler."""
+        if not jobs:
+            return replace(snapshot, accounting_asked=True)
         text, problem = _ask(sacct_argv(jobs, since))
-        return replace(snapshot, accounting=tuple(parse_sacct(text)), accounting_problem=problem)
+        return replace(snapshot, accounting=tuple(parse_sacct(text)), accounting_problem=problem, accounting_asked=True)
 
 
 def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
@@ -243,5 +270,3 @@ def _message(error: str) -> str:
     """Return the last line of an error, the one that says why."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-

@@ -1,0 +1,44 @@
+"""`esis cancel` and `esis throttle`."""
+
+from __future__ import annotations
+
+import click
+
+from esis.cli.common import say
+from esis.cli.targets import pick_run, pick_tasks, target_argument, tasks_option
+from esis.errors import SlurmUnanswered
+from esis.model.parameters import format_ranges
+
+
+@click.command()
+@target_argument
+@tasks_option
+@click.option("--pending", is_flag=True, help="Only those that wait; running ones go on.")
+def cancel(target: str | None, indices: str | None, pending: bool) -> None:
+    """Cancel the tasks of a run that wait or run (all, or --tasks), and see that they are gone.
+
+    The tasks of a run on this machine are ended as by Ctrl-C.
+    """
+    from esis.operations.control import cancel as operation
+    from esis.schedulers.slurm import Slurm
+
+    run = pick_run(target)
+    done = operation(run, pick_tasks(indices), pending, Slurm())
+    if done.gone:
+        say(f"{run.label}: cancelled: {format_ranges(done.gone)}")
+    if done.left:
+        raise SlurmUnanswered(f"{run.label}: still active: {format_ranges(done.left)}",
+                              "they may take a while to end; esis status tells")
+
+
+@click.command()
+@click.argument("limit", type=click.IntRange(min=0), metavar="N")
+@target_argument
+def throttle(limit: int, target: str | None) -> None:
+    """Let at most N tasks of the queued arrays of a run be active at a time; 0: no limit."""
+    from esis.operations.control import throttle as operation
+    from esis.schedulers.slurm import Slurm
+
+    run = pick_run(target)
+    jobs = operation(run, limit, Slurm())
+    say(f"{run.label}: {limit or 'any number of'} tasks at a time now, in job {', '.join(jobs)}")

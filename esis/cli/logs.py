@@ -1,0 +1,84 @@
+"""`esis log` and `esis errors`."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from esis.cli.common import json_option, say
+from esis.cli.targets import pick_run, target_argument
+from esis.errors import BadInput, printable
+from esis.model.parameters import format_ranges
+
+
+@click.command()
+@click.argument("task", type=click.IntRange(min=0))
+@target_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the task has ended.")
+@click.option("--grep", metavar="RE", help="Only lines that match a regular expression.")
+@click.option("--path", "only_path", is_flag=True, help="Print the path of the log alone.")
+def log(task: int, target: str | None, follow: bool, grep: str | None, only_path: bool) -> None:
+    """Show the log of a task's latest attempt."""
+    from esis.operations import logs
+    from esis.operations.target import evidence_of
+
+    run = pick_run(target)
+    evidence = evidence_of(run)
+    if task not in evidence.indices:
+        raise BadInput(f"{run.label} has no task {task}", f"its tasks are {format_ranges(evidence.indices)}")
+    path = logs.log_of(run, evidence, task)
+    if only_path:
+        click.echo(path)
+        return
+    if not path.exists() and not follow:
+        raise BadInput(f"{path}: there is no such log (yet)", "esis status tells what became of the task")
+    try:
+        pattern = re.compile(grep.encode()) if grep is not None else None
+    except re.error as error:
+        raise BadInput(f"{grep!r} is no regular expression: {error}") from None
+    chunks = logs.follow(path, (lambda: not logs.task_ended(run, task)) if follow else (lambda: False))
+    rest = b""
+    for data in chunks:
+        if pattern is None:
+            sys.stdout.buffer.write(data)
+        else:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if pattern.search(line):
+                    sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.flush()
+    if pattern is not None and rest and pattern.search(rest):
+        sys.stdout.buffer.write(rest + b"\n")
+
+
+@click.command()
+@target_argument
+@json_option
+def errors(target: str | None, as_json: bool) -> None:
+    """Group the failed tasks by state, reason and the last words of their logs, with one log each."""
+    import json
+
+    from esis.operations import logs
+    from esis.operations.status import ask, status_of_asked
+    from esis.operations.target import evidence_of
+    from esis.schedulers.slurm import Slurm
+
+    run = pick_run(target)
+    evidence = evidence_of(run)
+    found = status_of_asked(evidence, ask([evidence], Slurm()))
+    groups = logs.group_failures(found, evidence)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "run": str(run.path), "groups": [
+            {"state": group.state.value, "reason": group.reason, "line": group.line, "count": len(group.tasks),
+             "tasks": format_ranges(group.tasks), "example": str(group.example) if group.example else None}
+            for group in groups]}, indent=2, ensure_ascii=False))
+        return
+    for group in groups:
+        head = click.style(f"{len(group.tasks)} {group.state.value}", fg="red", bold=True)
+        click.echo(f"{head}  {format_ranges(group.tasks)}  {printable(group.reason)}")
+        click.echo(f"    {printable(group.line) or '(nothing in the log)'}")
+        click.echo(f"    {group.example or '(no log)'}")
+    if not groups:
+        say(f"{run.label}: no task failed: {found.summary()}")

@@ -1,0 +1,77 @@
+"""`esis resubmit`."""
+
+from __future__ import annotations
+
+import click
+
+from esis.cli.common import (
+    jobs_option,
+    local_option,
+    make_context,
+    max_parallel_option,
+    records_option,
+    say,
+    signals_as_interrupts,
+    take_over_option,
+)
+from esis.cli.running import pick_scheduler, say_submitted
+from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, tasks_option, where_option
+from esis.operations.judge import TaskState
+
+_FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": TaskState.UNSUBMITTED}
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[WORKFLOW FILE | WRKDIR] [-- SBATCH OPTIONS]")
+@click.option("--failed", is_flag=True, help="The failed tasks.")
+@click.option("--lost", is_flag=True, help="The lost tasks.")
+@click.option("--unsubmitted", is_flag=True, help="The tasks that were never submitted.")
+@states_option
+@tasks_option
+@where_option
+@click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="Leave out tasks with N attempts.")
+@click.option("--scale-mem", type=click.FloatRange(min=0, min_open=True), metavar="X",
+              help="Request X times the memory of their last submission.")
+@click.option("--scale-time", type=click.FloatRange(min=0, min_open=True), metavar="X",
+              help="Request X times the time limit of their last submission.")
+@max_parallel_option
+@local_option
+@jobs_option
+@records_option
+@take_over_option
+def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, states: tuple[str, ...],
+             indices: str | None, where: str | None, max_attempts: int | None, scale_mem: float | None,
+             scale_time: float | None, max_parallel: int | None, local: bool, jobs: int | None, no_records: bool,
+             take_over: bool) -> None:
+    """Submit tasks of a run again: the same indices and parameters, without running the setup script.
+
+    By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
+    `--` and outrank the template: esis resubmit -- --time=2-0 --mem=64G
+    """
+    from esis.operations import resubmit as operations
+    from esis.operations.run import raise_failed
+
+    target, options = split_arguments(arguments)
+    flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
+    wanted = pick_states(states) + tuple(_FLAGS[name] for name, given in flags.items() if given)
+    selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts)
+    wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel)
+    run = pick_run(target)
+    context = make_context(take_over=take_over, no_records=no_records)
+    with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler:
+        done = operations.resubmit(run, selection, wishes, scheduler, context)
+    if done.submission is None:
+        say(f"{run.label}: nothing to resubmit: {done.status.summary()}")
+    else:
+        say_submitted(run, done.submission)
+    click.echo(run.path)
+    if local and done.submission is not None:
+        raise_failed(run)
+
+
+def split_arguments(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the target and the options for sbatch: all from the first one that begins with a dash."""
+    first = next((number for number, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    if first > 1:
+        raise click.UsageError(f"one target at most, found: {' '.join(arguments[:first])}")
+    return (arguments[0] if first else None), arguments[first:]

@@ -1,0 +1,45 @@
+"""Turn what people name on the command line into a run, a scheduler, a list of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from esis.cli.common import find_workflow
+from esis.model.parameters import parse_ranges
+from esis.model.workdir import RunDir
+from esis.operations.judge import TaskState
+from esis.operations.select import state_called
+from esis.operations.target import find_run, run_at
+
+target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
+tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
+where_option = click.option("--where", metavar="CONDITION",
+                            help="Tasks whose parameters fulfil a condition, like 'beta>5 and L==64'.")
+states_option = click.option("--state", "states", multiple=True, metavar="STATE",
+                             help="Tasks in that state; can be given several times.")
+
+
+def pick_run(target: str | None) -> RunDir:
+    """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
+    if target is None:
+        here = run_at(Path())
+        if here is not None:
+            return here
+    else:
+        there = run_at(Path(target)) if Path(target).is_dir() or "wrkdir." in target else None
+        if there is not None:
+            return there
+    return find_run(find_workflow(target))
+
+
+def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
+    """Return the indices of --tasks; None where it isn't given."""
+    return tuple(parse_ranges(indices)) if indices is not None else None
+
+
+def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
+    """Return the states of --state."""
+    return tuple(state_called(name) for name in names)

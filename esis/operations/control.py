@@ -1,0 +1,122 @@
+"""Act on tasks that are queued or running: cancel them, change how many run at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
+from esis.locks import Owner
+from esis.model.parameters import format_ranges
+from esis.model.workdir import RunDir
+from esis.operations.evidence import Evidence
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, ask, status_of_asked
+from esis.operations.target import evidence_of
+from esis.operations.waiting import pause_until
+from esis.records.submissions import Submission
+from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.slurm import Slurm
+
+_SETTLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Hold what became of a cancellation."""
+
+    run: RunDir
+    gone: tuple[int, ...]
+    left: tuple[int, ...]  # still active when the wait was over
+
+
+def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: Slurm) -> Cancelled:
+    """Cancel active tasks (all where None are named) and see that they are gone.
+
+    The exit status of scancel tells nothing, so the queue is asked again. Raises BadInput where nothing is active,
+    SlurmUnanswered where the queue can't be asked.
+    """
+    evidence = evidence_of(run)
+    status = _asked(evidence, slurm)
+    wanted = _active(status, tasks, pending_only)
+    if not wanted:
+        raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}")
+    if _cancel_local(evidence):
+        left = _wait_gone(run, wanted, slurm)
+        return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
+    for job, positions in _by_job(evidence, status, wanted).items():
+        slurm.cancel(job, positions, pending_only)
+    left = _wait_gone(run, wanted, slurm)
+    return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
+
+
+def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
+    """Let at most `limit` tasks (0: any number) of the queued arrays run at a time; return their job ids."""
+    status = _asked(evidence_of(run), slurm)
+    if not status.active_jobs:
+        raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
+    for job in status.active_jobs:
+        problem = slurm.set_throttle(job, limit)
+        if problem is not None:
+            raise SlurmRefused(f"{run.label}: job {job}: {problem}")
+    return status.active_jobs
+
+
+def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
+    status = status_of_asked(evidence, ask([evidence], slurm))
+    if status.problem is not None:
+        raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
+    return status
+
+
+def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) -> list[int]:
+    active = status.indices(TaskState.WAITING) if pending_only else status.indices(*ACTIVE_STATES)
+    if tasks is None:
+        return active
+    named = set(tasks)
+    idle = sorted(named - set(status.indices(*ACTIVE_STATES)))
+    if idle:
+        raise BadInput(f"{status.run.label}: tasks {format_ranges(idle)} are neither waiting nor running")
+    return [task for task in active if task in named]
+
+
+def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict[str, list[int]]:
+    """Return the array positions to cancel, by job id."""
+    submissions: dict[str, Submission] = {job.id: sub for sub in evidence.submissions for job in sub.jobs}
+    found: dict[str, list[int]] = {}
+    for task in tasks:
+        job = status.tasks[task].job
+        if job is not None:
+            submission = submissions.get(job)
+            mapped = submission is not None and submission.mapped
+            found.setdefault(job, []).append(submission.tasks.index(task) if mapped and submission else task)
+    return found
+
+
+def _cancel_local(evidence: Evidence) -> bool:
+    """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would; False where there is none."""
+    if not evidence.submissions or evidence.submissions[-1].scheduler != LOCAL:
+        return False
+    owner = Owner.parse(evidence.submissions[-1].owner)
+    here = Owner.current()
+    if owner is None or owner.is_dead() or owner.host != here.host:
+        raise BadInput(f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}",
+                       "end that process on its own machine")
+    os.kill(owner.pid, signal.SIGINT)
+    return True
+
+
+def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm) -> list[int]:
+    """Wait until none of `tasks` is active; return those that still are when the time is over."""
+    left = list(tasks)
+
+    def gone() -> bool:
+        status = _asked(evidence_of(run), slurm)
+        left[:] = [task for task in tasks if status.tasks[task].state in ACTIVE_STATES]
+        return not left
+
+    pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
+    return left
+
+

@@ -1,0 +1,114 @@
+"""Find the logs of tasks, read their last words, and group failed tasks by what they have in common."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.model.workdir import RunDir
+from esis.operations.evidence import Evidence
+from esis.operations.status import RunStatus, TaskState
+from esis.operations.target import evidence_of
+from esis.records.tasks import read_details
+from esis.schedulers.local import expand_log_name
+
+_TAIL = 16384  # bytes at the end of a log in which its last words are looked for
+_NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
+_NUMBER = re.compile(r"\d+")
+_FOLLOW_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold failed tasks that failed alike."""
+
+    state: TaskState
+    reason: str
+    line: str  # the last meaningful line of the example's log
+    tasks: tuple[int, ...]
+    example: Path | None  # the log of the first one
+
+
+def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
+    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
+    record = evidence.records.get(task)
+    holding = [sub for sub in evidence.submissions if task in sub.tasks]
+    if record is not None:
+        holding = [sub for sub in holding if sub.number == record.submission] or holding
+    if not holding:
+        raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
+    submission = holding[-1]
+    details = read_details(run.tasks, record) if record is not None else None
+    job = record.job if record is not None else (submission.jobs[0].id if submission.jobs else "*")
+    index = submission.tasks.index(task) if submission.mapped else task
+    values = {
+        "A": escape(job), "a": str(index), "j": escape(details.job) if details is not None else "*",
+        "N": escape(details.host.partition(".")[0]) if details is not None else "*", "n": "*", "s": "*", "t": "*",
+        "u": "*", "x": "*",
+    }
+    values["J"] = values["j"]
+    pattern = expand_log_name(escape(submission.output or "slurm-%A_%a.out"), values)
+    found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
+    if found:
+        return found[-1]
+    return run.cwd / re.sub(r"\[(.)\]", r"\1", pattern)
+
+
+def last_words(path: Path) -> str:
+    """Return the last meaningful line of a log; empty where there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL))
+            text = stream.read(_TAIL).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    meaningful = [line for line in lines if not _NOISE.match(line)]
+    return (meaningful or lines or [""])[-1][:300]
+
+
+def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
+    """Group failed and lost tasks by state, reason and last words (numbers in these don't count); largest first."""
+    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path | None]]] = {}
+    for task in status.indices(TaskState.FAILED, TaskState.LOST):
+        item = status.tasks[task]
+        path = log_of(status.run, evidence, task)
+        there = path if path.exists() else None
+        line = last_words(path) if there is not None else ""
+        found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, there))
+    groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2])
+              for (state, reason, _), items in found.items()]
+    return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
+
+
+def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield what is in a log, then what comes, until `active` says that its task isn't any more."""
+    position = 0
+    going = True
+    while True:
+        try:
+            with path.open("rb") as stream:
+                if stream.seek(0, os.SEEK_END) < position:
+                    position = 0  # a requeued task truncates its log
+                stream.seek(position)
+                while data := stream.read(65536):
+                    position += len(data)
+                    yield data
+        except FileNotFoundError:
+            position = 0
+        if not going:
+            return
+        time.sleep(_FOLLOW_SECONDS)
+        going = active()
+
+
+def task_ended(run: RunDir, task: int) -> bool:
+    """Return whether the records say that the task's latest attempt is over; costs no Slurm call."""
+    record = evidence_of(run).records.get(task)
+    return record is not None and record.ended

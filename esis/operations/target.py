@@ -1,0 +1,48 @@
+"""Find the run that a command line means: a workflow file's present one, or that of a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esis.errors import BadInput, Busy
+from esis.locks import holder
+from esis.model.requirements import resolve
+from esis.model.workdir import RunDir, is_run_name
+from esis.model.workflow import Workflow, parse
+from esis.operations.evidence import Evidence, gather
+
+
+def find_run(workflow_file: Path) -> RunDir:
+    """Return the run of a workflow file's present content. Raises BadInput."""
+    return resolve(workflow_file).run
+
+
+def run_at(path: Path) -> RunDir | None:
+    """Return the run that `path` is, or lies in; None where it is something else."""
+    absolute = path.resolve()
+    for place in (absolute, *absolute.parents):
+        if is_run_name(place.name):
+            return RunDir(place)
+    return None
+
+
+def evidence_of(run: RunDir) -> Evidence:
+    """Return what a run that has to be there tells. Raises BadInput, Busy while it is built, CorruptState."""
+    found = gather(run)
+    if found is None:
+        raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
+    if not found.built:
+        builder = holder(run.lock)
+        if builder is not None:
+            raise Busy(f"{run.path}: {builder} is building it", "wait for it")
+        raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
+    return found
+
+
+def definition(run: RunDir) -> Workflow:
+    """Return the workflow as it was when the run was built. Raises BadInput."""
+    try:
+        return parse(run.workflow_definition, run.workflow_definition.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
+                       "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None
