@@ -1,0 +1,402 @@
+"""The documentation is true of the code: its examples run, and what it names exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import click
+import jinja2
+import pytest
+
+from esis import process
+from esis.cli.doc import topics
+from esis.cli.main import COMMANDS, cli
+from esis.errors import ExitCode
+from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
+from esis.model import template, workflow
+from esis.model.fingerprint import Kind
+from esis.model.workdir import RunDir
+from esis.operations.status import TaskState
+from esis.operations.submit import MINIMUM_GRACE_SECONDS
+from esis.records import submissions
+from esis.records.stage import Stage, State
+from esis.records.tasks import TaskRecord
+from esis.schedulers import local, slurm
+from tests.fakes import FakeSlurm
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "esis" / "docs"
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+TOPIC_LINES = 120
+
+# Options of other programs that the text names on their own; those behind a command's name are found by that name.
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0-99%10", "--dependency", "--dependency=afterok:…",
+                   "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
+                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M"}
+# What follows `esis` in code without being a command of it.
+PLACEHOLDERS = {"doc <topic>"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    kind: str  # the info string
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [Block(kind, text) for kind, text in found]
+
+
+def spans(page: Path) -> list[str]:
+    """Return the inline code of a page, each on one line."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(line for line in text.split("\n") if not line.startswith("    "))
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
+def code_lines(page: Path) -> list[str]:
+    """Return all code of a page: inline, fenced and indented; without the comments of shell lines."""
+    text = page.read_text("utf-8")
+    fenced = [line for block in blocks(page) for line in block.text.split("\n")]
+    indented = [line.strip() for line in text.split("\n") if line.startswith("    ")]
+    lines = [re.sub(r"\s# .*", "", line.removeprefix("$ ")) for line in [*fenced, *indented]]
+    return [line for line in lines if line.strip()] + spans(page)
+
+
+def calls(page: Path) -> Iterator[tuple[str, str]]:
+    """Yield (command, rest of the line) for everything like `esis command …` in the code of a page."""
+    for line in code_lines(page):
+        for match in re.finditer(r"(?<![\w./-])esis ([a-z][a-z-]*)\b([^;&|)]*)", line):
+            yield match.group(1), match.group(2)
+
+
+def table(page: Path, heading: str) -> dict[str, list[str]]:
+    """Return a table's rows by their first cell; the table is the one whose first heading is `heading`."""
+    lines = page.read_text("utf-8").split("\n")
+    start = next(n for n, line in enumerate(lines) if line.replace(" ", "").startswith(f"|{heading.replace(' ', '')}|"))
+    rows: dict[str, list[str]] = {}
+    for line in lines[start + 2:]:
+        if not line.startswith("|"):
+            break
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        rows[cells[0]] = cells[1:]
+    return rows
+
+
+def names(cell: str) -> list[str]:
+    """Return what stands in backquotes in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def options(command: str | None) -> set[str]:
+    """Return the options that `esis [command] --help` shows."""
+    with click.Context(cli, info_name="esis") as parent:
+        if command is None:
+            text = cli.get_help(parent)
+        else:
+            found = cli.get_command(parent, command)
+            assert found is not None
+            with click.Context(found, parent=parent, info_name=command, help_option_names=["-h", "--help"]) as context:
+                text = found.get_help(context)
+    shown = text.partition("\nOptions:\n")[2].partition("\nCommands:\n")[0]
+    return {option for line in re.findall(r"^  (-[^ ].*)$", shown, re.MULTILINE)
+            for option in re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", line.partition("  ")[0])}
+
+
+def environment(slurm_env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of an example: this Python and its esis first, without a Slurm around us."""
+    kept = {key: value for key, value in slurm_env.items() if not key.startswith(("SLURM_", "SBATCH_"))}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
+
+
+def run_shell(script: str, directory: Path, env: Mapping[str, str]) -> str:
+    """Run a script with bash and return all that it wrote; a failure shows it."""
+    assert shutil.which("esis", path=env["PATH"]), "esis is not installed beside this Python: pip install -e ."
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=directory, env=dict(env), text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                          check=False)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def pattern(expected: str) -> str:
+    """Return the regular expression of an expected output: … stands for anything, on a line of its own for lines."""
+    lines = [r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + "\n"
+             for line in expected.rstrip("\n").split("\n")]
+    return "".join(lines)
+
+
+def run_page(page: Path, directory: Path) -> None:
+    """Run the `sh` blocks of a page in one shell, as somebody who pastes them; compare with the `text` behind each."""
+    found = blocks(page)
+    shell = [number for number, block in enumerate(found) if block.kind == "sh"]
+    assert shell, f"{page} has no block to run"
+    mark = "=== end of block ==="
+    script = "".join(f"{found[number].text}\nprintf '{mark}\\n'\n" for number in shell)
+    with FakeSlurm(directory / "slurm", auto=True) as cluster:
+        output = run_shell(script, directory, environment(cluster.env()))
+        cluster.wait_idle()
+    shown = output.split(f"{mark}\n")
+    assert len(shown) == len(shell) + 1, output
+    for number, text in zip(shell, shown):
+        following = found[number + 1] if number + 1 < len(found) else None
+        if following is None or following.kind != "text":
+            continue
+        seen = text if text.endswith("\n") else text + "\n"
+        assert re.fullmatch(pattern(following.text), seen), f"{page.name} says\n{following.text}\nthere came\n{seen}"
+
+
+# Examples
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "quickstart.md"], ids=lambda page: page.stem)
+def test_examples_run_as_they_are_pasted_and_show_what_is_promised(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize(("text", "shown", "fits"), [
+    ("a\n", "a\n", True), ("a\n", "b\n", False), ("a\n", "a\nb\n", False), ("a…c\n", "abc\n", True),
+    ("a…c\n", "a\nc\n", False), ("a\n…\n", "a\nb\nc\n", True), ("a.c\n", "abc\n", False),
+])
+def test_the_comparison_of_outputs_can_fail(text: str, shown: str, fits: bool) -> None:
+    assert bool(re.fullmatch(pattern(text), shown)) is fits
+
+
+def test_a_page_whose_example_is_wrong_fails(tmp_path: Path) -> None:
+    for content in ("```sh\nfalse\n```\n", "```sh\nesis --version\n```\n\n```text\nesis, version 0\n```\n"):
+        page = tmp_path / "page.md"
+        page.write_text(content)
+        with pytest.raises(AssertionError):
+            run_page(page, tmp_path)
+
+
+def test_the_recipe_in_hash_gives_the_hash_of_the_quickstart(tmp_path: Path) -> None:
+    """The recipe is run on the files of the quickstart and compared with what a dry run shows."""
+    files = next(block.text for block in blocks(DOCS / "quickstart.md") if block.kind == "sh")
+    recipe = next(block.text for block in blocks(DOCS / "hash.md") if block.kind == "sh")
+    script = f"{files}\nesis setup setup.sh parameters.py template.sh worker.py >setup.log\n{recipe}\nesis run -n\n"
+    lines = run_shell(script, tmp_path, environment(os.environ)).split("\n")
+    by_hand = lines[0].removesuffix("  -")
+    assert re.fullmatch("[0-9a-f]{64}", by_hand)
+    assert lines[1] == f"hash: {by_hand}"
+
+
+# Commands and options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
+    for command, rest in calls(page):
+        assert command in COMMANDS, f"{page.name}: there is no command esis {command}"
+        known = options(command) | options(None)
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest):
+            assert option in known, f"{page.name}: esis {command} has no option {option}"
+        if command == "doc" and f"doc{rest}" not in PLACEHOLDERS:
+            topic = rest.split()[0] if rest.split() else "index"
+            assert topic in topics(), f"{page.name}: there is no topic {topic}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_option_that_is_named_on_its_own_exists(page: Path) -> None:
+    known = FOREIGN_OPTIONS.union(options(None), *(options(command) for command in COMMANDS))
+    for span in spans(page):
+        if re.match(r"--?[a-z]", span, re.IGNORECASE):
+            assert span.split()[0] in known, f"{page.name}: nothing has the option {span}"
+
+
+def test_the_foreign_options_are_really_named() -> None:
+    """An entry that nothing needs would hide an option that is gone."""
+    named = {span.split()[0] for page in PAGES for span in spans(page)}
+    assert not {option for option in FOREIGN_OPTIONS if option.startswith("--")} - named
+
+
+def test_the_search_for_commands_finds_what_is_written() -> None:
+    """The two tests above can't pass because they see nothing."""
+    assert {command for page in PAGES for command, _ in calls(page)} == set(COMMANDS)
+    assert options("run") >= {"--local", "--dry-run", "-n", "-m", "-j", "-v", "--script-timeout", "--take-over", "-h"}
+    assert "--local" not in options("setup")
+
+
+def test_every_command_is_in_the_readme() -> None:
+    rows = table(README, "command")
+    assert [names(cell)[0] for cell in rows] != []
+    assert {names(cell)[0] for cell in rows} == {f"esis {command}" for command in COMMANDS}
+
+
+# Contracts
+
+
+def test_every_exit_code_is_listed_under_its_name() -> None:
+    rows = table(DOCS / "exit-codes.md", "code")
+    assert {int(code): cells[0] for code, cells in rows.items()} == {int(code): code.name for code in ExitCode}
+
+
+def test_every_topic_is_in_the_index_and_nothing_else() -> None:
+    listed = re.findall(r"^- `([a-z-]+)`: ", (DOCS / "index.md").read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(topics()) - {"index"}
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_a_topic_is_short_and_begins_with_a_title(topic: str) -> None:
+    text = (DOCS / f"{topic}.md").read_text("utf-8")
+    assert text.startswith("# ")
+    assert len(text.splitlines()) <= TOPIC_LINES
+
+
+def a_workflow() -> workflow.Workflow:
+    return workflow.Workflow(Path("wf.esis.json"), "s", "p", "t", "w")
+
+
+def test_the_keys_of_the_workflow_file_and_their_defaults_are_those_of_the_code() -> None:
+    written = json.loads(workflow.dump(a_workflow()))
+    rows = {names(cell)[0]: cells for cell, cells in table(DOCS / "workflow-file.md", "key").items()}
+    assert set(rows) == set(written)
+    needed = {"setupscript", "param_generator", "sbatchtemplate", "workerscript"}
+    assert {key for key, cells in rows.items() if cells[-1] == "needed"} == needed
+    for key in set(rows) - needed:
+        shown = names(rows[key][-1])[0]
+        assert shown == (written[key] if key == "workdirpath" else json.dumps(written[key])), key
+
+
+def test_the_example_of_a_workflow_file_is_one() -> None:
+    text = (DOCS / "workflow-file.md").read_text("utf-8")
+    found = re.search(r"^    \{\n(?:    .*\n)*?    \}\n", text, re.MULTILINE)
+    assert found is not None
+    parsed = workflow.parse(Path("wf.esis.json"), found.group().encode())
+    assert json.loads(workflow.dump(parsed)) == json.loads(found.group())
+
+
+def test_the_template_variables_are_those_that_jinja2_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def render(self: jinja2.Template, *args: Mapping[str, object]) -> str:
+        given.update(args[0])
+        return "#!/bin/sh\n#SBATCH --array=0-3%2\n"
+
+    monkeypatch.setattr(jinja2.Template, "render", render)
+    template.render("#!/bin/sh\n", "t.j2", template.Values("0-3%2", "w", 1))
+    assert {names(cell)[0] for cell in table(DOCS / "templates.md", "variable")} == set(given)
+
+
+def test_the_marks_of_templates_are_those_of_the_code() -> None:
+    marks = {names(cell)[0] for cell in table(DOCS / "templates.md", "mark")}
+    assert marks == {template.ARRAY_MARK, template.WORKER_MARK, template.DEPENDENCY_MARK}
+
+
+def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"^    (<task>\S+)$", (DOCS / "layout.md").read_text("utf-8"), re.MULTILINE)
+    running = TaskRecord(task=12, submission=3, job="4711", restart=2, start=1700000000)
+    ended = replace(running, code=7, end=1700000099)
+    values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {"submission": "0003"}
+    filled = [re.sub(r"<(\w+)>", lambda match: values[match.group(1)], text) for text in drawn]
+    assert filled == [running.name, ended.name]
+    assert [TaskRecord.parse(name) for name in filled] == [running, ended]
+
+
+def test_the_keys_of_a_submission_record_are_those_of_the_code() -> None:
+    record = submissions.Submission(1, "slurm", (0,), "0", "", 0.0, "", True)
+    rows = table(DOCS / "layout.md", "key")
+    assert [names(cell)[0] for cell in rows] == list(record.to_json())
+    outcomes = next(cells for cell, cells in rows.items() if names(cell) == ["outcome"])
+    assert names(outcomes[0]) == [outcome.value for outcome in submissions.Outcome]
+
+
+def test_keys_and_stages_of_the_state_file_are_those_of_the_code(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "wrkdir.x")
+    run.private.mkdir(parents=True)
+    from esis.records import stage
+
+    stage.save(run, State(Stage.PREPARED))
+    section = (DOCS / "layout.md").read_text("utf-8").partition("## state.json")[2].partition("\n## ")[0]
+    before, _, after = section.partition("Stages, in their order:")
+    assert set(re.findall(r"`(\w+)`", before)) == set(json.loads(run.state.read_text()))
+    assert re.findall(r"`([\w ]+)`", after.partition(".")[0]) == [item.value for item in Stage]
+
+
+def test_every_path_of_a_run_is_drawn() -> None:
+    text = (DOCS / "layout.md").read_text("utf-8").partition("## Task records")[0]
+    run = RunDir(Path("wrkdir"))
+    paths = [getattr(run, name) for name, value in vars(RunDir).items() if isinstance(value, property)]
+    drawn = {item.name for item in paths if isinstance(item, Path)} | {run.submission(1).name, run.claim(1).name}
+    assert {name for name in drawn if not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)} == set()
+
+
+def test_the_states_of_tasks_are_those_of_the_code() -> None:
+    assert [names(cell)[0] for cell in table(DOCS / "states.md", "state")] == [state.value for state in TaskState]
+
+
+def test_the_kinds_of_entries_in_a_hashed_listing_are_those_of_the_code() -> None:
+    found = re.findall(r'^    \["(\w+)", ".*\]$', (DOCS / "hash.md").read_text("utf-8"), re.MULTILINE)
+    assert set(found) == {kind.value for kind in Kind}
+
+
+def test_the_variables_that_are_removed_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every SBATCH_* or SLURM_* name in slurm.md does to the environment what the text says."""
+    section = (DOCS / "slurm.md").read_text("utf-8").partition("## Environment")[2].partition("\n## ")[0]
+    removed = re.findall(r"`(SBATCH_\w+)`", section)
+    assert set(removed) == process._SBATCH_DROPPED
+    assert set(re.findall(r"`(SLURM_[A-Z]+)`", section)) == process._SLURM_KEPT
+    for name in [*removed, "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JOB_ID", "SBATCH_ACCOUNT"]:
+        monkeypatch.setenv(name, "x")
+    kept = {name for name in process.clean_environment() if name.startswith(("SLURM_", "SBATCH_"))}
+    assert kept >= {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT"}
+    assert not kept & {*removed, "SLURM_JOB_ID"}
+
+
+def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    record = submissions.Submission(1, "local", (0,), "0", "", 0.0, "", True)
+    env = local.environment(RunDir(tmp_path), record, 1, 0, local.Options(cpus="2", ntasks="3"))
+    documented = {name for cell in table(DOCS / "local.md", "variable") for name in names(cell)}
+    assert documented == {name for name in env if name.startswith("SLURM")}
+
+
+def test_the_queries_are_those_that_are_called() -> None:
+    text = (DOCS / "slurm.md").read_text("utf-8")
+    *words, last = slurm.squeue_argv()
+    assert f"    {' '.join(words)} '{last}'" in text
+    assert f"&& {' '.join(slurm.sbatch_argv())}\n" in text
+    accounting = slurm.sacct_argv(["<jobs>"], 0.0)
+    accounting[accounting.index("-S") + 1] = "<a day before the submission>"
+    assert f"    {' '.join(accounting)}\n" in text
+    assert slurm.FENCE_VARIABLE in text
+
+
+def test_the_periods_are_those_of_the_code() -> None:
+    shown = list(table(DOCS / "states.md", "seconds"))
+    waiting = re.search(r"ESIS_REQUIREMENT_WAIT:-(\d+)", (ROOT / "esis/records/task.sh").read_text())
+    sources = "".join(path.read_text("utf-8") for path in sorted((ROOT / "esis/operations").glob("*.py")))
+    grace = re.search(r"^GRACE_SECONDS = (\d+)", sources, re.MULTILINE)
+    assert waiting is not None
+    assert grace is not None
+    assert [text.split(",")[0] for text in shown] == [grace.group(1), f"{MINIMUM_GRACE_SECONDS:.0f}", waiting.group(1)]
+    locks = (DOCS / "locks.md").read_text("utf-8")
+    assert f"every {HEARTBEAT_SECONDS:.0f} s" in locks
+    assert f"for {STALE_SECONDS:.0f} s" in locks
+    calls_take = (DOCS / "slurm.md").read_text("utf-8")
+    assert f"`sbatch` gets {slurm.SUBMIT_SECONDS:.0f} s" in calls_take
+    assert f"the others {slurm.QUERY_SECONDS:.0f} s" in calls_take
+
+
+# Links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
