@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from esis.errors import RequirementTrouble, TasksFailed
+from esis.errors import RequirementTrouble, SlurmRefused, TasksFailed
 from esis.model.requirements import Node, Requirement, chain
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
@@ -14,6 +14,9 @@ from esis.operations.run import Done, bring_up, check_available
 from esis.operations.status import RunStatus, TaskState, describe_failures, gather, status_of, statuses
 from esis.schedulers.base import Scheduler, Snapshot
 from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.slurm import Slurm
+
+_NEVER = "DependencyNeverSatisfied"
 
 
 @dataclass
@@ -51,6 +54,8 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
             told(Done(node, None, status))
             continue
         behind = _behind(node, known)
+        if status is not None and isinstance(scheduler, Slurm):
+            _revive(status, behind, scheduler, context)
         done = bring_up(node, scheduler, context, max_parallel, behind)
         _note(done, scheduler, known)
         told(done)
@@ -93,6 +98,23 @@ def _behind(node: Node, known: _Known) -> str | None:
         if item.run not in known.complete:
             jobs.update(dict.fromkeys(known.jobs[item.run]))
     return "afterok:" + ":".join(jobs) if jobs else None
+
+
+def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Context) -> None:
+    """Let jobs that wait for something that can't happen any more wait for what it is now, or for nothing.
+
+    A failed requirement leaves its dependants pending for ever (DependencyNeverSatisfied), also when its failed tasks
+    were resubmitted and are done.
+    """
+    stuck = {item.job for item in status.tasks.values()
+             if item.state is TaskState.WAITING and item.reason == _NEVER and item.job is not None}
+    for job in sorted(stuck):
+        problem = slurm.set_dependency(job, behind or "")
+        if problem is not None:
+            raise SlurmRefused(f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
+                               f"be changed: {problem}", "esis cancel it, then repeat the command")
+        context.say(f"{status.run.label}: job {job} waited for a job that failed; now it waits for "
+                    f"{behind or 'nothing'}")
 
 
 def _check_sound(run: RunDir, status: RunStatus | None) -> None:

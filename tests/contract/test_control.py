@@ -250,3 +250,23 @@ def test_only_on_the_cluster_the_harness_is_real(request: pytest.FixtureRequest)
     site = ClusterSite(request.getfixturevalue("cluster"), "real")
     assert site.run(["sbatch", "--version"], site.home).ok().stdout.startswith("slurm ")
     assert site.run(["readlink", "-f", "/usr/bin/sbatch"], site.home).ok().stdout.strip() == "/usr/bin/sbatch"
+
+
+def test_a_dependant_of_a_failed_run_is_revived(site: Site) -> None:
+    """Its requirement failed, was resubmitted and is complete: esis dependency frees the job that waited for ever."""
+    first = make_workflow(site, "a", 2, worker=FLAKY)
+    second = make_workflow(site, "b", 2)
+    second.esis("require", "../a/wf.esis.json", "a").ok()
+    second.esis("dependency").ok()
+    site.settle()
+    assert first.states() == {"done": 1, "failed": 1}
+    stuck = json.loads(second.esis("status", "--json").ok().stdout)
+    assert stuck["states"]["waiting"]["reasons"] == {"DependencyNeverSatisfied": "0-1"}
+    assert second.esis("dependency").code == 3
+    mend(site, first.only_run())
+    first.esis("resubmit").ok()
+    shown = second.esis("dependency").ok()
+    assert "waited for a job that failed" in shown.stderr
+    site.settle()
+    assert second.states() == {"done": 2}
+    assert site.submissions() == 3
