@@ -46,13 +46,13 @@ class FileTrouble(EsisError):
     """Report that the file system refused something; names the path and the errno."""
 
     @classmethod
-    def of(cls, error: OSError, doing: str) -> FileTrouble:
+    def of(cls, error: OSError, doing: str, advice: str | None = None) -> FileTrouble:
         """Describe `error`, met while `doing` something."""
         where = error.filename if error.filename is not None else ""
         if isinstance(where, bytes):
             where = where.decode("utf-8", "backslashreplace")
         name = _errno_name(error)
-        return cls(f"{doing}: {where}: {error.strerror or error} ({name})".replace(": : ", ": "))
+        return cls(f"{doing}: {where}: {error.strerror or error} ({name})".replace(": : ", ": "), advice)
 
 
 class CorruptState(EsisError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,24 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view):]
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let every OSError in the block name `path`: those of write(2) and fsync(2) name nothing by themselves."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def fsync_directory(path: Path) -> None:
     """Make renames and new names inside `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> None:
@@ -41,19 +54,20 @@ def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> 
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                         0o777 if executable else 0o666)
-    try:
+    with naming(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                             0o777 if executable else 0o666)
         try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.rename(path)
-    except BaseException:
-        _unlink_quietly(temporary)
-        raise
-    fsync_directory(path.parent)
+            try:
+                write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.rename(path)
+        except BaseException:
+            _unlink_quietly(temporary)
+            raise
+        fsync_directory(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import socket
 import threading
@@ -26,6 +27,7 @@ from esis.errors import Busy, EsisError
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 900.0  # 15 missed heartbeats: a lock of another host may then be taken over, on request
 _FIELDS = 6
+_NUMBER = re.compile(r"[0-9]{1,20}\Z")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Owner:
     def parse(cls, text: str) -> Owner | None:
         """Read what `text` wrote; None where it is nothing of ours."""
         parts = [unquote(part) for part in text.split(",")]
-        if len(parts) != _FIELDS or not (parts[2].isdigit() and parts[3].isdigit()):
+        if len(parts) != _FIELDS or not (_NUMBER.match(parts[2]) and _NUMBER.match(parts[3])):
             return None
         return cls(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4], parts[5])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from esis.errors import EsisError
+from esis.files import naming
 
 # SLURM_* of an enclosing job leak into what is submitted or started from inside it (a job submitted from array
 # task 5 would see that task's SLURM_ARRAY_TASK_ID); these two say which cluster to talk to.
@@ -98,7 +99,7 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
         for reader in readers:
             # A process that the script left in the background may keep the pipes open for ever.
             reader.join(timeout=2.0)
-        with sink.closing():
+        with naming(log), sink.closing():
             os.fsync(stream.fileno())
     return Completed(argv, child.returncode, bytes(kept[0]), bytes(kept[1]), timed_out)
 

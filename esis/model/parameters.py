@@ -10,7 +10,7 @@ from pathlib import Path
 from esis.errors import BadInput, UserScriptFailed
 
 _FILE = re.compile(r"parameters\.(0|[1-9][0-9]{0,11})\.json\Z")
-_RANGE = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?\Z")
+_RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?\Z")
 LARGEST_RANGE = 100_000_000  # more tasks than that in one range is a typing error
 
 

@@ -193,7 +193,7 @@ def _render_jinja(text: str, name: str, values: Values) -> str:
     }
     try:
         return environment.from_string(text).render(variables)
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{name}, line {line}" if line is not None else name
         raise BadInput(f"{where}: {error}", "esis doc templates lists the variables") from error
@@ -220,7 +220,7 @@ def _header(text: str) -> list[str]:
     """Return the lines that sbatch looks at: up to the first one that is neither a comment nor blank."""
     header = []
     for line in _lines(text):
-        if line.strip() and not line.startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#"):
             break
         header.append(line)
     return header

@@ -113,6 +113,12 @@ def parse(path: Path, data: bytes) -> Workflow:
         raise BadInput(f"{path} is not valid JSON: {error}", "mend it, or make it anew with: esis setup") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: expected a JSON object, found {_kind(raw)}")
+    for key, value in raw.items():
+        try:
+            json.dumps({key: value}, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{path}: key {key!r}: {error.object[error.start:error.end]!r} is no valid Unicode",
+                           "mend it, or make the file anew with: esis setup") from None
     reader = _Reader(path, raw)
     requires = reader.texts("requires")
     return Workflow(
@@ -195,10 +201,6 @@ class _Reader:
             raise self._wrong(key, "a non-empty text", value)
         if any(character in value for character in "\n\r\0"):
             raise BadInput(f"{self.path}: key {key!r}: {value!r} holds a newline, which no path of a workflow may")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise BadInput(f"{self.path}: key {key!r}: {value!r} is not valid Unicode") from None
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

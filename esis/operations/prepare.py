@@ -83,14 +83,21 @@ def hold_run(run: RunDir, context: Context) -> Iterator[None]:
     """Hold a run that is built during the block. Raises Busy, BadInput where it isn't one."""
     if not run.private.is_dir():
         raise BadInput(f"there is no run {run.path}", "esis run builds it")
-    try:
+    with _troubles(f"locking {run.label}"):
         owner, state = _lock(run, context)
-    except OSError as error:
-        raise FileTrouble.of(error, f"locking {run.label}") from error
-    with held(run.lock, owner):
+    with held(run.lock, owner), _troubles(f"working on {run.label}"):
         if state.stage is not Stage.PREPARED:
             raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
         yield
+
+
+@contextlib.contextmanager
+def _troubles(doing: str) -> Iterator[None]:
+    """Say of every OSError in the block what was being done, and that the same command goes on."""
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble.of(error, doing, "once that is mended, the same command goes on") from error
 
 
 @contextlib.contextmanager
@@ -100,17 +107,14 @@ def prepared(node: Node, context: Context, slurm_version: str | None = None) -> 
     Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
     """
     run = node.run
-    try:
+    with _troubles(f"building {run.label}"):
         owner, state = _take(node, context, slurm_version)
-    except OSError as error:
-        raise FileTrouble.of(error, f"building {run.label}") from error
     with held(run.lock, owner):
         if state.stage is not Stage.PREPARED:
-            try:
+            with _troubles(f"building {run.label}"):
                 state = _finish(node, run, context)
-            except OSError as error:
-                raise FileTrouble.of(error, f"building {run.label}") from error
-        yield state
+        with _troubles(f"working on {run.label}"):
+            yield state
 
 
 def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[State, str]:
@@ -294,15 +298,15 @@ def _tail(done: Completed) -> str:
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:
-    """Write what a job checks before its work: `<number of tasks>|<path>`, one required run a line.
+    """Write what a job checks before its work: `<first task>:<last task>:<path>`, a run a line.
 
     Runs whose tasks write no records are left out: a job couldn't tell.
     """
     lines = []
     for item in node.requirements:
         found = gather(item.run)
-        if found is not None and all(submission.records for submission in found.submissions):
-            lines.append(f"{len(found.indices)}|{item.run.path}\n")
+        if found is not None and found.indices and all(submission.records for submission in found.submissions):
+            lines.append(f"{found.indices[0]}:{found.indices[-1]}:{item.run.path}\n")
     if lines:
         write_atomic(staging.requirements, "".join(lines))
 

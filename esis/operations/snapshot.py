@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esis.errors import EsisError
-from esis.files import CHUNK, fsync_directory, write_all
+from esis.files import CHUNK, fsync_directory, naming, write_all
 from esis.model.fingerprint import Entry, Kind, open_source, status_text, text_digest, tree_digest, tree_entries
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import RunDir
@@ -38,14 +38,16 @@ def copy_file(source: Path, target: Path) -> str:
     reading = open_source(source)
     try:
         executable = os.fstat(reading).st_mode & 0o100
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if executable else 0o666)
-        try:
-            while data := os.read(reading, CHUNK):
-                digest.update(data)
-                write_all(writing, data)
-            os.fsync(writing)
-        finally:
-            os.close(writing)
+        with naming(target):
+            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                              0o777 if executable else 0o666)
+            try:
+                while data := os.read(reading, CHUNK):
+                    digest.update(data)
+                    write_all(writing, data)
+                os.fsync(writing)
+            finally:
+                os.close(writing)
     finally:
         os.close(reading)
     return digest.hexdigest()

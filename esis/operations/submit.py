@@ -101,6 +101,7 @@ def settle(run: RunDir, known: Sequence[Submission], scheduler: Scheduler, conte
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             submission = _look_up(run, submission, known, scheduler, context)
         settled.append(submission)
+    _mend_job_ids(run, settled)
     return settled
 
 
@@ -134,6 +135,20 @@ def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
     submissions.save(run, done)
     write_atomic(run.job_ids, job.id)
     return done
+
+
+def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
+    """Write jobid.tx again where a kill kept it behind the records."""
+    last = next((item for item in reversed(known) if item.jobs), None)
+    if last is None:
+        return
+    text = "\n".join(job.id for job in last.jobs)
+    try:
+        if run.job_ids.read_text() == text:
+            return
+    except OSError:
+        pass
+    write_atomic(run.job_ids, text)
 
 
 def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:

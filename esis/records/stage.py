@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -53,7 +54,8 @@ def read(run: RunDir) -> State | None:
     except FileNotFoundError:
         return None
     try:
+        pid = raw["pid"]
         return State(Stage(raw["stage"]), int(raw["first"]), int(raw["count"]), int(raw["max_parallel"]),
-                     raw["pid"], int(raw["pid_started"]))
-    except (KeyError, TypeError, ValueError) as error:
+                     operator.index(pid) if pid is not None else None, int(raw["pid_started"]))
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise CorruptState(f"{run.state} is corrupt: {error!r}") from error

@@ -112,7 +112,7 @@ class Submission:
                 output=str(raw["output"]),
                 seen=tuple(str(job) for job in raw["seen"]),
             )
-        except (KeyError, TypeError, ValueError, BadInput) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, BadInput) as error:
             raise CorruptState(f"{path} is corrupt: {error!r}") from error
 
 

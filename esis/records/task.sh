@@ -43,7 +43,7 @@ esis_start() {
         esis_record=$esis_dir/tasks/$esis_stem
     else
         rm -f "$esis_temporary" 2>/dev/null
-        echo "ESIS: can't write the record of this task's start into $esis_dir/tasks" >&2
+        printf "ESIS: can't write the record of this task's start into %s\n" "$esis_dir/tasks" >&2
     fi
     return 0
 }
@@ -53,22 +53,23 @@ esis_start() {
 esis_end() {
     [ -n "$esis_record" ] || return 0
     mv -f "$esis_record.running" "$esis_record.exit$1.$(date +%s)" 2>/dev/null \
-        || echo "ESIS: can't write the record of this task's end into $esis_dir/tasks" >&2
+        || printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
     esis_record=
     return 0
 }
 
 # A run is complete when completed.state holds 1, or when the latest record of each of its tasks says exit0.
 esis_is_complete() {
-    [ "$(cat "$2/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
+    [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
     # shellcheck disable=SC2012
-    ls -f "$2/__esis__/tasks" 2>/dev/null | awk -F. -v count="$1" '
-        NF < 6 || $1 !~ /^[0-9]+$/ { next }
+    ls -f "$3/__esis__/tasks" 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
+        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|exit[0-9]+\.[0-9]+)$/ { next }
+        $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
             submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6
         }
         $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && $6 != "running" { word[$1] = $6 }
-        END { for (task in word) if (word[task] == "exit0") complete++; exit complete + 0 < count + 0 }'
+        END { for (task in word) if (word[task] == "exit0") done++; exit done + 0 < last - first + 1 }'
 }
 
 # Slurm lifts the dependency on a failed job once it has forgotten that job, so the job itself looks again. Directory
@@ -77,10 +78,14 @@ esis_check_requirements() {
     [ -n "$esis_dir" ] && [ -r "$esis_dir/requirements" ] || return 0
     while IFS= read -r esis_line || [ -n "$esis_line" ]; do
         esis_waited=0
-        until esis_is_complete "${esis_line%%|*}" "${esis_line#*|}"; do
+        # <first task>:<last task>:<path>
+        esis_tasks=${esis_line%%:*}
+        esis_line=${esis_line#*:}
+        until esis_is_complete "$esis_tasks" "${esis_line%%:*}" "${esis_line#*:}"; do
             if [ "$esis_waited" -ge "$esis_wait" ]; then
-                echo "ESIS: the required run ${esis_line#*|} is not complete, so this task does not start;" \
-                    "esis status on it tells why" >&2
+                # Not echo: some shells' echo takes the backslashes of a path away.
+                printf 'ESIS: the required run %s is not complete, so this task does not start; %s\n' \
+                    "${esis_line#*:}" "esis status on it tells why" >&2
                 return 1
             fi
             esis_waited=$((esis_waited + 5))
@@ -93,7 +98,7 @@ esis_check_requirements() {
 esis_start
 # A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
 # signal ends the script with a status of its own. Traps that the script sets later replace these.
-trap 'esis_end "$?"' EXIT
+trap 'esis_code=$?; esis_end "$esis_code"; exit "$esis_code"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 131' QUIT

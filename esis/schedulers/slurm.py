@@ -255,7 +255,7 @@ def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
 
 def _indices(text: str) -> list[int | None]:
     ranges = text.partition("%")[0]
-    if not ranges or not ranges[0].isdigit() or "..." in ranges:
+    if not ranges or not ranges.isascii() or not ranges[0].isdigit() or "..." in ranges:
         return [None]
     if ":" in ranges:  # a step: 0-8:2
         span, _, step = ranges.partition(":")
@@ -263,7 +263,10 @@ def _indices(text: str) -> list[int | None]:
         if low.isdigit() and high.isdigit() and step.isdigit() and int(step):
             return list(range(int(low), int(high) + 1, int(step)))
         return [None]
-    return list(parse_ranges(ranges))
+    try:
+        return list(parse_ranges(ranges))
+    except BadInput:
+        return [None]
 
 
 def _message(error: str) -> str:

@@ -9,9 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.contract.site import BIN, TEMPLATE, WORKER, ClusterSite, FakeSite, Site, make_workflow, until
+from tests.contract.site import BIN, TEMPLATE, WORKER, FakeSite, Site, make_workflow, until
 
 FLAKY = WORKER + """
 [ -e ../mended ] || case $SLURM_ARRAY_TASK_ID in 1|4) echo "bad beta=$SLURM_ARRAY_TASK_ID" >&2; exit 3;; esac
@@ -242,14 +240,6 @@ def test_local_runs_are_resubmitted_locally(tmp_path: Path) -> None:
     flow.esis("resubmit", "--local").ok()
     assert flow.states() == {"done": 6}
     assert site.submissions() == 0
-
-
-@pytest.mark.cluster
-def test_only_on_the_cluster_the_harness_is_real(request: pytest.FixtureRequest) -> None:
-    """The cluster's sbatch is Slurm's own, not the fake."""
-    site = ClusterSite(request.getfixturevalue("cluster"), "real")
-    assert site.run(["sbatch", "--version"], site.home).ok().stdout.startswith("slurm ")
-    assert site.run(["readlink", "-f", "/usr/bin/sbatch"], site.home).ok().stdout.strip() == "/usr/bin/sbatch"
 
 
 def test_a_dependant_of_a_failed_run_is_revived(site: Site) -> None:

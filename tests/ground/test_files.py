@@ -1,0 +1,233 @@
+"""Files are replaced whole and durably, and nothing planted at their place is followed or waited for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esis import files
+from esis.errors import CorruptState
+
+_watching: list[list[str]] = []
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "os.rename":
+        for heard in _watching:
+            heard.append(f"rename to {os.fsdecode(arguments[1])}")
+
+
+sys.addaudithook(_hear)  # the only way to see a rename in every supported Python: pathlib keeps its own reference
+
+
+@contextmanager
+def umask(value: int) -> Iterator[None]:
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Fail where the block hangs: a FIFO that nobody writes to blocks for ever."""
+    import faulthandler
+
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def test_write_replaces_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
+    """The target holds exactly the new content, and no temporary file stays behind."""
+    target = tmp_path / "state"
+    target.write_text("old and longer")
+    files.write_atomic(target, "née\n")
+    assert target.read_bytes() == "née\n".encode()
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_bytes_that_are_no_utf8_survive(tmp_path: Path) -> None:
+    """Surrogate escapes are written as the bytes that they stand for."""
+    files.write_atomic(tmp_path / "script", b"\xff\xfe#!".decode("utf-8", "surrogateescape"))
+    assert (tmp_path / "script").read_bytes() == b"\xff\xfe#!"
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096])
+def test_f06_short_writes_give_the_whole_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """F06: where the kernel takes only a part at a time, the file is complete all the same."""
+    write = os.write
+    data = os.urandom(3 * step + 2)
+    monkeypatch.setattr(os, "write", lambda descriptor, view: write(descriptor, bytes(view)[:step]))
+    files.write_atomic(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == data
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_f04_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
+                                                  call: str) -> None:
+    """F04: on a full or broken disk the error comes through, the old content stays and no litter is left."""
+    target = tmp_path / "state"
+    target.write_text("old")
+    written: list[int] = []
+
+    def fail(descriptor: int, *view: bytes) -> int:
+        if call == "write" and not written:  # a first part still fits
+            written.append(os.pwrite(descriptor, bytes(view[0])[:2], 0))
+            return written[0]
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError) as caught:
+            files.write_atomic(target, "new content")
+    assert caught.value.errno == number
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_failed_rename_leaves_no_litter(tmp_path: Path) -> None:
+    """Where the target can't be replaced (a directory stands there), the temporary file goes away."""
+    (tmp_path / "state").mkdir()
+    with pytest.raises(OSError):
+        files.write_atomic(tmp_path / "state", "x")
+    assert os.listdir(tmp_path) == ["state"]
+    assert (tmp_path / "state").is_dir()
+
+
+def test_f43_a_link_at_the_target_is_replaced_not_followed(tmp_path: Path) -> None:
+    """F43: what a planted symbolic link points to is never touched."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "state").symlink_to(victim)
+    files.write_atomic(tmp_path / "state", "new")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "state").is_symlink()
+    assert (tmp_path / "state").read_text() == "new"
+
+
+def test_the_order_is_fsync_rename_fsync_of_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content is durable before the name points to it, and the name is durable when the call returns."""
+    steps: list[str] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        size = os.fstat(descriptor).st_size if kind == "file" else ""
+        steps.append(f"fsync {kind} {size}".rstrip())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    _watching.append(steps)
+    try:
+        files.write_atomic(tmp_path / "state", "12345")
+    finally:
+        _watching.remove(steps)
+    assert steps == ["fsync file 5", f"rename to {tmp_path / 'state'}", "fsync directory"]
+
+
+@pytest.mark.parametrize(("mask", "executable", "expected"), [
+    (0o077, False, 0o600), (0o000, False, 0o666), (0o022, False, 0o644), (0o077, True, 0o700), (0o000, True, 0o777),
+    (0o027, True, 0o750),
+])
+def test_f42_the_umask_is_honoured(tmp_path: Path, mask: int, executable: bool, expected: int) -> None:
+    """F42: a file is as open or as closed as the user's umask says, no more and no less."""
+    with umask(mask):
+        files.write_atomic(tmp_path / "file", "x", executable=executable)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+
+
+def test_json_round_trip_keeps_the_order_of_keys(tmp_path: Path) -> None:
+    """State files are indented JSON with a stable order, so that a diff of two shows what changed."""
+    value = {"b": 1, "a": ["é", None]}
+    files.write_json(tmp_path / "x.json", value)
+    text = (tmp_path / "x.json").read_text("utf-8")
+    assert text == '{\n  "b": 1,\n  "a": [\n    "é",\n    null\n  ]\n}\n'
+    assert files.read_json_object(tmp_path / "x.json") == value
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"a": 1', b"[" * 100_000, b"\0" * 9])
+def test_f07_garbage_in_a_state_file_is_corrupt(tmp_path: Path, content: bytes) -> None:
+    """F07: an empty, cut or garbage state file is an error of its own that names the file."""
+    (tmp_path / "state.json").write_bytes(content)
+    with pytest.raises(CorruptState, match=r"state\.json"):
+        files.read_json_object(tmp_path / "state.json")
+
+
+def test_no_state_file_is_not_a_corrupt_one(tmp_path: Path) -> None:
+    """Absence has a meaning of its own."""
+    with pytest.raises(FileNotFoundError):
+        files.read_json_object(tmp_path / "state.json")
+
+
+def test_reading_is_limited(tmp_path: Path) -> None:
+    """F37: a file beyond the limit is refused without being read whole; one at the limit is read."""
+    path = tmp_path / "big"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)  # sparse: reading all of it would end in MemoryError
+    with pytest.raises(CorruptState, match="larger than 100 bytes"):
+        files.read_limited(path, 100)
+    path.write_bytes(b"x" * 100)
+    assert files.read_limited(path, 100) == b"x" * 100
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_f38_what_is_no_regular_file_is_refused_without_blocking(tmp_path: Path, kind: str) -> None:
+    """F38: a FIFO or device planted at a state file's path can't hang the command."""
+    path = {"fifo": tmp_path / "state", "device": Path("/dev/zero"), "directory": tmp_path}[kind]
+    if kind == "fifo":
+        os.mkfifo(path)
+    with time_limit(10), pytest.raises((CorruptState, IsADirectoryError)):
+        files.read_limited(path)
+
+
+def test_f38_writing_over_a_fifo_does_not_block(tmp_path: Path) -> None:
+    """F38: a FIFO at the target is replaced, as everything else."""
+    os.mkfifo(tmp_path / "state")
+    with time_limit(10):
+        files.write_atomic(tmp_path / "state", "x")
+    assert (tmp_path / "state").read_text() == "x"
+
+
+def test_sweeping_takes_temporaries_alone(tmp_path: Path) -> None:
+    """What interrupted writes left goes; users' files and links' targets stay; no directory is no error."""
+    (tmp_path / f"{files.TEMPORARY_PREFIX}1-ab").write_text("half")
+    (tmp_path / "kept").write_text("x")
+    (tmp_path / f"{files.TEMPORARY_PREFIX}2-cd").symlink_to(tmp_path / "kept")
+    files.sweep_temporaries(tmp_path)
+    files.sweep_temporaries(tmp_path / "absent")
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_readers_see_the_old_or_the_new_content(tmp_path: Path) -> None:
+    """A reader beside a writer never sees a part of a file, nor its absence."""
+    target = tmp_path / "state"
+    contents = [b"a" * 50_000, b"b" * 70_000]
+    files.write_atomic(target, contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            files.write_atomic(target, contents[number % 2])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = {target.read_bytes()}
+    while not done.is_set():
+        seen.add(target.read_bytes())
+    writer.join()
+    assert seen <= set(contents)

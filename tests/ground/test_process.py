@@ -1,0 +1,218 @@
+"""Programs are started through one door: clean environment, whole sessions ended, bounded memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from esis.errors import EsisError
+from esis.process import capture, clean_environment, run_logged, signal_session, spawn
+
+MEBIBYTE = 1024 * 1024
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    """Return whether the process has ended (an orphan may stay a zombie where nobody reaps it)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def sh(tmp_path: Path, script: str, timeout: float | None = 60.0, live: bool = False,
+       started: Callable[[int], None] | None = None) -> tuple[int, bytes, bytes, bool, bytes]:
+    """Run a script through run_logged; return code, stdout, stderr, timed_out and the log."""
+    log = tmp_path / "the.log"
+    done = run_logged(["/bin/sh", "-c", script], cwd=tmp_path, env=dict(os.environ), log=log, timeout=timeout,
+                      live=live, started=started)
+    return done.code, done.stdout, done.stderr, done.timed_out, log.read_bytes()
+
+
+@pytest.mark.parametrize("name", [
+    "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU", "SLURM_RESTART_COUNT", "SLURM_ESIS_SUBMISSION",
+    "SLURM_EXPORT_ENV", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_DEPENDENCY", "SBATCH_JOB_NAME", "SBATCH_OUTPUT",
+    "SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_EXPORT", "SBATCH_TEST_ONLY",
+])
+def test_f25_what_leaks_or_breaks_the_contract_is_dropped(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """F25: variables of an enclosing job, and those of sbatch that outrank the template's contract, are removed."""
+    monkeypatch.setenv(name, "7")
+    assert name not in clean_environment()
+
+
+@pytest.mark.parametrize("name", ["SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS",
+                                  "SBATCH_TIMELIMIT", "HOME_OF_MINE", "SLURMX", "XSLURM_JOB_ID"])
+def test_what_the_user_may_set_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Which cluster, account, partition: these are the user's; everything else of the environment stays too."""
+    monkeypatch.setenv(name, "7")
+    assert clean_environment()[name] == "7"
+
+
+def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's variables are added, also those that would have been dropped."""
+    monkeypatch.setenv("SLURM_JOB_ID", "old")
+    monkeypatch.setenv("A", "old")
+    assert {"SLURM_JOB_ID": "new", "A": "b"}.items() <= clean_environment(SLURM_JOB_ID="new", A="b").items()
+
+
+def test_capture_keeps_the_outputs_apart(tmp_path: Path) -> None:
+    """Both outputs come back as bytes, whatever they hold, with the exit status; stdin is empty."""
+    done = capture(["/bin/sh", "-c", r"cat; printf '\377\n'; echo err >&2; pwd; exit 3"], cwd=tmp_path, timeout=30)
+    assert (done.code, done.stderr, done.timed_out) == (3, b"err\n", False)
+    assert done.stdout == b"\xff\n" + os.fsencode(tmp_path) + b"\n"
+
+
+def test_capture_tells_the_signal() -> None:
+    """A program that a signal ended has a negative code."""
+    assert capture(["/bin/sh", "-c", "kill -KILL $$"], timeout=30).code == -signal.SIGKILL
+
+
+def test_a_missing_program_is_an_error_of_its_own() -> None:
+    """Absence of a program is no empty answer."""
+    with pytest.raises(FileNotFoundError):
+        capture(["no-such-program-of-esis"], timeout=5)
+
+
+def test_f39_an_argument_with_nul_is_refused() -> None:
+    """F39: no argument is cut short at a NUL."""
+    with pytest.raises(EsisError, match="NUL"):
+        capture(["echo", "a\0b"], timeout=5)
+
+
+def test_arguments_are_not_seen_by_a_shell(tmp_path: Path) -> None:
+    """F39: an argument arrives as it is; the canary is never created."""
+    hostile = f"$(touch {tmp_path}/canary); `touch {tmp_path}/canary` 'a\" \n*"
+    assert capture(["printf", "%s", hostile], timeout=30).stdout == os.fsencode(hostile)
+    assert os.listdir(tmp_path) == []
+
+
+def test_f13_a_time_out_ends_the_whole_session(tmp_path: Path) -> None:
+    """F13: after the time-out nothing of the program runs on, also a grandchild that ignores SIGTERM."""
+    script = "(trap '' TERM; echo start; exec sleep 600) & echo $! > pid; wait"
+    before = time.monotonic()
+    done = capture(["/bin/sh", "-c", script], cwd=tmp_path, timeout=0.3)
+    assert done.timed_out
+    assert done.stdout == b"start\n"
+    assert time.monotonic() - before < 10
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+def test_every_program_has_a_session_of_its_own(tmp_path: Path) -> None:
+    """A Ctrl-C at the terminal reaches ESIS alone: a killed sbatch client may leave an accepted job behind."""
+    sessions: list[int] = []
+    sh(tmp_path, "read x < /proc/$$/stat; sleep 0.05", started=lambda pid: sessions.append(os.getsid(pid) - pid))
+    assert sessions == [0]
+
+
+def test_the_log_holds_both_outputs_in_their_order(tmp_path: Path) -> None:
+    """Everything that a script says reaches the log byte for byte, invalid UTF-8 too; the outputs come back apart."""
+    code, stdout, stderr, timed_out, log = sh(tmp_path, r"printf '3\377\n'; sleep 0.1; printf 'e\200\n' >&2; exit 5")
+    assert (code, stdout, stderr, timed_out) == (5, b"3\xff\n", b"e\x80\n", False)
+    assert log == b"3\xff\ne\x80\n"
+
+
+def test_f34_memory_is_bounded_for_endless_output(tmp_path: Path) -> None:
+    """F34: of 64 MiB of output one is kept in memory, all of it in the log."""
+    tracemalloc.start()
+    try:
+        code, stdout, stderr, _, log = 0, b"", b"", False, tmp_path / "the.log"
+        done = run_logged(["/bin/sh", "-c", f"head -c {64 * MEBIBYTE} /dev/zero; echo err >&2"], cwd=tmp_path,
+                          env=dict(os.environ), log=log, timeout=60)
+        code, stdout, stderr = done.code, done.stdout, done.stderr
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (code, stderr) == (0, b"err\n")
+    assert stdout == b"\0" * MEBIBYTE
+    assert log.stat().st_size == 64 * MEBIBYTE + 4
+    assert peak < 8 * MEBIBYTE
+
+
+def test_f34_a_process_left_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+    """F34: a daemon that the script starts keeps the pipe open; the script has ended all the same."""
+    before = time.monotonic()
+    code, stdout, _, timed_out, log = sh(tmp_path, "echo 3; sleep 600 2>/dev/null & echo $! > pid")
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        assert time.monotonic() - before < 15
+        assert (code, stdout, timed_out, log) == (0, b"3\n", False, b"3\n")
+        assert not gone(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_f34_a_hanging_script_is_ended_with_its_session(tmp_path: Path) -> None:
+    """F34, F36: the time-out ends the script and what it started; what it said by then is kept."""
+    code, stdout, _, timed_out, log = sh(tmp_path, "echo said; sleep 600 & echo $! > pid; wait", timeout=0.3)
+    assert (code, stdout, timed_out, log) == (-signal.SIGTERM, b"said\n", True, b"said\n")
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+def test_an_interrupt_ends_the_script(tmp_path: Path) -> None:
+    """A Ctrl-C while a script runs ends the script's session and comes through."""
+    pids: list[int] = []
+
+    def interrupt(pid: int) -> None:
+        pids.append(pid)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sh(tmp_path, "sleep 600", started=interrupt)
+    wait_for(lambda: gone(pids[0]))
+
+
+def test_f04_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """F04: a full disk under the log is reported, and the script is not stuck on a full pipe meanwhile."""
+    with pytest.raises(OSError) as caught:
+        run_logged(["/bin/sh", "-c", f"head -c {MEBIBYTE} /dev/zero"], cwd=tmp_path, env=dict(os.environ),
+                   log=Path("/dev/full"), timeout=30)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_live_output_is_shown_as_it_comes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With `live` both outputs go to stderr, so that stdout stays data; without, nothing is shown."""
+    sh(tmp_path, "echo out; echo err >&2", live=True)
+    shown = capfd.readouterr()
+    assert (shown.out, sorted(shown.err.splitlines())) == ("", ["err", "out"])
+    sh(tmp_path, "echo out; echo err >&2")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("append", "expected"), [(True, b"old\nout\nerr\n"), (False, b"out\nerr\n")])
+def test_a_task_writes_into_its_files(tmp_path: Path, append: bool, expected: bytes) -> None:
+    """A task's log is truncated or appended to as its open mode says; one file may take both outputs."""
+    log = tmp_path / "log"
+    log.write_text("old\n")
+    child = spawn(["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, stdout=log, stderr=None,
+                  append=append)
+    assert child.wait(30) == 0
+    assert log.read_bytes() == expected
+
+
+def test_a_task_may_have_two_files(tmp_path: Path) -> None:
+    """With a file for stderr the two outputs stay apart."""
+    child = spawn(["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, stdout=tmp_path / "o",
+                  stderr=tmp_path / "e", append=False)
+    child.wait(30)
+    assert ((tmp_path / "o").read_bytes(), (tmp_path / "e").read_bytes()) == (b"out\n", b"err\n")
+
+
+def test_signalling_a_session_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    """A child that ended meanwhile needs no signal."""
+    child = spawn(["/bin/sh", "-c", ":"], cwd=tmp_path, env={}, stdout=tmp_path / "o", stderr=None, append=False)
+    child.wait(30)
+    signal_session(child, signal.SIGTERM)
+    assert child.returncode == 0

@@ -1,0 +1,139 @@
+"""A submission's record survives its file, and a broken one is never half believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esis.errors import CorruptState, EsisError
+from esis.model.parameters import array_spec
+from esis.model.workdir import RunDir
+from esis.records.submissions import SCHEMA, Job, Outcome, Submission, read_all, read_claim, save
+
+text = st.text(max_size=12)
+tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: tuple(sorted(found)))
+made = st.builds(
+    Submission, number=st.integers(1, 10**6), scheduler=st.sampled_from(["slurm", "local"]), tasks=tasks,
+    array=tasks.map(lambda found: array_spec(found, 3)), script_digest=text, created=st.floats(0, 1e11), owner=text,
+    records=st.booleans(), argv=st.lists(text, max_size=3).map(tuple), dependency=st.none() | text,
+    outcome=st.sampled_from(Outcome),
+    jobs=st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text), max_size=2).map(tuple),
+    message=st.none() | text, answered=st.none() | st.floats(0, 1e11), returned=st.just(()) | tasks,
+    seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple))
+SAMPLE = Submission(1, "slurm", (0, 1, 2), "0-2%10", "ab", 1.5, "owner", True, jobs=(Job("17", "c1"),))
+
+
+def run_at(path: Path) -> RunDir:
+    run = RunDir(path / ("wrkdir." + "0" * 64))
+    run.submissions.mkdir(parents=True)
+    return run
+
+
+@given(made)
+def test_a_record_survives_its_file(submission: Submission) -> None:
+    """What is written is what is read."""
+    again = json.loads(json.dumps(submission.to_json()))
+    assert Submission.from_json(Path("0001.json"), again) == submission
+
+
+def test_the_file_carries_its_schema() -> None:
+    """Ranges, not lists of a hundred thousand numbers, and a schema number."""
+    raw = SAMPLE.to_json()
+    assert (raw["schema"], raw["tasks"], raw["jobs"]) == (SCHEMA, "0-2", [{"id": "17", "cluster": "c1"}])
+
+
+def test_all_are_read_in_their_order(tmp_path: Path) -> None:
+    """Submissions come by number; temporary files, claims and strangers are no records."""
+    run = run_at(tmp_path)
+    for number in (2, 10, 1):
+        save(run, Submission(number, "slurm", (0,), "0", "ab", float(number), "o", True))
+    for name in (".esis-tmp-1-ab", "0001.json~", "notes.json", "1.json"):
+        (run.submissions / name).write_text("{")
+    run.claim(1).symlink_to("77")
+    assert [item.number for item in read_all(run)] == [1, 2, 10]
+    assert sorted(name for name in os.listdir(run.submissions) if name.endswith("0.json")) == ["0010.json"]
+
+
+def test_no_directory_means_no_submission(tmp_path: Path) -> None:
+    """A run that was never submitted, or 0.0.4's."""
+    assert read_all(RunDir(tmp_path / ("wrkdir." + "0" * 64))) == []
+
+
+def test_a_claim_names_the_job(tmp_path: Path) -> None:
+    """The claim is a link to nowhere whose target is the job's id."""
+    run = run_at(tmp_path)
+    assert read_claim(run, 1) is None
+    run.claim(1).symlink_to("4711")
+    assert read_claim(run, 1) == "4711"
+    run.claim(2).write_text("4711")
+    assert read_claim(run, 2) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\0\0\0", b"\xff"])
+def test_f07_garbage_is_corrupt_and_named(tmp_path: Path, content: bytes) -> None:
+    """F07: a cut or overwritten record is an error that names the file; it is never left out silently."""
+    run = run_at(tmp_path)
+    save(run, SAMPLE)
+    run.submission(2).write_bytes(content)
+    with pytest.raises(CorruptState, match=r"0002\.json"):
+        read_all(run)
+
+
+@pytest.mark.parametrize("key", sorted(SAMPLE.to_json()))
+def test_f07_a_missing_key_is_corrupt(key: str) -> None:
+    """F07: every key is needed: a record that lacks one was not written by this schema."""
+    raw = {name: value for name, value in SAMPLE.to_json().items() if name != key}
+    with pytest.raises(CorruptState, match=r"x\.json is corrupt"):
+        Submission.from_json(Path("x.json"), raw)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("number", "one"), ("number", None), ("tasks", "abc"), ("tasks", ""), ("outcome", "maybe"), ("outcome", None),
+    ("jobs", 3), ("jobs", [3]), ("jobs", [{"id": "1"}]), ("created", "today"), ("argv", 3), ("seen", None),
+    ("returned", "x"), ("schema", "1"),
+])
+def test_f07_a_wrong_value_is_corrupt(key: str, value: object) -> None:
+    """F07: a value of another kind is an error that names the file."""
+    with pytest.raises(CorruptState, match=r"x\.json"):
+        Submission.from_json(Path("x.json"), {**SAMPLE.to_json(), key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), [("tasks", 3), ("tasks", None), ("returned", [1]), ("number", float("inf"))])
+def test_f07_no_kind_of_value_gives_a_traceback(key: str, value: object) -> None:
+    """F07: numbers where texts belong, and infinity, are corrupt as well."""
+    with pytest.raises(CorruptState, match=r"x\.json"):
+        Submission.from_json(Path("x.json"), {**SAMPLE.to_json(), key: value})
+
+
+json_values = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
+
+
+@given(st.dictionaries(st.sampled_from([key for key in SAMPLE.to_json() if key not in ("tasks", "returned")]),
+                       json_values, max_size=3))
+def test_f07_a_record_is_read_or_corrupt(changes: dict[str, Any]) -> None:
+    """F07: nothing but a record or CorruptState comes out of any JSON."""
+    try:
+        found = Submission.from_json(Path("x.json"), {**SAMPLE.to_json(), **changes})
+    except CorruptState:
+        return
+    assert found.outcome in Outcome
+
+
+def test_a_newer_schema_is_told_apart() -> None:
+    """A record of a newer ESIS says what to do, and is not called corrupt."""
+    with pytest.raises(EsisError, match=r"schema 2, this esis knows 1; use a newer esis"):
+        Submission.from_json(Path("x.json"), {**SAMPLE.to_json(), "schema": 2})
+
+
+def test_the_intent_is_replaced_not_appended(tmp_path: Path) -> None:
+    """Intent and answer are one file under one name; nothing else is left."""
+    run = run_at(tmp_path)
+    save(run, SAMPLE)
+    save(run, SAMPLE)
+    assert os.listdir(run.submissions) == ["0001.json"]

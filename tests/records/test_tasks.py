@@ -1,0 +1,127 @@
+"""A task's record is one file whose name tells the state; the latest attempt counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esis.records.tasks import Details, TaskRecord, latest, read_details, read_records
+
+records = st.builds(
+    TaskRecord, task=st.integers(0, 10**12 - 1), submission=st.integers(1, 10**9 - 1),
+    job=st.integers(0, 10**19).map(str), restart=st.integers(0, 10**9 - 1), start=st.integers(0, 10**15 - 1))
+ended = st.builds(lambda record, code, end: replace(record, code=code, end=end), records, st.integers(0, 255),
+                  st.integers(0, 10**15 - 1))
+
+
+@st.composite
+def histories(draw: st.DrawFn, task: int = 0) -> list[TaskRecord]:
+    """Draw what can happen to a task: submissions, jobs started by hand, requeues; in the order of time."""
+    made: list[TaskRecord] = []
+    now, job = draw(st.integers(0, 10**9)), draw(st.integers(1, 99))
+    for submission in range(1, draw(st.integers(1, 3)) + 1):
+        for _ in range(draw(st.integers(0, 2))):
+            job += draw(st.integers(1, 50))
+            for restart in range(draw(st.integers(1, 3))):
+                now += draw(st.integers(1, 1000))
+                record = TaskRecord(task, submission, str(job), restart, now)
+                if draw(st.booleans()):
+                    record = replace(record, code=draw(st.sampled_from([0, 0, 1, 143])), end=now + 1)
+                made.append(record)
+    return made
+
+
+@given(records | ended)
+def test_a_record_survives_its_name(record: TaskRecord) -> None:
+    """The file name holds everything."""
+    assert TaskRecord.parse(record.name) == record
+    assert record.ended == (".exit" in record.name)
+
+
+@pytest.mark.parametrize("name", [
+    "", ".", "0.0001.7.0.100", "0.0001.7.0.100.exit0", "0.0001.7.0.100.exit0.", "0.0001.7.0.100.exit.105",
+    "0.0001.7.0.100.exit0.105.bak", "0.0001.7.0.100.exit0.105~", "0.0001.7.0.100.exit0.105\n", "0.0001.7.0.100.Running",
+    ".0.0001.7.0.100.4711", "a.0001.7.0.100.running", "-1.0001.7.0.100.running", "0.1.7.0.100.running",
+    "0.0001.7.0.100.exit-1.105", "0.0001.7.0.100.exit1000.105", ".nfs0000000000000001", "0..7.0.100.running",
+])
+def test_what_is_no_record_is_none(name: str) -> None:
+    """Temporary files, copies and garbage are never taken for a record: a cut name is not done."""
+    assert TaskRecord.parse(name) is None
+
+
+@given(st.text())
+def test_no_name_at_all_raises(name: str) -> None:
+    """F07: whatever lies in the directory, it is a record or it is not."""
+    found = TaskRecord.parse(name)
+    assert found is None or found.task >= 0
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_latest_attempt_counts_in_whatever_order_they_are_listed(history: list[TaskRecord], random: object) -> None:
+    """A later submission, then a later job, then a later restart wins; the listing's order doesn't matter."""
+    shuffled = list(history)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert latest(shuffled) == ({0: history[-1]} if history else {})
+
+
+@given(histories(), st.integers(0, 255))
+def test_the_end_of_an_attempt_is_later_than_its_start(history: list[TaskRecord], code: int) -> None:
+    """A network file system may list a record under both names while it is renamed: it has ended."""
+    running = TaskRecord(0, 9, "77", 0, 5)
+    end = replace(running, code=code, end=6)
+    for order in ([running, end], [end, running]):
+        assert latest(history + order) == latest(order + history) == {0: end}
+
+
+@pytest.mark.parametrize(("later", "earlier"), [
+    ("0.0002.5.0.100.running", "0.0001.9.3.900.exit0.901"),  # a new submission, although its clock is behind
+    ("0.10000.5.0.100.running", "0.9999.5.0.100.running"),  # numbers, not texts
+    ("0.0001.5.10.100.running", "0.0001.5.9.100.exit0.101"),  # restarts are numbers as well
+    ("0.0001.5.1.100.running", "0.0001.5.0.200.exit1.201"),  # a requeue on a node whose clock is behind
+    ("0.0001.8.0.200.exit1.201", "0.0001.9.0.100.exit0.101"),  # job ids are used again: time decides between jobs
+    ("0.0001.5.0.100.exit1.101", "0.0001.5.0.100.running"),
+])
+def test_which_attempt_is_the_later_one(later: str, earlier: str) -> None:
+    """Submission, then time between jobs, then restart within a job, then end before start."""
+    one, other = TaskRecord.parse(later), TaskRecord.parse(earlier)
+    assert one is not None
+    assert other is not None
+    assert one.supersedes(other)
+    assert not other.supersedes(one)
+
+
+def test_every_task_has_a_latest_attempt_of_its_own() -> None:
+    """Tasks don't mix."""
+    first, second = TaskRecord(1, 2, "5", 0, 1), TaskRecord(2, 1, "4", 0, 1, 0, 2)
+    assert latest([first, second]) == {1: first, 2: second}
+    assert latest([]) == {}
+
+
+def test_a_missing_directory_has_no_records(tmp_path: Path) -> None:
+    """Somebody deleted __esis__: nothing is known, and nothing breaks."""
+    assert read_records(tmp_path / "absent") == []
+
+
+def test_one_listing_tells_all(tmp_path: Path) -> None:
+    """The state stands in the names: files that can't be read, or are empty, count."""
+    for name in ("3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105", ".5.0001.7.0.100.9", "notes.txt"):
+        (tmp_path / name).touch(mode=0)
+    assert sorted(record.name for record in read_records(tmp_path)) == [
+        "3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105"]
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ('{"host": "n1", "pid": 12, "job": "7"}', Details("n1", 12, "7")), ('{"host": "n1", "pid": 12, "job": 7}', None),
+    ('{"host": "n1", "pid": "12"}', None), ('{"host": 3, "pid": 12}', None), ("{}", None), ("", None), ("[1]", None),
+    ('{"host": "n1"', None), (None, None),
+])
+def test_the_process_of_an_attempt(tmp_path: Path, content: str | None, expected: Details | None) -> None:
+    """Host, PID and job stand in the file; F07: a cut or missing file tells nothing."""
+    record = TaskRecord(3, 1, "7", 0, 100)
+    if content is not None:
+        (tmp_path / record.name).write_text(content)
+    assert read_details(tmp_path, record) == expected

@@ -1,0 +1,384 @@
+"""Slurm's answers are read by pure functions: what is unheard of is unknown, never a guess and never a crash."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from esis.errors import BadInput
+from esis.model.workdir import RunDir
+from esis.process import Completed
+from esis.records.submissions import Job, Outcome
+from esis.schedulers import slurm
+from esis.schedulers.base import JobState, Sighting, Snapshot
+from esis.schedulers.slurm import classify, judge, parse_job, parse_squeue
+
+DATA = Path(__file__).parents[1] / "data"
+RUN = RunDir(Path("/scratch/a b|c/wrkdir." + "0" * 64))
+
+WAITING = "PENDING CONFIGURING REQUEUED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT PREEMPTED"
+ACTIVE = "RUNNING COMPLETING RESIZING SIGNALING STAGE_OUT SUSPENDED STOPPED"
+FAILED = "FAILED TIMEOUT DEADLINE OUT_OF_MEMORY NODE_FAIL BOOT_FAIL LAUNCH_FAILED CANCELLED"
+
+
+# --- the answer of sbatch
+
+
+@pytest.mark.parametrize(("stdout", "expected"), [
+    ("123\n", Job("123")),
+    ("123", Job("123")),
+    ("123;cluster-2\n", Job("123", "cluster-2")),
+    ("Welcome to the cluster\n\n*** 3 news ***\n4711;c1\n", Job("4711", "c1")),
+    ("Checking account 42\n  123  \n\n", Job("123")),
+    ("99\nyour quota: 17\n123\n", Job("123")),
+    ("123\nhave fun!\n", Job("123")),
+    ("123\r\n", Job("123")),
+    ("", None), ("Submitted batch job 123\n", None), ("job 5\n", None), ("123 456\n", None), ("-5\n", None),
+    ("12a\n", None), ("123;\n", None), ("123;a b\n", None), ("1.5\n", None), (";c\n", None),
+])
+def test_f12_the_job_id_behind_banners(stdout: str, expected: Job | None) -> None:
+    """F12: the last line that is nothing but an id, with its cluster; numbers in prose are no ids."""
+    assert parse_job(stdout) == expected
+
+
+@given(st.text())
+def test_f12_no_output_at_all_raises(stdout: str) -> None:
+    """F12: whatever a site's wrapper prints, there is a job or there is none."""
+    found = parse_job(stdout)
+    assert found is None or found.id.isdecimal()
+
+
+def outcome(code: int, stderr: str, stdout: str = "", timed_out: bool = False) -> Outcome:
+    return judge(Completed(["sbatch"], code, stdout.encode(), stderr.encode(), timed_out)).outcome
+
+
+@pytest.mark.parametrize("message", [
+    "Invalid job array specification", "Job violates accounting/QOS policy (job submit limit, user's size and/or time "
+    "limits)", "Requested node configuration is not available", "Job dependency problem",
+    "Invalid account or account/partition combination specified", "Requested time limit is invalid (missing or exceeds "
+    "some limit)", "Pathname of a file, directory or other parameter too long", "Invalid partition name specified",
+    "User's group not permitted to use this partition", "Memory specification can not be satisfied",
+])
+def test_f11_definite_refusals(message: str) -> None:
+    """F11: the controller said no: nothing is queued, and the line that says why is shown."""
+    stderr = f"sbatch: error: some hint of a site\nsbatch: error: Batch job submission failed: {message}\n\n"
+    done = judge(Completed(["sbatch"], 1, b"", stderr.encode()))
+    assert (done.outcome, done.message) == (
+        Outcome.REFUSED, f"sbatch: error: Batch job submission failed: {message}")
+
+
+@pytest.mark.parametrize("stderr", [
+    "sbatch: error: This does not look like a batch script.  The first\nsbatch: error: line must start with #! "
+    "followed by the path to an interpreter.\nsbatch: error: For instance: #!/bin/sh\n",
+    "sbatch: error: Batch script contains DOS line breaks (\\r\\n)\nsbatch: error: instead of expected UNIX line "
+    "breaks (\\n).\n",
+    "sbatch: unrecognized option '--tiem=5'\nTry \"sbatch --help\" for more information\n",
+    "sbatch: invalid option -- 'y'\nTry \"sbatch --help\" for more information\n",
+    "sbatch: error: Unable to open file ../sbatch.sh\n",
+    "sbatch: error: Invalid numeric value \"x\" for --cpus-per-task.\n",
+    "sbatch: fatal: --ntasks-per-node: invalid\n",
+    "allocation failure: Invalid account\n",
+])
+def test_f11_what_sbatch_refuses_itself(stderr: str) -> None:
+    """F11: sbatch never sent anything, so nothing can be queued."""
+    assert outcome(1, stderr) is Outcome.REFUSED
+
+
+@pytest.mark.parametrize("stderr", [
+    "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n",
+    "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received\n",
+    "sbatch: error: Batch job submission failed: Unexpected message received\n",
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n",
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (send failure)\n",
+    "sbatch: error: slurm_receive_msg: Socket timed out on send/recv operation\nsbatch: error: Batch job submission "
+    "failed: Invalid account\n",
+    "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: Batch job submission "
+    "failed: Resource temporarily unavailable\n",
+    "sbatch: error: Batch job submission failed: Connection refused\n",
+    "", "Killed\n", "some words that nobody has heard before\n",
+])
+@pytest.mark.parametrize("code", [1, 255, -9])
+def test_f10_an_unknown_outcome_is_never_a_refusal(stderr: str, code: int) -> None:
+    """F10, F14: after a lost reply, a killed client or an unheard-of message the job may be queued all the same."""
+    assert outcome(code, stderr) is Outcome.OPEN
+
+
+def test_f13_a_time_out_is_an_unknown_outcome() -> None:
+    """F13: also where the client had said something by then."""
+    assert outcome(-15, "sbatch: error: Batch job submission failed: Invalid account\n", "5\n", True) is Outcome.OPEN
+    assert slurm.SUBMIT_SECONDS >= 200  # sbatch itself retries for about 120 s
+
+
+@pytest.mark.parametrize("stderr", [
+    "", "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
+    "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n",
+])
+def test_an_acknowledged_job_is_submitted_whatever_stderr_says(stderr: str) -> None:
+    """Exit status 0 with an id is an acknowledgement: sbatch retries by itself and reports its errors all the same."""
+    assert outcome(0, stderr, "banner\n17;c\n") is Outcome.SUBMITTED
+
+
+@pytest.mark.parametrize("stdout", ["", "Submitted!\n", "hello 17 times\n"])
+def test_success_without_an_id_is_an_unknown_outcome(stdout: str) -> None:
+    """A wrapper swallowed the id: the job is looked up, not sent again at once."""
+    assert outcome(0, "", stdout) is Outcome.OPEN
+
+
+def test_f39_stderr_need_not_be_utf8() -> None:
+    """F39: a message in another encoding is shown as well as it can be."""
+    done = judge(Completed(["sbatch"], 1, b"", b"sbatch: error: Batch job submission failed: \xff\xfe\n"))
+    assert done.outcome is Outcome.REFUSED
+    done.message.encode("utf-8")
+
+
+# --- states
+
+
+@pytest.mark.parametrize(("words", "state"), [
+    (WAITING, JobState.WAITING), (ACTIVE, JobState.ACTIVE), (FAILED, JobState.FAILED),
+    ("COMPLETED", JobState.COMPLETED),
+])
+def test_f20_every_state_of_slurm_has_a_class(words: str, state: JobState) -> None:
+    """F20: alone, followed by more words, and with the plus sign of a cut column."""
+    for word in words.split():
+        for spelt in (word, f"{word} by 1000", f"{word}+", f" {word} "):
+            assert classify(spelt) is state, spelt
+
+
+def test_f20_cancelled_by_a_user_is_failed() -> None:
+    """F20: sacct says who it was."""
+    assert classify("CANCELLED by 1000") is JobState.FAILED
+
+
+@given(st.text())
+@example("")
+@example("   ")
+@example("completed")
+@example("DONE")
+@example("COMPLETED_WITH_JOY")
+@example("POWERING_DOWN")
+@example("FAILEDX")
+@example("+")
+def test_f20_an_unheard_of_word_is_unknown(word: str) -> None:
+    """F20: never a crash, never done, never failed."""
+    known = {*WAITING.split(), *ACTIVE.split(), *FAILED.split(), "COMPLETED", "REQUEUE_FED", "REVOKED"}
+    if not word.strip() or word.split(maxsplit=1)[0].rstrip("+") not in known:
+        assert classify(word) is JobState.UNKNOWN
+
+
+# --- squeue
+
+
+def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str = "None", used: str = "0:01",
+        command: str = "/x/sbatch.sh", workdir: str = "/x") -> str:
+    """Return a line in the format that squeue_argv asks for."""
+    values = {"%F": str(job), "%K": index, "%T": word, "%r": reason, "%M": used, "%o": command, "%Z": workdir}
+    form = slurm.squeue_argv()[slurm.squeue_argv().index("-o") + 1]
+    for field, value in values.items():
+        assert field in form
+        form = form.replace(field, value.replace("%", "\0"))
+    return form.replace("\0", "%")
+
+
+def tasks(text: str) -> list[int | None]:
+    return [seen.task for seen in parse_squeue(text)]
+
+
+@pytest.mark.parametrize(("index", "expected"), [
+    ("3", [3]), ("0", [0]), ("0-3", [0, 1, 2, 3]), ("1,4-5", [1, 4, 5]), ("5-6%2", [5, 6]), ("2-4%1", [2, 3, 4]),
+    ("0-8:4", [0, 4, 8]), ("0-8:4%1", [0, 4, 8]), ("N/A", [None]), ("", [None]), ("53...%2", [None]),
+    ("1,7,13,...", [None]),
+])
+def test_indices_of_a_row(index: str, expected: list[int | None]) -> None:
+    """A row stands for a task, for several, or (not an array, a cut list) for the whole job."""
+    assert tasks(row(index=index)) == expected
+
+
+def test_every_field_arrives() -> None:
+    """The scheduler's own word and reason are kept verbatim; free text comes last and may hold the separator."""
+    (seen,) = parse_squeue(row(17, "3", "SPECIAL_EXIT", "JobHeldUser", "1-02:03:04",
+                               str(RUN.script), str(RUN.cwd)))
+    assert seen == Sighting("17", 3, JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}",
+                            elapsed=93784)
+    assert Snapshot((seen,)).of_run(RUN) == [seen]
+
+
+@pytest.mark.parametrize(("command", "workdir", "ours"), [
+    (str(RUN.script), "/elsewhere", True), ("(null)", str(RUN.cwd), True), (f"{RUN.cwd}/../sbatch.sh", "/e", True),
+    ("/x/sbatch.sh", str(RUN.path), False), ("/x/sbatch.sh", f"{RUN.cwd}x", False), ("", "", False),
+    (f"{RUN.script}.old", "/elsewhere", False),
+    ("/x/sbatch.sh", str(RunDir(Path("/scratch/c/wrkdir." + "0" * 64)).cwd), False),
+])
+def test_f15_a_job_is_ours_only_if_its_place_matches(command: str, workdir: str, ours: bool) -> None:
+    """F15: ids are used again, so a job belongs to a run by its script or its working directory alone."""
+    snapshot = Snapshot(tuple(parse_squeue(row(command=command, workdir=workdir))))
+    assert len(snapshot.sightings) == 1
+    assert bool(snapshot.of_run(RUN)) is ours
+
+
+def test_lines_that_are_none_are_left_out() -> None:
+    """A site's notice, half of a name with a newline, an empty line: the other rows still count."""
+    text = "\n".join(["slurm_load_jobs: notice", "", row(5, "1"), "name|x|", "a|1|RUNNING|None|0:01|c|w", row(5, "2")])
+    assert tasks(text) == [1, 2]
+    assert parse_squeue("") == []
+
+
+@pytest.mark.parametrize("index", ["0-", "1-3,x", "5-2", "1 2", "²", "0-99999999999999"])
+def test_an_odd_index_is_no_crash(index: str) -> None:
+    """What is no index list says something about the job, but not about which tasks."""
+    assert tasks(row(index=index) + "\n" + row(index="1"))[-1] == 1
+
+
+pieces = st.sampled_from(["1", "23", "|", ",", "-", ":", "%", "...", "N/A", "[", "]", " ", "\n", "RUNNING", "²", "x"])
+
+
+@given(st.lists(pieces, max_size=30).map("".join), st.lists(pieces, max_size=5).map("".join))
+def test_no_answer_at_all_raises(text: str, index: str) -> None:
+    """Whatever squeue prints, rows come out or nothing does."""
+    for answer in (text, row(index=index)):
+        assert all(isinstance(seen, Sighting) for seen in parse_squeue(answer))
+
+
+def test_a_hundred_thousand_rows_are_read_in_no_time() -> None:
+    """The cost of a status is one query and its parsing, also for the largest arrays."""
+    text = "\n".join(row(index=str(n), word="PENDING") for n in range(20_000))
+    before = time.process_time()
+    assert len(parse_squeue(text)) == 20_000
+    assert time.process_time() - before < 2
+
+
+def test_the_query_names_clusters_only_where_sbatch_did() -> None:
+    """`-M` needs slurmdbd; and the states of all jobs of the user come in one call, one row for each task."""
+    assert "-M" not in slurm.squeue_argv()
+    assert slurm.squeue_argv(["a", "b"])[-2:] == ["-M", "a,b"]
+    assert {"-h", "-r", "--me"} <= set(slurm.squeue_argv())
+    assert slurm.squeue_argv()[slurm.squeue_argv().index("-t") + 1] == "all"
+
+
+# --- captured answers
+
+
+SQUEUE_FILES = sorted((DATA / "squeue").glob("*.txt"))
+SACCT_FILES = sorted((DATA / "sacct").glob("*.txt"))
+
+
+def as_asked(line: str) -> str:
+    """Turn a captured row (%F|%K|%T|%A|%r|%Z) into one of the format that is asked for."""
+    job, index, word, _, reason, workdir = line.split("|", 5)
+    return row(job, index, word, reason, "0:00", "/s/sbatch.sh", workdir)
+
+
+@pytest.mark.skipif(not SQUEUE_FILES, reason="no captured answers here")
+@pytest.mark.parametrize("path", SQUEUE_FILES, ids=lambda path: str(path.name))
+def test_captured_answers_of_squeue(path: Path) -> None:
+    """Every row that a real squeue gave is read, no state is unknown, and places keep their separators."""
+    lines = path.read_text("utf-8").splitlines()
+    for line in lines:
+        found = parse_squeue(as_asked(line))
+        assert found, line
+        assert {seen.word for seen in found} == {line.split("|")[2]}
+        assert JobState.UNKNOWN not in {seen.state for seen in found}
+        assert {seen.place for seen in found} == {"/s/sbatch.sh|" + line.split("|", 5)[5]}
+    whole = parse_squeue("\n".join(map(as_asked, lines)))
+    assert len({seen.job for seen in whole}) == 20
+
+
+@pytest.mark.parametrize("version", ["20.11", "22.05", "24.11"])
+def test_captured_answers_with_and_without_folding_agree(version: str) -> None:
+    """One row for each task, and folded rows with whole lists, tell the same; cut lists tell of the job alone."""
+    files = {name: DATA / "squeue" / f"{version}{name}.txt" for name in ("", "-folded", "-folded-full")}
+    if not all(path.exists() for path in files.values()):
+        pytest.skip("no captured answers here")
+    seen = {name: {(item.job, item.task, item.state) for line in path.read_text("utf-8").splitlines()
+                   for item in parse_squeue(as_asked(line))} for name, path in files.items()}
+    assert seen[""] == seen["-folded-full"]
+    scattered = {job for job, task, _ in seen["-folded"] - seen[""] if task is None}
+    assert len(scattered) == 1
+    assert {item for item in seen["-folded"] if item[0] not in scattered} == {
+        item for item in seen[""] if item[0] not in scattered}
+
+
+@pytest.mark.skipif(not SACCT_FILES, reason="no captured answers here")
+@pytest.mark.parametrize("path", SACCT_FILES, ids=lambda path: str(path.name))
+def test_captured_answers_of_sacct(path: Path) -> None:
+    """Rows of a real sacct are read with their codes; the list that 20.11 cuts without a mark is not half believed."""
+    found = {}
+    for line in path.read_text("utf-8").splitlines():
+        _, job, state, code, elapsed, workdir = line.split("|", 5)
+        hours, minutes, seconds = map(int, elapsed.split(":"))
+        text = "|".join([job, state, code, str(hours * 3600 + minutes * 60 + seconds), workdir])
+        rows = slurm.parse_sacct(text)
+        if "[" in job and "]" not in job:
+            assert rows == []
+            continue
+        assert rows, line
+        for item in rows:
+            assert (item.word, item.place) == (state, f"|{workdir}")
+            assert f"{item.code}:{item.signal}" == code
+            assert item.state is not JobState.UNKNOWN
+            found[item.job, item.task] = item
+    (failed,) = [item for item in found.values() if item.task == 2 and item.code == 3]
+    assert failed.state is JobState.FAILED
+    assert [key[1] for key, item in found.items() if key[0] == failed.job and item.state is JobState.WAITING] == [5, 6]
+    assert sum(item.word == "CANCELLED by 1000" for item in found.values()) >= 9
+
+
+def test_the_query_of_the_accounting() -> None:
+    """With ids and a beginning, or its window would start at midnight and match ids used before; no step rows."""
+    argv = slurm.sacct_argv(["5", "6"], 1.7e9)
+    assert argv[:1] == ["sacct"]
+    assert {"-X", "-n", "-P"} <= set(argv)
+    assert argv[argv.index("-j") + 1] == "5,6"
+    start = time.mktime(time.strptime(argv[argv.index("-S") + 1], "%Y-%m-%dT%H:%M:%S"))
+    assert 0 < 1.7e9 - start <= 2 * 86400
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("MessageTimeout          = 25 sec\n", 25.0), ("", 10.0), ("MessageTimeoutX = 5\n", 10.0),
+    ("Foo = 1\nMessageTimeout = 100 sec\nBar = 2\n", 100.0),
+])
+def test_the_message_timeout(text: str, expected: float) -> None:
+    """MessageTimeout of the configuration; Slurm's default where it is not told."""
+    assert slurm.parse_message_timeout(text) == expected
+
+
+# --- what is asked for
+
+
+def test_the_command_that_submits() -> None:
+    """Given options stand before the script and so outrank its lines; the answer is to be parsable."""
+    assert slurm.sbatch_argv() == ["sbatch", "--parsable", "../sbatch.sh"]
+    assert slurm.sbatch_argv(["--mem=1G"]) == ["sbatch", "--parsable", "--mem=1G", "../sbatch.sh"]
+
+
+@pytest.mark.parametrize("option", ["--array=1", "--arr=1", "-a", "-a1-3", "--dependency=", "-d", "--wrap=x",
+                                    "--chdir=/", "-D/", "--wait", "-W", "--parsable", "--test-only", "-M",
+                                    "--clusters=x", "x"])
+def test_f25_options_that_break_the_contract_are_refused(option: str) -> None:
+    """F25: what ESIS sets itself can't be given, however it is abbreviated."""
+    with pytest.raises(BadInput):
+        slurm.check_options([option])
+
+
+@pytest.mark.parametrize("options", [[], ["--mem=1G"], ["-A", "acc"], ["--time", "2-0"], ["-p", "array"], ["-t5"],
+                                     ["--account=dependency"]])
+def test_other_options_may_be_given(options: list[str]) -> None:
+    """Everything else is the user's business."""
+    slurm.check_options(options)
+
+
+@given(st.sets(st.integers(0, 3_000_000), min_size=1, max_size=300).map(sorted), st.booleans())
+def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pending_only: bool) -> None:
+    """However scattered, each position is named once, and no list is longer than Slurm takes."""
+    named: list[int] = []
+    for argv in slurm.scancel_argvs("20", positions, pending_only):
+        assert ("-t" in argv) is pending_only
+        job, _, ranges = argv[-1].partition("_[")
+        assert (job, ranges[-1]) == ("20", "]")
+        assert len(argv[-1]) < 4000
+        named += [task for task in tasks(row(index=ranges[:-1])) if task is not None]
+    assert named == positions

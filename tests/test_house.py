@@ -1,0 +1,265 @@
+"""The house keeps its shape: imports point downwards, one door for subprocesses, nothing below the roof prints."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import esis
+from esis.cli.main import COMMANDS
+from esis.errors import ExitCode
+
+PACKAGE = Path(esis.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+GROUND = ("errors", "files", "locks", "process", "version")
+FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [name_of(path) for path in SOURCES]
+
+
+def floor(module: str) -> str:
+    """Return the floor of a module of esis, or "worker" or "entrance"; each module has to have one."""
+    parts = module.split(".")
+    if len(parts) == 1 or parts[1] == "__main__":
+        return "entrance"
+    if parts[1] in ("records", "schedulers"):
+        return "schedulers and records"
+    if parts[1] in ("model", "operations", "cli", "worker"):
+        return parts[1]
+    if parts[1] in GROUND:
+        return "ground"
+    return {"docs": "ground", "checkpoint": "worker"}.get(parts[1], f"no floor for {module}")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield what a module imports at any place, functions and type checking included, with the line."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (whole if whole in MODULES else str(node.module)), node.lineno
+
+
+def in_python(code: str, *arguments: str) -> str:
+    """Run code in a fresh Python where every warning is an error; return what it prints."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
+    """A module imports from its own floor and from those below; who sits beside the house uses the ground alone."""
+    own = floor(name_of(path))
+    allowed = {"entrance": {*FLOORS, "entrance", "worker"}, "worker": {"worker", "ground"}}.get(own)
+    if allowed is None:
+        assert own in FLOORS, own
+        allowed = set(FLOORS[: FLOORS.index(own) + 1])
+    for target, line in imports(path):
+        if target.split(".")[0] != "esis":
+            continue
+        if own == "worker" and target == "esis.model.workdir":
+            continue
+        assert floor(target) in allowed, f"{path}:{line}: {own} imports {target}"
+
+
+def test_no_two_modules_need_each_other() -> None:
+    """Imports at the top of modules have no cycle, on no floor."""
+    graph = {}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text("utf-8"))
+        top = {(node.lineno) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+        graph[name_of(path)] = {target for target, line in imports(path) if line in top and target in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module not in done:
+            for below in sorted(graph[module] - {module}):
+                visit(below, (*way, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def test_workers_need_the_standard_library_alone() -> None:
+    """`import esis` in a worker loads no third-party package, and nothing of the command line."""
+    loaded = in_python("import sys, json; before = set(sys.modules); import esis; "
+                       "print(json.dumps(sorted(set(sys.modules) - before)))")
+    names = set(json.loads(loaded))
+    assert "esis" in names
+    strangers = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names | {"esis"}} if hasattr(
+        sys, "stdlib_module_names") else names & {"click", "jinja2", "yaml", "rich"}
+    assert not strangers
+    assert not {name for name in names if name.startswith(("esis.cli", "esis.operations", "esis.schedulers"))}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if floor(name_of(path)) not in ("cli", "entrance")],
+                         ids=name_of)
+def test_nothing_below_the_roof_prints_exits_or_knows_click(path: Path) -> None:
+    """What a command does can be called without the command line: it returns values and raises errors."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for target, line in imports(path):
+        assert target.split(".")[0] not in ("click", "rich"), f"{path}:{line}: imports {target}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "input", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write",
+                                  "sys.stderr.write", "os.abort"), f"{path}:{node.lineno}: calls {called}"
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            assert "SystemExit" not in ast.unparse(node.exc), f"{path}:{node.lineno}: raises SystemExit"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_there_is_one_door_for_subprocesses(path: Path) -> None:
+    """esis.process alone starts programs; the local scheduler knows the type of a child, and calls nothing."""
+    module = name_of(path)
+    if module == "esis.process":
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    known = {target for target, _ in imports(path)} & {"subprocess", "pty", "multiprocessing", "asyncio.subprocess"}
+    assert known <= ({"subprocess"} if module == "esis.schedulers.local" else set())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert not re.match(r"subprocess\.|os\.(system|popen|fork|exec|spawn|posix_spawn)", called), (
+                f"{path}:{node.lineno}: calls {called}")
+
+
+def test_no_shell_is_ever_asked() -> None:
+    """shell=True stands nowhere."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            assert not (isinstance(node, ast.keyword) and node.arg == "shell"), f"{path}: shell="
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"]])
+def test_help_and_version_are_cheap(arguments: list[str]) -> None:
+    """`esis --help` and `--version` load no command and none of the larger packages."""
+    out = in_python("""
+import json, sys
+from esis.cli.main import run
+sys.argv = ["esis", *sys.argv[1:]]
+try:
+    run()
+except SystemExit as end:
+    assert end.code == 0, end.code
+print(json.dumps(sorted(sys.modules)))
+""", *arguments)
+    shown, _, loaded = out.rstrip("\n").rpartition("\n")
+    modules = set(json.loads(loaded))
+    assert shown
+    assert not {name for name in modules if name.split(".")[0] in ("jinja2", "yaml", "rich", "subprocess")}
+    assert {name for name in modules if name.startswith("esis")} <= {
+        "esis", "esis.cli", "esis.cli.main", "esis.errors", "esis.version"}
+
+
+def test_every_module_imports_alone_without_warnings() -> None:
+    """No module needs another one to have been imported before, and none warns (also not about its own syntax)."""
+    out = in_python("""
+import importlib, json, os, sys, traceback
+# What is not of esis is imported once, here: it takes most of the time.
+import click, concurrent.futures, dataclasses, datetime, hashlib, importlib.resources, platform, secrets, shlex, shutil
+import socket, subprocess, tempfile, typing
+failed = []
+for module in sys.argv[1:]:
+    assert not [name for name in sys.modules if name.startswith("esis")]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            importlib.import_module(module)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if os.waitpid(child, 0)[1] != 0:
+        failed.append(module)
+print(json.dumps(failed))
+""", *[module for module in MODULES if module != "esis.__main__"])
+    assert json.loads(out) == []
+    for path in SOURCES:  # what is compiled already no longer warns when it is imported
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compile(path.read_text("utf-8"), str(path), "exec")
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_list_of_commands_tells_what_their_help_tells(name: str) -> None:
+    """The line in `esis --help` is a short sentence, and says in the main the same as the command's own help."""
+    module, function, summary = COMMANDS[name]
+    command = getattr(importlib.import_module(module), function)
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert re.fullmatch(r"[A-Z][^\n]{5,68}\.", summary), summary
+    first = (command.help or "").strip().partition("\n\n")[0]
+    words = [{word.rstrip("s") for word in re.findall(r"[a-z]{4,}", text.lower())} for text in (summary, first)]
+    assert len(words[0] & words[1]) >= min(2, len(words[0])), (summary, first)
+
+
+def test_every_command_has_a_module_of_its_own_family() -> None:
+    """What stands in esis/cli and is a command is in the list, and the list holds nothing else."""
+    found = set()
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
+        if path.stem in ("__init__", "main"):
+            continue
+        module = importlib.import_module(f"esis.cli.{path.stem}")
+        found |= {(module.__name__, name) for name, value in vars(module).items()
+                  if isinstance(value, click.Command) and name != "cli"}
+    assert found == {(module, function) for module, function, _ in COMMANDS.values()}
+
+
+def test_every_exit_code_is_documented() -> None:
+    """`esis doc exit-codes` names each code with its number, and no other."""
+    page = PACKAGE / "docs" / "exit-codes.md"
+    if not page.exists():
+        pytest.skip("the page is not written yet")
+    rows = re.findall(r"^\|\s*(\d+)\s*\|\s*([A-Z_]+)\s*\|", page.read_text("utf-8"), re.MULTILINE)
+    assert {(int(number), name) for number, name in rows} == {(code.value, code.name) for code in ExitCode}
+    assert len(rows) == len(ExitCode)
+
+
+def test_modules_stay_small() -> None:
+    """To be avoided, seen in this field: thousand-line modules."""
+    sizes = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in SOURCES}
+    assert {name: size for name, size in sizes.items() if size > 400} == {}
+
+
+def test_no_module_keeps_mutable_state() -> None:
+    """No list, dict or set is assigned at the top of a module, and nothing says `global`."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.Global), f"{path}:{node.lineno}: global"
+        for node in tree.body:
+            value = getattr(node, "value", None)
+            if not isinstance(value, (ast.List, ast.Dict, ast.Set)):
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            constant = all(name == "__all__" or name.lstrip("_").isupper() for name in names)
+            assert constant, f"{path}:{node.lineno}: {names}"
