@@ -76,7 +76,7 @@ def run() -> NoReturn:
     debug = "--debug" in own  # anywhere: people add it to the end of the command that failed
     if debug:
         arguments.remove("--debug")
-    sys.exit(guarded(arguments, debug))
+    sys.exit(guarded(arguments or ["--help"], debug))
 
 
 def guarded(arguments: list[str], debug: bool) -> int:
@@ -85,9 +85,6 @@ def guarded(arguments: list[str], debug: bool) -> int:
         result: Any = cli.main(arguments, prog_name="esis", standalone_mode=False)
         code = int(result) if isinstance(result, int) else int(ExitCode.OK)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx is not None else "", err=True)
-        return int(ExitCode.BAD_INPUT)
     except click.ClickException as error:
         ctx = getattr(error, "ctx", None)
         command = ctx.command_path if ctx is not None else "esis"

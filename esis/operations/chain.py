@@ -12,6 +12,7 @@ from esis.operations.context import Context
 from esis.operations.prepare import check_sources
 from esis.operations.run import Done, bring_up, check_available
 from esis.operations.status import RunStatus, TaskState, describe_failures, gather, status_of, statuses
+from esis.operations.target import evidence_of
 from esis.schedulers.base import Scheduler, Snapshot
 from esis.schedulers.local import NAME as LOCAL
 from esis.schedulers.slurm import Slurm
@@ -108,8 +109,9 @@ def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Contex
     """
     stuck = {item.job for item in status.tasks.values()
              if item.state is TaskState.WAITING and item.reason == _NEVER and item.job is not None}
+    evidence = evidence_of(status.run)
     for job in sorted(stuck):
-        problem = slurm.set_dependency(job, behind or "")
+        problem = slurm.set_dependency(evidence.job_called(job), behind or "")
         if problem is not None:
             raise SlurmRefused(f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
                                f"be changed: {problem}", "esis cancel it, then repeat the command")

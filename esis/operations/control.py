@@ -46,18 +46,19 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         left = _wait_gone(run, wanted, slurm)
         return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
     for job, positions in _by_job(evidence, status, wanted).items():
-        slurm.cancel(job, positions, pending_only)
+        slurm.cancel(evidence.job_called(job), positions, pending_only)
     left = _wait_gone(run, wanted, slurm)
     return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
 
 
 def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
     """Let at most `limit` tasks (0: any number) of the queued arrays run at a time; return their job ids."""
-    status = _asked(evidence_of(run), slurm)
+    evidence = evidence_of(run)
+    status = _asked(evidence, slurm)
     if not status.active_jobs:
         raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
     for job in status.active_jobs:
-        problem = slurm.set_throttle(job, limit)
+        problem = slurm.set_throttle(evidence.job_called(job), limit)
         if problem is not None:
             raise SlurmRefused(f"{run.label}: job {job}: {problem}")
     return status.active_jobs
@@ -118,5 +119,3 @@ def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm) -> list[int]:
 
     pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
     return left
-
-

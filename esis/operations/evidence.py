@@ -11,7 +11,7 @@ from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions, tasks
 from esis.records.stage import Stage, State
-from esis.records.submissions import Outcome, Submission
+from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord
 from esis.schedulers.local import NAME as LOCAL
 
@@ -53,6 +53,10 @@ class Evidence:
     def needs_queue(self) -> bool:
         """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
         return not self.marked_complete and bool(self.submissions or self.records)
+
+    def job_called(self, job: str) -> Job:
+        """Return the job of that id with the cluster that it was submitted to."""
+        return next((item for sub in self.submissions for item in sub.jobs if item.id == job), Job(job))
 
     @property
     def recorded_complete(self) -> bool:

@@ -90,13 +90,14 @@ def ask(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool
     asking = [item for item in found if item is not None and item.needs_queue()]
     if not asking:
         return Snapshot()
-    snapshot = scheduler.observe(sorted({cluster for item in asking for cluster in item.clusters}))
+    clusters = sorted({cluster for item in asking for cluster in item.clusters})
+    snapshot = scheduler.observe(clusters)
     unclear = [item for item in asking if item.in_slurm and _is_unclear(item, snapshot)] if accounting else []
     if not unclear:
         return snapshot
     since = min(sub.created for item in unclear for sub in item.in_slurm)
     jobs = [job for item in unclear for job in item.jobs]
-    return scheduler.account(snapshot, jobs, since)
+    return scheduler.account(snapshot, jobs, clusters, since)
 
 
 def status_of_asked(evidence: Evidence, snapshot: Snapshot) -> RunStatus:

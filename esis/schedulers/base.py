@@ -80,7 +80,7 @@ class Scheduler(Protocol):
         """
         ...
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
         """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970)."""
         ...
 

@@ -93,9 +93,9 @@ class Local:
         """Ask Slurm: tasks of the same run may be queued there."""
         return Slurm().observe(clusters)
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
         """Ask Slurm's accounting."""
-        return Slurm().account(snapshot, jobs, since)
+        return Slurm().account(snapshot, jobs, clusters, since)
 
     def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
         """Run all tasks to their end. An interrupt ends the children; what isn't finished is given back."""

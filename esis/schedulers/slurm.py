@@ -80,8 +80,7 @@ def squeue_argv(clusters: Sequence[str] = ()) -> list[str]:
 
     Clusters are named only where sbatch named them: `-M` needs slurmdbd.
     """
-    argv = ["squeue", "-h", "-r", "-t", "all", "--me", "-o", _SQUEUE_FORMAT]
-    return [*argv, "-M", ",".join(clusters)] if clusters else argv
+    return ["squeue", "-h", "-r", "-t", "all", "--me", "-o", _SQUEUE_FORMAT, *_on(clusters)]
 
 
 def parse_job(stdout: str) -> Job | None:
@@ -119,14 +118,15 @@ def parse_squeue(stdout: str) -> list[Sighting]:
     return found
 
 
-def sacct_argv(jobs: Sequence[str], since: float) -> list[str]:
+def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float) -> list[str]:
     """Return the one query of the accounting.
 
     With the jobs named, or its window would begin at midnight; with a beginning, or ids used before would match.
     Records lag behind by seconds to minutes.
     """
     start = datetime.fromtimestamp(since - _ACCOUNT_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
-    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", _SACCT_FORMAT]
+    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", _SACCT_FORMAT,
+            *_on(clusters)]
 
 
 def parse_sacct(stdout: str) -> list[Sighting]:
@@ -143,7 +143,7 @@ def parse_sacct(stdout: str) -> list[Sighting]:
     return found
 
 
-def scancel_argvs(job: str, positions: Sequence[int], pending_only: bool) -> list[list[str]]:
+def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> list[list[str]]:
     """Return the commands that cancel these positions of an array; a long list is cut into several."""
     states = ["-t", "PENDING"] if pending_only else []
     parts: list[list[str]] = []
@@ -151,7 +151,12 @@ def scancel_argvs(job: str, positions: Sequence[int], pending_only: bool) -> lis
         if not parts or sum(map(len, parts[-1])) + len(parts[-1]) + len(part) > _SCANCEL_LIMIT:
             parts.append([])
         parts[-1].append(part)
-    return [["scancel", *states, f"{job}_[{','.join(ranges)}]"] for ranges in parts]
+    return [["scancel", *_on_that_of(job), *states, f"{job.id}_[{','.join(ranges)}]"] for ranges in parts]
+
+
+def update_argv(job: Job, change: str) -> list[str]:
+    """Return the command that changes a queued job."""
+    return ["scontrol", *_on_that_of(job), "update", f"jobid={job.id}", change]
 
 
 def parse_message_timeout(stdout: str) -> float:
@@ -215,24 +220,24 @@ class Slurm:
         text, problem = _ask(squeue_argv(clusters))
         return Snapshot((), problem) if problem is not None else Snapshot(tuple(parse_squeue(text)))
 
-    def cancel(self, job: str, positions: Sequence[int], pending_only: bool) -> None:
+    def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> None:
         """Call scancel for array positions of a job; whether it did anything has to be asked of the queue."""
         for argv in scancel_argvs(job, positions, pending_only):
             _ask(argv)
 
-    def set_throttle(self, job: str, limit: int) -> str | None:
+    def set_throttle(self, job: Job, limit: int) -> str | None:
         """Change how many tasks of a queued array run at a time; return what went wrong."""
-        return _ask(["scontrol", "update", f"jobid={job}", f"ArrayTaskThrottle={limit}"])[1]
+        return _ask(update_argv(job, f"ArrayTaskThrottle={limit}"))[1]
 
-    def set_dependency(self, job: str, dependency: str) -> str | None:
+    def set_dependency(self, job: Job, dependency: str) -> str | None:
         """Change what a queued job waits for (an empty text: nothing); return what went wrong."""
-        return _ask(["scontrol", "update", f"jobid={job}", f"dependency={dependency}"])[1]
+        return _ask(update_argv(job, f"dependency={dependency}"))[1]
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], since: float) -> Snapshot:
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
         """Call sacct once. See Scheduler."""
         if not jobs:
             return replace(snapshot, accounting_asked=True)
-        text, problem = _ask(sacct_argv(jobs, since))
+        text, problem = _ask(sacct_argv(jobs, clusters, since))
         return replace(snapshot, accounting=tuple(parse_sacct(text)), accounting_problem=problem, accounting_asked=True)
 
 
@@ -251,6 +256,15 @@ def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
         shown = _message(done.stderr.decode("utf-8", "replace"))
         return "", shown or f"{argv[0]} ended with {done.code}"
     return os.fsdecode(done.stdout), None
+
+
+def _on(clusters: Sequence[str]) -> list[str]:
+    """Return the option that names clusters; none where sbatch named none, for it needs slurmdbd."""
+    return ["-M", ",".join(clusters)] if clusters else []
+
+
+def _on_that_of(job: Job) -> list[str]:
+    return _on([job.cluster] if job.cluster is not None else [])
 
 
 def _indices(text: str) -> list[int | None]:

@@ -329,7 +329,7 @@ def test_captured_answers_of_sacct(path: Path) -> None:
 
 def test_the_query_of_the_accounting() -> None:
     """With ids and a beginning, or its window would start at midnight and match ids used before; no step rows."""
-    argv = slurm.sacct_argv(["5", "6"], 1.7e9)
+    argv = slurm.sacct_argv(["5", "6"], [], 1.7e9)
     assert argv[:1] == ["sacct"]
     assert {"-X", "-n", "-P"} <= set(argv)
     assert argv[argv.index("-j") + 1] == "5,6"
@@ -375,10 +375,23 @@ def test_other_options_may_be_given(options: list[str]) -> None:
 def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pending_only: bool) -> None:
     """However scattered, each position is named once, and no list is longer than Slurm takes."""
     named: list[int] = []
-    for argv in slurm.scancel_argvs("20", positions, pending_only):
+    for argv in slurm.scancel_argvs(Job("20"), positions, pending_only):
         assert ("-t" in argv) is pending_only
         job, _, ranges = argv[-1].partition("_[")
         assert (job, ranges[-1]) == ("20", "]")
         assert len(argv[-1]) < 4000
         named += [task for task in tasks(row(index=ranges[:-1])) if task is not None]
     assert named == positions
+
+
+def test_f12_the_cluster_that_sbatch_named_is_named_again() -> None:
+    """F12: `id;cluster` is asked for and acted on there; without one no cluster is named, for -M needs slurmdbd."""
+    far = Job("20", "west")
+    assert slurm.scancel_argvs(far, [1], pending_only=False) == [["scancel", "-M", "west", "20_[1]"]]
+    assert slurm.update_argv(far, "ArrayTaskThrottle=2") == ["scontrol", "-M", "west", "update", "jobid=20",
+                                                             "ArrayTaskThrottle=2"]
+    assert slurm.squeue_argv(["east", "west"])[-2:] == ["-M", "east,west"]
+    assert slurm.sacct_argv(["20"], ["west"], 1.7e9)[-2:] == ["-M", "west"]
+    for argv in (slurm.squeue_argv(), slurm.sacct_argv(["20"], [], 1.7e9), slurm.update_argv(Job("20"), "x=1"),
+                 *slurm.scancel_argvs(Job("20"), [1], pending_only=False)):
+        assert "-M" not in argv
