@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -96,10 +96,13 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
         except BaseException:
             _kill_session(child)
             raise
-        for reader in readers:
-            # A process that the script left in the background may keep the pipes open for ever.
-            reader.join(timeout=2.0)
-        with naming(log), sink.closing():
+        finally:
+            for reader in readers:
+                # A process that the script left in the background may keep the pipes open for ever.
+                reader.join(timeout=2.0)
+            sink.close()
+        with naming(log):
+            sink.check()
             os.fsync(stream.fileno())
     return Completed(argv, child.returncode, bytes(kept[0]), bytes(kept[1]), timed_out)
 
@@ -154,14 +157,15 @@ class _Sink:
                     except OSError as error:
                         self._error = self._error or error
 
-    @contextlib.contextmanager
-    def closing(self) -> Iterator[None]:
-        """Let nothing more in, and raise the first error met while writing the log."""
+    def close(self) -> None:
+        """Let nothing more in: the log is about to be closed."""
         with self._lock:
             self._closed = True
-            if self._error is not None:
-                raise self._error
-            yield
+
+    def check(self) -> None:
+        """Raise the first error met while writing the log."""
+        if self._error is not None:
+            raise self._error
 
 
 def _start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:

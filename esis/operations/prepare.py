@@ -268,8 +268,10 @@ def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, cont
 
     def started(pid: int) -> None:
         if run.state.exists():
-            stage.save(run, State(before.stage, before.first, before.count, before.max_parallel, pid,
-                                  process_start(pid) or 0))
+            # An error of ours, not of the script that was just started.
+            with _troubles(f"building {run.label}"):
+                stage.save(run, State(before.stage, before.first, before.count, before.max_parallel, pid,
+                                      process_start(pid) or 0))
 
     try:
         done = run_logged([str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live,

@@ -64,7 +64,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     workflow = definition(run)
     with hold_run(run, context):
         found = evidence_of(run)
-        found = replace(found, submissions=tuple(settle(run, found.submissions, scheduler, context)))
+        found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
         snapshot = ask([found], scheduler)
         before = status_of_asked(found, snapshot)
         chosen = choose(before, selection, context)

@@ -72,7 +72,8 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         found = gather(node.run)
         if found is None:
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
-        known = settle(node.run, found.submissions, scheduler, context)
+        workflow = definition(node.run)
+        known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = replace(found, submissions=tuple(known))
         # A run that was there before may have been submitted by hand meanwhile.
         snapshot = Snapshot() if fresh else scheduler.observe(found.clusters)
@@ -86,7 +87,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
                             f"waiting or running", "wait for them, then repeat the command")
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
-        request = Request(node.run, definition(node.run), todo, throttle, dependency, seen)
+        request = Request(node.run, workflow, todo, throttle, dependency, seen)
         submission = submit(request, known, scheduler, context)
         return Done(node, submission, before if known else None)
 

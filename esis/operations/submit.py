@@ -63,7 +63,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
     intent = Submission(
         number=number, scheduler=scheduler.name, tasks=request.tasks, array=array, mapped=mapped,
         options=request.options, output=log_pattern(rendered.text, request.options),
-        script_digest=hashlib.sha256(rendered.text.encode("utf-8", "surrogateescape")).hexdigest(),
+        script_digest=_digest(rendered.text),
         created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
         dependency=request.dependency, seen=request.seen)
     submissions.save(run, intent)
@@ -87,10 +87,12 @@ def fit_array(tasks: Sequence[int], throttle: int) -> tuple[str, bool]:
     return array_spec(range(len(tasks)), throttle), True
 
 
-def settle(run: RunDir, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> list[Submission]:
+def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+           dependency: str | None = None) -> list[Submission]:
     """Find out what became of submissions to Slurm whose answer was lost; sends again what Slurm never got.
 
-    Raises SlurmUnanswered where Slurm can't be asked; the same command later finishes the matter.
+    That then waits behind `dependency`: what it was to wait behind at first may be over and forgotten. Raises
+    SlurmUnanswered where Slurm can't be asked; the same command later finishes the matter.
     """
     settled: list[Submission] = []
     for submission in known:
@@ -99,7 +101,9 @@ def settle(run: RunDir, known: Sequence[Submission], scheduler: Scheduler, conte
                 raise EsisError(f"{run.label}: submission {submission.number} was sent to Slurm, and its answer is "
                                 f"missing", "esis run (without --local) finds out")
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
-            submission = _look_up(run, submission, known, scheduler, context)
+            found = _look_up(run, submission, known, scheduler, context)
+            submission = found if found is not None else _send(
+                run, _renewed(run, workflow, submission, dependency), scheduler, context, last=True)
         settled.append(submission)
     _mend_job_ids(run, settled)
     return settled
@@ -111,8 +115,8 @@ def next_number(known: Sequence[Submission]) -> int:
     return max(numbers, default=0) + 1
 
 
-def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Context) -> Submission:
-    """Call the scheduler and record its answer."""
+def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Context, last: bool = False) -> Submission:
+    """Call the scheduler and record its answer; where none comes, look for the job, and try once more at most."""
     recorded = [intent]
 
     def acknowledged(job: Job) -> None:
@@ -127,7 +131,27 @@ def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Contex
     if answer.outcome is Outcome.REFUSED:
         _refuse(run, intent, answer)
     context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
-    return _look_up(run, intent, [], scheduler, context)
+    found = _look_up(run, intent, [], scheduler, context)
+    if found is not None:
+        return found
+    if last:
+        raise SlurmUnanswered(f"{run.label}: Slurm took the job neither time, and said no neither time: "
+                              f"{answer.message}", "repeat the command later")
+    return _send(run, intent, scheduler, context, last=True)
+
+
+def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:
+    """Write script and intent anew, under the same number, so that the fence holds against the first try."""
+    rendered = render_script(workflow, run, intent.array, len(intent.tasks), intent.number, dependency, intent.records)
+    write_atomic(run.script, rendered.text, executable=True)
+    renewed = replace(intent, dependency=dependency, script_digest=_digest(rendered.text),
+                      owner=Owner.current().text())
+    submissions.save(run, renewed)
+    return renewed
+
+
+def _digest(script: str) -> str:
+    return hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
@@ -144,7 +168,7 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
         return
     text = "\n".join(job.id for job in last.jobs)
     try:
-        if run.job_ids.read_text() == text:
+        if run.job_ids.read_bytes() == text.encode():
             return
     except OSError:
         pass
@@ -159,8 +183,8 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
 
 
 def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
-             context: Context) -> Submission:
-    """Adopt the job of `intent`, or send it again after the grace period without a trace of it."""
+             context: Context) -> Submission | None:
+    """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
     others = {job.id for item in known for job in item.jobs} | set(intent.seen)
     grace = _grace(scheduler, context)
     first_absent: float | None = None
@@ -177,7 +201,7 @@ def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], sched
             break
         time.sleep(min(_POLL_SECONDS, grace / 5))
     context.say(f"{run.label}: Slurm never got it; submitting again")
-    return _send(run, replace(intent, owner=Owner.current().text()), scheduler, context)
+    return None
 
 
 def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot) -> Job | None:

@@ -1,0 +1,72 @@
+"""Submitting once: lost answers, refusals, and what is asked before anything is sent again."""
+
+from __future__ import annotations
+
+import json
+
+from tests.contract.site import FakeSite, make_workflow
+
+
+def test_a_lost_reply_is_adopted_by_the_same_command(site: FakeSite) -> None:
+    """F10: sbatch says "Socket timed out", the job shows up after two empty look-ups: one job, its id recorded."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "lost_reply", lookups=2)
+    shown = flow.esis("run", env={"ESIS_LOOKUP_GRACE": "20"}).ok()
+    assert "Slurm has it as job 1" in shown.stderr
+    assert site.submissions() == 1
+    assert len(site.slurm.calls("sbatch")) == 1
+    assert (flow.only_run() / "__esis__/jobid.tx").read_text() == "1"
+
+
+def test_a_submission_that_never_arrived_is_sent_once_more(site: FakeSite) -> None:
+    """After a grace period of error-free "not there" answers, under the same number."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "timeout")
+    flow.esis("run").ok()
+    assert len(site.slurm.calls("sbatch")) == 2
+    assert len(site.slurm.calls("squeue")) >= 3
+    assert site.submissions() == 1
+    (record,) = (flow.only_run() / "__esis__/submissions").glob("*.json")
+    assert json.loads(record.read_text())["outcome"] == "submitted"
+
+
+def test_it_does_not_go_on_for_ever(site: FakeSite) -> None:
+    """Two tries without an answer are enough for one command; a later one finishes the matter."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "timeout", times=2)
+    refused = flow.esis("run")
+    assert refused.code == 6
+    assert len(site.slurm.calls("sbatch")) == 2
+    flow.esis("run").ok()
+    assert site.submissions() == 1
+
+
+def test_nothing_is_sent_again_while_slurm_cannot_be_asked(site: FakeSite) -> None:
+    """F14: the intent is kept, the exit code is 6, and no second sbatch is called."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "lost_reply", lookups=0)
+    site.slurm.fail("squeue", "error", times=None, message="slurm_load_jobs error: Unable to contact slurm controller")
+    for _ in range(2):
+        refused = flow.esis("run")
+        assert refused.code == 6
+        assert "may or may not be queued" in refused.stderr
+    assert len(site.slurm.calls("sbatch")) == 1
+    site.slurm.set(faults=[])
+    flow.esis("run").ok()
+    assert len(site.slurm.calls("sbatch")) == 1
+    assert site.submissions() == 1
+
+
+def test_a_job_of_the_same_run_submitted_by_hand_is_not_taken_for_the_lost_one(site: FakeSite) -> None:
+    """Jobs that were there before are remembered in the intent."""
+    flow = make_workflow(site, "w", worker="#!/bin/sh\nexit 1\n")
+    flow.esis("run").ok()
+    site.slurm.run()
+    run = flow.only_run()
+    by_hand = site.run(["sbatch", "--parsable", "--array=0", "../sbatch.sh"], run / "cwd").ok().stdout.strip()
+    site.slurm.run()
+    site.slurm.fail("sbatch", "timeout")
+    flow.esis("resubmit").ok()
+    record = json.loads((run / "__esis__/submissions/0002.json").read_text())
+    assert set(record["seen"]) == {"1", by_hand}
+    assert not {job["id"] for job in record["jobs"]} & {"1", by_hand}
