@@ -35,10 +35,11 @@ def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool) -> Non
         for item in found:
             click.echo(item.run.path)
         return
+    import os
     from datetime import datetime
 
     for item in found:
         when = datetime.fromtimestamp(item.started).strftime("%Y-%m-%d %H:%M") if item.started is not None else "-"
         mark = click.style("*", fg="green", bold=True) if item.current else " "
         state = click.style("complete", fg="green") if item.complete else "        "
-        click.echo(f"{mark} {when:16}  job {item.job or '-':>10}  {item.tasks:7} tasks  {state}  {item.run.path}")
+        click.echo(f"{mark} {when:16}  job {item.job or '-':>8}  {item.tasks:6} tasks  {state}  {os.path.relpath(item.run.path)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def show_status(status: RunStatus) -> None:
 
 def show_json(status: RunStatus) -> None:
     """Print a run's status as JSON."""
-    left = status.remaining()
+    left, elapsed = status.remaining(), status.elapsed(time.time())
     reasons: dict[TaskState, dict[str, list[int]]] = {}
     for task, item in sorted(status.tasks.items()):
         if item.reason:
@@ -52,7 +53,8 @@ def show_json(status: RunStatus) -> None:
     click.echo(json.dumps({
         "schema": 1, "run": str(status.run.path), "complete": status.complete, "problem": status.problem,
         "accounting_problem": status.accounting_problem, "tasks": len(status.tasks),
-        "active_jobs": list(status.active_jobs), "remaining_seconds": round(left) if left is not None else None,
+        "active_jobs": list(status.active_jobs), "elapsed_seconds": round(elapsed) if elapsed is not None else None,
+        "remaining_seconds": round(left) if left is not None else None,
         "states": {state.value: {
             "count": count, "tasks": format_ranges(status.indices(state)),
             "reasons": {reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())},
@@ -100,8 +102,9 @@ def check_code(status: RunStatus) -> ExitCode:
 
 def _progress(status: RunStatus) -> str:
     done = len(status.indices(TaskState.DONE))
-    left = status.remaining()
-    return f"{done}/{len(status.tasks)}" + (f", about {show_duration(left)} left" if left is not None else "")
+    left, elapsed = status.remaining(), status.elapsed(time.time())
+    return "".join([f"{done}/{len(status.tasks)}", f" in {show_duration(elapsed)}" if elapsed is not None else "",
+                    f", about {show_duration(left)} left" if left is not None else ""])
 
 
 def _cell(value: Any) -> str:

@@ -29,6 +29,7 @@ class RunStatus:
     accounting_problem: str | None = None  # why sacct couldn't be asked, where it would have mattered
     active_jobs: tuple[str, ...] = ()
     last_word: float | None = None  # of the records, seconds since 1970
+    started: float | None = None  # first submission, seconds since 1970
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state; states without a task are left out."""
@@ -44,6 +45,13 @@ class RunStatus:
         if not self.tasks:
             return "complete" if self.complete else "no tasks"
         return ", ".join(f"{count} {state.value}" for state, count in self.counts().items())
+
+    def elapsed(self, now: float) -> float | None:
+        """Return the seconds since the first submission, up to the last word where nothing is active any more."""
+        if self.started is None:
+            return None
+        over = self.last_word is not None and not self.indices(*ACTIVE_STATES)
+        return max(0.0, (self.last_word if over and self.last_word is not None else now) - self.started)
 
     def remaining(self) -> float | None:
         """Estimate the seconds until all active tasks have ended; None where nothing tells.
@@ -63,9 +71,10 @@ class RunStatus:
 def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
     """Judge every task of a run; marks the run as complete where all are done and no witness was left out."""
     run = evidence.run
+    started = evidence.submissions[0].created if evidence.submissions else None
     if evidence.marked_complete:
-        return RunStatus(run, {task: TaskStatus(TaskState.DONE) for task in evidence.indices}, complete=True,
-                         last_word=evidence.last_word())
+        done = {task: TaskStatus(TaskState.DONE) for task in evidence.indices}
+        return RunStatus(run, done, complete=True, last_word=evidence.last_word(), started=started)
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
     found = {task: judge.task(task) for task in evidence.indices}
     complete = bool(found) and evidence.built and all(item.state is TaskState.DONE for item in found.values())
@@ -74,7 +83,7 @@ def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) 
         mark_complete(run)
     active = sorted({item.job for item in found.values() if item.state in ACTIVE_STATES and item.job is not None},
                     key=lambda job: (len(job), job))
-    return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word())
+    return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word(), started)
 
 
 def statuses(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
