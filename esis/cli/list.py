@@ -42,4 +42,5 @@ def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool) -> Non
         when = datetime.fromtimestamp(item.started).strftime("%Y-%m-%d %H:%M") if item.started is not None else "-"
         mark = click.style("*", fg="green", bold=True) if item.current else " "
         state = click.style("complete", fg="green") if item.complete else "        "
-        click.echo(f"{mark} {when:16}  job {item.job or '-':>8}  {item.tasks:6} tasks  {state}  {os.path.relpath(item.run.path)}")
+        counts = f"job {item.job or '-':>8}  {item.tasks:6} tasks  {state}"
+        click.echo(f"{mark} {when:16}  {counts}  {os.path.relpath(item.run.path)}")
