@@ -63,8 +63,9 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 
 def in_python(code: str, *arguments: str) -> str:
     """Run code in a fresh Python where every warning is an error; return what it prints."""
+    path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True,
-                          check=False, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)})
+                          check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

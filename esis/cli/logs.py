@@ -60,6 +60,7 @@ def errors(target: str | None, as_json: bool) -> None:
     """Group the failed tasks by state, reason and the last words of their logs, with one log each."""
     import json
 
+    from esis.cli.rendering import tell_problems
     from esis.operations import logs
     from esis.operations.status import ask, status_of_asked
     from esis.operations.target import evidence_of
@@ -68,6 +69,7 @@ def errors(target: str | None, as_json: bool) -> None:
     run = pick_run(target)
     evidence = evidence_of(run)
     found = status_of_asked(evidence, ask([evidence], Slurm()))
+    tell_problems(found)
     groups = logs.group_failures(found, evidence)
     if as_json:
         click.echo(json.dumps({"schema": 1, "run": str(run.path), "groups": [

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from esis.cli.common import say
 from esis.errors import ExitCode, printable
 from esis.model.parameters import format_ranges
 from esis.operations.judge import ACTIVE_STATES, TaskState
@@ -87,6 +88,16 @@ def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv:
         for line in cells:
             table.add_row(*(Text(printable(cell), style=_style(cell)) for cell in line))
         Console().print(table)
+
+
+def tell_problems(status: RunStatus) -> None:
+    """Say which witnesses couldn't be asked, and how old the word of those is that were."""
+    if status.problem is not None:
+        age = f", the latest {max(0.0, time.time() - status.last_word):.0f} s old" if status.last_word else ""
+        say(f"{status.run.label}: the queue could not be asked ({status.problem}); what is shown is from the tasks' "
+            f"own records{age}")
+    if status.accounting_problem is not None:
+        say(f"{status.run.label}: the accounting could not be asked either ({status.accounting_problem})")
 
 
 def check_code(status: RunStatus) -> ExitCode:

@@ -65,8 +65,8 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     else:
         say_submitted(run, done.submission)
     click.echo(run.path)
-    if local and done.submission is not None:
-        raise_failed(run)
+    if local:
+        raise_failed(run, done.submission, None)
 
 
 def split_arguments(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

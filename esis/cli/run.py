@@ -30,4 +30,4 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
         done = operation.run(node, scheduler, context, max_parallel)
     show_done(done)
     if local:
-        operation.raise_failed(done.node.run)
+        operation.raise_failed(done.node.run, done.submission, done.status)

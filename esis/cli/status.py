@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option, say
+from esis.cli.common import json_option
 from esis.cli.targets import (
     pick_run,
     pick_states,
@@ -17,7 +17,6 @@ from esis.cli.targets import (
     where_option,
 )
 from esis.errors import ExitCode
-from esis.model.workdir import RunDir
 
 WATCH_SECONDS = 30.0
 
@@ -42,6 +41,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     Each line holds a state, how many tasks are in it, which ones, and why.
     """
     from esis.cli import rendering
+    from esis.cli.rendering import tell_problems
     from esis.operations.status import TaskState, ask, status_of_asked
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
@@ -65,7 +65,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
             rendering.show_json(found)
         else:
             rendering.show_status(found)
-        _tell_problems(run, found.problem, found.accounting_problem, found.last_word)
+        tell_problems(found)
         if not watch or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
             break
         time.sleep(interval)
@@ -73,10 +73,3 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
         return int(rendering.check_code(found))
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)
 
-
-def _tell_problems(run: RunDir, queue: str | None, accounting: str | None, last_word: float | None) -> None:
-    if queue is not None:
-        age = f", the latest {max(0.0, time.time() - last_word):.0f} s old" if last_word is not None else ""
-        say(f"{run.label}: the queue could not be asked ({queue}); what is shown is from the tasks' own records{age}")
-    if accounting is not None:
-        say(f"{run.label}: the accounting could not be asked either ({accounting})")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 import click
 
 from esis.cli.common import find_workflow
+from esis.errors import BadInput
 from esis.model.parameters import parse_ranges
-from esis.model.workdir import RunDir
+from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.operations.judge import TaskState
 from esis.operations.select import state_called
 from esis.operations.target import find_run, run_at
@@ -30,8 +32,13 @@ def pick_run(target: str | None) -> RunDir:
             return here
     else:
         there = run_at(Path(target)) if Path(target).is_dir() or "wrkdir." in target else None
-        if there is not None:
+        if there is not None and (there.path.is_dir() or is_run_name(there.path.name)):
             return there
+        short = [path for path in sorted(Path().glob(f"{escape(target)}*")) if is_run_name(path.name)]
+        if target.startswith(PREFIX) and short:
+            if len(short) > 1:
+                raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
+            return RunDir(short[0].resolve())
     return find_run(find_workflow(target))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from esis.cli.common import say
+from esis.cli.rendering import check_code
 from esis.cli.targets import pick_run, target_argument
-from esis.errors import ExitCode
+from esis.errors import ExitCode, TasksFailed
+from esis.operations.chain import NEVER
+from esis.operations.status import ACTIVE_STATES, RunStatus, ask, status_of_asked
+from esis.operations.target import evidence_of
+from esis.operations.waiting import pause_until
+from esis.schedulers.slurm import Slurm
 
 POLL_SECONDS = 30.0
 
@@ -23,12 +27,6 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     An answer that doesn't come is asked for again, less and less often.
     """
-    from esis.cli.rendering import check_code
-    from esis.operations.status import RunStatus, ask, status_of_asked
-    from esis.operations.target import evidence_of
-    from esis.operations.waiting import pause_until
-    from esis.schedulers.slurm import Slurm
-
     run = pick_run(target)
     slurm = Slurm()
     shown: list[str] = []
@@ -43,8 +41,16 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
             shown[:] = [text]
             say(f"{run.label}: {text}")
         passing = found.problem is not None or any(item.passing for item in found.tasks.values())
-        return found.complete or not (passing or check_code(found) is ExitCode.ACTIVE)
+        return found.complete or stuck(found) or not (passing or check_code(found) is ExitCode.ACTIVE)
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
-    sys.stderr.flush()
+    if stuck(last[0]):
+        raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
+                          "esis dependency revives it once that is rerun")
     return int(check_code(last[0]))
+
+
+def stuck(status: RunStatus) -> bool:
+    """Return whether the tasks that are left wait for something that can't happen any more."""
+    left = [item for item in status.tasks.values() if item.state in ACTIVE_STATES]
+    return bool(left) and all(item.reason == NEVER for item in left)

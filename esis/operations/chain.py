@@ -11,13 +11,13 @@ from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.prepare import check_sources
 from esis.operations.run import Done, bring_up, check_available
-from esis.operations.status import RunStatus, TaskState, describe_failures, gather, status_of, statuses
+from esis.operations.status import RunStatus, TaskState, describe_failures, gather, statuses
 from esis.operations.target import evidence_of
-from esis.schedulers.base import Scheduler, Snapshot
+from esis.schedulers.base import Scheduler
 from esis.schedulers.local import NAME as LOCAL
 from esis.schedulers.slurm import Slurm
 
-_NEVER = "DependencyNeverSatisfied"
+NEVER = "DependencyNeverSatisfied"
 
 
 @dataclass
@@ -57,7 +57,10 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
         behind = _behind(node, known)
         if status is not None and isinstance(scheduler, Slurm):
             _revive(status, behind, scheduler, context)
-        done = bring_up(node, scheduler, context, max_parallel, behind)
+        if status is not None and not status.indices(TaskState.UNSUBMITTED, TaskState.UNKNOWN):
+            done = Done(node, None, status)  # all of it is queued already
+        else:
+            done = bring_up(node, scheduler, context, max_parallel, behind)
         _note(done, scheduler, known)
         told(done)
 
@@ -67,7 +70,7 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
     run = done.node.run
     if scheduler.name == LOCAL:
         found = gather(run)
-        status = status_of(found, Snapshot()) if found is not None else None
+        status = statuses([found], scheduler)[0]
         if status is None or not status.complete:
             failed = describe_failures(status) if status is not None else ""
             raise TasksFailed(f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"
@@ -108,7 +111,7 @@ def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Contex
     were resubmitted and are done.
     """
     stuck = {item.job for item in status.tasks.values()
-             if item.state is TaskState.WAITING and item.reason == _NEVER and item.job is not None}
+             if item.state is TaskState.WAITING and item.reason == NEVER and item.job is not None}
     evidence = evidence_of(status.run)
     for job in sorted(stuck):
         problem = slurm.set_dependency(evidence.job_called(job), behind or "")
@@ -139,4 +142,4 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
         known.jobs[item.run] = status.active_jobs
     else:
         raise RequirementTrouble(f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",
-                                 "finish it by hand, or pin another run")
+                                 f"esis resubmit {item.run.path} reruns what failed; or pin another run")

@@ -67,6 +67,7 @@ class Judge:
             if submission.outcome is not Outcome.REFUSED:
                 self._submission.update(dict.fromkeys(submission.tasks, submission))
                 self._claims[submission.number] = submissions.read_claim(evidence.run, submission.number)
+        self.outranked: list[tuple[TaskRecord, str]] = []  # records that a verdict of Slurm's contradicts
         self._live: dict[int, Sighting] = {}
         self._ended: dict[tuple[str, int | None], Sighting] = {}
         self._sort(snapshot.accounted(evidence.run), live=snapshot.problem is not None)
@@ -94,18 +95,16 @@ class Judge:
 
     def _sort(self, sightings: Iterable[Sighting], live: bool) -> None:
         """Keep the sightings by task; those of a mapped submission show positions, not indices."""
-        mapped: dict[str, tuple[int, ...]] = {}
-        for submission in self._submission.values():
-            if submission.mapped:
-                for job in (*(job.id for job in submission.jobs), self._claims[submission.number]):
-                    if job is not None:
-                        mapped[job] = submission.tasks
+        taken = [item for item in self._evidence.submissions if item.outcome is not Outcome.REFUSED]
+        by_job = {job: item for item in taken for job in (*(job.id for job in item.jobs), self._claims[item.number])}
         for seen in sightings:
             task = seen.task
-            if task is not None and seen.job in mapped:
-                if task >= len(mapped[seen.job]):
+            # A job that nobody recorded was submitted by hand, with the script of the latest submission.
+            submission = by_job.get(seen.job, taken[-1] if taken else None)
+            if task is not None and submission is not None and submission.mapped:
+                if task >= len(submission.tasks):
                     continue
-                task = mapped[seen.job][task]
+                task = submission.tasks[task]
             if seen.state in _LIVE:
                 if live and task is not None:
                     self._live.setdefault(task, seen)
@@ -115,8 +114,12 @@ class Judge:
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> TaskStatus:
         """Judge a task whose present attempt left a record."""
         verdict = self._ended.get((record.job, task))
+        if record.verdict is not None:
+            return TaskStatus(TaskState.FAILED, record.verdict, job=record.job)
         spent = float(record.end - record.start) if record.end is not None else None
         if verdict is not None and verdict.state is JobState.FAILED:
+            if not record.code:
+                self.outranked.append((record, verdict.word.split()[0]))
             return TaskStatus(TaskState.FAILED, _reason(verdict, record.code, started=True), record.code or None,
                               record.job, spent if spent is not None else verdict.elapsed)
         if record.code is not None:

@@ -46,7 +46,8 @@ and it can be understood, rerun and finished with a shell and sbatch alone:
     sbatch ../sbatch.sh               # the tasks of the latest submission once more
     sbatch --array=3,7 ../sbatch.sh   # some of them
 
-(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten.)
+(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. Where the submission has a map,
+__esis__/submissions/<number>.map, --array counts its lines from 0: the line tells the task.)
 
   sbatch.sh       the script of the latest submission, made from {template}
   parameters/     parameters.<n>.json, one for each task, written by {generator}

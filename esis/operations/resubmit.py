@@ -13,12 +13,12 @@ from esis.operations.context import Context
 from esis.operations.evidence import unmark_complete
 from esis.operations.judge import ACTIVE_STATES
 from esis.operations.prepare import hold_run
-from esis.operations.run import check_available
+from esis.operations.run import check_available, require_answer
 from esis.operations.select import matching
 from esis.operations.status import RunStatus, TaskState, ask, status_of_asked
 from esis.operations.submit import Request, settle, submit
 from esis.operations.target import definition, evidence_of
-from esis.records.submissions import Submission
+from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.slurm import check_options
 from esis.schedulers.units import format_limit, format_memory, parse_limit, parse_memory
@@ -67,6 +67,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
         snapshot = ask([found], scheduler)
         before = status_of_asked(found, snapshot)
+        require_answer(found, snapshot)
         chosen = choose(before, selection, context)
         if selection.max_attempts is not None:
             worn = [task for task in chosen if found.attempts(task) >= selection.max_attempts]
@@ -139,7 +140,7 @@ def _requested(run: RunDir, known: Sequence[Submission], tasks: Sequence[int]) -
     words = directive_options(read_template(run.script))
     wanted = set(tasks)
     for submission in reversed(known):
-        if wanted & set(submission.tasks):
+        if submission.outcome is not Outcome.REFUSED and wanted & set(submission.tasks):
             words += submission.options
             break
     return parse_requests(words)

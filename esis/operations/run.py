@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, TasksFailed
+from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
 from esis.model.parameters import array_spec, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
+from esis.operations.evidence import Evidence
 from esis.operations.prepare import check_sources, prepared, trial
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, status_of, statuses
 from esis.operations.submit import Request, settle, submit
@@ -75,11 +76,15 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         workflow = definition(node.run)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = replace(found, submissions=tuple(known))
-        # A run that was there before may have been submitted by hand meanwhile.
-        snapshot = Snapshot() if fresh else scheduler.observe(found.clusters)
+        # A run that was there before may have been submitted by hand; one that wasn't may have been made by another
+        # esis while this one waited for the lock.
+        untouched = fresh and not found.submissions and not found.records
+        snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
         before = status_of(found, snapshot)
         todo = tuple(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
+        if todo:
+            require_answer(found, snapshot)
         if not todo:
             _note_throttle(before, known, throttle, context)
             return Done(node, None, before)
@@ -90,6 +95,16 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         request = Request(node.run, workflow, todo, throttle, dependency, seen)
         submission = submit(request, known, scheduler, context)
         return Done(node, submission, before if known else None)
+
+
+def require_answer(evidence: Evidence, snapshot: Snapshot) -> None:
+    """Raise SlurmUnanswered where the queue had to be asked before anything is submitted, and gave no answer.
+
+    A failed query proves nothing: the tasks may be queued, also by hand.
+    """
+    if snapshot.problem is not None and (evidence.in_slurm or (evidence.records and Slurm().available())):
+        raise SlurmUnanswered(f"{evidence.run.label}: nothing was submitted, for the queue can't be asked whether the "
+                              f"tasks are in it: {snapshot.problem}", "try again later")
 
 
 def check_available(scheduler: Scheduler) -> None:
@@ -123,20 +138,23 @@ def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str
     return problems
 
 
-def raise_failed(run: RunDir) -> None:
-    """Raise TasksFailed where the tasks of a local run didn't all end well, Interrupted where some were given back."""
+def raise_failed(run: RunDir, submission: Submission | None, before: RunStatus | None) -> None:
+    """Raise Interrupted where a local submission gave tasks back, TasksFailed where some of it failed.
+
+    Where there was nothing to submit, what `before` says counts.
+    """
+    if submission is not None and submission.returned:
+        raise Interrupted(f"{run.label}: interrupted, {len(submission.returned)} of {len(submission.tasks)} tasks are "
+                          f"left", "the same command goes on")
     found = gather(run)
-    if found is None:
+    after = before if submission is None or found is None else status_of(found, Snapshot())
+    if after is None:
         return
-    after = status_of(found, Snapshot())
-    failed = after.indices(TaskState.FAILED, TaskState.LOST)
+    mine = set(submission.tasks) if submission is not None else set(after.tasks)
+    failed = mine.intersection(after.indices(TaskState.FAILED, TaskState.LOST))
     if failed:
-        raise TasksFailed(f"{run.label}: {len(failed)} of {len(after.tasks)} tasks failed "
+        raise TasksFailed(f"{run.label}: {len(failed)} of {len(mine)} tasks failed "
                           f"({describe_failures(after)})", "esis errors shows their last words")
-    left = after.indices(TaskState.UNSUBMITTED)
-    if left:
-        raise Interrupted(f"{run.label}: interrupted, {len(left)} of {len(after.tasks)} tasks are left",
-                          "the same command goes on")
 
 
 def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int, context: Context) -> None:
@@ -145,6 +163,5 @@ def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int
         return
     queued = known[-1].array.partition("%")[2] or "0"
     if int(queued) != throttle:
-        job = known[-1].jobs[0].id if known[-1].jobs else "…"
         context.say(f"{status.run.label}: the queued array keeps its limit of {queued} tasks at a time; to change "
-                    f"it: scontrol update jobid={job} ArrayTaskThrottle={throttle}")
+                    f"it: esis throttle {throttle}")

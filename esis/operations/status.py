@@ -11,6 +11,7 @@ from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.judge import ACTIVE_STATES, Judge, TaskState, TaskStatus
+from esis.records.tasks import TaskRecord, keep_verdict
 from esis.schedulers.base import Scheduler, Snapshot
 
 __all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "status_of", "statuses"]
@@ -73,14 +74,17 @@ def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) 
     run = evidence.run
     started = evidence.submissions[0].created if evidence.submissions else None
     if evidence.marked_complete:
-        done = {task: TaskStatus(TaskState.DONE) for task in evidence.indices}
+        done = {task: _recorded_done(evidence.records.get(task)) for task in evidence.indices}
         return RunStatus(run, done, complete=True, last_word=evidence.last_word(), started=started)
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
     found = {task: judge.task(task) for task in evidence.indices}
     complete = bool(found) and evidence.built and all(item.state is TaskState.DONE for item in found.values())
     problem = snapshot.problem if evidence.in_slurm else None
-    if complete and (snapshot.accounting_asked or not evidence.in_slurm):
+    heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
+    if complete and (heard or not evidence.in_slurm):
         mark_complete(run)
+    for record, word in judge.outranked:
+        keep_verdict(run.tasks, record, word)
     active = sorted({item.job for item in found.values() if item.state in ACTIVE_STATES and item.job is not None},
                     key=lambda job: (len(job), job))
     return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word(), started)
@@ -123,6 +127,14 @@ def describe_failures(status: RunStatus) -> str:
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         by_reason.setdefault(status.tasks[task].reason, []).append(task)
     return "; ".join(f"{format_ranges(indices)}: {reason}" for reason, indices in sorted(by_reason.items()))
+
+
+def _recorded_done(record: TaskRecord | None) -> TaskStatus:
+    """Return what the record adds to a task of a complete run."""
+    if record is None:
+        return TaskStatus(TaskState.DONE)
+    spent = float(record.end - record.start) if record.end is not None else None
+    return TaskStatus(TaskState.DONE, code=record.code, job=record.job, elapsed=spent)
 
 
 def _is_unclear(evidence: Evidence, snapshot: Snapshot) -> bool:

@@ -67,7 +67,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
         dependency=request.dependency, seen=request.seen)
     submissions.save(run, intent)
-    return _send(run, intent, scheduler, context)
+    return _send(run, intent, known, scheduler, context)
 
 
 def log_pattern(script: str, options: Sequence[str]) -> str:
@@ -103,7 +103,7 @@ def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], schedul
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             found = _look_up(run, submission, known, scheduler, context)
             submission = found if found is not None else _send(
-                run, _renewed(run, workflow, submission, dependency), scheduler, context, last=True)
+                run, _renewed(run, workflow, submission, dependency), known, scheduler, context, last=True)
         settled.append(submission)
     _mend_job_ids(run, settled)
     return settled
@@ -115,7 +115,8 @@ def next_number(known: Sequence[Submission]) -> int:
     return max(numbers, default=0) + 1
 
 
-def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Context, last: bool = False) -> Submission:
+def _send(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+          last: bool = False) -> Submission:
     """Call the scheduler and record its answer; where none comes, look for the job, and try once more at most."""
     recorded = [intent]
 
@@ -131,13 +132,13 @@ def _send(run: RunDir, intent: Submission, scheduler: Scheduler, context: Contex
     if answer.outcome is Outcome.REFUSED:
         _refuse(run, intent, answer)
     context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
-    found = _look_up(run, intent, [], scheduler, context)
+    found = _look_up(run, intent, known, scheduler, context)
     if found is not None:
         return found
     if last:
         raise SlurmUnanswered(f"{run.label}: Slurm took the job neither time, and said no neither time: "
                               f"{answer.message}", "repeat the command later")
-    return _send(run, intent, scheduler, context, last=True)
+    return _send(run, intent, known, scheduler, context, last=True)
 
 
 def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:

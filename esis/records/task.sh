@@ -5,6 +5,7 @@
 # A record is one file in __esis__/tasks/ whose name tells the state:
 #   <task>.<submission>.<array job id>.<restart count>.<start>.running
 #   <task>.<submission>.<array job id>.<restart count>.<start>.exit<code>.<end>      (the same file, renamed)
+#   <task>.<submission>.<array job id>.<restart count>.<start>.slurm-<WORD>.<end>    (renamed by ESIS: Slurm's verdict)
 # with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on.
 
 esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
@@ -14,6 +15,7 @@ esis_fenced=${SLURM_ESIS_SUBMISSION:-}
 unset SLURM_ESIS_SUBMISSION
 esis_record=
 esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
+case $esis_wait in *[!0-9]*) esis_wait=75 ;; esac
 
 # The fence: a symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced.
 if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
@@ -30,6 +32,10 @@ esis_index=${SLURM_ARRAY_TASK_ID:-}
 if [ -n "$esis_index" ] && [ -n "$esis_dir" ] && [ -r "$esis_dir/submissions/$esis_submission.map" ]; then
     SLURM_ARRAY_TASK_ID=$(sed -n "$((esis_index + 1))p" "$esis_dir/submissions/$esis_submission.map")
     export SLURM_ARRAY_TASK_ID
+    if [ -z "$SLURM_ARRAY_TASK_ID" ]; then
+        printf 'ESIS: %s.map has no task at position %s\n' "$esis_submission" "$esis_index" >&2
+        exit 75
+    fi
 fi
 
 # Start record: made aside, then renamed, so that no reader sees half of it.
@@ -63,7 +69,7 @@ esis_is_complete() {
     [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
     # shellcheck disable=SC2012
     ls -f "$3/__esis__/tasks" 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
-        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|exit[0-9]+\.[0-9]+)$/ { next }
+        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|exit[0-9]+\.[0-9]+|slurm-[A-Z_]+\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
             submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esis.errors import CorruptState
 from esis.files import read_json_object
 
-_NAME = re.compile(r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\.(?:running|exit(\d{1,3})\.(\d{1,15}))\Z")
+_NAME = re.compile(
+    r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
+    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15}))\Z")
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,20 @@ class TaskRecord:
     start: int
     code: int | None = None  # None: it runs, or ended without a word
     end: int | None = None
+    verdict: str | None = None  # Slurm's word, where ESIS saw that it contradicts what the job recorded
 
     @property
     def ended(self) -> bool:
-        """Return whether the job recorded its end."""
-        return self.code is not None
+        """Return whether the end is known."""
+        return self.code is not None or self.verdict is not None
 
     @property
     def name(self) -> str:
         """Return the record's file name."""
         stem = f"{self.task}.{self.submission:04d}.{self.job}.{self.restart}.{self.start}"
-        return f"{stem}.exit{self.code}.{self.end}" if self.ended else f"{stem}.running"
+        if self.verdict is not None:
+            return f"{stem}.slurm-{self.verdict}.{self.end}"
+        return f"{stem}.exit{self.code}.{self.end}" if self.code is not None else f"{stem}.running"
 
     @classmethod
     def parse(cls, name: str) -> TaskRecord | None:
@@ -43,9 +49,10 @@ class TaskRecord:
         match = _NAME.match(name)
         if match is None:
             return None
-        task, submission, job, restart, start, code, end = match.groups()
+        task, submission, job, restart, start, code, end, verdict, seen = match.groups()
+        last = end if end is not None else seen
         return cls(int(task), int(submission), job, int(restart), int(start),
-                   int(code) if code is not None else None, int(end) if end is not None else None)
+                   int(code) if code is not None else None, int(last) if last is not None else None, verdict)
 
     def supersedes(self, other: TaskRecord) -> bool:
         """Return whether this is a later attempt than `other`; the end of an attempt is later than its start."""
@@ -75,6 +82,20 @@ def latest(records: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
         if known is None or record.supersedes(known):
             found[record.task] = record
     return found
+
+
+def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
+    """Rename a record so that Slurm's verdict outlasts Slurm's memory, for ESIS and for the jobs of dependants.
+
+    Where that can't be done (another user's run), Slurm has to be asked again.
+    """
+    kept = replace(record, code=None, end=record.end or int(time.time()), verdict=word)
+    if _NAME.match(kept.name) is None:
+        return
+    try:
+        (directory / record.name).rename(directory / kept.name)
+    except OSError:
+        return
 
 
 @dataclass(frozen=True)

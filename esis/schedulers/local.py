@@ -226,10 +226,10 @@ class _Batch:
     def run_all(self) -> tuple[int, ...]:
         """Run everything; return the tasks that an interrupt kept from ending."""
         tasks = self._submission.tasks
-        pool = ThreadPoolExecutor(self._parallel)
-        futures: list[Future[None]] = [pool.submit(self._one, position) for position in range(len(tasks))]
-        pending = set(futures)
         with _Interrupts() as interrupts:
+            pool = ThreadPoolExecutor(self._parallel)
+            futures: list[Future[None]] = [pool.submit(self._one, position) for position in range(len(tasks))]
+            pending = set(futures)
             self._tell(self._count())
             while pending and not interrupts.count:
                 _, pending = wait(pending, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)

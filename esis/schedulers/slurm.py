@@ -206,8 +206,8 @@ class Slurm:
         env = clean_environment(**{FENCE_VARIABLE: f"{submission.number:04d}"})
         try:
             done = capture(sbatch_argv(submission.options), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
-        except FileNotFoundError:
-            return Answer(Outcome.REFUSED, "there is no sbatch on PATH")
+        except OSError as error:
+            return Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}")
         answer = judge(done)
         if answer.outcome is Outcome.SUBMITTED:
             job = parse_job(done.stdout.decode("utf-8", "replace"))

@@ -260,3 +260,83 @@ def test_a_dependant_of_a_failed_run_is_revived(site: Site) -> None:
     site.settle()
     assert second.states() == {"done": 2}
     assert site.submissions() == 3
+
+
+def test_a_verdict_of_slurm_outlasts_its_memory(tmp_path: Path) -> None:
+    """OUT_OF_MEMORY with exit status 0: once seen it stays failed, also when Slurm has forgotten the job."""
+    site = FakeSite(tmp_path)
+    flow = make_workflow(site, "oom", 3)
+    site.slurm.verdict("OUT_OF_MEMORY", task=1)
+    flow.esis("run").ok()
+    site.settle()
+    assert flow.states() == {"done": 2, "failed": 1}
+    site.slurm.purge()
+    assert flow.states() == {"done": 2, "failed": 1}
+    assert list((flow.only_run() / "__esis__/tasks").glob("1.*.slurm-OUT_OF_MEMORY.*"))
+    assert (flow.only_run() / "__esis__/completed.state").read_text() == "0"
+    site.slurm.set(verdicts={})
+    flow.esis("resubmit").ok()
+    site.settle()
+    assert flow.states() == {"done": 3}
+
+
+def test_a_run_is_not_marked_complete_while_a_witness_is_missing(tmp_path: Path) -> None:
+    """A failed squeue and no accounting: the records say done, but a verdict of failure may be unheard."""
+    site = FakeSite(tmp_path)
+    flow = make_workflow(site, "deaf", 2)
+    site.slurm.verdict("OUT_OF_MEMORY", task=1)
+    flow.esis("run").ok()
+    site.settle()
+    site.slurm.fail("squeue", "error")
+    flow.esis("status")
+    assert (flow.only_run() / "__esis__/completed.state").read_text() == "0"
+    assert flow.states() == {"done": 1, "failed": 1}
+
+
+def test_nothing_is_resubmitted_while_the_queue_cannot_be_asked(tmp_path: Path) -> None:
+    """The failed tasks may be running again, submitted by hand: exit code 6, no sbatch."""
+    site = FakeSite(tmp_path)
+    flow = make_workflow(site, "deaf", 4, worker=FLAKY)
+    flow.esis("run").ok()
+    site.settle()
+    site.slurm.fail("squeue", "error")
+    refused = flow.esis("resubmit")
+    assert refused.code == 6
+    assert site.submissions() == 1
+
+
+def test_an_old_job_is_never_adopted_for_a_new_submission(tmp_path: Path) -> None:
+    """The answer to a resubmission is lost while the first submission's job is still listed."""
+    site = FakeSite(tmp_path)
+    flow = make_workflow(site, "old", 4, worker=FLAKY)
+    flow.esis("run").ok()
+    site.settle()
+    mend(site, flow.only_run())
+    site.slurm.fail("sbatch", "timeout")
+    flow.esis("resubmit").ok()
+    site.settle()
+    assert flow.states() == {"done": 4}
+    assert site.submissions() == 2
+
+
+def test_wait_does_not_wait_for_what_cannot_happen(site: Site) -> None:
+    """A dependant whose requirement failed would wait for ever: exit code 8, and what to do."""
+    first = make_workflow(site, "a", 2, worker="#!/bin/sh\nexit 1\n")
+    second = make_workflow(site, "b", 2)
+    second.esis("require", "../a/wf.esis.json", "a").ok()
+    second.esis("dependency").ok()
+    site.settle()
+    waited = second.esis("wait", "--interval", "0.5")
+    assert waited.code == 8
+    assert "esis dependency" in waited.stderr
+    second.esis("cancel").ok()
+    assert first.states() == {"failed": 2}
+
+
+def test_a_run_is_named_by_the_beginning_of_its_hash(site: Site) -> None:
+    """Messages say wrkdir.<12 digits>: that is enough for every command."""
+    flow = make_workflow(site, "short", 2)
+    flow.esis("run").ok()
+    site.settle()
+    run = flow.only_run()
+    assert flow.esis("status", run.name[:19]).ok().stdout.splitlines()[0] == str(site.inside(run))

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,13 +21,16 @@ import pytest
 from esis import process
 from esis.cli.doc import topics
 from esis.cli.main import COMMANDS, cli
-from esis.errors import ExitCode
+from esis.cli.rendering import check_code, show_json
+from esis.errors import BadInput, ExitCode
 from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations.status import TaskState
-from esis.operations.submit import MINIMUM_GRACE_SECONDS
+from esis.operations import control, resubmit
+from esis.operations.status import RunStatus, TaskState, TaskStatus
+from esis.operations.submit import ARRAY_SPEC_LIMIT, MINIMUM_GRACE_SECONDS
+from esis.operations.table import Row
 from esis.records import submissions
 from esis.records.stage import Stage, State
 from esis.records.tasks import TaskRecord
@@ -36,12 +41,14 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "esis" / "docs"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0-99%10", "--dependency", "--dependency=afterok:…",
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0-99%10", "--array=7", "--dependency", "--dependency=afterok:…",
                    "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
-                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M"}
+                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
+                   "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 
@@ -80,7 +87,10 @@ def calls(page: Path) -> Iterator[tuple[str, str]]:
     """Yield (command, rest of the line) for everything like `esis command …` in the code of a page."""
     for line in code_lines(page):
         for match in re.finditer(r"(?<![\w./-])esis ([a-z][a-z-]*)\b([^;&|)]*)", line):
-            yield match.group(1), match.group(2)
+            rest, separator, others = match.group(2).partition(" -- ")
+            if separator:
+                slurm.check_options(others.split())  # raises where esis would
+            yield match.group(1), rest
 
 
 def table(page: Path, heading: str) -> dict[str, list[str]]:
@@ -244,6 +254,123 @@ def test_every_exit_code_is_listed_under_its_name() -> None:
     assert {int(code): cells[0] for code, cells in rows.items()} == {int(code): code.name for code in ExitCode}
 
 
+def a_status(*states: TaskState) -> RunStatus:
+    tasks = {number: TaskStatus(state) for number, state in enumerate(states)}
+    return RunStatus(RunDir(Path("wrkdir.x")), tasks, complete=set(states) == {TaskState.DONE})
+
+
+def test_what_wait_and_check_end_with_is_what_the_code_says() -> None:
+    """The rows come in the order in which they are decided: each state here is there beside all later ones."""
+    order = [TaskState.WAITING, TaskState.UNKNOWN, TaskState.LOST, TaskState.UNSUBMITTED]
+    codes = [check_code(a_status(TaskState.DONE))]
+    codes += [check_code(a_status(*order[number:], TaskState.DONE)) for number in range(len(order))]
+    assert [int(code) for code in table(DOCS / "status.md", "code")] == codes
+    named = re.findall(r"end with 0 for a complete run and with ([\d, or]+) for", (DOCS / "exit-codes.md").read_text())
+    assert [sorted(map(int, re.findall(r"\d+", text))) for text in named] == [sorted(codes[1:])]
+
+
+def test_the_columns_of_tasks_are_those_of_the_code() -> None:
+    shown = [names(cell)[0] for cell in table(DOCS / "status.md", "column")]
+    row = Row(0, TaskStatus(TaskState.DONE), 1, {"beta": 1, "task": 2})
+    assert list(row.cells()) == [*shown, "beta", "parameters.task"]
+
+
+def test_the_keys_of_the_status_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json(RunStatus(RunDir(Path("wrkdir.x")), {3: TaskStatus(TaskState.FAILED, "TIMEOUT")}, complete=False))
+    written = json.loads(capsys.readouterr().out)
+    rows = {names(cell)[0]: cells for cell, cells in table(DOCS / "status.md", "key").items()}
+    assert list(rows) == list(written)
+    assert {"count", "tasks", "reasons"} == set(written["states"]["failed"]) <= set(names(rows["states"][0]))
+
+
+def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
+    text = (DOCS / "resubmit.md").read_text("utf-8")
+    shown = re.search(r"^Without a choice: (.*)\. Else$", text, re.MULTILINE)
+    assert shown is not None
+    assert names(shown.group(1)) == [state.value for state in resubmit.DEFAULT_STATES]
+    refused = text.partition("Refused are options")[2].partition("\n\n")[0]
+    assert names(refused) == list(slurm._RESERVED)
+    for option in names(refused):
+        with pytest.raises(BadInput):
+            slurm.check_options([option])
+    assert f"need more than {ARRAY_SPEC_LIMIT:,} characters" in text
+    assert f"after {control._SETTLE_SECONDS:.0f} s" in text
+
+
+def test_the_signals_with_a_trap_are_those_of_the_code() -> None:
+    text = " ".join((DOCS / "templates.md").read_text("utf-8").split())
+    shown = re.search(r"turns ([A-Z0-9, and]+) into an exit with status 128 \+ number", text)
+    assert shown is not None
+    traps = dict(re.findall(r"^trap 'exit (\d+)' ([A-Z0-9]+)$", TASK_HOOK.read_text(), re.MULTILINE))
+    assert set(re.findall(r"[A-Z0-9]+", shown.group(1))) == set(traps.values())
+    for status, name in traps.items():
+        assert int(status) == 128 + signal.Signals[f"SIG{name}"]
+
+
+def test_a_line_of_the_required_runs_is_drawn_as_it_is() -> None:
+    drawn = re.search(r'^ +requirements +"(<first.*>)" of each', (DOCS / "layout.md").read_text("utf-8"), re.MULTILINE)
+    assert drawn is not None
+    assert f"# {drawn.group(1)}\n" in TASK_HOOK.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_variable_of_esis_that_is_named_is_read_somewhere(page: Path) -> None:
+    sources = [*(ROOT / "esis").rglob("*.py"), TASK_HOOK, *(ROOT / "ci").iterdir(), *(ROOT / "tests").rglob("*.py")]
+    known = "".join(path.read_text("utf-8") for path in sources if path.is_file() and path != Path(__file__).resolve())
+    for name in re.findall(r"\bESIS2?_[A-Z_]+\b", page.read_text("utf-8")):
+        assert re.search(rf"\b{name}\b", known), f"{page.name}: nothing reads {name}"
+
+
+def template_block(part: str) -> str:
+    """Return the one indented block of templates.md that holds `part`."""
+    text = (DOCS / "templates.md").read_text("utf-8")
+    (found,) = (block for block in re.findall(r"(?:^ {4,}.*\n)+", text, re.MULTILINE) if part in block)
+    return textwrap.dedent(found)
+
+
+@pytest.mark.parametrize(("before", "code"), [("", ExitCode.OK), ("set -e\n", ExitCode.TASKS_FAILED)])
+def test_a_script_that_goes_on_is_done_unless_it_says_set_e(tmp_path: Path, before: str, code: ExitCode) -> None:
+    """The known limit that templates.md describes, with its own example."""
+    assert try_template(tmp_path, before + template_block("echo finished"), "exit 3").returncode == code
+
+
+def test_the_trap_of_templates_keeps_the_record_of_the_end(tmp_path: Path) -> None:
+    """The hook itself notes the end, not esis afterwards: the trap's last line kills esis."""
+    block = template_block("scratch=$(mktemp -d)")
+    killing = block.replace('exit "$code"\'', 'kill -9 $PPID\'')
+    assert killing != block
+    try_template(tmp_path, f"{killing}srun WORKERSCRIPT\n", "exit 3")
+    (record,) = (name for path in tmp_path.glob("wrkdir.*/__esis__/tasks") for name in os.listdir(path))
+    assert ".exit3." in record
+
+
+@pytest.mark.parametrize(("part", "number", "code"), [
+    ("\n      wait $!\n", signal.SIGTERM, 143), ("\n      wait $!\n", signal.SIGUSR1, 138),
+    ("#SBATCH --signal=B:USR1@120", signal.SIGUSR1, 7),
+], ids=["TERM", "USR1", "own trap"])
+def test_a_signal_is_handled_at_once_in_the_forms_of_templates(tmp_path: Path, part: str, number: signal.Signals,
+                                                               code: int) -> None:
+    """The worker signals its script and goes on; a shell that waited in the foreground would hear it too late."""
+    worker = (f"kill -{int(number)} $PPID\n"
+              "for i in {1..100}; do [ -e stop.0 ] && exit 7; kill -0 $PPID || exit 8; sleep 0.05; done; touch late")
+    done = try_template(tmp_path, template_block(part), worker)
+    assert done.returncode == ExitCode.TASKS_FAILED
+    assert f"exit code {code}" in done.stderr
+    assert not list(tmp_path.glob("wrkdir.*/cwd/late"))
+
+
+def try_template(directory: Path, body: str, worker: str) -> subprocess.CompletedProcess[str]:
+    """Run a workflow of one task here."""
+    for name, text in {"setup": "", "generator": "echo {} >parameters.0.json; echo 1", "worker": worker,
+                       "template": f"#SBATCH --array=TASKARRAYDEFINITION\n{body}"}.items():
+        (directory / name).write_text(f"#!/bin/bash\n{text}\n")
+        (directory / name).chmod(0o755)
+    described = workflow.Workflow(directory / workflow.DEFAULT_NAME, "setup", "generator", "template", "worker")
+    described.path.write_text(workflow.dump(described))
+    return subprocess.run(["esis", "run", "--local"], cwd=directory, env=environment(os.environ), text=True,
+                          capture_output=True, timeout=60, check=False)
+
+
 def test_every_topic_is_in_the_index_and_nothing_else() -> None:
     listed = re.findall(r"^- `([a-z-]+)`: ", (DOCS / "index.md").read_text(), re.MULTILINE)
     assert len(listed) == len(set(listed))
@@ -371,15 +498,20 @@ def test_the_queries_are_those_that_are_called() -> None:
     *words, last = slurm.squeue_argv()
     assert f"    {' '.join(words)} '{last}'" in text
     assert f"&& {' '.join(slurm.sbatch_argv())}\n" in text
-    accounting = slurm.sacct_argv(["<jobs>"], 0.0)
+    accounting = slurm.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text
     assert slurm.FENCE_VARIABLE in text
+    job = submissions.Job("<job>")
+    (cancelling,) = slurm.scancel_argvs(job, (0, 1, 2, 3, 7), pending_only=False)
+    assert f"    {' '.join(cancelling)} " in text
+    for change in ("ArrayTaskThrottle=<N>", "dependency=afterok:<jobs>"):
+        assert f"    {' '.join(slurm.update_argv(job, change))}\n" in text
 
 
 def test_the_periods_are_those_of_the_code() -> None:
     shown = list(table(DOCS / "states.md", "seconds"))
-    waiting = re.search(r"ESIS_REQUIREMENT_WAIT:-(\d+)", (ROOT / "esis/records/task.sh").read_text())
+    waiting = re.search(r"ESIS_REQUIREMENT_WAIT:-(\d+)", TASK_HOOK.read_text())
     sources = "".join(path.read_text("utf-8") for path in sorted((ROOT / "esis/operations").glob("*.py")))
     grace = re.search(r"^GRACE_SECONDS = (\d+)", sources, re.MULTILINE)
     assert waiting is not None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis import errors
 from esis.errors import EsisError, ExitCode, FileTrouble, printable
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 ERRORS = sorted((kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EsisError)),
                 key=lambda kind: kind.__name__)
@@ -37,6 +39,7 @@ def test_message_and_advice_are_one_line() -> None:
     assert str(EsisError("no advice")) == "no advice"
 
 
+@RELAXED
 @given(st.text())
 @example("\ud800 \udcff \u2028 \x85 \u202e")
 def test_printable_is_one_safe_line(text: str) -> None:

@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis import locks
 from esis.errors import Busy, EsisError
 from esis.locks import Owner, acquire, hold, holder, make_lock, release, sweep
 
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 ELSEWHERE = Owner("other-node", "1234-5678/4026531836", 4242, 99, "ann", "abcd0123")
 
 
@@ -266,6 +267,7 @@ def test_holder_names_the_living_only(tmp_path: Path) -> None:
     assert holder(tmp_path / "other") == ELSEWHERE
 
 
+@RELAXED
 @given(host=st.text(max_size=60), user=st.text(max_size=40), pid=st.integers(0, 2**22), started=st.integers(0, 2**63))
 def test_an_owner_survives_its_file_name(host: str, user: str, pid: int, started: int) -> None:
     """Whatever a host or user is called, the owner's file name is one name and gives the same owner back."""
@@ -277,6 +279,7 @@ def test_an_owner_survives_its_file_name(host: str, user: str, pid: int, started
     assert Owner.parse(text) == Owner(host, "boot/1", pid, started, user, "ab")
 
 
+@RELAXED
 @given(st.text())
 @example("host,boot,²,²,user,nonce")
 def test_any_name_can_be_judged(name: str) -> None:

@@ -80,8 +80,9 @@ def test_capture_tells_the_signal() -> None:
     assert capture(["/bin/sh", "-c", "kill -KILL $$"], timeout=30).code == -signal.SIGKILL
 
 
-def test_a_missing_program_is_an_error_of_its_own() -> None:
+def test_a_missing_program_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Absence of a program is no empty answer."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # a directory of PATH that can't be read makes it a PermissionError
     with pytest.raises(FileNotFoundError):
         capture(["no-such-program-of-esis"], timeout=5)
 

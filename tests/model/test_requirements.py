@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput
 from esis.model.requirements import base_name, chain, direct, key_of, resolve
 from esis.model.workflow import Workflow, load
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 RESERVED = ["README", "sbatch.sh", "includes", "parameters", "results", "cwd", "__checkpoints__", "__esis__"]
 
@@ -58,7 +60,7 @@ def longest(edges: dict[int, list[int]], start: int, goal: int) -> int:
     return max((1 + found for below in edges[start] if (found := longest(edges, below, goal)) >= 0), default=-1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(RELAXED, max_examples=60)
 @given(dags(), st.data())
 def test_the_order_is_by_longest_distance_then_path(edges: dict[int, list[int]], data: st.DataObject) -> None:
     """Weights are longest distances from the wanted workflow; descending, equal ones in the order of their paths."""
@@ -79,7 +81,7 @@ def test_the_order_is_by_longest_distance_then_path(edges: dict[int, list[int]],
     assert all(place[below] < place[number] for number in expected for below in edges[number])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(RELAXED, max_examples=40)
 @given(dags(), dags())
 def test_the_hash_follows_every_requirement(one: dict[int, list[int]], other: dict[int, list[int]]) -> None:
     """Two graphs have one hash where what is reachable is the same, and otherwise different ones."""

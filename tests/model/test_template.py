@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput
@@ -23,6 +23,8 @@ from esis.model.template import (
     read_template,
     render,
 )
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 HOOK_LINES = 5
 VALUES = Values(array="0-9%10", worker="worker.py", submission=7, tasks=10, digest="ab" * 32)
@@ -88,7 +90,7 @@ worker_names = worker_names.filter(
 
 
 @needs_bash
-@settings(deadline=None, max_examples=50)
+@settings(RELAXED, max_examples=50)
 @given(worker_names)
 @example("$(touch canary)")
 @example("`touch canary`")
@@ -118,7 +120,7 @@ def test_f39_a_hostile_worker_arrives_as_one_argument(worker: str) -> None:
 
 
 @needs_bash
-@settings(deadline=None, max_examples=15)
+@settings(RELAXED, max_examples=15)
 @given(worker_names)
 @example("$(touch canary) '\"")
 def test_f39_jinja_templates_have_a_filter_for_hostile_workers(worker: str) -> None:
@@ -163,6 +165,7 @@ lines = lines.filter(lambda line: not set(line) & set("\n\r\0")).filter(
     lambda line: "TASKARRAYDEFINITION" not in line and "WORKERSCRIPT" not in line and "# ESIS writes" not in line)
 
 
+@RELAXED
 @given(st.lists(lines | st.sampled_from(["", "#SBATCH -n 1", "# c", "#", "true", " #x", "cat <<E", "#ESIS_PRIVATE"])),
        st.integers(0, 10), st.sampled_from(["#!/bin/bash", "#!/bin/sh -e", "#!/usr/bin/env python3", "#!/bin/csh"]),
        st.sampled_from(["", "\n", "\n\n"]))
@@ -342,6 +345,7 @@ def test_a_jinja_template_without_the_array_is_refused() -> None:
         rendered("echo {{ array }}\n", "#SBATCH --array=1-3\n", name="t.j2")
 
 
+@RELAXED
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r{}#%"), max_size=40))
 def test_jinja_changes_no_other_text(text: str) -> None:
     """Text without braces comes through jinja2 unchanged, the newline at the end included."""

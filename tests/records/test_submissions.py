@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import CorruptState, EsisError
 from esis.model.parameters import array_spec
 from esis.model.workdir import RunDir
 from esis.records.submissions import SCHEMA, Job, Outcome, Submission, read_all, read_claim, save
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 text = st.text(max_size=12)
 tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: tuple(sorted(found)))
@@ -35,6 +37,7 @@ def run_at(path: Path) -> RunDir:
     return run
 
 
+@RELAXED
 @given(made)
 def test_a_record_survives_its_file(submission: Submission) -> None:
     """What is written is what is read."""
@@ -114,6 +117,7 @@ def test_f07_no_kind_of_value_gives_a_traceback(key: str, value: object) -> None
 json_values = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 
 
+@RELAXED
 @given(st.dictionaries(st.sampled_from([key for key in SAMPLE.to_json() if key not in ("tasks", "returned")]),
                        json_values, max_size=3))
 def test_f07_a_record_is_read_or_corrupt(changes: dict[str, Any]) -> None:

@@ -17,12 +17,14 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.model.template import Values, render
 from esis.model.workdir import RunDir
 from esis.records.tasks import TaskRecord, latest, read_records
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 SHELLS = {name: path for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox")
           if (path := shutil.which(name)) is not None}
@@ -597,7 +599,7 @@ def awk_programs() -> list[str]:
 
 
 @pytest.mark.parametrize("awk", awk_programs())
-@settings(deadline=None, max_examples=6)
+@settings(RELAXED, max_examples=6)
 @given(st.lists(attempts(), min_size=8, max_size=16))
 def test_the_job_and_esis_agree_on_what_is_complete(tmp_path_factory: pytest.TempPathFactory, awk: str,
                                                     runs: list[list[TaskRecord]]) -> None:

@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -394,6 +396,30 @@ def test_a_task_that_ends_well_while_it_is_stopped_is_done(tmp_path: Path, monke
         signal.signal(signal.SIGINT, before)
     assert answer.returned == (1,)
     assert codes(run) == {0: 0}
+
+
+def test_an_interrupt_while_the_first_tasks_start_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C that comes as soon as a task runs is heard as any later one: the task is ended and given back."""
+    run = make_run(tmp_path, ": >../results/ready; while [ ! -e ../results/go ]; do sleep 0.01; done")
+
+    class Hasty(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **more: Any) -> Future[Any]:
+            future = super().submit(*arguments, **more)
+            if not (run.results / "ready").exists():
+                wait_for((run.results / "ready").exists)
+                signal.raise_signal(signal.SIGINT)
+            return future
+
+    monkeypatch.setattr(local, "ThreadPoolExecutor", Hasty)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = Local(1).submit(run, submission(0, 1), lambda job: None)
+    except KeyboardInterrupt:
+        pytest.fail("the interrupt went through, and the task runs on")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        (run.results / "go").touch()
+    assert answer.returned == (0, 1)
 
 
 def test_signalling_an_ended_task_is_no_error(tmp_path: Path) -> None:

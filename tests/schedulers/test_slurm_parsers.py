@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput
@@ -16,6 +16,8 @@ from esis.records.submissions import Job, Outcome
 from esis.schedulers import slurm
 from esis.schedulers.base import JobState, Sighting, Snapshot
 from esis.schedulers.slurm import classify, judge, parse_job, parse_squeue
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 DATA = Path(__file__).parents[1] / "data"
 RUN = RunDir(Path("/scratch/a b|c/wrkdir." + "0" * 64))
@@ -45,6 +47,7 @@ def test_f12_the_job_id_behind_banners(stdout: str, expected: Job | None) -> Non
     assert parse_job(stdout) == expected
 
 
+@RELAXED
 @given(st.text())
 def test_f12_no_output_at_all_raises(stdout: str) -> None:
     """F12: whatever a site's wrapper prints, there is a job or there is none."""
@@ -154,6 +157,7 @@ def test_f20_cancelled_by_a_user_is_failed() -> None:
     assert classify("CANCELLED by 1000") is JobState.FAILED
 
 
+@RELAXED
 @given(st.text())
 @example("")
 @example("   ")
@@ -236,6 +240,7 @@ def test_an_odd_index_is_no_crash(index: str) -> None:
 pieces = st.sampled_from(["1", "23", "|", ",", "-", ":", "%", "...", "N/A", "[", "]", " ", "\n", "RUNNING", "²", "x"])
 
 
+@RELAXED
 @given(st.lists(pieces, max_size=30).map("".join), st.lists(pieces, max_size=5).map("".join))
 def test_no_answer_at_all_raises(text: str, index: str) -> None:
     """Whatever squeue prints, rows come out or nothing does."""
@@ -371,6 +376,7 @@ def test_other_options_may_be_given(options: list[str]) -> None:
     slurm.check_options(options)
 
 
+@RELAXED
 @given(st.sets(st.integers(0, 3_000_000), min_size=1, max_size=300).map(sorted), st.booleans())
 def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pending_only: bool) -> None:
     """However scattered, each position is named once, and no list is longer than Slurm takes."""
