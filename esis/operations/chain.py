@@ -10,8 +10,16 @@ from esis.model.requirements import Node, Requirement, chain
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.prepare import check_sources
-from esis.operations.run import Done, bring_up, check_available
-from esis.operations.status import RunStatus, TaskState, describe_failures, gather, statuses
+from esis.operations.run import Asked, Done, bring_up, check_available
+from esis.operations.status import (
+    RunStatus,
+    TaskState,
+    ask,
+    describe_failures,
+    gather,
+    status_of_asked,
+    statuses,
+)
 from esis.operations.target import evidence_of
 from esis.schedulers.base import Scheduler
 from esis.schedulers.local import NAME as LOCAL
@@ -38,7 +46,9 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
     check_available(scheduler)
     frozen = {item.run: item for node in order for item in node.requirements if item.frozen}
     runs = [node.run for node in order] + list(frozen)
-    found = dict(zip(runs, statuses(map(gather, runs), scheduler)))
+    evidence = {run: gather(run) for run in runs}
+    asked = ask(evidence.values(), scheduler)
+    found = {run: status_of_asked(item, asked) if item is not None else None for run, item in evidence.items()}
     for node in order:
         status = found[node.run]
         if status is None or not status.complete:
@@ -57,10 +67,7 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
         behind = _behind(node, known)
         if status is not None and isinstance(scheduler, Slurm):
             _revive(status, behind, scheduler, context)
-        if status is not None and not status.indices(TaskState.UNSUBMITTED, TaskState.UNKNOWN):
-            done = Done(node, None, status)  # all of it is queued already
-        else:
-            done = bring_up(node, scheduler, context, max_parallel, behind)
+        done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run]))
         _note(done, scheduler, known)
         told(done)
 
@@ -112,6 +119,8 @@ def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Contex
     """
     stuck = {item.job for item in status.tasks.values()
              if item.state is TaskState.WAITING and item.reason == NEVER and item.job is not None}
+    if not stuck:
+        return
     evidence = evidence_of(status.run)
     for job in sorted(stuck):
         problem = slurm.set_dependency(evidence.job_called(job), behind or "")

@@ -16,6 +16,7 @@ from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, ask, sta
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
 from esis.records.submissions import Submission
+from esis.records.tasks import note_cancelled
 from esis.schedulers.local import NAME as LOCAL
 from esis.schedulers.slurm import Slurm
 
@@ -48,6 +49,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     for job, positions in _by_job(evidence, status, wanted).items():
         slurm.cancel(evidence.job_called(job), positions, pending_only)
     left = _wait_gone(run, wanted, slurm)
+    _note_cancelled(run, status, [task for task in wanted if task not in left])
     return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
 
 
@@ -93,6 +95,18 @@ def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict
             mapped = submission is not None and submission.mapped
             found.setdefault(job, []).append(submission.tasks.index(task) if mapped and submission else task)
     return found
+
+
+def _note_cancelled(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
+    """Record the tasks that never began, for Slurm may keep no trace of them."""
+    evidence = evidence_of(run)
+    for task in gone:
+        job = before.tasks[task].job
+        submission = next((sub for sub in reversed(evidence.in_slurm) if task in sub.tasks), None)
+        if before.tasks[task].state is TaskState.WAITING and job is not None and submission is not None:
+            record = evidence.records.get(task)
+            if record is None or record.job != job:
+                note_cancelled(run.tasks, task, submission.number, job)
 
 
 def _cancel_local(evidence: Evidence) -> bool:

@@ -44,6 +44,14 @@ class Done:
     status: RunStatus | None  # of before the submission; None for a fresh run
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Hold an answer of the scheduler, and what the run's directory told when it was asked."""
+
+    snapshot: Snapshot
+    evidence: Evidence | None
+
+
 def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Plan:
     """Build the run in a temporary directory as far as its script, and leave nothing behind."""
     check_sources(node)
@@ -62,8 +70,11 @@ def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | 
 
 
 def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None,
-             dependency: str | None = None) -> Done:
-    """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`."""
+             dependency: str | None = None, asked: Asked | None = None) -> Done:
+    """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`.
+
+    `asked` is what the caller asked just now; it counts unless another esis has submitted something since.
+    """
     finished = gather(node.run)
     if finished is not None and finished.built and finished.marked_complete:
         return Done(node, None, status_of(finished, Snapshot()))
@@ -74,12 +85,17 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         if found is None:
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
         workflow = definition(node.run)
+        current = asked is not None and asked.evidence is not None and (
+            asked.evidence.submissions == found.submissions)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = replace(found, submissions=tuple(known))
         # A run that was there before may have been submitted by hand; one that wasn't may have been made by another
         # esis while this one waited for the lock.
         untouched = fresh and not found.submissions and not found.records
-        snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
+        if asked is not None and current:
+            snapshot = asked.snapshot
+        else:
+            snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
         before = status_of(found, snapshot)
         todo = tuple(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel

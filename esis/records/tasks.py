@@ -98,6 +98,16 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
         return
 
 
+def note_cancelled(directory: Path, task: int, submission: int, job: str) -> None:
+    """Record that a task was cancelled before it began: Slurm keeps no trace of that for single tasks of an array.
+
+    Raises OSError.
+    """
+    now = int(time.time())
+    record = TaskRecord(task, submission, job, 0, now, end=now, verdict="CANCELLED")
+    (directory / record.name).touch()
+
+
 @dataclass(frozen=True)
 class Details:
     """Hold what a record's content adds to its name."""

@@ -137,13 +137,12 @@ def test_waiting_and_running_tasks_are_cancelled(site: Site) -> None:
     flow.esis("cancel", "--tasks", "0").ok()
     assert flow.states().get("failed") == 1
     flow.esis("cancel", "--pending").ok()
-    assert "waiting" not in flow.states()
+    assert set(flow.states()) == {"running", "failed"}
     flow.esis("cancel").ok()
-    states = flow.states()
-    assert not {"running", "waiting", "done"} & set(states), states
+    assert flow.states() == {"failed": 4}
     assert flow.esis("cancel").code == 2
     site.run(["touch", "go"], run).ok()
-    flow.esis("resubmit", "--tasks", "0-3", "--state", "unknown", "--state", "failed", "--state", "lost").ok()
+    flow.esis("resubmit").ok()
     site.settle()
     assert flow.states() == {"done": 4}
 

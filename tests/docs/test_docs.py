@@ -428,10 +428,12 @@ def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^    (<task>\S+)$", (DOCS / "layout.md").read_text("utf-8"), re.MULTILINE)
     running = TaskRecord(task=12, submission=3, job="4711", restart=2, start=1700000000)
     ended = replace(running, code=7, end=1700000099)
-    values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {"submission": "0003"}
+    judged = replace(running, verdict="TIMEOUT", end=1700000099)
+    values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {
+        "submission": "0003", "WORD": "TIMEOUT"}
     filled = [re.sub(r"<(\w+)>", lambda match: values[match.group(1)], text) for text in drawn]
-    assert filled == [running.name, ended.name]
-    assert [TaskRecord.parse(name) for name in filled] == [running, ended]
+    assert filled == [running.name, ended.name, judged.name]
+    assert [TaskRecord.parse(name) for name in filled] == [running, ended, judged]
 
 
 def test_the_keys_of_a_submission_record_are_those_of_the_code() -> None:
