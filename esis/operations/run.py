@@ -85,14 +85,12 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         if found is None:
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
         workflow = definition(node.run)
-        current = asked is not None and asked.evidence is not None and (
-            asked.evidence.submissions == found.submissions)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = replace(found, submissions=tuple(known))
         # A run that was there before may have been submitted by hand; one that wasn't may have been made by another
         # esis while this one waited for the lock.
         untouched = fresh and not found.submissions and not found.records
-        if asked is not None and current:
+        if asked is not None and asked.evidence is not None and asked.evidence.submissions == found.submissions:
             snapshot = asked.snapshot
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
