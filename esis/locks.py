@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -256,11 +256,10 @@ def _entries(lock: Path) -> list[str]:
 
 def _remove_lock_directory(directory: Path) -> None:
     for name in _entries(directory):
-        (directory / name).unlink()
-    try:
+        with suppress(FileNotFoundError):
+            (directory / name).unlink()
+    with suppress(FileNotFoundError):
         directory.rmdir()
-    except FileNotFoundError:
-        return
 
 
 def _touch(path: Path) -> None:

@@ -171,7 +171,10 @@ def _take(node: Node, context: Context, slurm_version: str | None) -> tuple[Owne
             if _publish(node, context, slurm_version, owner):
                 return owner, State(Stage.SNAPSHOT)
             continue
-        owner, state = _lock(run, context)
+        try:
+            owner, state = _lock(run, context)
+        except FileNotFoundError:
+            continue  # another esis has just moved an interrupted build away
         if state.stage is Stage.PREPARED:
             return owner, state
         context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
@@ -346,8 +349,16 @@ def _sweep(parent: Path) -> None:
         for prefix in (STAGING_PREFIX, TRASH_PREFIX):
             if name.startswith(prefix):
                 owner = Owner.parse(name[len(prefix):].partition("-")[2])
-                if owner is not None and owner.is_dead() and (parent / name).lstat().st_uid == os.getuid():
+                if owner is not None and owner.is_dead() and _is_mine(parent / name):
                     _remove(parent / name)
+
+
+def _is_mine(path: Path) -> bool:
+    """Return whether this user owns `path`; somebody may be removing it at this moment."""
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def _discard(path: Path, owner: Owner) -> None:
