@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,6 +49,7 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
     runs = [node.run for node in order] + list(frozen)
     evidence = {run: gather(run) for run in runs}
     asked = ask(evidence.values(), scheduler)
+    at = time.monotonic()
     found = {run: status_of_asked(item, asked) if item is not None else None for run, item in evidence.items()}
     for node in order:
         status = found[node.run]
@@ -67,7 +69,7 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
         behind = _behind(node, known)
         if status is not None and isinstance(scheduler, Slurm):
             _revive(status, behind, scheduler, context)
-        done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run]))
+        done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
         _note(done, scheduler, known)
         told(done)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from esis.locks import Owner, process_alive
@@ -109,6 +109,10 @@ class Judge:
                 if live and task is not None:
                     self._live.setdefault(task, seen)
             else:
+                told = self._ended.get((seen.job, task))
+                if told is not None and told.state is seen.state:
+                    # squeue's word and reason, and what only sacct tells.
+                    seen = replace(seen, code=told.code, signal=told.signal, elapsed=told.elapsed or seen.elapsed)
                 self._ended[seen.job, task] = seen
 
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> TaskStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from esis.records.submissions import Submission
 from esis.schedulers.base import Scheduler, Snapshot
 from esis.schedulers.local import NAME as LOCAL
 from esis.schedulers.slurm import Slurm
+
+_FRESH_SECONDS = 30.0  # building the earlier runs of a chain may take hours: then the queue is asked again
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Asked:
 
     snapshot: Snapshot
     evidence: Evidence | None
+    at: float  # time.monotonic()
+
+    def still_counts(self, found: Evidence) -> bool:
+        """Return whether it is fresh and nothing was submitted since, as far as the run's directory tells."""
+        return (self.evidence is not None and self.evidence.submissions == found.submissions
+                and time.monotonic() - self.at < _FRESH_SECONDS)
 
 
 def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Plan:
@@ -90,7 +99,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         # A run that was there before may have been submitted by hand; one that wasn't may have been made by another
         # esis while this one waited for the lock.
         untouched = fresh and not found.submissions and not found.records
-        if asked is not None and asked.evidence is not None and asked.evidence.submissions == found.submissions:
+        if asked is not None and asked.still_counts(found):
             snapshot = asked.snapshot
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
