@@ -119,7 +119,9 @@ class Judge:
         """Judge a task whose present attempt left a record."""
         verdict = self._ended.get((record.job, task))
         if record.verdict is not None:
-            return TaskStatus(TaskState.FAILED, record.verdict, job=record.job)
+            told = verdict is not None and verdict.state is JobState.FAILED
+            reason = _reason(verdict, None, started=True) if told and verdict is not None else record.verdict
+            return TaskStatus(TaskState.FAILED, reason, job=record.job)
         spent = float(record.end - record.start) if record.end is not None else None
         if verdict is not None and verdict.state is JobState.FAILED:
             if not record.code:

@@ -83,8 +83,10 @@ def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) 
     heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
     if complete and (heard or not evidence.in_slurm):
         mark_complete(run)
-    for record, word in judge.outranked:
-        keep_verdict(run.tasks, record, word)
+    if snapshot.problem is None:
+        # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
+        for record, word in judge.outranked:
+            keep_verdict(run.tasks, record, word)
     active = sorted({item.job for item in found.values() if item.state in ACTIVE_STATES and item.job is not None},
                     key=lambda job: (len(job), job))
     return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word(), started)
