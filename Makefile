@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-cluster faults lint cluster-up cluster-shell cluster-down clean
+.PHONY: demo test test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with the table of results.
 demo:
@@ -19,6 +19,10 @@ test: $(BIN)/.ready
 # The tests on a real Slurm in containers; fails, not skips, without a container engine.
 test-cluster: $(BIN)/.ready
 	@ci/test --cluster-only $(BIN)/python
+
+# The same, and the faults on a real cluster: slurmctld frozen and killed, nodes lost, disks full, accounting gone.
+test-cluster-faults: $(BIN)/.ready
+	@ESIS_CLUSTER_FAULTS=1 ci/test --cluster-only $(BIN)/python
 
 # Every kill point and every file system error in run, resubmit and dependency, counted; ends with the table.
 faults: $(BIN)/.ready
