@@ -55,13 +55,16 @@ esis_start() {
 }
 
 # End record: one rename, which needs no space on the disk. Call it yourself where your script sets its own EXIT trap:
-#   trap 'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code"' EXIT
+#   trap 'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code" || esis_code=75; exit "$esis_code"' EXIT
+# Not 0 where the record can't be written: a task whose end nobody can know must not end well, or Slurm's COMPLETED
+# would make it done. Where somebody has removed the records there is none to write, and the exit status stays.
 esis_end() {
     [ -n "$esis_record" ] || return 0
-    mv -f "$esis_record.running" "$esis_record.exit$1.$(date +%s)" 2>/dev/null \
-        || printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
+    esis_stem=$esis_record
     esis_record=
-    return 0
+    mv -f "$esis_stem.running" "$esis_stem.exit$1.$(date +%s)" 2>/dev/null && return 0
+    printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
+    ! [ -d "$esis_dir/tasks" ]
 }
 
 # A run is complete when completed.state holds 1, or when the latest record of each of its tasks says exit0.
@@ -104,7 +107,7 @@ esis_check_requirements() {
 esis_start
 # A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
 # signal ends the script with a status of its own. Traps that the script sets later replace these.
-trap 'esis_code=$?; esis_end "$esis_code"; exit "$esis_code"' EXIT
+trap 'esis_code=$?; esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=75; exit "$esis_code"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 131' QUIT
