@@ -10,6 +10,8 @@ PREFIX = "wrkdir."
 HASH = re.compile(r"[0-9a-f]{64}\Z")
 STAGING_PREFIX = ".esis-build-"
 TRASH_PREFIX = ".esis-trash-"
+PARAMETERS_LINES = "parameters.jsonl"
+PARAMETERS_INDEX = "parameters.index"
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,24 @@ class RunDir:
         return self.path / "parameters"
 
     @property
+    def parameters_lines(self) -> Path:
+        """Return the one file that may hold all parameter sets, a line each."""
+        return self.parameters / PARAMETERS_LINES
+
+    @property
+    def parameters_index(self) -> Path:
+        """Return the offsets of the lines of `parameters_lines`."""
+        return self.parameters / PARAMETERS_INDEX
+
+    @property
     def results(self) -> Path:
         """Return where tasks export their results."""
         return self.path / "results"
+
+    @property
+    def results_lines(self) -> Path:
+        """Return the one file that holds the results of a run that was compacted, a line for each task."""
+        return self.results / "results.jsonl"
 
     @property
     def cwd(self) -> Path:
@@ -163,6 +180,10 @@ class RunDir:
     def parameter_file(self, task: int) -> Path:
         """Return the parameter file of `task`."""
         return self.parameters / f"parameters.{task}.json"
+
+    def result_file(self, task: int) -> Path:
+        """Return the file with the results of `task`."""
+        return self.results / f"results.{task}.json"
 
     def directories(self) -> tuple[Path, ...]:
         """Return the directories of a new run, parents first."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from esis.errors import BadInput, CorruptState
-from esis.files import read_json_object
+from esis.errors import BadInput
+from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.operations.judge import TaskState
 
@@ -15,17 +15,11 @@ PARAMETERS_SHOWN = 200  # characters of a nested value
 
 
 def parameters_of(run: RunDir, task: int) -> Mapping[str, Any]:
-    """Return the parameter set of a task; one that is no JSON object has the single key `value`."""
-    path = run.parameter_file(task)
-    try:
-        return read_json_object(path)
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing") from None
-    except CorruptState:
-        try:
-            return {"value": json.loads(path.read_bytes())}
-        except ValueError as error:
-            raise BadInput(f"{path} is no JSON: {error}") from None
+    """Return the parameter set of a task; one that is no JSON object has the single key `value`. Raises BadInput.
+
+    For many tasks `ParameterSets.iterate` opens less.
+    """
+    return ParameterSets(run).get(task)
 
 
 def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -59,7 +53,7 @@ def matching(run: RunDir, tasks: Iterable[int], where: str | None) -> list[int]:
     if where is None:
         return list(tasks)
     test = condition(where)
-    return [task for task in tasks if test(parameters_of(run, task))]
+    return [task for task, parameters in ParameterSets(run).iterate(tasks) if test(parameters)]
 
 
 def state_called(name: str) -> TaskState:
