@@ -83,6 +83,10 @@ class SlurmRefused(EsisError):
     exit_code = ExitCode.REFUSED
 
 
+class LimitReached(SlurmRefused):
+    """Report that Slurm takes no more jobs for now: a limit on their number is reached."""
+
+
 class SlurmUnanswered(EsisError):
     """Report that Slurm could not be asked, or that an outcome isn't known yet."""
 

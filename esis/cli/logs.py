@@ -62,13 +62,13 @@ def errors(target: str | None, as_json: bool) -> None:
 
     from esis.cli.rendering import tell_problems
     from esis.operations import logs
-    from esis.operations.status import ask, status_of_asked
+    from esis.operations.status import look_at
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
     evidence = evidence_of(run)
-    found = status_of_asked(evidence, ask([evidence], Slurm()))
+    found = look_at(evidence, Slurm())
     tell_problems(found)
     groups = logs.group_failures(found, evidence)
     if as_json:

@@ -42,7 +42,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_problems
-    from esis.operations.status import TaskState, ask, status_of_asked
+    from esis.operations.status import TaskState, look_at
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
@@ -51,7 +51,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     slurm = Slurm()
     while True:
         evidence = evidence_of(run)
-        found = status_of_asked(evidence, ask([evidence], slurm))
+        found = look_at(evidence, slurm)
         detailed = rows or as_csv or group_by is not None
         table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (
             detailed or states or where or indices) else None

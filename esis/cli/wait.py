@@ -9,7 +9,7 @@ from esis.cli.rendering import check_code
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 from esis.operations.chain import NEVER
-from esis.operations.status import ACTIVE_STATES, RunStatus, ask, status_of_asked
+from esis.operations.status import ACTIVE_STATES, RunStatus, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
 from esis.schedulers.slurm import Slurm
@@ -34,13 +34,13 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     def over() -> bool:
         evidence = evidence_of(run)
-        found = status_of_asked(evidence, ask([evidence], slurm))
+        found = look_at(evidence, slurm)
         last[:] = [found]
         text = found.summary() + (f" (the queue could not be asked: {found.problem})" if found.problem else "")
         if shown != [text]:
             shown[:] = [text]
             say(f"{run.label}: {text}")
-        passing = found.problem is not None or any(item.passing for item in found.tasks.values())
+        passing = found.problem is not None or any(verdict.passing for verdict in found.groups)
         return found.complete or stuck(found) or not (passing or check_code(found) is ExitCode.ACTIVE)
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
@@ -52,5 +52,5 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
 def stuck(status: RunStatus) -> bool:
     """Return whether the tasks that are left wait for something that can't happen any more."""
-    left = [item for item in status.tasks.values() if item.state in ACTIVE_STATES]
+    left = [verdict for verdict in status.groups if verdict.state in ACTIVE_STATES]
     return bool(left) and all(item.reason == NEVER for item in left)

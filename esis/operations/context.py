@@ -20,4 +20,5 @@ class Context:
     script_timeout: float | None = None  # seconds for the generator, and for the setup script
     take_over: bool = False  # take over the stale lock of another host
     records: bool = True  # let the tasks write records
+    feed: bool = False  # let a job submit what a limit left over
     grace: float | None = None  # seconds of "not there" before a lost submission is repeated
