@@ -78,10 +78,11 @@ def _fold_records(run: RunDir) -> int:
         return 0
     if not names:
         return 0
+    again = set(names)  # an earlier fold may have been killed before it removed them
     directory = os.open(run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
-            _write_lines(descriptor, folded_lines(run))
+            _write_lines(descriptor, (line for line in folded_lines(run) if line.partition(" ")[0] not in again))
             _write_lines(descriptor, (f"{name} {_one_line(read_at(directory, name))}" for name in names))
         for name in names:
             os.unlink(name, dir_fd=directory)
@@ -97,13 +98,14 @@ def _fold_logs(run: RunDir, evidence: Evidence) -> int:
                    and any(pattern.fullmatch(entry.name) for pattern in patterns))
     if not names:
         return 0
+    again = set(names)
     with naming(run.folded_logs), replacing(run.folded_logs) as descriptor, \
             os.fdopen(os.dup(descriptor), "wb") as stream, \
             zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         if run.folded_logs.exists():
             with zipfile.ZipFile(run.folded_logs) as before:
                 for name in before.namelist():
-                    if name not in set(names):
+                    if name not in again:
                         archive.writestr(before.getinfo(name), before.read(name), zipfile.ZIP_DEFLATED)
         for name in names:
             archive.write(run.cwd / name, name)
