@@ -53,7 +53,8 @@ _DEFINITE = ("batch job submission failed:", "allocation failure:", "does not lo
 
 _SCANCEL_LIMIT = 3500  # characters of an index list
 # What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
-_LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job")
+_LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
+          "unable to create job record", "job queue full")
 # Options that ESIS sets itself, or that would turn sbatch into something else.
 _RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
              "--version", "--usage", "--clusters")
@@ -341,7 +342,7 @@ def _on_that_of(job: Job) -> list[str]:
 
 def _indices(text: str) -> Sequence[int] | None:
     """Return the indices of an array's elements as squeue and sacct write them; None where there are none."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit():  # isdigit alone also takes ², which is no number
         return (int(text),)
     ranges = text.partition("%")[0]
     if not ranges or not ranges.isascii() or not ranges[0].isdigit() or "..." in ranges:
