@@ -10,9 +10,10 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from heapq import merge
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
@@ -82,8 +83,9 @@ def _fold_records(run: RunDir) -> int:
     directory = os.open(run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
-            _write_lines(descriptor, (line for line in folded_lines(run) if line.partition(" ")[0] not in again))
-            _write_lines(descriptor, (f"{name} {_one_line(read_at(directory, name))}" for name in names))
+            before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
+            added = (f"{name} {_one_line(read_at(directory, name))}" for name in names)
+            _write_lines(descriptor, merge(before, added, key=lambda line: _order(line.partition(" ")[0])))
         for name in names:
             os.unlink(name, dir_fd=directory)
     finally:
@@ -165,7 +167,7 @@ def read_log(run: RunDir, path: Path) -> bytes | None:
         raise CorruptState(f"{run.folded_logs} is corrupt: {error}") from error
 
 
-def _write_lines(descriptor: int, lines: Iterator[str]) -> None:
+def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
     batch: list[str] = []
     for line in lines:
         batch.append(line)
@@ -177,7 +179,8 @@ def _write_lines(descriptor: int, lines: Iterator[str]) -> None:
 
 
 def _order(name: str) -> tuple[int, str]:
-    return int(name.partition(".")[0]), name
+    task = name.partition(".")[0]
+    return int(task) if task.isdigit() else -1, name
 
 
 def _one_line(content: bytes) -> str:
