@@ -17,7 +17,7 @@ from heapq import merge
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import naming, read_at, replacing, write_all
+from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
@@ -130,6 +130,7 @@ def log_patterns(submission: Submission) -> Iterator[str]:
 
 def _fold_results(run: RunDir, evidence: Evidence) -> int:
     """Write all results as lines of one file, sorted by task, and remove their files."""
+    sweep_temporaries(run.results)
     files = sorted(find_files(run.results))
     if not files:
         return 0
