@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "throttle": ("esis.cli.control", "throttle", "Change how many tasks of a run are active at a time."),
     "wait": ("esis.cli.wait", "wait", "Wait until no task of a run is active any more."),
     "log": ("esis.cli.logs", "log", "Show the log of a task."),
+    "export": ("esis.cli.export", "export", "Write parameters, states and results as one table."),
+    "plot": ("esis.cli.plot", "plot", "Plot a column of the table of a run against another one."),
     "errors": ("esis.cli.logs", "errors", "Group the failed tasks by what they have in common."),
     "compact": ("esis.cli.compact", "compact", "Fold records and logs of a complete run into one file each."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
