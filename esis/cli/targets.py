@@ -24,7 +24,7 @@ states_option = click.option("--state", "states", multiple=True, metavar="STATE"
                              help="Tasks in that state; can be given several times.")
 
 
-def pick_run(target: str | None) -> RunDir:
+def pick_run(target: str | None, verify: bool = False) -> RunDir:
     """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
     if target is None:
         here = run_at(Path())
@@ -39,7 +39,7 @@ def pick_run(target: str | None) -> RunDir:
             if len(short) > 1:
                 raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
             return RunDir(short[0].resolve())
-    return find_run(find_workflow(target))
+    return find_run(find_workflow(target), verify)
 
 
 def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
