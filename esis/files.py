@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +52,7 @@ def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> 
     A symbolic link at `path` is replaced, never followed. Raises OSError; nothing is left behind then.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     with naming(path):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
                              0o777 if executable else 0o666)

@@ -2,8 +2,8 @@
 
     python -m tests.bench.includes [MIB]
 
-The bytes are counted by strace, the memory by wait4; the times are medians of interleaved runs. Everything is put into a
-memory file system, so that no disk is measured.
+The bytes are counted by strace, the memory by wait4; the times are medians of interleaved runs. Everything is put into
+a memory file system, so that no disk is measured.
 """
 
 from __future__ import annotations
