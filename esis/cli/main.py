@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "wait": ("esis.cli.wait", "wait", "Wait until no task of a run is active any more."),
     "log": ("esis.cli.logs", "log", "Show the log of a task."),
     "errors": ("esis.cli.logs", "errors", "Group the failed tasks by what they have in common."),
+    "why": ("esis.cli.why", "why", "Tell why a workflow's hash is not that of a run."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
     "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),

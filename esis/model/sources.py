@@ -133,6 +133,11 @@ def read_sources(sources: Sequence[Source], targets: Sequence[Path | None]) -> l
 
     Raises BadInput, FileTrouble, and OSError where a copy can't be written.
     """
+    return [source.digest(found) for source, found in zip(sources, file_digests(sources, targets))]
+
+
+def file_digests(sources: Sequence[Source], targets: Sequence[Path | None]) -> list[dict[str, str]]:
+    """Return what `read_sources` does, file by file, by the path relative to the source ("" for a single file)."""
     jobs = []
     for source, target in zip(sources, targets):
         if target is not None:
@@ -141,14 +146,14 @@ def read_sources(sources: Sequence[Source], targets: Sequence[Path | None]) -> l
         jobs += [_Job(source, relative, size, target / relative if target is not None and relative else target)
                  for relative, size in source.unknown.items()]
     worth = len(jobs) >= _WORTH_FILES or sum(job.size for job in jobs) >= _WORTH_BYTES
-    found: dict[Path, dict[str, str]] = {source.path: dict(source.known) for source in sources}
+    found = {source.path: dict(source.known) for source in sources}
     for job, digest in zip(jobs, in_threads(_read, jobs, min(cores(), MOST_THREADS) if worth else 1)):
         found[job.source.path][job.relative] = digest
     for source, target in zip(sources, targets):
         if target is not None:
             source.sync_directories(target)
         source.memory.save()
-    return [source.digest(found[source.path]) for source in sources]
+    return [found[source.path] for source in sources]
 
 
 def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -> str:
