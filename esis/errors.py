@@ -83,6 +83,10 @@ class SlurmRefused(EsisError):
     exit_code = ExitCode.REFUSED
 
 
+class LimitReached(SlurmRefused):
+    """Report that Slurm takes no more jobs for now: a limit on their number is reached."""
+
+
 class SlurmUnanswered(EsisError):
     """Report that Slurm could not be asked, or that an outcome isn't known yet."""
 
@@ -99,6 +103,12 @@ class TasksFailed(EsisError):
     """Report that tasks of a run failed."""
 
     exit_code = ExitCode.TASKS_FAILED
+
+
+class IncompleteResults(EsisError):
+    """Report that tasks have no results where all were insisted on."""
+
+    exit_code = ExitCode.INCOMPLETE
 
 
 class Interrupted(EsisError):

@@ -41,6 +41,10 @@ records_option = click.option("--no-task-records", "no_records", is_flag=True,
                               help="Leave the lines out of sbatch.sh by which tasks record their start and end.")
 
 
+feed_option = click.option("--feed", is_flag=True, help="Let a job submit what a limit of Slurm leaves over; "
+                           "where compute nodes may submit.")
+
+
 def submitting_options(command: F) -> F:
     """Add what commands have in common that build runs and submit."""
     for option in (verify_option, take_over_option, records_option, timeout_option, verbose_option, jobs_option,
@@ -65,7 +69,7 @@ def find_workflow(given: str | None) -> Path:
 
 
 def make_context(verbose: bool = False, script_timeout: float | None = None, take_over: bool = False,
-                 no_records: bool = False) -> Context:
+                 no_records: bool = False, feed: bool = False) -> Context:
     """Return what operations need of the command line."""
     import os
 
@@ -78,7 +82,7 @@ def make_context(verbose: bool = False, script_timeout: float | None = None, tak
     except ValueError:
         raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds", "unset it") from None
     return Context(say=say, argv=tuple(sys.argv), live=verbose, script_timeout=script_timeout, take_over=take_over,
-                   records=not no_records, grace=seconds)
+                   records=not no_records, grace=seconds, feed=feed)
 
 
 @contextmanager

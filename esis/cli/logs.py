@@ -22,6 +22,7 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
     """Show the log of a task's latest attempt."""
     from esis.model.parameters import format_ranges
     from esis.operations import logs
+    from esis.operations.compact import read_log
     from esis.operations.target import evidence_of
 
     run = pick_run(target)
@@ -32,13 +33,15 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
     if only_path:
         click.echo(path)
         return
-    if not path.exists() and not follow:
+    folded = None if path.exists() else read_log(run, path)
+    if folded is None and not path.exists() and not follow:
         raise BadInput(f"{path}: there is no such log (yet)", "esis status tells what became of the task")
     try:
         pattern = re.compile(grep.encode()) if grep is not None else None
     except re.error as error:
         raise BadInput(f"{grep!r} is no regular expression: {error}") from None
-    chunks = logs.follow(path, (lambda: not logs.task_ended(run, task)) if follow else (lambda: False))
+    going = (lambda: not logs.task_ended(run, task)) if follow else (lambda: False)
+    chunks = iter((folded,)) if folded is not None else logs.follow(path, going)
     rest = b""
     for data in chunks:
         if pattern is None:
@@ -63,13 +66,13 @@ def errors(target: str | None, as_json: bool) -> None:
     from esis.cli.rendering import tell_problems
     from esis.model.parameters import format_ranges
     from esis.operations import logs
-    from esis.operations.status import ask, status_of_asked
+    from esis.operations.status import look_at
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
     evidence = evidence_of(run)
-    found = status_of_asked(evidence, ask([evidence], Slurm()))
+    found = look_at(evidence, Slurm())
     tell_problems(found)
     groups = logs.group_failures(found, evidence)
     if as_json:

@@ -32,11 +32,8 @@ def show_status(status: RunStatus) -> None:
     terminal = sys.stdout.isatty()
     if terminal and status.tasks:
         click.echo(f"{_bar(status)}  {_progress(status)}")
-    rows: dict[tuple[TaskState, str], list[int]] = {}
-    for task, item in sorted(status.tasks.items()):
-        rows.setdefault((item.state, printable(item.reason)), []).append(task)
-    order = list(TaskState)
-    for (state, reason), tasks in sorted(rows.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
+    for (state, said), tasks in status.by_reason().items():
+        reason = printable(said)
         if terminal:
             word = click.style(f"{state.value:12}", fg=COLOURS[state])
             click.echo(f"{word} {len(tasks):7}  {format_ranges(tasks)}{'  ' + reason if reason else ''}")
@@ -47,10 +44,10 @@ def show_status(status: RunStatus) -> None:
 def show_json(status: RunStatus) -> None:
     """Print a run's status as JSON."""
     left, elapsed = status.remaining(), status.elapsed(time.time())
-    reasons: dict[TaskState, dict[str, list[int]]] = {}
-    for task, item in sorted(status.tasks.items()):
-        if item.reason:
-            reasons.setdefault(item.state, {}).setdefault(item.reason, []).append(task)
+    reasons: dict[TaskState, dict[str, Sequence[int]]] = {}
+    for (state, reason), tasks in status.by_reason().items():
+        if reason:
+            reasons.setdefault(state, {})[reason] = tasks
     click.echo(json.dumps({
         "schema": 1, "run": str(status.run.path), "complete": status.complete, "problem": status.problem,
         "accounting_problem": status.accounting_problem, "tasks": len(status.tasks),
@@ -93,7 +90,8 @@ def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv:
 def tell_problems(status: RunStatus) -> None:
     """Say which witnesses couldn't be asked, and how old the word of those is that were."""
     if status.problem is not None:
-        age = f", the latest {max(0.0, time.time() - status.last_word):.0f} s old" if status.last_word else ""
+        last = status.last_word()
+        age = f", the latest {max(0.0, time.time() - last):.0f} s old" if last else ""
         say(f"{status.run.label}: the queue could not be asked ({status.problem}); what is shown is from the tasks' "
             f"own records{age}")
     if status.accounting_problem is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from esis.cli.common import (
+    feed_option,
     jobs_option,
     local_option,
     make_context,
@@ -15,6 +16,8 @@ from esis.cli.common import (
     take_over_option,
 )
 from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, tasks_option, where_option
+
+BY_TIME = "auto"
 
 
 @click.command()
@@ -30,6 +33,9 @@ from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, t
               help="Request X times the memory of their last submission.")
 @click.option("--scale-time", type=click.FloatRange(min=0, min_open=True), metavar="X",
               help="Request X times the time limit of their last submission.")
+@click.option("--tasks-per-job", metavar="K", help="Let each element of the array work through K tasks; auto: as many "
+              "as fit into the time limit, by the times that tasks took.")
+@feed_option
 @max_parallel_option
 @local_option
 @jobs_option
@@ -37,8 +43,8 @@ from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, t
 @take_over_option
 def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, states: tuple[str, ...],
              indices: str | None, where: str | None, max_attempts: int | None, scale_mem: float | None,
-             scale_time: float | None, max_parallel: int | None, local: bool, jobs: int | None, no_records: bool,
-             take_over: bool) -> None:
+             scale_time: float | None, tasks_per_job: str | None, feed: bool, max_parallel: int | None, local: bool,
+             jobs: int | None, no_records: bool, take_over: bool) -> None:
     """Submit tasks of a run again: the same indices and parameters, without running the setup script.
 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
@@ -46,15 +52,19 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     """
     from esis.cli.running import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
+    from esis.operations.judge import TaskState
     from esis.operations.run import raise_failed
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
     wanted = pick_states([*states, *(name for name, given in flags.items() if given)])
     selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts)
-    wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel)
+    wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel, pick_per_job(tasks_per_job),
+                               tasks_per_job == BY_TIME)
     run = pick_run(target)
-    context = make_context(take_over=take_over, no_records=no_records)
+    if feed and wanted != (TaskState.UNSUBMITTED,):
+        raise click.UsageError("--feed goes with --unsubmitted alone: what failed again would be fed for ever")
+    context = make_context(take_over=take_over, no_records=no_records, feed=feed)
     with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler:
         done = operations.resubmit(run, selection, wishes, scheduler, context)
     if done.submission is None:
@@ -64,6 +74,15 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     click.echo(run.path)
     if local:
         raise_failed(run, done.submission, None)
+
+
+def pick_per_job(text: str | None) -> int | None:
+    """Return the number of --tasks-per-job; None where it isn't given, or is to be found out."""
+    if text is None or text == BY_TIME:
+        return None
+    if not text.isdigit() or not 1 <= int(text) < 2**31:
+        raise click.UsageError(f"--tasks-per-job takes a whole number from 1 up, or {BY_TIME}")
+    return int(text)
 
 
 def split_arguments(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import find_workflow, make_context, signals_as_interrupts, submitting_options
+from esis.cli.common import feed_option, find_workflow, make_context, signals_as_interrupts, submitting_options
 
 
 @click.command()
 @submitting_options
+@feed_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show hash, array and script; leave nothing behind.")
 def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: int | None, verbose: bool,
-        script_timeout: float | None, take_over: bool, no_records: bool, verify: bool,
+        script_timeout: float | None, take_over: bool, no_records: bool, verify: bool, feed: bool,
         dry_run: bool) -> None:
     """Build the run of a workflow and submit its tasks; prints the run's directory.
 
@@ -24,7 +25,7 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     from esis.operations.early import resolved
 
     path = find_workflow(workflow_file)
-    context = make_context(verbose, script_timeout, take_over, no_records)
+    context = make_context(verbose, script_timeout, take_over, no_records, feed)
     if dry_run:
         show_plan(operation.dry_run(node_of(path, verify), context, max_parallel))
         return

@@ -74,8 +74,10 @@ def say_submitted(run: RunDir, submission: Submission) -> None:
         say(f"{run.label}: ran {_count(len(submission.tasks) - len(submission.returned))} here")
     else:
         options = f" with {' '.join(submission.options)}" if submission.options else ""
-        spec = submission.array if len(submission.array) < _SHOWN else f"{submission.array[:_SHOWN]}…"
-        say(f"{run.label}: submitted as job {ids}{options}: {_count(len(submission.tasks))} ({spec}){behind}")
+        spec = format_ranges(submission.tasks) + (f"%{submission.throttle}" if submission.throttle else "")
+        spec = spec if len(spec) < _SHOWN else f"{spec[:_SHOWN]}…"
+        packs = f", {submission.per_job} in a job" if submission.packed else ""
+        say(f"{run.label}: submitted as job {ids}{options}: {_count(len(submission.tasks))} ({spec}){packs}{behind}")
 
 
 def show_plan(plan: Plan) -> None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option, verify_option
+from esis.cli.common import json_option, make_context, verify_option
 from esis.cli.targets import (
     pick_run,
     pick_states,
@@ -44,7 +44,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_problems
-    from esis.operations.status import TaskState, ask, status_of_asked
+    from esis.operations.status import TaskState, look_at
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
@@ -53,7 +53,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     slurm = Slurm()
     while True:
         evidence = evidence_of(run)
-        found = status_of_asked(evidence, ask([evidence], slurm))
+        found = look_at(evidence, slurm)
         detailed = rows or as_csv or group_by is not None
         table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (
             detailed or states or where or indices) else None
@@ -71,6 +71,10 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
         if not watch or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
             break
         time.sleep(interval)
+    if found.complete and not evidence.marked_complete:
+        from esis.operations.compact import fold_if_many
+
+        fold_if_many(run, make_context())
     if check:
         return int(rendering.check_code(found))
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)

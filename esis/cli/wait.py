@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import say
+from esis.cli.common import make_context, say
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 
@@ -27,7 +27,8 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     An answer that doesn't come is asked for again, less and less often.
     """
     from esis.cli.rendering import check_code
-    from esis.operations.status import ask, status_of_asked
+    from esis.operations.compact import fold_if_many
+    from esis.operations.status import look_at
     from esis.operations.target import evidence_of
     from esis.operations.waiting import pause_until
     from esis.schedulers.slurm import Slurm
@@ -39,19 +40,21 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     def over() -> bool:
         evidence = evidence_of(run)
-        found = status_of_asked(evidence, ask([evidence], slurm))
+        found = look_at(evidence, slurm)
         last[:] = [found]
         text = found.summary() + (f" (the queue could not be asked: {found.problem})" if found.problem else "")
         if shown != [text]:
             shown[:] = [text]
             say(f"{run.label}: {text}")
-        passing = found.problem is not None or any(item.passing for item in found.tasks.values())
+        passing = found.problem is not None or any(verdict.passing for verdict in found.groups)
         return found.complete or stuck(found) or not (passing or check_code(found) is ExitCode.ACTIVE)
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
     if stuck(last[0]):
         raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
                           "esis dependency revives it once that is rerun")
+    if last[0].complete and not last[0].evidence.marked_complete:
+        fold_if_many(run, make_context())
     return int(check_code(last[0]))
 
 
@@ -60,5 +63,5 @@ def stuck(status: RunStatus) -> bool:
     from esis.operations.chain import NEVER
     from esis.operations.status import ACTIVE_STATES
 
-    left = [item for item in status.tasks.values() if item.state in ACTIVE_STATES]
+    left = [verdict for verdict in status.groups if verdict.state in ACTIVE_STATES]
     return bool(left) and all(item.reason == NEVER for item in left)

@@ -28,8 +28,8 @@ def check_indices(indices: Sequence[int], announced: int) -> bool:
     Raises UserScriptFailed where there are no files, a gap, or another number was announced.
     """
     if not indices:
-        raise UserScriptFailed("the parameter generator wrote no file parameters.<n>.json",
-                               "it has to write them into its working directory")
+        raise UserScriptFailed("the parameter generator wrote no parameters.<n>.json, and no "
+                               "parameters.jsonl", "it has to write them into its working directory")
     first = indices[0]
     if first not in (0, 1):
         raise UserScriptFailed(f"the parameter files start at index {first}", "start at 0 or 1")
@@ -45,12 +45,14 @@ def check_indices(indices: Sequence[int], announced: int) -> bool:
         return True
     what = (f"parameters.{indices[-1] + 1}.json is the first one missing" if announced > count
             else f"parameters.{first + announced}.json is the first one too many")
-    raise UserScriptFailed(f"the parameter generator announced {announced} parameter sets and wrote {count} files: "
-                           f"{what}", "print the number of files")
+    raise UserScriptFailed(f"the parameter generator announced {announced} parameter sets and wrote {count}: {what}",
+                           "print the number of parameter sets")
 
 
 def format_ranges(indices: Iterable[int]) -> str:
     """Write sorted indices as Slurm and people do: `0-3,7,9-10`."""
+    if isinstance(indices, range) and indices.step == 1 and indices:
+        return _part(indices[0], indices[-1])
     parts: list[str] = []
     start = previous = None
     for index in indices:
@@ -65,10 +67,21 @@ def format_ranges(indices: Iterable[int]) -> str:
     return ",".join(parts)
 
 
-def parse_ranges(text: str) -> list[int]:
-    """Read what `format_ranges` writes; also unsorted, overlapping or spaced. Raises BadInput."""
+def as_sequence(indices: Sequence[int]) -> Sequence[int]:
+    """Return sorted indices as a range where they are one, else as a tuple."""
+    if indices and indices[-1] - indices[0] + 1 == len(indices):
+        return range(indices[0], indices[-1] + 1)
+    return tuple(indices)
+
+
+def parse_ranges(text: str) -> Sequence[int]:
+    """Read what `format_ranges` writes; also unsorted, overlapping or spaced. Raises BadInput.
+
+    What is one range stays one: a million tasks take no more room than one.
+    """
     found: set[int] = set()
-    for part in text.split(","):
+    parts = text.split(",")
+    for part in parts:
         match = _RANGE.match(part.strip())
         if match is None:
             raise BadInput(f"{text!r} is not a set of task indices", "write it like 3,5-7")
@@ -76,19 +89,10 @@ def parse_ranges(text: str) -> list[int]:
         high = int(match.group(2)) if match.group(2) is not None else low
         if high < low or high - low > LARGEST_RANGE:
             raise BadInput(f"the range {part.strip()!r} is not usable", "write it like 5-7")
+        if len(parts) == 1:
+            return range(low, high + 1)
         found.update(range(low, high + 1))
     return sorted(found)
-
-
-def array_spec(indices: Sequence[int], throttle: int) -> str:
-    """Return the value of `--array` for sorted `indices`; `throttle` 0 means no limit.
-
-    Raises ValueError for no indices: an empty `--array` makes Slurm submit a plain job.
-    """
-    if not indices:
-        raise ValueError("an array needs at least one task")
-    ranges = format_ranges(indices)
-    return f"{ranges}%{throttle}" if throttle else ranges
 
 
 def _part(start: int, end: int) -> str:

@@ -30,7 +30,7 @@ _POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "ksh93", "mksh", "ash", 
 _HOOK = """\
 # ESIS writes the task records from here (__esis__/task.sh); the job also runs without.
 esis_submission={submission}
-esis_hook=../__esis__/task.sh
+{more}esis_hook=../__esis__/task.sh
 [ -r "$esis_hook" ] || esis_hook="${{SLURM_SUBMIT_DIR:-..}}/../__esis__/task.sh"
 if [ -r "$esis_hook" ]; then . "$esis_hook"; fi
 """
@@ -45,16 +45,28 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class Pack:
+    """Say which tasks the elements of an array work through; Slurm's index counts packs."""
+
+    per_job: int
+    parallel: int  # at a time
+    first: int  # task
+    last: int
+
+
+@dataclass(frozen=True)
 class Values:
     """Hold what goes into a template."""
 
-    array: str  # e.g. 0-9%10
+    array: str  # of the first array, e.g. 0-9%10
     worker: str  # the worker's base name
     submission: int
     dependency: str | None = None  # e.g. afterok:12:13
     tasks: int = 0
     digest: str = ""
     records: bool = True  # whether the tasks are to write records
+    offset: int = 0  # what the first array adds to Slurm's index
+    pack: Pack | None = None
 
 
 def read_template(path: Path) -> str:
@@ -101,7 +113,7 @@ def render(text: str, name: str, values: Values) -> Rendered:
     if values.dependency is not None:
         body = _insert_dependency(body, values.dependency)
     hooked = values.records and is_posix_shell(body)
-    script = _insert_hook(body, values.submission) if hooked else body
+    script = _insert_hook(body, values) if hooked else body
     if len(script.encode("utf-8", "surrogateescape")) > SCRIPT_LIMIT:
         raise BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
     return Rendered(script, hooked)
@@ -208,12 +220,17 @@ def _insert_dependency(text: str, dependency: str) -> str:
     return "".join(lines)
 
 
-def _insert_hook(text: str, submission: int) -> str:
+def _insert_hook(text: str, values: Values) -> str:
     lines = _lines(text)
     at = len(_header(text))
     if at and not lines[at - 1].endswith("\n"):
         lines[at - 1] += "\n"
-    return "".join([*lines[:at], _HOOK.format(submission=f"{submission:04d}"), *lines[at:]])
+    more = f"esis_offset={values.offset}\n" if values.offset else ""
+    if values.pack is not None:
+        pack = values.pack
+        # Not taken from $0 in the hook: zsh has the name of the sourced file there.
+        more += f"esis_pack='{pack.per_job} {pack.parallel} {pack.first} {pack.last}'\nesis_script=$0\n"
+    return "".join([*lines[:at], _HOOK.format(submission=f"{values.submission:04d}", more=more), *lines[at:]])
 
 
 def _header(text: str) -> list[str]:

@@ -10,6 +10,8 @@ PREFIX = "wrkdir."
 HASH = re.compile(r"[0-9a-f]{64}\Z")
 STAGING_PREFIX = ".esis-build-"
 TRASH_PREFIX = ".esis-trash-"
+PARAMETERS_LINES = "parameters.jsonl"
+PARAMETERS_INDEX = "parameters.index"
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,24 @@ class RunDir:
         return self.path / "parameters"
 
     @property
+    def parameters_lines(self) -> Path:
+        """Return the one file that may hold all parameter sets, a line each."""
+        return self.parameters / PARAMETERS_LINES
+
+    @property
+    def parameters_index(self) -> Path:
+        """Return the offsets of the lines of `parameters_lines`."""
+        return self.parameters / PARAMETERS_INDEX
+
+    @property
     def results(self) -> Path:
         """Return where tasks export their results."""
         return self.path / "results"
+
+    @property
+    def results_lines(self) -> Path:
+        """Return the one file that holds the results of a run that was compacted, a line for each task."""
+        return self.results / "results.jsonl"
 
     @property
     def cwd(self) -> Path:
@@ -152,17 +169,41 @@ class RunDir:
         """Return the record of submission `number` (1, 2, …)."""
         return self.submissions / f"{number:04d}.json"
 
+    @property
+    def folded_tasks(self) -> Path:
+        """Return the one file that holds the task records which were folded, a line for each."""
+        return self.private / "tasks.txt"
+
+    @property
+    def folded_logs(self) -> Path:
+        """Return the archive of the logs that were folded."""
+        return self.private / "logs.zip"
+
+    @property
+    def feed_script(self) -> Path:
+        """Return the script of the job that submits what a limit left over."""
+        return self.private / "feed.sh"
+
+    @property
+    def feed_log(self) -> Path:
+        """Return the log of that job."""
+        return self.private / "feed.log"
+
     def map(self, number: int) -> Path:
         """Return the list of a submission's task indices, one a line, where its array counts positions."""
         return self.submissions / f"{number:04d}.map"
 
-    def claim(self, number: int) -> Path:
-        """Return the symbolic link that names the one job which does the work of submission `number`."""
-        return self.submissions / f"{number:04d}.claim"
+    def claim(self, number: int, position: int = 0) -> Path:
+        """Return the symbolic link that names the one job which does the work of an array of a submission."""
+        return self.submissions / f"{fence_name(number, position)}.claim"
 
     def parameter_file(self, task: int) -> Path:
         """Return the parameter file of `task`."""
         return self.parameters / f"parameters.{task}.json"
+
+    def result_file(self, task: int) -> Path:
+        """Return the file with the results of `task`."""
+        return self.results / f"results.{task}.json"
 
     def directories(self) -> tuple[Path, ...]:
         """Return the directories of a new run, parents first."""
@@ -173,3 +214,8 @@ class RunDir:
 def is_run_name(name: str) -> bool:
     """Return whether `name` is that of a run's working directory."""
     return name.startswith(PREFIX) and HASH.match(name[len(PREFIX):]) is not None
+
+
+def fence_name(number: int, position: int) -> str:
+    """Return the name (0001, 0001.2, …) under which the jobs of one array of a submission claim its work."""
+    return f"{number:04d}" if position == 0 else f"{number:04d}.{position + 1}"

@@ -21,7 +21,7 @@ FILE_LIMIT = 16 * 1024 * 1024  # bytes
 DEFAULT_MAX_PARALLEL = 10
 _SCRIPT_KEYS = ("setupscript", "param_generator", "sbatchtemplate", "workerscript")
 _KEYS = (*_SCRIPT_KEYS, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
-         "workdirpath", "status")
+         "workdirpath", "tasks_per_job", "tasks_parallel", "status")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Workflow:
     freeze_requirements: Mapping[str, str] = field(default_factory=dict)
     maxparallel: int = DEFAULT_MAX_PARALLEL
     workdirpath: str = "./"
+    tasks_per_job: int = 1  # tasks that an element of the array works through
+    tasks_parallel: int = 1  # of these at a time
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,6 +132,8 @@ def parse(path: Path, data: bytes) -> Workflow:
         freeze_requirements={key: reader.digest(key, value)
                              for key, value in reader.mapping("freeze_requirements").items() if value},
         maxparallel=reader.max_parallel(),
+        tasks_per_job=reader.number("tasks_per_job"),
+        tasks_parallel=reader.number("tasks_parallel"),
         workdirpath=reader.text("workdirpath", "./"),
         extra={key: value for key, value in raw.items() if key not in _KEYS or key == "status"},
     )
@@ -158,6 +162,9 @@ def dump(workflow: Workflow) -> str:
         "workdirpath": workflow.workdirpath,
         "status": "",
     }
+    for key, number in (("tasks_per_job", workflow.tasks_per_job), ("tasks_parallel", workflow.tasks_parallel)):
+        if number != 1:
+            value[key] = number
     value.update(workflow.extra)
     return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
 
@@ -229,6 +236,13 @@ class _Reader:
             raise BadInput(f"{self.path}: key 'freeze_requirements': {key!r}: expected 64 hex digits, found {value!r}",
                            "esis freeze-requirement sets it")
         return digest
+
+    def number(self, key: str) -> int:
+        """Return a number from 1 up; 1 where it isn't there."""
+        value = self.raw.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+            raise self._wrong(key, "a whole number from 1 up", value)
+        return value
 
     def max_parallel(self) -> int:
         value = self.raw.get("maxparallel", DEFAULT_MAX_PARALLEL)

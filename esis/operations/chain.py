@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from esis.errors import RequirementTrouble, SlurmRefused, TasksFailed
+from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFailed
 from esis.model.requirements import Node, Requirement, chain
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
@@ -15,11 +15,10 @@ from esis.operations.run import Asked, Done, bring_up, check_available
 from esis.operations.status import (
     RunStatus,
     TaskState,
-    ask,
     describe_failures,
     gather,
-    status_of_asked,
-    statuses,
+    look,
+    look_at,
 )
 from esis.operations.target import evidence_of
 from esis.schedulers.base import Scheduler
@@ -48,9 +47,9 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
     frozen = {item.run: item for node in order for item in node.requirements if item.frozen}
     runs = [node.run for node in order] + list(frozen)
     evidence = {run: gather(run) for run in runs}
-    asked = ask(evidence.values(), scheduler)
+    asked, statuses = look(evidence.values(), scheduler)
     at = time.monotonic()
-    found = {run: status_of_asked(item, asked) if item is not None else None for run, item in evidence.items()}
+    found = dict(zip(evidence, statuses))
     for node in order:
         status = found[node.run]
         if status is None or not status.complete:
@@ -70,8 +69,11 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
         if status is not None and isinstance(scheduler, Slurm):
             _revive(status, behind, scheduler, context)
         done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
-        _note(done, scheduler, known)
         told(done)
+        if done.left and node is not order[-1]:
+            raise LimitReached(f"{node.run.label}: Slurm has no room for {done.left} of its tasks, so nothing can be "
+                               f"queued behind it", "repeat the command when there is room again")
+        _note(done, scheduler, known)
 
 
 def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
@@ -79,7 +81,7 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
     run = done.node.run
     if scheduler.name == LOCAL:
         found = gather(run)
-        status = statuses([found], scheduler)[0]
+        status = look_at(found, scheduler) if found is not None else None
         if status is None or not status.complete:
             failed = describe_failures(status) if status is not None else ""
             raise TasksFailed(f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"
@@ -119,8 +121,8 @@ def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Contex
     A failed requirement leaves its dependants pending for ever (DependencyNeverSatisfied), also when its failed tasks
     were resubmitted and are done.
     """
-    stuck = {item.job for item in status.tasks.values()
-             if item.state is TaskState.WAITING and item.reason == NEVER and item.job is not None}
+    stuck = {verdict.job for verdict in status.groups
+             if verdict.state is TaskState.WAITING and verdict.reason == NEVER and verdict.job is not None}
     if not stuck:
         return
     evidence = evidence_of(status.run)

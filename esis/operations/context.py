@@ -29,5 +29,6 @@ class Context:
     script_timeout: float | None = None  # seconds for the generator, and for the setup script
     take_over: bool = False  # take over the stale lock of another host
     records: bool = True  # let the tasks write records
+    feed: bool = False  # let a job submit what a limit left over
     grace: float | None = None  # seconds of "not there" before a lost submission is repeated
     copies: Mapping[Path, Copy] = field(default_factory=dict)  # of includes, to be moved into a new run

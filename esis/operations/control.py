@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
@@ -12,10 +12,10 @@ from esis.locks import Owner
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, ask, status_of_asked
+from esis.operations.plan import share
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
-from esis.records.submissions import Submission
 from esis.records.tasks import note_cancelled
 from esis.schedulers.local import NAME as LOCAL
 from esis.schedulers.slurm import Slurm
@@ -59,15 +59,15 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
     status = _asked(evidence, slurm)
     if not status.active_jobs:
         raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
-    for job in status.active_jobs:
-        problem = slurm.set_throttle(evidence.job_called(job), limit)
+    for job, part in zip(status.active_jobs, share(limit, len(status.active_jobs))):
+        problem = slurm.set_throttle(evidence.job_called(job), part)
         if problem is not None:
             raise SlurmRefused(f"{run.label}: job {job}: {problem}")
     return status.active_jobs
 
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
-    status = status_of_asked(evidence, ask([evidence], slurm))
+    status = look_at(evidence, slurm)
     if status.problem is not None:
         raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
     return status
@@ -85,16 +85,31 @@ def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) 
 
 
 def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict[str, list[int]]:
-    """Return the array positions to cancel, by job id."""
-    submissions: dict[str, Submission] = {job.id: sub for sub in evidence.submissions for job in sub.jobs}
-    found: dict[str, list[int]] = {}
+    """Return Slurm's indices of what is to be cancelled, by job id. Raises BadInput for a part of a pack."""
+    found: dict[str, dict[int, set[int]]] = {}
     for task in tasks:
         job = status.tasks[task].job
         if job is not None:
-            submission = submissions.get(job)
-            mapped = submission is not None and submission.mapped
-            found.setdefault(job, []).append(submission.tasks.index(task) if mapped and submission else task)
-    return found
+            submission = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
+            index = submission.place_of(task)[1] if submission is not None and submission.holds(task) else task
+            found.setdefault(job, {}).setdefault(index, set()).add(task)
+    for job, elements in found.items():
+        _refuse_parts_of_packs(evidence, status, job, elements)
+    return {job: sorted(elements) for job, elements in found.items()}
+
+
+def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elements: Mapping[int, set[int]]) -> None:
+    """Raise BadInput where an element of an array works on active tasks that aren't to be cancelled."""
+    submission = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
+    position = submission.position_of(job) if submission is not None else None
+    if submission is None or position is None or not submission.packed:
+        return
+    for index, chosen in elements.items():
+        others = [task for task in submission.tasks_at(position, (index,))
+                  if task not in chosen and status.tasks[task].state in ACTIVE_STATES]
+        if others:
+            raise BadInput(f"{evidence.run.label}: tasks {format_ranges(sorted(chosen))} are in one job with "
+                           f"{format_ranges(others)}, and can only be cancelled together with them", "name them too")
 
 
 def _note_cancelled(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
@@ -102,7 +117,7 @@ def _note_cancelled(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None
     evidence = evidence_of(run)
     for task in gone:
         job = before.tasks[task].job
-        submission = next((sub for sub in reversed(evidence.in_slurm) if task in sub.tasks), None)
+        submission = next((sub for sub in reversed(evidence.in_slurm) if sub.holds(task)), None)
         if before.tasks[task].state is TaskState.WAITING and job is not None and submission is not None:
             record = evidence.records.get(task)
             if record is None or record.job != job:

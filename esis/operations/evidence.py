@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esis.errors import CorruptState
 from esis.files import write_atomic
-from esis.model.parameters import find_parameter_files
+from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions, tasks
 from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
-from esis.records.tasks import TaskRecord
+from esis.records.tasks import TaskRecords
 from esis.schedulers.local import NAME as LOCAL
 
 
@@ -24,7 +24,7 @@ class Evidence:
     state: State | None
     indices: Sequence[int]
     submissions: tuple[Submission, ...]
-    records: Mapping[int, TaskRecord]  # the latest attempt at each task
+    records: TaskRecords  # the latest attempt at each task
     marked_complete: bool
 
     @property
@@ -47,7 +47,7 @@ class Evidence:
         """Return all job ids that Slurm gave, and those that tasks recorded (reruns by hand)."""
         known = {job.id for sub in self.in_slurm for job in sub.jobs}
         local = {job.id for sub in self.submissions if sub.scheduler == LOCAL for job in sub.jobs}
-        known.update(record.job for record in self.records.values())
+        known.update(self.records.jobs)
         return tuple(sorted(known - local, key=lambda job: (len(job), job)))
 
     def needs_queue(self) -> bool:
@@ -61,18 +61,21 @@ class Evidence:
     @property
     def recorded_complete(self) -> bool:
         """Return whether the records alone say that all tasks are done."""
-        return bool(self.indices) and all(
-            (record := self.records.get(task)) is not None and record.code == 0 for task in self.indices)
+        if not self.indices:
+            return False
+        kinds = {self.records.kind(task): task for task in self.indices}
+        return all(kind is not None and self.records[task].code == 0 for kind, task in kinds.items())
 
     def attempts(self, task: int) -> int:
         """Return how often the task was handed to a scheduler (and not given back)."""
         return sum(1 for sub in self.submissions
-                   if task in sub.tasks and task not in sub.returned and sub.outcome is not Outcome.REFUSED)
+                   if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned)
 
     def last_word(self) -> float | None:
         """Return when the records were last heard of, in seconds since 1970."""
-        times = [float(record.end or record.start) for record in self.records.values()]
-        times += [sub.answered for sub in self.submissions if sub.answered is not None]
+        times = [sub.answered for sub in self.submissions if sub.answered is not None]
+        if self.records:
+            times.append(self.records.last_time())
         return max(times, default=None)
 
 
@@ -85,8 +88,8 @@ def gather(run: RunDir) -> Evidence | None:
     if state is not None and state.stage is Stage.PREPARED:
         indices: Sequence[int] = state.tasks
     else:
-        indices = find_parameter_files(run.parameters) if run.parameters.is_dir() else ()
-    return Evidence(run, state, indices, subs, tasks.latest(tasks.read_records(run.tasks)), is_marked_complete(run))
+        indices = _indices(run)
+    return Evidence(run, state, indices, subs, tasks.read_records(run), is_marked_complete(run))
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
@@ -97,7 +100,7 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
     try:
         return stage.read(run)
     except CorruptState:
-        indices = find_parameter_files(run.parameters) if run.parameters.is_dir() else []
+        indices = _indices(run)
         if not subs or not indices:
             return State(Stage.SNAPSHOT)
         return State(Stage.PREPARED, indices[0], len(indices))
@@ -122,3 +125,7 @@ def mark_complete(run: RunDir) -> None:
 def unmark_complete(run: RunDir) -> None:
     """Write 0 into completed.state: tasks are about to run again. Raises OSError."""
     write_atomic(run.completed, "0")
+
+
+def _indices(run: RunDir) -> Sequence[int]:
+    return ParameterSets(run).indices() if run.parameters.is_dir() else ()

@@ -7,13 +7,13 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from esis.locks import Owner, process_alive
 from esis.operations.evidence import Evidence
-from esis.records import submissions, tasks
+from esis.operations.sightings import Owners, Sightings
+from esis.records import tasks
 from esis.records.submissions import Outcome, Submission
 from esis.records.tasks import TaskRecord
 from esis.schedulers.base import JobState, Sighting, Snapshot
@@ -36,20 +36,50 @@ class TaskState(Enum):
     UNKNOWN = "unknown"
 
 
+# A job that works through a pack may end before it came to all of its tasks: these are submitted again.
+_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE", "BOOT_FAIL"})
+CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 ACTIVE_STATES = frozenset(_LIVE.values())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Hold what is known of tasks that fare alike."""
+
+    state: TaskState
+    reason: str = ""
+    code: int | None = None  # exit code of the script
+    job: str | None = None  # the array's job id
+    passing: bool = False  # a later look will tell more
 
 
 @dataclass(frozen=True)
 class TaskStatus:
     """Hold what is known of one task."""
 
-    state: TaskState
-    reason: str = ""
-    code: int | None = None  # exit code of the script
-    job: str | None = None  # the array's job id
+    verdict: Verdict
     elapsed: float | None = None  # seconds
-    passing: bool = False  # a later look will tell more
+
+    @property
+    def state(self) -> TaskState:
+        """Return the state."""
+        return self.verdict.state
+
+    @property
+    def reason(self) -> str:
+        """Return why, in words for people."""
+        return self.verdict.reason
+
+    @property
+    def code(self) -> int | None:
+        """Return the exit code of the script."""
+        return self.verdict.code
+
+    @property
+    def job(self) -> str | None:
+        """Return the array's job id."""
+        return self.verdict.job
 
 
 class Judge:
@@ -61,127 +91,188 @@ class Judge:
         self._problem = snapshot.problem
         self._now = now
         self._host = socket.gethostname()
-        self._submission: dict[int, Submission] = {}
-        self._claims: dict[int, str | None] = {}
-        for submission in evidence.submissions:
-            if submission.outcome is not Outcome.REFUSED:
-                self._submission.update(dict.fromkeys(submission.tasks, submission))
-                self._claims[submission.number] = submissions.read_claim(evidence.run, submission.number)
-        self.outranked: list[tuple[TaskRecord, str]] = []  # records that a verdict of Slurm's contradicts
-        self._live: dict[int, Sighting] = {}
-        self._ended: dict[tuple[str, int | None], Sighting] = {}
-        self._sort(snapshot.accounted(evidence.run), live=snapshot.problem is not None)
-        self._sort(snapshot.of_run(evidence.run), live=True)
+        taken = [item for item in evidence.submissions if item.outcome is not Outcome.REFUSED]
+        self._owners = Owners(evidence.indices, taken)
+        self._returned = {item.number: frozenset(item.returned) for item in taken if item.returned}
+        self._sightings = Sightings(evidence, snapshot, taken)
+        self.outranked: dict[int, tuple[TaskRecord, str]] = {}  # records that a verdict of Slurm's contradicts
+
+    def groups(self) -> dict[Verdict, list[int]]:
+        """Return the tasks of each verdict, sorted.
+
+        There may be a million of them: those that share a sighting, or the kind of their record, are judged once.
+        """
+        found: dict[Verdict, list[int]] = {}
+        alike: dict[object, list[int]] = {}
+        kind, owner = self._evidence.records.kind, self._owners.number
+        live, apart = self._sightings.live, self._apart()
+        for task in self._evidence.indices:
+            seen = live.get(task)
+            if seen is not None:
+                key: object = id(seen)
+            elif task not in apart:
+                key = (kind(task), owner(task))
+            else:
+                found.setdefault(self.verdict(task), []).append(task)
+                continue
+            tasks_alike = alike.get(key)
+            if tasks_alike is None:
+                tasks_alike = found.setdefault(self.verdict(task), [])
+                if self._is_one_of_many(task):
+                    alike[key] = tasks_alike
+            tasks_alike.append(task)
+        return found
 
     def task(self, task: int) -> TaskStatus:
+        """Return the verdict on one task, and how long it took or has taken."""
+        verdict = self.verdict(task)
+        record, seen = self._evidence.records.get(task), self._sightings.live.get(task)
+        if verdict.state is TaskState.RUNNING:
+            if seen is not None and not self._is_packed(task):
+                return TaskStatus(verdict, seen.elapsed)
+            return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None else None)
+        if verdict.state not in (TaskState.DONE, TaskState.FAILED):
+            return TaskStatus(verdict)
+        if record is not None and record.job == verdict.job and record.code is not None and record.end is not None:
+            return TaskStatus(verdict, float(record.end - record.start))
+        told = self._sightings.ended.get((verdict.job or "", task))
+        return TaskStatus(verdict, told.elapsed if told is not None and not self._is_packed(task) else None)
+
+    def verdict(self, task: int) -> Verdict:
         """Return the verdict on one task."""
-        seen = self._live.get(task)
+        seen, record = self._sightings.live.get(task), self._evidence.records.get(task)
+        submission, position = self._owners.place(task)
+        current = record is not None and (submission is None or record.submission >= submission.number)
         if seen is not None:
-            state = _LIVE[seen.state]
-            return TaskStatus(state, seen.reason if state is TaskState.WAITING else "", job=seen.job,
-                              elapsed=seen.elapsed if state is TaskState.RUNNING else None)
-        submission, record = self._submission.get(task), self._evidence.records.get(task)
-        if submission is not None and task in submission.returned and (
+            if not (submission is not None and submission.packed):
+                return _waits_or_runs(seen)
+            if record is None or not current:
+                return _waits_in_pack(seen)
+            if not record.ended:
+                return _waits_or_runs(seen)
+        if submission is not None and task in self._returned.get(submission.number, ()) and (
                 record is None or record.submission < submission.number
-                or record.job in {job.id for job in submission.jobs}):
-            return TaskStatus(TaskState.UNSUBMITTED, "given back")
-        if record is not None and (submission is None or record.submission >= submission.number):
+                or submission.position_of(record.job) is not None):
+            return Verdict(TaskState.UNSUBMITTED, "given back")
+        if record is not None and current:
             return self._recorded(task, record, submission)
         if submission is None and self._evidence.state is None:
-            return TaskStatus(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
+            return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
         if submission is None:
-            return TaskStatus(TaskState.UNSUBMITTED)
-        return self._unrecorded(task, submission)
+            return Verdict(TaskState.UNSUBMITTED)
+        return self._unrecorded(task, submission, position)
 
-    def _sort(self, sightings: Iterable[Sighting], live: bool) -> None:
-        """Keep the sightings by task; those of a mapped submission show positions, not indices."""
-        taken = [item for item in self._evidence.submissions if item.outcome is not Outcome.REFUSED]
-        by_job = {job: item for item in taken for job in (*(job.id for job in item.jobs), self._claims[item.number])}
-        for seen in sightings:
-            task = seen.task
-            # A job that nobody recorded was submitted by hand, with the script of the latest submission.
-            submission = by_job.get(seen.job, taken[-1] if taken else None)
-            if task is not None and submission is not None and submission.mapped:
-                if task >= len(submission.tasks):
-                    continue
-                task = submission.tasks[task]
-            if seen.state in _LIVE:
-                if live and task is not None:
-                    self._live.setdefault(task, seen)
-            else:
-                told = self._ended.get((seen.job, task))
-                if told is not None and told.state is seen.state:
-                    # squeue's word and reason, and what only sacct tells.
-                    seen = replace(seen, code=told.code, signal=told.signal, elapsed=told.elapsed or seen.elapsed)
-                self._ended[seen.job, task] = seen
+    def _apart(self) -> set[int]:
+        """Return the tasks of which Slurm or a local run told something of their own."""
+        apart = {task for tasks_ in self._returned.values() for task in tasks_}
+        for (_, task), seen in self._sightings.ended.items():
+            # That its script exited with 0 adds nothing to a record of the end.
+            if task is not None and (seen.state is not JobState.COMPLETED or not self._has_ended(task)):
+                apart.add(task)
+        return apart
 
-    def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> TaskStatus:
+    def _has_ended(self, task: int) -> bool:
+        record = self._evidence.records.get(task)
+        return record is not None and record.ended
+
+    def _is_packed(self, task: int) -> bool:
+        submission, _ = self._owners.place(task)
+        return submission is not None and submission.packed
+
+    def _is_one_of_many(self, task: int) -> bool:
+        """Return whether the verdict holds for all tasks with the same sighting, or the same kind of record.
+
+        Not where records and queue are compared task by task (packs), or where a start time or a process counts.
+        """
+        submission, _ = self._owners.place(task)
+        if task in self._sightings.live:
+            return submission is None or not submission.packed
+        record = self._evidence.records.get(task)
+        return record is None or record.ended or (submission is not None and record.submission < submission.number)
+
+    def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""
-        verdict = self._ended.get((record.job, task))
+        seen = self._sightings.ended.get((record.job, task))
+        failed = seen if seen is not None and seen.state is JobState.FAILED else None
+        if record.verdict == CUT_OFF:
+            return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
         if record.verdict is not None:
-            told = verdict is not None and verdict.state is JobState.FAILED
-            reason = _reason(verdict, None, started=True) if told and verdict is not None else record.verdict
-            return TaskStatus(TaskState.FAILED, reason, job=record.job)
-        spent = float(record.end - record.start) if record.end is not None else None
-        if verdict is not None and verdict.state is JobState.FAILED:
+            reason = _reason(failed, None, started=True) if failed is not None else record.verdict
+            return Verdict(TaskState.FAILED, reason, job=record.job)
+        packed = submission is not None and submission.packed
+        if failed is not None and not (packed and record.code is not None):
+            word = failed.word.split()[0]
+            if packed and submission is not None and word in _CUTTING and not submission.leads_pack(task):
+                self.outranked[task] = (record, CUT_OFF)
+                return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
             if not record.code:
-                self.outranked.append((record, verdict.word.split()[0]))
-            return TaskStatus(TaskState.FAILED, _reason(verdict, record.code, started=True), record.code or None,
-                              record.job, spent if spent is not None else verdict.elapsed)
+                self.outranked[task] = (record, word)
+            return Verdict(TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None,
+                           record.job)
         if record.code is not None:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
-            return TaskStatus(state, _exit_reason(record.code), record.code, record.job, spent)
+            return Verdict(state, _exit_reason(record.code), record.code, record.job)
         if submission is not None and submission.scheduler == LOCAL:
             return self._local_process(record)
-        if verdict is not None:
-            if verdict.state is JobState.COMPLETED:
-                return TaskStatus(TaskState.DONE, "COMPLETED, no record of the end", job=record.job,
-                                  elapsed=verdict.elapsed)
-            return TaskStatus(TaskState.UNKNOWN, verdict.word, job=record.job)
+        if seen is not None:
+            if seen.state is JobState.COMPLETED:
+                return Verdict(TaskState.DONE, "COMPLETED, no record of the end", job=record.job)
+            return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
         return self._absent(record.start, record.job, "started, and left no record of its end")
 
-    def _unrecorded(self, task: int, submission: Submission) -> TaskStatus:
+    def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
         """Judge a task whose present submission left no record of it."""
         if submission.scheduler == LOCAL:
             owner = Owner.parse(submission.owner)
             if owner is not None and owner.is_dead():
-                return TaskStatus(TaskState.UNSUBMITTED, "its local run was killed")
-            return TaskStatus(TaskState.WAITING, "local")
-        claim = self._claims.get(submission.number)
-        jobs = [job.id for job in submission.jobs] or ([claim] if claim is not None else [])
-        if not jobs:
-            return TaskStatus(TaskState.UNKNOWN, "outcome of the submission unknown")
-        job = claim if claim is not None else jobs[0]
-        verdict = self._ended.get((job, task)) or self._ended.get((job, None))
-        if verdict is not None:
-            if verdict.state is JobState.FAILED:
-                return TaskStatus(TaskState.FAILED, _reason(verdict, None, started=not submission.records),
-                                  verdict.code, job, verdict.elapsed)
-            if verdict.state is JobState.COMPLETED and not submission.records:
-                return TaskStatus(TaskState.DONE, "COMPLETED, no task records", job=job, elapsed=verdict.elapsed)
-            return TaskStatus(TaskState.UNKNOWN, f"{verdict.word}, and no record of the task", job=job)
+                return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
+            return Verdict(TaskState.WAITING, "local")
+        job = self._sightings.job_of(submission, position)
+        if job is None:
+            return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
+        seen = self._sightings.ended.get((job, task)) or self._sightings.ended.get((job, None))
+        if seen is not None:
+            word = seen.word.split()[0]
+            if submission.packed and word in _CUTTING:
+                return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
+            if seen.state is JobState.FAILED:
+                return Verdict(TaskState.FAILED, _reason(seen, None, started=not submission.records), seen.code, job)
+            if seen.state is JobState.COMPLETED and not submission.records:
+                return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job)
+            return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job)
         since = submission.answered or submission.created
         if not submission.records and self._problem is None:
-            return TaskStatus(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
+            return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
         return self._absent(since, job, "Slurm doesn't know it, and it left no record")
 
-    def _local_process(self, record: TaskRecord) -> TaskStatus:
+    def _local_process(self, record: TaskRecord) -> Verdict:
         process = tasks.read_details(self._evidence.run.tasks, record)
         if process is None or process.host != self._host:
             where = process.host if process is not None else "an unknown host"
-            return TaskStatus(TaskState.UNKNOWN, f"a local run on {where}", job=record.job)
+            return Verdict(TaskState.UNKNOWN, f"a local run on {where}", job=record.job)
         if process_alive(process.pid, 0):
-            return TaskStatus(TaskState.RUNNING, job=record.job, elapsed=max(0.0, self._now - record.start))
-        return TaskStatus(TaskState.LOST, "its local process is gone", job=record.job)
+            return Verdict(TaskState.RUNNING, job=record.job)
+        return Verdict(TaskState.LOST, "its local process is gone", job=record.job)
 
-    def _absent(self, since: float, job: str, what: str) -> TaskStatus:
+    def _absent(self, since: float, job: str, what: str) -> Verdict:
         """Judge a task that should be in the queue and isn't."""
         if self._problem is not None:
-            return TaskStatus(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
+            return Verdict(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
         if self._now - since < GRACE_SECONDS:
-            return TaskStatus(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
-                              passing=True)
-        return TaskStatus(TaskState.LOST, what, job=job)
+            return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
+                           passing=True)
+        return Verdict(TaskState.LOST, what, job=job)
+
+
+def _waits_or_runs(seen: Sighting) -> Verdict:
+    state = _LIVE[seen.state]
+    return Verdict(state, seen.reason if state is TaskState.WAITING else "", job=seen.job)
+
+
+def _waits_in_pack(seen: Sighting) -> Verdict:
+    """Judge a task that the job which works through its pack hasn't come to."""
+    reason = seen.reason if seen.state is JobState.WAITING else "its job runs"
+    return Verdict(TaskState.WAITING, reason, job=seen.job)
 
 
 def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:

@@ -38,22 +38,25 @@ class Group:
 def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
     """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
     record = evidence.records.get(task)
-    holding = [sub for sub in evidence.submissions if task in sub.tasks]
+    holding = [sub for sub in evidence.submissions if sub.holds(task)]
     if record is not None:
         holding = [sub for sub in holding if sub.number == record.submission] or holding
     if not holding:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]
     details = read_details(run.tasks, record) if record is not None else None
-    job = record.job if record is not None else (submission.jobs[0].id if submission.jobs else "*")
-    index = submission.tasks.index(task) if submission.mapped else task
+    position, index = submission.place_of(task)
+    sent = submission.jobs[position].id if position < len(submission.jobs) else "*"
+    job = record.job if record is not None else sent
+    if submission.packed:
+        return run.cwd / f"slurm-{job}_task{task}.out"
     values = {
         "A": escape(job), "a": str(index), "j": escape(details.job) if details is not None else "*",
         "N": escape(details.host.partition(".")[0]) if details is not None else "*", "n": "*", "s": "*", "t": "*",
         "u": "*", "x": "*",
     }
     values["J"] = values["j"]
-    pattern = expand_log_name(escape(submission.output or "slurm-%A_%a.out"), values)
+    pattern = expand_log_name(escape(submission.output_of(position) or "slurm-%A_%a.out"), values)
     found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
     if found:
         return found[-1]

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -22,16 +22,19 @@ from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed
 from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
 from esis.model import template
-from esis.model.parameters import array_spec, check_indices, find_parameter_files
+from esis.model.parameters import check_indices, find_parameter_files
+from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.context import Context
 from esis.operations.evidence import gather
+from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, clean_environment, run_logged
 from esis.records import provenance, stage
 from esis.records.stage import Stage, State
+from esis.schedulers.base import Limits
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _SHOWN_LINES = 20
@@ -46,11 +49,13 @@ and it can be understood, rerun and finished with a shell and sbatch alone:
     sbatch ../sbatch.sh               # the tasks of the latest submission once more
     sbatch --array=3,7 ../sbatch.sh   # some of them
 
-(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. Where the submission has a map,
-__esis__/submissions/<number>.map, --array counts its lines from 0: the line tells the task.)
+(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. A line esis_offset=N in sbatch.sh: N is
+added to what --array counts. Several arrays in __esis__/submissions/<number>.json: sbatch.sh holds the first one, and
+SLURM_ESIS_OFFSET=1001 sbatch --array=0-998 ../sbatch.sh is another. <number>.map there: --array counts its lines from
+0. A line esis_pack= in sbatch.sh: --array counts packs of that many tasks.)
 
   sbatch.sh       the script of the latest submission, made from {template}
-  parameters/     parameters.<n>.json, one for each task, written by {generator}
+  parameters/     parameters.<n>.json, one for each task, or parameters.jsonl, a line for each, written by {generator}
   results/        results.<n>.json, if the tasks export any
   cwd/            where the tasks run and their logs (slurm-*.out) are
   includes/       files that the scripts use
@@ -105,14 +110,14 @@ def _troubles(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prepared(node: Node, context: Context, slurm_version: str | None = None) -> Iterator[State]:
+def prepared(node: Node, context: Context, limits: Limits | None = None) -> Iterator[State]:
     """Hold the run of `node`, built if it wasn't, during the block.
 
     Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
     """
     run = node.run
     with _troubles(f"building {run.label}"):
-        owner, state = _take(node, context, slurm_version)
+        owner, state = _take(node, context, limits)
     with held(run.lock, owner):
         if state.stage is not Stage.PREPARED:
             with _troubles(f"building {run.label}"):
@@ -129,39 +134,54 @@ def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[S
     copy_workflow(node, run, context)
     indices = generate(node, run, context)
     state = State(Stage.PREPARED, indices[0], len(indices), throttle)
-    return state, render_script(node.workflow, run, array_spec(indices, throttle), len(indices), 1,
+    return state, render_script(node.workflow, run, plan(indices, throttle, None), indices, 1,
                                 records=context.records).text
 
 
-def generate(node: Node, run: RunDir, context: Context) -> list[int]:
+def generate(node: Node, run: RunDir, context: Context) -> Sequence[int]:
     """Run the parameter generator in parameters/ and return the sorted indices. Raises UserScriptFailed."""
     done = _run_script(node, run, node.workflow.param_generator, run.parameters, run.generator_log, context)
-    indices = find_parameter_files(run.parameters)
     printed = done.stdout.decode("utf-8", "replace").strip()
     if not _NUMBER.match(printed):
         found = f"it printed {printed[:60]!r}" if printed else "it printed nothing"
         raise UserScriptFailed(f"the parameter generator has to print the number of parameter sets and nothing else on "
                                f"standard output; {found}{_tail(done)}", f"the whole output is in {run.generator_log}")
     try:
+        indices = _written(run)
         last_index = check_indices(indices, int(printed))
     except UserScriptFailed as error:
         raise UserScriptFailed(error.message + _tail(done), error.advice) from None
     if last_index:
-        context.say(f"note: the generator printed {printed}, the last index, for {len(indices)} files; print the "
-                    f"number of files")
+        context.say(f"note: the generator printed {printed}, the last index, for {len(indices)} parameter sets; print "
+                    f"their number")
     return indices
 
 
-def render_script(workflow: Workflow, run: RunDir, array: str, tasks: int, submission: int,
-                  dependency: str | None = None, records: bool = True) -> template.Rendered:
-    """Return the script of a submission of `tasks` tasks, made from the template of the snapshot."""
+def _written(run: RunDir) -> Sequence[int]:
+    """Return the indices of what the generator wrote: files, or the lines of one file."""
+    files = find_parameter_files(run.parameters)
+    if not run.parameters_lines.exists():
+        return range(files[0], files[0] + len(files)) if files and files[-1] - files[0] + 1 == len(files) else files
+    if files:
+        raise UserScriptFailed(f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files "
+                               f"parameters.<n>.json", "write the one or the others")
+    return range(write_index(run.parameters_lines))
+
+
+def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequence[int], submission: int,
+                  dependency: str | None = None, records: bool = True, packing: Packing = UNPACKED
+                  ) -> template.Rendered:
+    """Return the script of a submission of `tasks`, made from the template of the snapshot."""
     name = base_name(workflow.sbatchtemplate)
-    values = template.Values(array=array, worker=base_name(workflow.workerscript), submission=submission,
-                             dependency=dependency, tasks=tasks, digest=run.digest, records=records)
+    pack = template.Pack(packing.per_job, packing.parallel, tasks[0], tasks[-1]) if packing.per_job > 1 else None
+    first = planned.arrays[0]
+    values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
+                             dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
+                             offset=first.offset, pack=pack)
     return template.render(template.read_template(run.path / name), name, values)
 
 
-def _take(node: Node, context: Context, slurm_version: str | None) -> tuple[Owner, State]:
+def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, State]:
     """Get the lock of the run, built as far as the snapshot."""
     run = node.run
     what = run.label
@@ -171,7 +191,7 @@ def _take(node: Node, context: Context, slurm_version: str | None) -> tuple[Owne
     for _ in range(10):
         if not os.path.lexists(run.path):
             owner = Owner.current()
-            if _publish(node, context, slurm_version, owner):
+            if _publish(node, context, limits, owner):
                 return owner, State(Stage.SNAPSHOT)
             continue
         try:
@@ -209,7 +229,7 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
     return owner, state
 
 
-def _publish(node: Node, context: Context, slurm_version: str | None, owner: Owner) -> bool:
+def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) -> bool:
     """Make the snapshot aside and rename it into place; False where somebody else was faster."""
     run = node.run
     staging = RunDir(run.path.parent / f"{STAGING_PREFIX}{run.digest[:12]}-{owner.text()}")
@@ -219,7 +239,7 @@ def _publish(node: Node, context: Context, slurm_version: str | None, owner: Own
         copy_workflow(node, staging, context)
         write_atomic(staging.wf_status, node.status_text)
         write_atomic(staging.workflow_definition, dump(node.workflow))
-        write_json(staging.provenance, provenance.collect(node.workflow, context.argv, slurm_version))
+        write_json(staging.provenance, provenance.collect(node.workflow, context.argv, limits))
         hook = resources.files("esis.records").joinpath("task.sh").read_text("utf-8")
         write_atomic(staging.task_hook, hook)
         write_atomic(staging.completed, "0")
@@ -248,8 +268,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> State:
     stage.save(run, State(Stage.GENERATING))
     indices = generate(node, run, context)
     throttle = node.workflow.maxparallel
-    script = render_script(node.workflow, run, array_spec(indices, throttle), len(indices), 1,
-                           records=context.records)
+    script = render_script(node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records)
     write_atomic(run.script, script.text, executable=True)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building)

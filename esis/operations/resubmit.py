@@ -6,36 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from esis.errors import BadInput
-from esis.model.parameters import format_ranges
+from esis.model.parameters import as_sequence
 from esis.model.template import directive_options, read_template
 from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow
+from esis.operations.choose import Selection, choose
 from esis.operations.context import Context
 from esis.operations.evidence import unmark_complete
-from esis.operations.judge import ACTIVE_STATES
+from esis.operations.feed import submit_what_fits
+from esis.operations.judge import ACTIVE_STATES, TaskState
+from esis.operations.plan import Packing
 from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
-from esis.operations.select import matching
-from esis.operations.status import RunStatus, TaskState, ask, status_of_asked
-from esis.operations.submit import Request, settle, submit
+from esis.operations.status import RunStatus, look
+from esis.operations.submit import Request, settle
 from esis.operations.target import definition, evidence_of
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.slurm import check_options
 from esis.schedulers.units import format_limit, format_memory, parse_limit, parse_memory
 
-# What is resubmitted if nothing is said: not what is done or active, nor what may be.
-DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED)
+__all__ = ["Resubmitted", "Selection", "Wishes", "resubmit"]
+
 _MEMORY_OPTIONS = ("--mem", "--mem-per-cpu", "--mem-per-gpu")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Say which tasks are meant."""
-
-    states: tuple[TaskState, ...] = ()
-    tasks: tuple[int, ...] | None = None
-    where: str | None = None
-    max_attempts: int | None = None
+_FILL = 0.8  # the part of the time limit that packs are made to take
+_UNLIMITED_SECONDS = 3600  # what packs are made to take where there is no time limit
+_LATE = 0.9  # the quantile of the measured times that is counted on
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,8 @@ class Wishes:
     scale_memory: float | None = None
     scale_time: float | None = None
     max_parallel: int | None = None
+    per_job: int | None = None  # tasks that an element of the array works through; None: as the workflow says
+    per_job_by_time: bool = False  # from the times that tasks took
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Resubmitted:
     """Hold what came of it."""
 
     run: RunDir
-    submission: Submission | None  # None: nothing was left to do
+    submission: Submission | None  # None: nothing was left to do, or Slurm has no room now
     status: RunStatus  # of before
 
 
@@ -65,54 +63,41 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     with hold_run(run, context):
         found = evidence_of(run)
         found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
-        snapshot = ask([found], scheduler)
-        before = status_of_asked(found, snapshot)
+        snapshot, (before,) = look([found], scheduler)
+        if before is None:
+            raise TypeError("evidence gives a status")
         require_answer(found, snapshot)
         chosen = choose(before, selection, context)
-        if selection.max_attempts is not None:
-            worn = [task for task in chosen if found.attempts(task) >= selection.max_attempts]
-            if worn:
-                context.say(f"{run.label}: left out after {selection.max_attempts} attempts: {format_ranges(worn)}")
-            chosen = [task for task in chosen if task not in set(worn)]
         if not chosen:
             return Resubmitted(run, None, before)
         options = wishes.options + scaled(run, found.submissions, chosen, wishes)
-        throttle = workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel
         if before.complete:
             unmark_complete(run)
-        seen = tuple(sorted({sight.job for sight in snapshot.of_run(run)}))
-        request = Request(run, workflow, tuple(chosen), throttle, None, seen, options)
-        return Resubmitted(run, submit(request, found.submissions, scheduler, context), before)
+        active = bool(before.indices(*ACTIVE_STATES))
+        request = Request(
+            run, workflow, as_sequence(chosen),
+            workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel, None,
+            tuple(sorted({sight.job for sight in snapshot.of_run(run)})), options,
+            packing_of(workflow, wishes, before, chosen), active)
+        return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
 
 
-def choose(status: RunStatus, selection: Selection, context: Context) -> list[int]:
-    """Return the sorted tasks that are meant. Raises BadInput for active ones that were named."""
-    if selection.tasks is not None:
-        absent = [task for task in selection.tasks if task not in status.tasks]
-        if absent:
-            raise BadInput(f"{status.run.label} has no tasks {format_ranges(absent)}", _existing(status))
-    states = selection.states or (tuple(TaskState) if selection.tasks is not None else DEFAULT_STATES)
-    asked = [task for task in (selection.tasks if selection.tasks is not None else sorted(status.tasks))
-             if status.tasks[task].state in states]
-    chosen = matching(status.run, asked, selection.where)
-    active = [task for task in chosen if status.tasks[task].state in ACTIVE_STATES]
-    if active:
-        raise BadInput(f"{status.run.label}: tasks {format_ranges(active)} are waiting or running",
-                       "wait for them, or esis cancel them first")
-    if TaskState.UNKNOWN not in selection.states:
-        unknown = [task for task in chosen if status.tasks[task].state is TaskState.UNKNOWN]
-        unknown = unknown or (status.indices(TaskState.UNKNOWN) if selection.tasks is None else [])
-        if unknown:
-            context.say(f"{status.run.label}: left out, for they may be running: {format_ranges(unknown)} "
-                        f"({status.tasks[unknown[0]].reason}); --state unknown includes them")
-        chosen = [task for task in chosen if task not in set(unknown)]
-    if TaskState.DONE not in selection.states:
-        done = [task for task in chosen if status.tasks[task].state is TaskState.DONE]
-        if done:
-            context.say(f"{status.run.label}: left out, for they are done: {format_ranges(done)}; "
-                        f"--state done includes them")
-        chosen = [task for task in chosen if task not in set(done)]
-    return sorted(chosen)
+def packing_of(workflow: Workflow, wishes: Wishes, status: RunStatus, tasks: Sequence[int]) -> Packing:
+    """Return how many tasks go into a job: as wished, as measured, or as the workflow says. Raises BadInput."""
+    parallel = workflow.tasks_parallel
+    if not wishes.per_job_by_time:
+        return Packing(workflow.tasks_per_job if wishes.per_job is None else wishes.per_job, parallel)
+    times = status.times(TaskState.DONE)
+    if not times:
+        raise BadInput(f"{status.run.label}: no task is done, so nothing tells how long they take",
+                       "give a number: --tasks-per-job 100")
+    requested = _requested(status.run, status.evidence.submissions, tasks)
+    for name, value in parse_requests(wishes.options).items():
+        requested[name] = value
+    seconds = parse_limit(requested["--time"]) if "--time" in requested else _UNLIMITED_SECONDS
+    # A record counts whole seconds: a task takes one of them at least.
+    longest = max(1.0, sorted(times)[int(_LATE * (len(times) - 1))])
+    return Packing(max(1, int(_FILL * seconds / longest) * parallel), parallel)
 
 
 def scaled(run: RunDir, known: Sequence[Submission], tasks: Sequence[int], wishes: Wishes) -> tuple[str, ...]:
@@ -157,7 +142,3 @@ def parse_requests(words: Sequence[str]) -> dict[str, str]:
         elif name == "--time" or name in _MEMORY_OPTIONS:
             found[name] = value if equals else following
     return found
-
-
-def _existing(status: RunStatus) -> str:
-    return f"its tasks are {format_ranges(sorted(status.tasks))}"

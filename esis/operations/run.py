@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
-from esis.model.parameters import array_spec, format_ranges
+from esis.model.parameters import as_sequence, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
+from esis.operations.feed import submit_what_fits
+from esis.operations.plan import Packing, plan
 from esis.operations.prepare import check_sources, prepared, trial
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, status_of, statuses
-from esis.operations.submit import Request, settle, submit
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, look, status_of
+from esis.operations.submit import Request, settle
 from esis.operations.target import definition
 from esis.records.submissions import Submission
 from esis.schedulers.base import Scheduler, Snapshot
@@ -45,6 +47,7 @@ class Done:
     node: Node
     submission: Submission | None  # None: there was nothing to submit
     status: RunStatus | None  # of before the submission; None for a fresh run
+    left: int = 0  # tasks for which Slurm had no room
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Pl
     throttle = node.workflow.maxparallel if max_parallel is None else max_parallel
     with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:
         state, script = trial(node, Path(scratch).resolve(), context, throttle)
-    return Plan(node, array_spec(state.tasks, throttle), state.count, script, node.run.path.exists())
+    arrays = plan(state.tasks, throttle, None).arrays
+    return Plan(node, "; ".join(array.spec for array in arrays), state.count, script, node.run.path.exists())
 
 
 def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None) -> Done:
@@ -88,8 +92,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
     if finished is not None and finished.built and finished.marked_complete:
         return Done(node, None, status_of(finished, Snapshot()))
     fresh = finished is None or not finished.built
-    version = scheduler.version() if isinstance(scheduler, Slurm) and fresh else None
-    with prepared(node, context, version):
+    with prepared(node, context, scheduler.limits() if fresh else None):
         found = gather(node.run)
         if found is None:
             raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
@@ -104,7 +107,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
         before = status_of(found, snapshot)
-        todo = tuple(before.indices(TaskState.UNSUBMITTED))
+        todo = as_sequence(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
         if todo:
             require_answer(found, snapshot)
@@ -115,9 +118,12 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
                             f"waiting or running", "wait for them, then repeat the command")
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
-        request = Request(node.run, workflow, todo, throttle, dependency, seen)
-        submission = submit(request, known, scheduler, context)
-        return Done(node, submission, before if known else None)
+        active = bool(before.indices(*ACTIVE_STATES))
+        request = Request(node.run, workflow, todo, throttle, dependency, seen, active=active,
+                          packing=Packing(workflow.tasks_per_job, workflow.tasks_parallel))
+        submission = submit_what_fits(request, before, snapshot, scheduler, context)
+        left = len(todo) - (len(submission.tasks) if submission is not None else 0)
+        return Done(node, submission, before if known or submission is None else None, left)
 
 
 def require_answer(evidence: Evidence, snapshot: Snapshot) -> None:
@@ -147,7 +153,7 @@ def check_requirements(node: Node, scheduler: Scheduler) -> None:
 
 def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str]:
     """Describe each requirement that isn't complete, with its workflow file and the command for it."""
-    found = statuses((gather(item.run) for item in requirements), scheduler, accounting=False)
+    _, found = look((gather(item.run) for item in requirements), scheduler, accounting=False)
     problems = []
     for item, status in zip(requirements, found):
         if status is not None and status.complete:
@@ -184,7 +190,7 @@ def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int
     """Say so where another throttle was asked for than the queued array has: it isn't part of the hash."""
     if not status.active_jobs or not known:
         return
-    queued = known[-1].array.partition("%")[2] or "0"
-    if int(queued) != throttle:
+    queued = known[-1].throttle
+    if queued != throttle:
         context.say(f"{status.run.label}: the queued array keeps its limit of {queued} tasks at a time; to change "
                     f"it: esis throttle {throttle}")

@@ -6,35 +6,33 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from esis.errors import BadInput, CorruptState
-from esis.files import read_json_object
+from esis.errors import BadInput
+from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.operations.judge import TaskState
 
 PARAMETERS_SHOWN = 200  # characters of a nested value
 
 
+class UnknownName(BadInput):
+    """Report a name in a condition that the values at hand don't have."""
+
+
 def parameters_of(run: RunDir, task: int) -> Mapping[str, Any]:
-    """Return the parameter set of a task; one that is no JSON object has the single key `value`."""
-    path = run.parameter_file(task)
-    try:
-        return read_json_object(path)
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing") from None
-    except CorruptState:
-        try:
-            return {"value": json.loads(path.read_bytes())}
-        except ValueError as error:
-            raise BadInput(f"{path} is no JSON: {error}") from None
+    """Return the parameter set of a task; one that is no JSON object has the single key `value`. Raises BadInput.
+
+    For many tasks `ParameterSets.iterate` opens less.
+    """
+    return ParameterSets(run).get(task)
 
 
 def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
     """Return the test that an expression like `beta>5 and L==64` makes of a parameter set.
 
     Evaluated by jinja2's sandbox: comparisons, arithmetic, `and`, `or`, `not`, `in`, dots for nested keys. Raises
-    BadInput for what can't be read, and for a name that a parameter set doesn't have.
+    BadInput for what can't be read, and UnknownName for a name that a parameter set doesn't have.
     """
-    from jinja2 import StrictUndefined, TemplateError
+    from jinja2 import StrictUndefined, TemplateError, UndefinedError
     from jinja2.sandbox import SandboxedEnvironment
 
     environment = SandboxedEnvironment(undefined=StrictUndefined)
@@ -48,8 +46,8 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
             return bool(expression(**{str(key): value for key, value in parameters.items()}))
         except (TemplateError, TypeError, ArithmeticError) as error:
             known = ", ".join(sorted(map(str, parameters)))
-            raise BadInput(f"the condition {text!r} doesn't fit the parameters: {error}",
-                           f"they are: {known}") from None
+            kind = UnknownName if isinstance(error, UndefinedError) else BadInput
+            raise kind(f"the condition {text!r} doesn't fit the parameters: {error}", f"they are: {known}") from None
 
     return test
 
@@ -59,7 +57,7 @@ def matching(run: RunDir, tasks: Iterable[int], where: str | None) -> list[int]:
     if where is None:
         return list(tasks)
     test = condition(where)
-    return [task for task in tasks if test(parameters_of(run, task))]
+    return [task for task, parameters in ParameterSets(run).iterate(tasks) if test(parameters)]
 
 
 def state_called(name: str) -> TaskState:

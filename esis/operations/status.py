@@ -4,147 +4,226 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
-from esis.operations.judge import ACTIVE_STATES, Judge, TaskState, TaskStatus
-from esis.records.tasks import TaskRecord, keep_verdict
+from esis.operations.judge import ACTIVE_STATES, Judge, TaskState, TaskStatus, Verdict
+from esis.records.tasks import keep_verdict
 from esis.schedulers.base import Scheduler, Snapshot
 
-__all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "status_of", "statuses"]
+__all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "look", "look_at",
+           "status_of"]
 
-_UNRESOLVED = (TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED)
+_UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
+_SAMPLE = 1000  # done tasks whose times are looked at
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """Hold what is known of a run."""
 
-    run: RunDir
-    tasks: Mapping[int, TaskStatus]
+    evidence: Evidence
+    tasks: Mapping[int, TaskStatus]  # judged when somebody looks
+    groups: Mapping[Verdict, Sequence[int]]  # the sorted tasks of each verdict
     complete: bool
     problem: str | None = None  # why the queue couldn't be asked
     accounting_problem: str | None = None  # why sacct couldn't be asked, where it would have mattered
     active_jobs: tuple[str, ...] = ()
-    last_word: float | None = None  # of the records, seconds since 1970
-    started: float | None = None  # first submission, seconds since 1970
+
+    @property
+    def run(self) -> RunDir:
+        """Return the run's directory."""
+        return self.evidence.run
+
+    @property
+    def started(self) -> float | None:
+        """Return the time of the first submission, in seconds since 1970."""
+        return self.evidence.submissions[0].created if self.evidence.submissions else None
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state; states without a task are left out."""
-        counted = Counter(status.state for status in self.tasks.values())
+        counted: Counter[TaskState] = Counter()
+        for verdict, tasks in self.groups.items():
+            counted[verdict.state] += len(tasks)
         return {state: counted[state] for state in TaskState if counted[state]}
 
     def indices(self, *states: TaskState) -> list[int]:
         """Return the sorted indices of the tasks in any of `states`."""
-        return sorted(task for task, status in self.tasks.items() if status.state in states)
+        found = [tasks for verdict, tasks in self.groups.items() if verdict.state in states]
+        return list(found[0]) if len(found) == 1 else sorted(chain.from_iterable(found))
 
     def summary(self) -> str:
         """Return the counts as one line."""
-        if not self.tasks:
+        if not self.groups:
             return "complete" if self.complete else "no tasks"
         return ", ".join(f"{count} {state.value}" for state, count in self.counts().items())
+
+    def by_reason(self, *states: TaskState) -> dict[tuple[TaskState, str], list[int]]:
+        """Return the sorted tasks by state and reason, in the order of states (none named: all)."""
+        found: dict[tuple[TaskState, str], list[Sequence[int]]] = {}
+        for verdict, tasks in self.groups.items():
+            if not states or verdict.state in states:
+                found.setdefault((verdict.state, verdict.reason), []).append(tasks)
+        order = list(TaskState)
+        return {key: list(parts[0]) if len(parts) == 1 else sorted(chain.from_iterable(parts))
+                for key, parts in sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))}
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first submission, up to the last word where nothing is active any more."""
         if self.started is None:
             return None
-        over = self.last_word is not None and not self.indices(*ACTIVE_STATES)
-        return max(0.0, (self.last_word if over and self.last_word is not None else now) - self.started)
+        last = self.last_word() if not self.indices(*ACTIVE_STATES) else None
+        return max(0.0, (last if last is not None else now) - self.started)
+
+    def last_word(self) -> float | None:
+        """Return when the records were last heard of, in seconds since 1970."""
+        return self.evidence.last_word()
+
+    def times(self, state: TaskState) -> list[float]:
+        """Return the seconds that (a sample of) the tasks in a state took, as far as known."""
+        tasks = self.indices(state)
+        sample = tasks[:: max(1, -(-len(tasks) // _SAMPLE))]
+        return [elapsed for task in sample if (elapsed := self.tasks[task].elapsed) is not None]
 
     def remaining(self) -> float | None:
         """Estimate the seconds until all active tasks have ended; None where nothing tells.
 
-        From the mean time of the tasks that are done and the number that run now.
+        From the mean time of (a sample of) the tasks that are done and the number that run now.
         """
-        spent = [item.elapsed for item in self.tasks.values()
-                 if item.state is TaskState.DONE and item.elapsed is not None]
-        running = [item.elapsed or 0.0 for item in self.tasks.values() if item.state is TaskState.RUNNING]
-        if not spent or not running:
+        running = self.indices(TaskState.RUNNING)
+        if not running:
+            return None
+        spent = self.times(TaskState.DONE)
+        if not spent:
             return None
         mean = sum(spent) / len(spent)
-        work = sum(max(0.0, mean - elapsed) for elapsed in running) + mean * len(self.indices(TaskState.WAITING))
-        return work / len(running)
+        work = sum(max(0.0, mean - (self.tasks[task].elapsed or 0.0)) for task in running)
+        return (work + mean * len(self.indices(TaskState.WAITING))) / len(running)
+
+
+class _Tasks(Mapping[int, TaskStatus]):
+    """Judge single tasks when somebody looks at them."""
+
+    def __init__(self, indices: Sequence[int], judge: Callable[[int], TaskStatus]) -> None:
+        self._indices = indices if isinstance(indices, range) else dict.fromkeys(indices)
+        self._judge = judge
+
+    def __getitem__(self, task: int) -> TaskStatus:
+        if task not in self._indices:
+            raise KeyError(task)
+        return self._judge(task)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._indices
 
 
 def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
     """Judge every task of a run; marks the run as complete where all are done and no witness was left out."""
-    run = evidence.run
-    started = evidence.submissions[0].created if evidence.submissions else None
     if evidence.marked_complete:
-        done = {task: _recorded_done(evidence.records.get(task)) for task in evidence.indices}
-        return RunStatus(run, done, complete=True, last_word=evidence.last_word(), started=started)
+        return _complete(evidence)
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
-    found = {task: judge.task(task) for task in evidence.indices}
-    complete = bool(found) and evidence.built and all(item.state is TaskState.DONE for item in found.values())
-    problem = snapshot.problem if evidence.in_slurm else None
-    heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
-    if complete and (heard or not evidence.in_slurm):
-        mark_complete(run)
-    if snapshot.problem is None:
-        # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
-        for record, word in judge.outranked:
-            keep_verdict(run.tasks, record, word)
-    active = sorted({item.job for item in found.values() if item.state in ACTIVE_STATES and item.job is not None},
-                    key=lambda job: (len(job), job))
-    return RunStatus(run, found, complete, problem, None, tuple(active), evidence.last_word(), started)
+    return _judged(evidence, judge, judge.groups(), snapshot)
 
 
-def statuses(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
-             ) -> list[RunStatus | None]:
-    """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open."""
+def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
+         ) -> tuple[Snapshot, list[RunStatus | None]]:
+    """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open.
+
+    `accounting` False: without sacct.
+    """
     items = list(found)
-    snapshot = ask(items, scheduler, accounting)
-    return [None if item is None else status_of_asked(item, snapshot) for item in items]
+    asking = [item for item in items if item is not None and item.needs_queue()]
+    snapshot = scheduler.observe(_clusters(asking)) if asking else Snapshot()
+    now = time.time()
+    judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
+    unclear = []
+    for run in asking if accounting else ():
+        judge = Judge(run, snapshot, now)
+        judged[run.run] = judge, judge.groups()
+        if run.in_slurm and _is_unclear(judged[run.run][1]):
+            unclear.append(run)
+    if unclear:
+        since = min(sub.created for item in unclear for sub in item.in_slurm)
+        jobs = [job for item in unclear for job in item.jobs]
+        snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since)
+        judged.clear()
+    statuses: list[RunStatus | None] = []
+    for item in items:
+        if item is None or item.run not in judged:
+            statuses.append(None if item is None else status_of(item, snapshot, now))
+        else:
+            statuses.append(_judged(item, *judged[item.run], snapshot))
+    return snapshot, statuses
 
 
-def ask(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True) -> Snapshot:
-    """Ask squeue once about all of these runs, and sacct once where that leaves verdicts open (and if wanted)."""
-    asking = [item for item in found if item is not None and item.needs_queue()]
-    if not asking:
-        return Snapshot()
-    clusters = sorted({cluster for item in asking for cluster in item.clusters})
-    snapshot = scheduler.observe(clusters)
-    unclear = [item for item in asking if item.in_slurm and _is_unclear(item, snapshot)] if accounting else []
-    if not unclear:
-        return snapshot
-    since = min(sub.created for item in unclear for sub in item.in_slurm)
-    jobs = [job for item in unclear for job in item.jobs]
-    return scheduler.account(snapshot, jobs, clusters, since)
-
-
-def status_of_asked(evidence: Evidence, snapshot: Snapshot) -> RunStatus:
-    """Judge a run with a snapshot that `ask` made; says where sacct was missed."""
-    status = status_of(evidence, snapshot)
-    if snapshot.accounting_problem is not None and status.indices(TaskState.LOST, TaskState.UNKNOWN):
-        return replace(status, accounting_problem=snapshot.accounting_problem)
+def look_at(evidence: Evidence, scheduler: Scheduler) -> RunStatus:
+    """Judge one run with at most one call of squeue and one of sacct."""
+    _, (status,) = look([evidence], scheduler)
+    if status is None:
+        raise TypeError("evidence gives a status")
     return status
 
 
 def describe_failures(status: RunStatus) -> str:
     """Return the failed tasks by reason in one line."""
     by_reason: dict[str, list[int]] = {}
-    for task in status.indices(TaskState.FAILED, TaskState.LOST):
-        by_reason.setdefault(status.tasks[task].reason, []).append(task)
-    return "; ".join(f"{format_ranges(indices)}: {reason}" for reason, indices in sorted(by_reason.items()))
+    for (_, reason), tasks in status.by_reason(TaskState.FAILED, TaskState.LOST).items():
+        by_reason.setdefault(reason, []).extend(tasks)
+    return "; ".join(f"{format_ranges(sorted(tasks))}: {reason}" for reason, tasks in sorted(by_reason.items()))
 
 
-def _recorded_done(record: TaskRecord | None) -> TaskStatus:
-    """Return what the record adds to a task of a complete run."""
-    if record is None:
-        return TaskStatus(TaskState.DONE)
-    spent = float(record.end - record.start) if record.end is not None else None
-    return TaskStatus(TaskState.DONE, code=record.code, job=record.job, elapsed=spent)
+def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], snapshot: Snapshot) -> RunStatus:
+    run = evidence.run
+    states = {verdict.state for verdict in groups}
+    complete = evidence.built and states == {TaskState.DONE}
+    heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
+    if complete and (heard or not evidence.in_slurm):
+        mark_complete(run)
+    if snapshot.problem is None:
+        # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
+        for record, word in judge.outranked.values():
+            keep_verdict(run.tasks, record, word)
+    active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
+    missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
+    return RunStatus(evidence, _Tasks(evidence.indices, judge.task), groups, complete,
+                     snapshot.problem if evidence.in_slurm else None, missed,
+                     tuple(sorted(active, key=lambda job: (len(job), job))))
 
 
-def _is_unclear(evidence: Evidence, snapshot: Snapshot) -> bool:
+def _complete(evidence: Evidence) -> RunStatus:
+    """Return the status of a run that was found complete before: nobody is asked any more."""
+    done = Verdict(TaskState.DONE)
+    groups: dict[Verdict, Sequence[int]] = {done: evidence.indices} if evidence.indices else {}
+
+    def judge(task: int) -> TaskStatus:
+        record = evidence.records.get(task)
+        if record is None:
+            return TaskStatus(done)
+        spent = float(record.end - record.start) if record.end is not None else None
+        return TaskStatus(Verdict(TaskState.DONE, code=record.code, job=record.job), spent)
+
+    return RunStatus(evidence, _Tasks(evidence.indices, judge), groups, complete=True)
+
+
+def _clusters(found: Iterable[Evidence]) -> list[str]:
+    return sorted({cluster for item in found for cluster in item.clusters})
+
+
+def _is_unclear(groups: Mapping[Verdict, Sequence[int]]) -> bool:
     """Return whether sacct could change the picture.
 
     That is: something failed or unexplained, or everything done, which isn't believed before a verdict of failure
     (OUT_OF_MEMORY with exit status 0) was looked for once.
     """
-    judge = Judge(evidence, snapshot, time.time())
-    states = {judge.task(task).state for task in evidence.indices}
-    return bool(states & set(_UNRESOLVED)) or states == {TaskState.DONE}
+    states = {verdict.state for verdict in groups}
+    return bool(states & _UNRESOLVED) or states == {TaskState.DONE}

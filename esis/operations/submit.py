@@ -8,28 +8,29 @@ that the fence in the job lets just one of the two do the work.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.errors import BadInput, EsisError, SlurmRefused, SlurmUnanswered
+from esis.errors import BadInput, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.locks import Owner
-from esis.model.parameters import array_spec, format_ranges
+from esis.model.parameters import as_sequence, format_ranges
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
+from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
-from esis.records import submissions
+from esis.records import provenance, submissions
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import Answer, Scheduler, Snapshot
+from esis.schedulers.base import Answer, Limits, Scheduler, Snapshot
 from esis.schedulers.local import Options
-from esis.schedulers.slurm import Slurm
+from esis.schedulers.slurm import Slurm, is_limit
 
 MINIMUM_GRACE_SECONDS = 30.0
 _POLL_SECONDS = 2.0
-ARRAY_SPEC_LIMIT = 3500  # characters: 3,544 were seen accepted, 4,944 refused
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,78 @@ class Request:
 
     run: RunDir
     workflow: Workflow  # as it is described in the run, whatever became of the workflow file since
-    tasks: tuple[int, ...]
-    throttle: int  # tasks at a time; 0: no limit
+    tasks: Sequence[int]  # sorted
+    throttle: int  # tasks at a time (of packs: packs); 0: no limit
     dependency: str | None = None
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knows already
     options: tuple[str, ...] = ()  # sbatch options that outrank those of the template
+    packing: Packing = UNPACKED
+    active: bool = False  # whether other tasks of the run wait or run
 
 
 def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> Submission:
-    """Submit under the run's lock and return the record. Raises SlurmRefused, SlurmUnanswered, OSError."""
+    """Submit under the run's lock and return the record. Raises SlurmRefused, SlurmUnanswered, OSError.
+
+    Where a limit on the number of jobs leaves no room for all, the record holds those that were taken.
+    """
+    limits = known_limits(request.run, scheduler)
+    tasks = request.tasks
+    while True:
+        intent = _intend(request, tasks, limits, known, scheduler, context)
+        try:
+            done = _send_all(request.run, intent, known, scheduler, context)
+        except LimitReached:
+            # Arrays are refused whole. If nothing of the run is active, a part of one has to fit, or it never starts.
+            tasks = tasks[: intent.arrays[0].tasks // 2]
+            if request.active or not tasks:
+                raise
+            continue
+        left = len(request.tasks) - len(done.tasks)
+        if left:
+            context.say(f"{request.run.label}: a limit of Slurm leaves {left} tasks unsubmitted; the same command "
+                        f"submits them later")
+        return done
+
+
+def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
+    """Return the limits that were noted when the run was built, else ask for them."""
+    if isinstance(scheduler, Slurm):
+        noted = provenance.noted_limits(run)
+        if noted is not None:
+            return noted
+    return scheduler.limits()
+
+
+def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known: Sequence[Submission],
+            scheduler: Scheduler, context: Context) -> Submission:
+    """Write script, map and intent of a submission."""
     run = request.run
     number = next_number(known)
-    array, mapped = fit_array(request.tasks, request.throttle)
-    rendered = render_script(request.workflow, run, array, len(request.tasks), number, request.dependency,
-                             context.records)
-    if mapped:
-        if not rendered.records:
-            raise BadInput(f"{run.label}: {len(request.tasks)} scattered tasks don't fit into an array specification, "
-                           f"and without task records no job can look its task up", "give fewer --tasks at a time")
-        write_atomic(run.map(number), "".join(f"{task}\n" for task in request.tasks))
+    # On this machine each task is a process of its own.
+    packing = request.packing if limits is not None else UNPACKED
+    planned = plan(tasks, request.throttle, limits, packing)
+    rendered = render_script(request.workflow, run, planned, tasks, number, request.dependency, context.records,
+                             packing)
+    if not rendered.records and (planned.mapped or packing.per_job > 1 or len(planned.arrays) > 1
+                                 or planned.arrays[0].offset):
+        raise BadInput(f"{run.label}: {len(tasks)} tasks don't fit into one array as they are, and without task "
+                       f"records no job can look its task up",
+                       "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time")
+    if planned.mapped:
+        write_atomic(run.map(number), "".join(f"{task}\n" for task in tasks))
     write_atomic(run.script, rendered.text, executable=True)
     if number == 1:
         write_atomic(run.start_time, f"{time.time():.3f}")
+    output = log_pattern(rendered.text, request.options)
     intent = Submission(
-        number=number, scheduler=scheduler.name, tasks=request.tasks, array=array, mapped=mapped,
-        options=request.options, output=log_pattern(rendered.text, request.options),
-        script_digest=_digest(rendered.text),
-        created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
-        dependency=request.dependency, seen=request.seen)
+        number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
+        arrays=planned.arrays, mapped=planned.mapped, throttle=request.throttle, per_job=packing.per_job,
+        parallel=packing.parallel, options=request.options, output=output,
+        unique_output=unique_pattern(rendered.text, request.options),
+        script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
+        records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen)
     submissions.save(run, intent)
-    return _send(run, intent, known, scheduler, context)
+    return intent
 
 
 def log_pattern(script: str, options: Sequence[str]) -> str:
@@ -76,15 +119,15 @@ def log_pattern(script: str, options: Sequence[str]) -> str:
     return str(Path(found.directory or "") / found.output)
 
 
-def fit_array(tasks: Sequence[int], throttle: int) -> tuple[str, bool]:
-    """Return the array specification of `tasks`, and whether it counts positions instead of indices.
+def unique_pattern(script: str, options: Sequence[str]) -> str:
+    """Return a pattern that keeps the logs of several arrays apart; empty where that of the script does.
 
-    Slurm takes 4,096 characters, 700 to 900 scattered indices; beyond that the job looks its index up in a map.
+    Their indices are the same, so the job's id has to be in the name.
     """
-    spec = array_spec(tasks, throttle)
-    if len(spec) <= ARRAY_SPEC_LIMIT:
-        return spec, False
-    return array_spec(range(len(tasks)), throttle), True
+    output = Options.of(script, options).output
+    if re.search(r"%\d*[AjJ]", output):
+        return ""
+    return re.sub(r"%(\d*)a", r"%A_%\1a", output) if re.search(r"%\d*a", output) else f"{output}.%A_%a"
 
 
 def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], scheduler: Scheduler, context: Context,
@@ -102,8 +145,9 @@ def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], schedul
                                 f"missing", "esis run (without --local) finds out")
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             found = _look_up(run, submission, known, scheduler, context)
-            submission = found if found is not None else _send(
-                run, _renewed(run, workflow, submission, dependency), known, scheduler, context, last=True)
+            if found is None and not submission.jobs:
+                submission = _renewed(run, workflow, submission, dependency)
+            submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
         settled.append(submission)
     _mend_job_ids(run, settled)
     return settled
@@ -115,15 +159,30 @@ def next_number(known: Sequence[Submission]) -> int:
     return max(numbers, default=0) + 1
 
 
+def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+              last: bool = False) -> Submission:
+    """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
+    current = intent
+    while len(current.jobs) < len(current.arrays):
+        try:
+            current = _send(run, current, known, scheduler, context, last)
+        except SlurmRefused as refusal:
+            if not current.jobs:
+                raise
+            return _cut_short(run, current, refusal, context)
+        last = False
+    return current
+
+
 def _send(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
-          last: bool = False) -> Submission:
-    """Call the scheduler and record its answer; where none comes, look for the job, and try once more at most."""
+          last: bool) -> Submission:
+    """Send one array and record the answer; where none comes, look for the job, and try once more at most."""
     recorded = [intent]
 
     def acknowledged(job: Job) -> None:
         recorded[0] = _record_job(run, intent, job)
 
-    answer = scheduler.submit(run, intent, acknowledged)
+    answer = scheduler.submit(run, intent, len(intent.jobs), acknowledged)
     if answer.outcome is Outcome.SUBMITTED:
         if answer.returned:
             recorded[0] = replace(recorded[0], returned=answer.returned)
@@ -141,9 +200,21 @@ def _send(run: RunDir, intent: Submission, known: Sequence[Submission], schedule
     return _send(run, intent, known, scheduler, context, last=True)
 
 
+def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused, context: Context) -> Submission:
+    """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
+    context.say(refusal.message)
+    arrays = sent.arrays[: len(sent.jobs)]
+    done = replace(sent, arrays=arrays, tasks=sent.tasks[: sum(array.tasks for array in arrays)],
+                   outcome=Outcome.SUBMITTED, message=refusal.message, answered=time.time())
+    submissions.save(run, done)
+    return done
+
+
 def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:
     """Write script and intent anew, under the same number, so that the fence holds against the first try."""
-    rendered = render_script(workflow, run, intent.array, len(intent.tasks), intent.number, dependency, intent.records)
+    packing = Packing(intent.per_job, intent.parallel)
+    rendered = render_script(workflow, run, Plan(intent.arrays, intent.mapped), intent.tasks, intent.number, dependency,
+                             intent.records, packing)
     write_atomic(run.script, rendered.text, executable=True)
     renewed = replace(intent, dependency=dependency, script_digest=_digest(rendered.text),
                       owner=Owner.current().text())
@@ -156,10 +227,16 @@ def _digest(script: str) -> str:
 
 
 def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
-    done = replace(intent, outcome=Outcome.SUBMITTED, jobs=(job,), answered=time.time())
+    jobs = (*intent.jobs, job)
+    whole = len(jobs) == len(intent.arrays)
+    done = replace(intent, jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
     submissions.save(run, done)
-    write_atomic(run.job_ids, job.id)
+    write_atomic(run.job_ids, _job_ids(done))
     return done
+
+
+def _job_ids(submission: Submission) -> str:
+    return "\n".join(job.id for job in submission.jobs)
 
 
 def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
@@ -167,7 +244,7 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
     last = next((item for item in reversed(known) if item.jobs), None)
     if last is None:
         return
-    text = "\n".join(job.id for job in last.jobs)
+    text = _job_ids(last)
     try:
         if run.job_ids.read_bytes() == text.encode():
             return
@@ -177,17 +254,20 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
 
 
 def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
-    submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
-    raise SlurmRefused(f"Slurm refused {run.label}: {answer.message}",
-                       "nothing was queued and the run is kept: mend the cause (sbatch options can come from SBATCH_* "
-                       "variables or a new template), then repeat the command")
+    """Record and raise a refusal; where other arrays of the submission were taken, the record is the caller's."""
+    if not intent.jobs:
+        submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+    kind = LimitReached if is_limit(answer.message) else SlurmRefused
+    raise kind(f"Slurm refused {run.label}: {answer.message}",
+               "nothing was queued and the run is kept: mend the cause (sbatch options can come from SBATCH_* "
+               "variables or a new template), then repeat the command")
 
 
 def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
              context: Context) -> Submission | None:
     """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
-    others = {job.id for item in known for job in item.jobs} | set(intent.seen)
-    grace = _grace(scheduler, context)
+    others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
+    grace = _grace(run, scheduler, context)
     first_absent: float | None = None
     while True:
         job = _find(run, intent, others, scheduler.observe(()))
@@ -206,8 +286,8 @@ def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], sched
 
 
 def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot) -> Job | None:
-    """Return the job that belongs to `intent`. Raises SlurmUnanswered where the question couldn't be asked."""
-    claim = submissions.read_claim(run, intent.number)
+    """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
+    claim = submissions.read_claim(run, intent.number, len(intent.jobs))
     if claim is not None:
         return Job(claim)  # it has even started
     if snapshot.problem is not None:
@@ -217,9 +297,9 @@ def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot)
     return Job(found[0]) if found else None
 
 
-def _grace(scheduler: Scheduler, context: Context) -> float:
+def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:
     """Return how many seconds of absence prove that a submission never arrived."""
     if context.grace is not None:
         return context.grace
-    timeout = scheduler.message_timeout() if isinstance(scheduler, Slurm) else 0.0
-    return max(MINIMUM_GRACE_SECONDS, 2 * timeout)
+    limits = known_limits(run, scheduler)
+    return max(MINIMUM_GRACE_SECONDS, 2 * limits.message_timeout if limits is not None else 0.0)

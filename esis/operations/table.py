@@ -8,9 +8,10 @@ from typing import Any
 
 from esis.errors import BadInput
 from esis.model.parameters import format_ranges
+from esis.model.parametersets import ParameterSets
 from esis.operations.evidence import Evidence
 from esis.operations.judge import TaskState, TaskStatus
-from esis.operations.select import condition, parameters_of
+from esis.operations.select import condition
 from esis.operations.status import RunStatus
 
 
@@ -41,15 +42,10 @@ def choose_rows(status: RunStatus, evidence: Evidence, tasks: Sequence[int] | No
         absent = sorted(set(tasks) - set(status.tasks))
         raise BadInput(f"{status.run.label} has no tasks {format_ranges(absent)}")
     test = condition(where) if where is not None else None
-    rows = []
-    for task in sorted(tasks if tasks is not None else status.tasks):
-        item = status.tasks[task]
-        if states and item.state not in states:
-            continue
-        parameters = parameters_of(status.run, task)
-        if test is None or test(parameters):
-            rows.append(Row(task, item, evidence.attempts(task), parameters))
-    return rows
+    chosen = [task for task in sorted(tasks if tasks is not None else status.tasks)
+              if not states or status.tasks[task].state in states]
+    return [Row(task, status.tasks[task], evidence.attempts(task), parameters)
+            for task, parameters in ParameterSets(status.run).iterate(chosen) if test is None or test(parameters)]
 
 
 def group_rows(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:

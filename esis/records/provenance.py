@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 import socket
@@ -11,15 +12,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from esis.errors import CorruptState
+from esis.files import read_json_object
 from esis.locks import user_name
+from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
+from esis.schedulers.base import Limits
 from esis.version import VERSION
 
 _GIT_SECONDS = 10.0
 
 
-def collect(workflow: Workflow, argv: Sequence[str], slurm_version: str | None) -> dict[str, Any]:
+def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> dict[str, Any]:
     """Return the provenance as it stands in provenance.json; what can't be found out is null."""
     modules = os.environ.get("LOADEDMODULES", "")
     return {
@@ -33,13 +38,29 @@ def collect(workflow: Workflow, argv: Sequence[str], slurm_version: str | None) 
         "python": platform.python_version(),
         "python_executable": sys.executable,
         "platform": platform.platform(),
-        "slurm": slurm_version,
+        "slurm": limits.version if limits is not None else None,
+        "slurm_limits": {
+            "max_array_size": limits.max_array_size, "max_array_tasks": limits.max_array_tasks,
+            "message_timeout": limits.message_timeout,
+        } if limits is not None and limits.version is not None else None,
         "modules": [name for name in modules.split(":") if name],
         "conda_environment": os.environ.get("CONDA_DEFAULT_ENV"),
         "virtual_environment": os.environ.get("VIRTUAL_ENV"),
         "git": _git(workflow.directory),
         "argv": list(argv),
     }
+
+
+def noted_limits(run: RunDir) -> Limits | None:
+    """Return Slurm's limits as they were when the run was built; None where nobody asked, or Slurm didn't answer."""
+    try:
+        noted = read_json_object(run.provenance)
+        limits = noted["slurm_limits"]
+        return Limits(operator.index(limits["max_array_size"]),
+                      operator.index(limits["max_array_tasks"]) if limits["max_array_tasks"] is not None else None,
+                      float(limits["message_timeout"]), noted["slurm"])
+    except (CorruptState, KeyError, OSError, TypeError, ValueError):
+        return None
 
 
 def _git(directory: Path) -> dict[str, Any] | None:

@@ -10,16 +10,24 @@
 
 esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
 esis_job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-0}}
+esis_index=${SLURM_ARRAY_TASK_ID:-}
+esis_map=$esis_dir/submissions/$esis_submission.map
 esis_fenced=${SLURM_ESIS_SUBMISSION:-}
+esis_offset=${SLURM_ESIS_OFFSET:-${esis_offset:-0}}
 # Not for jobs that this one submits.
-unset SLURM_ESIS_SUBMISSION
+unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET
 esis_record=
+esis_made=
 esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
 case $esis_wait in *[!0-9]*) esis_wait=75 ;; esac
 
+# One task of a pack is this script once more, started by the job that works through the pack (see esis_work_pack).
+esis_in_pack=
+[ "${SLURM_ESIS_PACKED:-}" = "$esis_job" ] && esis_in_pack=1
+
 # The fence: a symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced.
 if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
-    esis_claim=$esis_dir/submissions/$esis_submission.claim
+    esis_claim=$esis_dir/submissions/$esis_fenced.claim
     if ! ln -s "$esis_job" "$esis_claim" 2>/dev/null && [ -L "$esis_claim" ] \
         && [ "$(readlink "$esis_claim")" != "$esis_job" ]; then
         echo "ESIS: job $(readlink "$esis_claim") does the work of this submission; job $esis_job steps aside" >&2
@@ -27,16 +35,35 @@ if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
     fi
 fi
 
-# A submission of many scattered tasks is a dense array; its map tells which task stands at this position.
-esis_index=${SLURM_ARRAY_TASK_ID:-}
-if [ -n "$esis_index" ] && [ -n "$esis_dir" ] && [ -r "$esis_dir/submissions/$esis_submission.map" ]; then
-    SLURM_ARRAY_TASK_ID=$(sed -n "$((esis_index + 1))p" "$esis_dir/submissions/$esis_submission.map")
-    export SLURM_ARRAY_TASK_ID
-    if [ -z "$SLURM_ARRAY_TASK_ID" ]; then
-        printf 'ESIS: %s.map has no task at position %s\n' "$esis_submission" "$esis_index" >&2
-        exit 75
+# Slurm's indices end at MaxArraySize, tasks don't: what Slurm counts is shifted, or a position in a list of tasks.
+if [ -n "$esis_index" ] && [ -z "$esis_in_pack" ]; then
+    esis_unit=$((esis_index + esis_offset))
+    SLURM_ARRAY_TASK_ID=$esis_unit
+    if [ -z "${esis_pack:-}" ] && [ -n "$esis_dir" ] && [ -r "$esis_map" ]; then
+        SLURM_ARRAY_TASK_ID=$(sed -n "$((esis_unit + 1)){p;q;}" "$esis_map")
+        if [ -z "$SLURM_ARRAY_TASK_ID" ]; then
+            printf 'ESIS: %s.map has no task at position %s\n' "$esis_submission" "$esis_unit" >&2
+            exit 75
+        fi
     fi
+    export SLURM_ARRAY_TASK_ID
 fi
+
+# Where all parameter sets are lines of one file, the task's own file is made for the time of the task.
+esis_parameters() {
+    esis_sets=$esis_dir/../parameters/parameters
+    [ -n "$esis_dir" ] && [ -n "$esis_index" ] && [ -r "$esis_sets.jsonl" ] || return 0
+    esis_made=$esis_sets.$SLURM_ARRAY_TASK_ID.json
+    esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null | sed 's/^0*//')
+    # The shift is written out: some shells take numbers with zeros in front for octal ones.
+    if tail -c "+$((${esis_from:-0} + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_made.$$" \
+        && [ -s "$esis_made.$$" ] && mv -f "$esis_made.$$" "$esis_made"; then
+        return 0
+    fi
+    rm -f "$esis_made.$$"
+    printf "ESIS: can't write the parameters of task %s into %s\n" "$SLURM_ARRAY_TASK_ID" "$esis_made" >&2
+    return 1
+}
 
 # Start record: made aside, then renamed, so that no reader sees half of it.
 esis_start() {
@@ -55,20 +82,24 @@ esis_start() {
 }
 
 # End record: one rename, which needs no space on the disk. Call it yourself where your script sets its own EXIT trap:
-#   trap 'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code"' EXIT
+#   trap 'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code" || esis_code=75; exit "$esis_code"' EXIT
+# Not 0 where the record can't be written: a task whose end nobody can know must not end well, or Slurm's COMPLETED
+# would make it done. Where somebody has removed the records there is none to write, and the exit status stays.
 esis_end() {
+    [ -z "$esis_made" ] || rm -f "$esis_made"
     [ -n "$esis_record" ] || return 0
-    mv -f "$esis_record.running" "$esis_record.exit$1.$(date +%s)" 2>/dev/null \
-        || printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
+    esis_stem=$esis_record
     esis_record=
-    return 0
+    mv -f "$esis_stem.running" "$esis_stem.exit$1.$(date +%s)" 2>/dev/null && return 0
+    printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
+    ! [ -d "$esis_dir/tasks" ]
 }
 
 # A run is complete when completed.state holds 1, or when the latest record of each of its tasks says exit0.
 esis_is_complete() {
     [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
     # shellcheck disable=SC2012
-    ls -f "$3/__esis__/tasks" 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
+    { ls -f "$3/__esis__/tasks"; sed 's/ .*//' "$3/__esis__/tasks.txt"; } 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
         !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|exit[0-9]+\.[0-9]+|slurm-[A-Z_]+\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
@@ -101,10 +132,60 @@ esis_check_requirements() {
     return 0
 }
 
+# A pack: $1 tasks a job, $2 at a time, of the tasks $3 to $4 or of a list.
+esis_pack_tasks() {
+    if [ -r "$esis_map" ]; then
+        sed -n "$((esis_unit * $1 + 1)),$((esis_unit * $1 + $1))p" "$esis_map"
+        return 0
+    fi
+    esis_task=$(($3 + esis_unit * $1))
+    esis_left=$1
+    while [ "$esis_left" -gt 0 ] && [ "$esis_task" -le "$4" ]; do
+        echo "$esis_task"
+        esis_task=$((esis_task + 1))
+        esis_left=$((esis_left - 1))
+    done
+}
+
+# After a requeue the tasks of the pack that are done stay done.
+esis_pack_left() {
+    esis_done=
+    if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+        # shellcheck disable=SC2012
+        esis_done=$(ls -f "$esis_dir/tasks" 2>/dev/null \
+            | sed -n "s/^\([0-9]*\)\.$esis_submission\.$esis_job\.[0-9]*\.[0-9]*\.exit0\..*/\1/p")
+    fi
+    if [ -n "$esis_done" ]; then
+        esis_pack_tasks "$@" | grep -vxF -e "$esis_done"
+    else
+        esis_pack_tasks "$@"
+    fi
+}
+
+# Each task is this script once more, with its own record and log; what one of them does is nothing to the others. In the
+# background, so that a signal to this shell ends it at once: then no further task begins.
+esis_work_pack() {
+    esis_logs=$esis_dir/../cwd/slurm-$esis_job
+    esis_pack_left "$@" | SLURM_ESIS_PACKED=$esis_job xargs -n 1 -P "$2" sh -c \
+        'SLURM_ARRAY_TASK_ID=$2 "$0" >"$1_task$2.out" 2>&1 </dev/null || exit 1' "$esis_script" "$esis_logs" &
+    esis_workers=$!
+    trap 'kill "$esis_workers" 2>/dev/null; exit 143' TERM
+    trap 'kill "$esis_workers" 2>/dev/null; exit 138' USR1
+    trap 'kill "$esis_workers" 2>/dev/null; exit 130' INT
+    # xargs ends with 123 where a task failed, and says no more.
+    wait "$esis_workers" || return 1
+}
+
+if [ -n "${esis_pack:-}" ] && [ -z "$esis_in_pack" ] && [ -n "$esis_index" ] && [ -n "$esis_dir" ]; then
+    esis_check_requirements || exit 75
+    eval "set -- $esis_pack"
+    esis_work_pack "$@" || exit 1
+    exit 0
+fi
 esis_start
 # A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
 # signal ends the script with a status of its own. Traps that the script sets later replace these.
-trap 'esis_code=$?; esis_end "$esis_code"; exit "$esis_code"' EXIT
+trap 'esis_code=$?; esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=75; exit "$esis_code"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 131' QUIT
@@ -114,4 +195,5 @@ trap 'exit 142' ALRM
 trap 'exit 143' TERM
 trap 'exit 140' USR2
 trap 'exit 152' XCPU
-esis_check_requirements || exit 75
+esis_parameters || exit 75
+[ -n "$esis_in_pack" ] || esis_check_requirements || exit 75

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import read_json_object
+from esis.files import open_regular, read_json_object
+from esis.model.workdir import RunDir
 
 _NAME = re.compile(
     r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
     r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15}))\Z")
+# The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
+_ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
+                  r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40})(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
+_CHUNK = 20_000  # names looked at together: enough for speed, little memory
 
 
 @dataclass(frozen=True)
@@ -65,23 +71,103 @@ class TaskRecord:
         return self.ended and not other.ended
 
 
-def read_records(directory: Path) -> list[TaskRecord]:
-    """Return all records below `directory`; none where the directory is missing (somebody deleted it)."""
+class TaskRecords(Mapping[int, TaskRecord]):
+    """Hold the latest record of each task, parsed when somebody looks at it.
+
+    A hundred thousand of them are one listing of a directory. `kind` groups those that differ by task and times alone,
+    so that what holds for one of a kind is found out once.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Keep the latest of these file names for each task; what is no record is left out."""
+        self._names: dict[int, str] = {}
+        self._kinds: dict[int, int] = {}
+        known: dict[tuple[str, str], int] = {}
+        for chunk in _chunks(names):
+            text = "\n".join(chunk)
+            rows = _ROW.findall(text)
+            if len(rows) != len(chunk) or text.count("\n") >= len(chunk):
+                chunk = [name for name in chunk if _NAME.match(name)]
+                rows = _ROW.findall("\n".join(chunk))
+            for name, (digits, attempt, word) in zip(chunk, rows):
+                task = int(digits)
+                if task in self._names and not _supersedes(name, self._names[task]):
+                    continue
+                self._names[task] = name
+                self._kinds[task] = known.setdefault((attempt, word), len(known))
+
+    def __getitem__(self, task: int) -> TaskRecord:
+        """Parse the record of `task`."""
+        record = TaskRecord.parse(self._names[task])
+        if record is None:
+            raise KeyError(task)
+        return record
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._names
+
+    def kind(self, task: int) -> int | None:
+        """Return the number of the kind of a task's record: its submission, job, restart count and outcome."""
+        return self._kinds.get(task)
+
+    @property
+    def jobs(self) -> frozenset[str]:
+        """Return the ids of all jobs that left records."""
+        samples = {kind: task for task, kind in self._kinds.items()}
+        return frozenset(self[task].job for task in samples.values())
+
+    def last_time(self) -> float:
+        """Return the latest start or end, in seconds since 1970; 0 where there is no record."""
+        tails = (name.rpartition(".") for name in self._names.values())
+        return float(max((int(tail if tail != "running" else head.rpartition(".")[2]) for head, _, tail in tails),
+                         default=0))
+
+    def sample(self, most: int) -> list[TaskRecord]:
+        """Return at most `most` of the records, evenly spread."""
+        tasks = list(self._names)
+        return [self[task] for task in tasks[:: max(1, -(-len(tasks) // most))]]
+
+
+def read_names(run: RunDir) -> list[str]:
+    """Return the names of all records of a run, folded ones too; none where somebody deleted them."""
     try:
-        names = os.listdir(directory)
+        names = os.listdir(run.tasks)
     except FileNotFoundError:
-        return []
-    return [record for record in map(TaskRecord.parse, names) if record is not None]
+        names = []
+    return [line.partition(" ")[0] for line in folded_lines(run)] + names
 
 
-def latest(records: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
-    """Return the last attempt at each task."""
-    found: dict[int, TaskRecord] = {}
-    for record in records:
-        known = found.get(record.task)
-        if known is None or record.supersedes(known):
-            found[record.task] = record
-    return found
+def folded_lines(run: RunDir) -> Iterator[str]:
+    """Yield the lines `<name> <content>` of the records that were folded. Raises OSError, CorruptState."""
+    try:
+        stream = open_regular(run.folded_tasks)
+    except FileNotFoundError:
+        return
+    with stream:
+        for line in stream:
+            yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+
+
+def read_records(run: RunDir) -> TaskRecords:
+    """Return the latest record of each task of a run."""
+    return TaskRecords(read_names(run))
+
+
+def _supersedes(name: str, other: str) -> bool:
+    new, old = TaskRecord.parse(name), TaskRecord.parse(other)
+    return new is not None and (old is None or new.supersedes(old))
+
+
+def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(names)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
 
 
 def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:

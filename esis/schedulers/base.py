@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
+from esis.schedulers.units import parse_elapsed
 
 
 class JobState(Enum):
@@ -21,19 +22,23 @@ class JobState(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """Hold what a scheduler says about one task of an array, or a whole array where `task` is None."""
+class Sighting(NamedTuple):
+    """Hold what a scheduler says about elements of an array. There may be a hundred thousand: tuples are made fast."""
 
     job: str  # the array's job id
-    task: int | None
+    indices: Sequence[int] | None  # Slurm's indices; None: the whole array, or some that aren't named
     state: JobState
     word: str  # the scheduler's own word for the state
     reason: str = ""
     place: str = ""  # "command|working directory", as the scheduler shows them
     code: int | None = None  # exit code of the script
     signal: int | None = None
-    elapsed: float | None = None  # seconds
+    used: str = ""  # the time it took or has taken, as the scheduler shows it
+
+    @property
+    def elapsed(self) -> float | None:
+        """Return the seconds that it took or has taken, if that is known."""
+        return float(self.used) if self.used.isdigit() else parse_elapsed(self.used)
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,27 @@ class Answer:
     returned: tuple[int, ...] = ()  # tasks given back without being finished
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Hold what a scheduler's configuration says about arrays and about its own patience."""
+
+    max_array_size: int = 1001  # Slurm's default; the largest index is one less
+    max_array_tasks: int | None = None  # elements of one array
+    message_timeout: float = 10.0  # seconds; Slurm's default
+    version: str | None = None
+
+
 class Scheduler(Protocol):
     """Take submissions and tell states."""
 
     name: str
 
-    def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
-        """Hand the run's sbatch.sh to the scheduler, telling the job's id through `acknowledged` at once."""
+    def limits(self) -> Limits | None:
+        """Ask once what the largest array is; None where arrays may have any size."""
+        ...
+
+    def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
+        """Hand one array of a submission to the scheduler, telling the job's id through `acknowledged` at once."""
         ...
 
     def observe(self, clusters: Sequence[str]) -> Snapshot:
@@ -88,4 +107,12 @@ class Scheduler(Protocol):
 def _in_place(sightings: Sequence[Sighting], run: RunDir) -> list[Sighting]:
     commands = (f"{run.script}|", f"{run.cwd}/../sbatch.sh|")
     workdir = f"|{run.cwd}"
-    return [seen for seen in sightings if seen.place.startswith(commands) or seen.place.endswith(workdir)]
+    known: dict[str, bool] = {}  # all tasks of an array have one place
+    found = []
+    for seen in sightings:
+        ours = known.get(seen.place)
+        if ours is None:
+            ours = known[seen.place] = seen.place.startswith(commands) or seen.place.endswith(workdir)
+        if ours:
+            found.append(seen)
+    return found

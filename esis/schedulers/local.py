@@ -24,8 +24,8 @@ from esis.model.template import directive_options
 from esis.model.workdir import RunDir
 from esis.process import clean_environment, signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
-from esis.records.tasks import TaskRecord, latest, read_records
-from esis.schedulers.base import Answer, Snapshot
+from esis.records.tasks import TaskRecord, read_records
+from esis.schedulers.base import Answer, Limits, Snapshot
 from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
@@ -97,7 +97,11 @@ class Local:
         """Ask Slurm's accounting."""
         return Slurm().account(snapshot, jobs, clusters, since)
 
-    def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
+    def limits(self) -> Limits | None:
+        """There are none: one array of any size will do."""
+        return None
+
+    def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Run all tasks to their end. An interrupt ends the children; what isn't finished is given back."""
         # Microseconds: unique on this machine, also as SLURM_JOB_ID of the single tasks, and in the order of time.
         job = time.time_ns() // 1000
@@ -244,10 +248,10 @@ class _Batch:
 
     def record_silent_ends(self) -> None:
         """Write the end records that the jobs themselves couldn't (their own EXIT trap, not a shell script)."""
-        known = latest(record for record in read_records(self._run.tasks) if record.job == str(self._job))
+        known = read_records(self._run)
         for task, code in self._codes.items():
             record = known.get(task)
-            if record is None:
+            if record is None or record.job != str(self._job):
                 record = TaskRecord(task, self._submission.number, str(self._job), 0, self._started[task])
                 (self._run.tasks / record.name).touch()
             if not record.ended:

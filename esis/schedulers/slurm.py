@@ -11,24 +11,25 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from esis.errors import BadInput
 from esis.model.parameters import format_ranges, parse_ranges
-from esis.model.workdir import RunDir
+from esis.model.workdir import RunDir, fence_name
 from esis.process import Completed, capture, clean_environment
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import Answer, JobState, Sighting, Snapshot
-from esis.schedulers.units import parse_elapsed
+from esis.schedulers.base import Answer, JobState, Limits, Sighting, Snapshot
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
 QUERY_SECONDS = 60.0
 # Only variables called SLURM_* also pass `#SBATCH --export=NONE`; the task hook takes it away again.
 FENCE_VARIABLE = "SLURM_ESIS_SUBMISSION"
+OFFSET_VARIABLE = "SLURM_ESIS_OFFSET"  # what the job adds to Slurm's index
 
 _SQUEUE_FORMAT = "%F|%K|%T|%r|%M|%o|%Z"  # %o and %Z are free text, so they come last
 _JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
-_ROW = re.compile(r"(\d+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*)\Z", re.DOTALL)
+_FIELDS = 6
 _SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir"
 _ACCOUNT = re.compile(r"(\d+)(?:_(?:(\d+)|\[([^\]|]*)\]))?\|([^|]*)\|(\d*):?(\d*)\|(\d*)\|(.*)\Z", re.DOTALL)
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
@@ -51,16 +52,41 @@ _DEFINITE = ("batch job submission failed:", "allocation failure:", "does not lo
 
 
 _SCANCEL_LIMIT = 3500  # characters of an index list
-_MESSAGE_TIMEOUT = 10.0  # seconds; Slurm's default
+# What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
+_LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
+          "unable to create job record", "job queue full")
 # Options that ESIS sets itself, or that would turn sbatch into something else.
 _RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
              "--version", "--usage", "--clusters")
 _RESERVED_SHORT = ("-a", "-d", "-D", "-W", "-h", "-V", "-M")
 
 
-def sbatch_argv(options: Sequence[str] = ()) -> list[str]:
-    """Return the command that submits; it runs in the run's cwd/. `options` outrank those of the script."""
+def sbatch_argv(submission: Submission, position: int) -> list[str]:
+    """Return the command that submits one array; it runs in the run's cwd/.
+
+    The script holds the first array. Options of the command line outrank those of the script.
+    """
+    options = list(submission.options)
+    if position > 0:
+        options.append(f"--array={submission.arrays[position].spec}")
+    if submission.output_of(position) != submission.output:
+        options.append(f"--output={submission.unique_output}")
+    dependency = behind(submission, position)
+    if position > 0 or dependency != submission.dependency:
+        options.append(f"--dependency={dependency or ''}")
     return ["sbatch", "--parsable", *options, "../sbatch.sh"]
+
+
+def behind(submission: Submission, position: int) -> str | None:
+    """Return the dependency of one array.
+
+    More arrays than tasks may run at a time take turns: each waits for the end of the one that it follows.
+    """
+    lanes = submission.lanes
+    if lanes == 0 or position < lanes:
+        return submission.dependency
+    turn = f"afterany:{submission.jobs[position - lanes].id}"
+    return f"{submission.dependency},{turn}" if submission.dependency is not None else turn
 
 
 def check_options(options: Sequence[str]) -> None:
@@ -78,9 +104,10 @@ def check_options(options: Sequence[str]) -> None:
 def squeue_argv(clusters: Sequence[str] = ()) -> list[str]:
     """Return the one query for the states of all of the user's jobs.
 
-    Clusters are named only where sbatch named them: `-M` needs slurmdbd.
+    Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. Clusters are named only
+    where sbatch named them: `-M` needs slurmdbd.
     """
-    return ["squeue", "-h", "-r", "-t", "all", "--me", "-o", _SQUEUE_FORMAT, *_on(clusters)]
+    return ["squeue", "-h", "-t", "all", "--me", "-o", _SQUEUE_FORMAT, *_on(clusters)]
 
 
 def parse_job(stdout: str) -> Job | None:
@@ -107,14 +134,15 @@ def classify(word: str) -> JobState:
 def parse_squeue(stdout: str) -> list[Sighting]:
     """Read the answer to `squeue_argv`. A line that isn't one (a newline in a name, a site's notice) is left out."""
     found: list[Sighting] = []
+    states: dict[str, JobState] = {}
     for line in stdout.split("\n"):
-        match = _ROW.match(line)
-        if match is None:
+        fields = line.split("|", _FIELDS - 1)
+        if len(fields) < _FIELDS or not fields[0].isdigit():
             continue
-        job, index, word, reason, used, place = match.groups()
-        elapsed = parse_elapsed(used)
-        for task in _indices(index):
-            found.append(Sighting(job, task, classify(word), word, reason, place, elapsed=elapsed))
+        job, index, word, reason, used, place = fields
+        if word not in states:
+            states[word] = classify(word)
+        found.append(Sighting(job, _indices(index), states[word], word, reason, place, used=used))
     return found
 
 
@@ -137,9 +165,8 @@ def parse_sacct(stdout: str) -> list[Sighting]:
         if match is None:
             continue
         job, index, ranges, word, code, signal, elapsed, workdir = match.groups()
-        for task in [int(index)] if index is not None else _indices(ranges or ""):
-            found.append(Sighting(job, task, classify(word), word, "", f"|{workdir}", int(code) if code else None,
-                                  int(signal) if signal else None, float(elapsed) if elapsed else None))
+        found.append(Sighting(job, _indices(index if index is not None else ranges or ""), classify(word), word, "",
+                              f"|{workdir}", int(code) if code else None, int(signal) if signal else None, elapsed))
     return found
 
 
@@ -154,15 +181,33 @@ def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> lis
     return [["scancel", *_on_that_of(job), *states, f"{job.id}_[{','.join(ranges)}]"] for ranges in parts]
 
 
+def feeder_argv(script: Path, log: Path, options: Sequence[str]) -> list[str]:
+    """Return the command that keeps a place in the queue for the job which submits what a limit left over."""
+    output = str(log).replace("%", "%%")
+    return ["sbatch", "--parsable", "--hold", "--job-name=esis-feed", "--ntasks=1", "--time=15", "--open-mode=append",
+            f"--output={output}", *options, str(script)]
+
+
 def update_argv(job: Job, change: str) -> list[str]:
     """Return the command that changes a queued job."""
-    return ["scontrol", *_on_that_of(job), "update", f"jobid={job.id}", change]
+    return ["scontrol", *_on_that_of(job), "update", f"jobid={job.id}", *change.split(" ")]
 
 
-def parse_message_timeout(stdout: str) -> float:
-    """Return MessageTimeout (seconds) of `scontrol show config`."""
-    match = re.search(r"^MessageTimeout\s*=\s*(\d+)", stdout, re.MULTILINE)
-    return float(match.group(1)) if match is not None else _MESSAGE_TIMEOUT
+def parse_limits(stdout: str) -> Limits:
+    """Read `scontrol show config`; what isn't there is Slurm's default."""
+    def find(pattern: str) -> str | None:
+        match = re.search(pattern, stdout, re.MULTILINE | re.IGNORECASE)
+        return match.group(1) if match is not None else None
+
+    size, timeout = find(r"^MaxArraySize\s*=\s*(\d+)"), find(r"^MessageTimeout\s*=\s*(\d+)")
+    tasks = find(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)")
+    return Limits(int(size) if size else Limits.max_array_size, int(tasks) if tasks else None,
+                  float(timeout) if timeout else Limits.message_timeout, find(r"^SLURM_VERSION\s*=\s*(\S+)"))
+
+
+def is_limit(message: str) -> bool:
+    """Return whether a refusal says that a limit on the number of jobs is reached, so that fewer may be taken."""
+    return any(text in message.lower() for text in _LIMIT)
 
 
 def judge(done: Completed) -> Answer:
@@ -187,25 +232,27 @@ class Slurm:
 
     name = "slurm"
 
+    def __init__(self) -> None:
+        """Know nothing of the cluster yet."""
+        self._limits: Limits | None = None
+
     def available(self) -> bool:
         """Return whether there is an sbatch at all."""
         return shutil.which("sbatch") is not None
 
-    def version(self) -> str | None:
-        """Return the version of the client commands; this doesn't ask the controller anything."""
-        text, problem = _ask(["scontrol", "--version"])
-        return text.strip().rpartition(" ")[2] if problem is None else None
+    def limits(self) -> Limits | None:
+        """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
+        if self._limits is None:
+            self._limits = parse_limits(_ask(["scontrol", "show", "config"])[0])
+        return self._limits
 
-    def message_timeout(self) -> float:
-        """Return how long Slurm's own clients wait for an answer, in seconds."""
-        text, _ = _ask(["scontrol", "show", "config"])
-        return parse_message_timeout(text)
-
-    def submit(self, run: RunDir, submission: Submission, acknowledged: Callable[[Job], None]) -> Answer:
+    def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""
-        env = clean_environment(**{FENCE_VARIABLE: f"{submission.number:04d}"})
+        env = clean_environment(**{FENCE_VARIABLE: fence_name(submission.number, position)})
+        if len(submission.arrays) > 1:
+            env[OFFSET_VARIABLE] = str(submission.arrays[position].offset)
         try:
-            done = capture(sbatch_argv(submission.options), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
+            done = capture(sbatch_argv(submission, position), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
         except OSError as error:
             return Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}")
         answer = judge(done)
@@ -224,6 +271,32 @@ class Slurm:
         """Call scancel for array positions of a job; whether it did anything has to be asked of the queue."""
         for argv in scancel_argvs(job, positions, pending_only):
             _ask(argv)
+
+    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
+        """Queue the run's feeding job, held; return it, or None and what went wrong.
+
+        A second one after a lost answer does no harm: whatever it does, it does under the lock of the run.
+        """
+        try:
+            done = capture(feeder_argv(run.feed_script, run.feed_log, options), cwd=run.private,
+                           env=clean_environment(), timeout=SUBMIT_SECONDS)
+        except OSError as error:
+            return None, f"sbatch can't be started: {error.strerror}"
+        job = parse_job(done.stdout.decode("utf-8", "replace")) if done.code == 0 and not done.timed_out else None
+        return job, "" if job is not None else judge(done).message
+
+    def start_feeder(self, job: Job, behind: Sequence[str], delay: float) -> str | None:
+        """Let the feeding job start once the jobs `behind` have ended; without such ones after `delay` seconds.
+
+        Returns what went wrong.
+        """
+        change = (f"dependency=afterany:{':'.join(behind)}" if behind
+                  else f"starttime=now+{int(delay)} dependency=")
+        return _ask(update_argv(job, change))[1] or _ask(["scontrol", *_on_that_of(job), "release", job.id])[1]
+
+    def drop_feeder(self, job: Job) -> None:
+        """Take the feeding job out of the queue: there is nothing left to submit."""
+        _ask(["scancel", *_on_that_of(job), job.id])
 
     def set_throttle(self, job: Job, limit: int) -> str | None:
         """Change how many tasks of a queued array run at a time; return what went wrong."""
@@ -267,20 +340,24 @@ def _on_that_of(job: Job) -> list[str]:
     return _on([job.cluster] if job.cluster is not None else [])
 
 
-def _indices(text: str) -> list[int | None]:
+def _indices(text: str) -> Sequence[int] | None:
+    """Return the indices of an array's elements as squeue and sacct write them; None where there are none."""
+    if text.isascii() and text.isdigit():  # isdigit alone also takes ², which is no number
+        return (int(text),)
     ranges = text.partition("%")[0]
     if not ranges or not ranges.isascii() or not ranges[0].isdigit() or "..." in ranges:
-        return [None]
-    if ":" in ranges:  # a step: 0-8:2
-        span, _, step = ranges.partition(":")
-        low, _, high = span.partition("-")
-        if low.isdigit() and high.isdigit() and step.isdigit() and int(step):
-            return list(range(int(low), int(high) + 1, int(step)))
-        return [None]
+        return None
     try:
-        return list(parse_ranges(ranges))
-    except BadInput:
-        return [None]
+        if ":" not in ranges:
+            return parse_ranges(ranges)
+        found: list[int] = []
+        for part in ranges.split(","):  # a step: 0-8:2
+            span, _, step = part.partition(":")
+            low, _, high = span.partition("-")
+            found += range(int(low), int(high or low) + 1, int(step or 1))
+    except (BadInput, ValueError):
+        return None
+    return found
 
 
 def _message(error: str) -> str:

@@ -27,7 +27,7 @@ from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations import control, resubmit
+from esis.operations import control, export, resubmit, writers
 from esis.operations.status import RunStatus, TaskState, TaskStatus
 from esis.operations.submit import ARRAY_SPEC_LIMIT, MINIMUM_GRACE_SECONDS
 from esis.operations.table import Row
@@ -273,6 +273,16 @@ def test_the_columns_of_tasks_are_those_of_the_code() -> None:
     shown = [names(cell)[0] for cell in table(DOCS / "status.md", "column")]
     row = Row(0, TaskStatus(TaskState.DONE), 1, {"beta": 1, "task": 2})
     assert list(row.cells()) == [*shown, "beta", "parameters.task"]
+
+
+def test_the_columns_of_an_export_are_those_of_the_code() -> None:
+    shown = [names(cell)[0] for cell in table(DOCS / "export.md", "column") if names(cell)]
+    assert shown == [name for name in export.OWN_COLUMNS if name not in export.ON_REQUEST]
+    text = (DOCS / "export.md").read_text("utf-8")
+    on_request = text.partition("On request only, with `--columns`:")[2].partition(", as in")[0]
+    assert names(on_request) == list(export.ON_REQUEST)
+    formats = {names(cell)[0]: names(cells[0]) for cell, cells in table(DOCS / "export.md", "format").items()}
+    assert {ending: form for form, endings in formats.items() for ending in endings} == dict(writers._ENDINGS)
 
 
 def test_the_keys_of_the_status_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:

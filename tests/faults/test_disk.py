@@ -170,8 +170,9 @@ def test_f07_damaged_task_records_decide_nothing(bench: Bench) -> None:
     assert bench.states(place) == {"done": 3}
 
 
-def test_f09_without_an_end_record_and_without_slurms_word_a_task_is_not_done(small_disk: Path, bench: Bench) -> None:
-    """F09: the disk refuses the end record: it says so in the log, and when Slurm has forgotten the task it is lost."""
+@pytest.mark.parametrize("looked", [False, True])
+def test_f09_a_task_whose_end_could_not_be_recorded_is_never_done(small_disk: Path, bench: Bench, looked: bool) -> None:
+    """F09: the disk refuses the end record: the log says so and the script fails; once Slurm forgot it, it is lost."""
     subprocess.run(["mount", "-o", "remount,nr_inodes=2000", str(small_disk)], check=True)
     bench.home = small_disk
     place = bench.workflow("a", 1, worker=f"#!/bin/sh\nmount -o remount,ro {small_disk}\n")
@@ -186,10 +187,12 @@ def test_f09_without_an_end_record_and_without_slurms_word_a_task_is_not_done(sm
     run = only_run(place)
     (record,) = (run / "__esis__/tasks").iterdir()
     assert record.name.endswith(".running")
+    if looked:
+        assert bench.states(place) == {"failed": 1}
     bench.slurm.purge()
-    assert bench.states(place) == {"unknown": 1}
+    assert bench.states(place) == ({"failed": 1} if looked else {"unknown": 1})
     age(run)
-    assert bench.states(place) == {"lost": 1}
+    assert bench.states(place) == ({"failed": 1} if looked else {"lost": 1})
     assert (run / "__esis__/completed.state").read_text() == "0"
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput, UserScriptFailed
-from esis.model.parameters import array_spec, check_indices, find_parameter_files, format_ranges, parse_ranges
+from esis.model.parameters import as_sequence, check_indices, find_parameter_files, format_ranges, parse_ranges
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -22,7 +22,8 @@ def test_ranges_round_trip(wanted: list[int]) -> None:
     """What format_ranges writes, parse_ranges reads; it is the shortest way to say it."""
     text = format_ranges(wanted)
     if wanted:
-        assert parse_ranges(text) == wanted
+        assert list(parse_ranges(text)) == wanted
+        assert format_ranges(as_sequence(wanted)) == text
     else:
         assert text == ""
     starts = sum(1 for index in wanted if index - 1 not in set(wanted))
@@ -34,7 +35,7 @@ def test_ranges_round_trip(wanted: list[int]) -> None:
 def test_ranges_may_overlap_and_come_in_any_order(parts: list[tuple[int, int]], random: object) -> None:
     """People write ranges as they like; the set is the same."""
     text = " , ".join(f"{low}-{low + more}" for low, more in parts)
-    assert parse_ranges(text) == sorted({n for low, more in parts for n in range(low, low + more + 1)})
+    assert list(parse_ranges(text)) == sorted({n for low, more in parts for n in range(low, low + more + 1)})
 
 
 @pytest.mark.parametrize("text", ["", ",", "a", "1,", "1-", "-1", "5-2", "1--2", "1-2-3", "1.5", "0x1", "1 2",
@@ -45,18 +46,21 @@ def test_what_is_no_set_of_indices_is_refused(text: str) -> None:
         parse_ranges(text)
 
 
-@pytest.mark.parametrize(("tasks", "throttle", "expected"), [
-    ([0], 0, "0"), ([0, 1, 2, 3], 10, "0-3%10"), ([1, 3, 4, 9], 1, "1,3-4,9%1"), (range(1, 1001), 0, "1-1000"),
-])
-def test_array_specifications(tasks: list[int], throttle: int, expected: str) -> None:
-    """Ranges, and the throttle behind a percent sign; 0 means none."""
-    assert array_spec(tasks, throttle) == expected
+@RELAXED
+@given(indices)
+def test_sorted_indices_are_kept_whole_in_little_room(wanted: list[int]) -> None:
+    """A range where they are one, else a tuple; nothing is added or lost."""
+    kept = as_sequence(wanted)
+    assert list(kept) == wanted
+    assert isinstance(kept, range) == (bool(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted))
 
 
-def test_an_array_of_no_tasks_is_never_written() -> None:
-    """An empty --array makes Slurm submit a plain job, so it must not come to that."""
-    with pytest.raises(ValueError, match="at least one task"):
-        array_spec([], 5)
+def test_a_million_tasks_take_no_more_room_than_one() -> None:
+    """What was one range stays one."""
+    assert parse_ranges("0-999999") == range(1_000_000)
+    assert format_ranges(range(1_000_000)) == "0-999999"
+    assert format_ranges(range(0, 10, 3)) == "0,3,6,9"
+    assert format_ranges(range(0)) == ""
 
 
 @RELAXED
@@ -85,14 +89,14 @@ def test_f35_the_first_gap_is_named(first: int, count: int, data: st.DataObject)
 
 
 @pytest.mark.parametrize(("present", "announced", "named"), [
-    ([], 3, "wrote no file"),
+    ([], 3, "wrote no parameters.<n>.json, and no parameters.jsonl"),
     ([2, 3], 2, "start at index 2"),
     ([0, 1, 2], 5, "parameters.3.json is the first one missing"),
     ([1, 2, 3], 5, "parameters.4.json is the first one missing"),
     ([0, 1, 2, 3], 2, "parameters.2.json is the first one too many"),
     ([1, 2, 3], 2, "parameters.3.json is the first one too many"),
     ([0, 1, 2], 0, "parameters.0.json is the first one too many"),
-    ([0, 1, 2], 10**11, "announced 100000000000 parameter sets and wrote 3 files"),
+    ([0, 1, 2], 10**11, "announced 100000000000 parameter sets and wrote 3:"),
 ])
 def test_f35_more_or_fewer_files_than_announced(present: list[int], announced: int, named: str) -> None:
     """F35: the message names the first index that is missing or too many, and both numbers."""

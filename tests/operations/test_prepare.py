@@ -39,7 +39,7 @@ def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first
     (numbered(5, "3"), ["announced 3", "parameters.3.json is the first one too many"]),
     (numbered(5, "5", extra="rm parameters.2.json"), ["parameters.2.json is missing"]),
     (numbered(2, "2", first=7), ["start at index 7"]),
-    (numbered(0, "0"), ["wrote no file"]),
+    (numbered(0, "0"), ["wrote no parameters.<n>.json", "parameters.jsonl"]),
     (numbered(2, ""), ["printed nothing"]),
     (numbered(2, "hello 3"), ["'hello 3'"]),
     (numbered(2, "1e400"), ["1e400"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import CorruptState, EsisError
-from esis.model.parameters import array_spec
+from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
-from esis.records.submissions import SCHEMA, Job, Outcome, Submission, read_all, read_claim, save
+from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 text = st.text(max_size=12)
-tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: tuple(sorted(found)))
+tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: as_sequence(sorted(found)))
+arrays = st.lists(st.builds(Array, text, st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=3)
 made = st.builds(
     Submission, number=st.integers(1, 10**6), scheduler=st.sampled_from(["slurm", "local"]), tasks=tasks,
-    array=tasks.map(lambda found: array_spec(found, 3)), script_digest=text, created=st.floats(0, 1e11), owner=text,
+    arrays=arrays.map(tuple), script_digest=text, created=st.floats(0, 1e11), owner=text,
     records=st.booleans(), argv=st.lists(text, max_size=3).map(tuple), dependency=st.none() | text,
     outcome=st.sampled_from(Outcome),
     jobs=st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text), max_size=2).map(tuple),
-    message=st.none() | text, answered=st.none() | st.floats(0, 1e11), returned=st.just(()) | tasks,
+    message=st.none() | text, answered=st.none() | st.floats(0, 1e11), returned=st.just(()) | tasks.map(tuple),
+    throttle=st.integers(0, 99), unique_output=text, mapped=st.booleans(), per_job=st.integers(1, 500),
+    parallel=st.integers(1, 9), options=st.lists(text, max_size=2).map(tuple), output=text,
     seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple))
-SAMPLE = Submission(1, "slurm", (0, 1, 2), "0-2%10", "ab", 1.5, "owner", True, jobs=(Job("17", "c1"),))
+SAMPLE = Submission(1, "slurm", range(3), (Array("0-2%10", 0, 3),), "ab", 1.5, "owner", True,
+                    jobs=(Job("17", "c1"),), throttle=10)
 
 
 def run_at(path: Path) -> RunDir:
@@ -49,13 +54,23 @@ def test_the_file_carries_its_schema() -> None:
     """Ranges, not lists of a hundred thousand numbers, and a schema number."""
     raw = SAMPLE.to_json()
     assert (raw["schema"], raw["tasks"], raw["jobs"]) == (SCHEMA, "0-2", [{"id": "17", "cluster": "c1"}])
+    assert raw["arrays"] == [{"array": "0-2%10", "offset": 0, "tasks": 3}]
+    assert (raw["throttle"], raw["per_job"], raw["parallel"], raw["mapped"]) == (10, 1, 1, False)
+
+
+def test_a_million_tasks_make_a_short_record() -> None:
+    """Written and read, they stay a range."""
+    many = replace(SAMPLE, tasks=range(1_000_000))
+    text = json.dumps(many.to_json())
+    assert len(text) < 2000
+    assert Submission.from_json(Path("x.json"), json.loads(text)).tasks == range(1_000_000)
 
 
 def test_all_are_read_in_their_order(tmp_path: Path) -> None:
     """Submissions come by number; temporary files, claims and strangers are no records."""
     run = run_at(tmp_path)
     for number in (2, 10, 1):
-        save(run, Submission(number, "slurm", (0,), "0", "ab", float(number), "o", True))
+        save(run, Submission(number, "slurm", (0,), (Array("0", 0, 1),), "ab", float(number), "o", True))
     for name in (".esis-tmp-1-ab", "0001.json~", "notes.json", "1.json"):
         (run.submissions / name).write_text("{")
     run.claim(1).symlink_to("77")
@@ -76,6 +91,67 @@ def test_a_claim_names_the_job(tmp_path: Path) -> None:
     assert read_claim(run, 1) == "4711"
     run.claim(2).write_text("4711")
     assert read_claim(run, 2) is None
+
+
+def test_each_array_has_a_claim_of_its_own(tmp_path: Path) -> None:
+    """0001.claim for the first (and for those of one array, as ever), 0001.2.claim for the second."""
+    run = run_at(tmp_path)
+    assert (run.claim(1).name, run.claim(1, 1).name, run.claim(12, 2).name) == (
+        "0001.claim", "0001.2.claim", "0012.3.claim")
+    run.claim(1, 1).symlink_to("4712")
+    three = replace(SAMPLE, arrays=tuple(Array("0", number, 1) for number in range(3)))
+    assert claims(run, three) == [None, "4712", None]
+    save(run, three)
+    assert read_all(run) == [three]
+
+
+# --- which task stands where
+
+
+def test_a_shifted_array() -> None:
+    """Slurm's index plus the offset is the task."""
+    found = replace(SAMPLE, tasks=range(250), arrays=(Array("0-99", 0, 100), Array("0-99", 100, 100), Array("0-49", 200, 50)))
+    assert [found.place_of(task) for task in (0, 99, 100, 249)] == [(0, 0), (0, 99), (1, 0), (2, 49)]
+    assert found.tasks_at(1, range(3, 5)) == range(103, 105)
+    assert list(found.tasks_at(2, (0, 7))) == [200, 207]
+
+
+def test_a_mapped_array() -> None:
+    """Slurm's index plus the offset is a position in the list; what is beyond it is no task."""
+    scattered = tuple(range(0, 500, 2))
+    found = replace(SAMPLE, tasks=scattered, mapped=True, arrays=(Array("0-199", 0, 200), Array("0-49", 200, 50)))
+    assert found.place_of(400) == (1, 0)
+    assert found.tasks_at(1, range(48, 52)) == [496, 498]
+
+
+def test_a_packed_array() -> None:
+    """Slurm's index plus the offset is a pack; the last one may be smaller."""
+    found = replace(SAMPLE, tasks=range(5, 30), per_job=10, parallel=3, arrays=(Array("0-1", 0, 20), Array("0", 2, 5)))
+    assert (found.packed, SAMPLE.packed) == (True, False)
+    assert found.tasks_at(0, (1,)) == list(range(15, 25))
+    assert found.tasks_at(1, (0,)) == list(range(25, 30))
+    assert [found.place_of(task) for task in (5, 14, 15, 29)] == [(0, 0), (0, 0), (0, 1), (1, 0)]
+
+
+def test_the_first_of_a_pack_lead_it() -> None:
+    """As many as run at a time begin with the job; the others may not have had all of its time."""
+    found = replace(SAMPLE, tasks=(2, 3, 5, 7, 11, 13, 17), per_job=3, parallel=2, mapped=True)
+    assert [task for task in found.tasks if found.leads_pack(task)] == [2, 3, 7, 11, 17]
+    assert all(replace(SAMPLE, tasks=range(9)).leads_pack(task) for task in range(9))
+
+
+@pytest.mark.parametrize(("throttle", "arrays", "lanes"), [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 0), (9, 3, 0), (1, 1, 0)])
+def test_lanes(throttle: int, arrays: int, lanes: int) -> None:
+    """Where fewer tasks may run at a time than there are arrays, that many arrays run side by side."""
+    found = replace(SAMPLE, throttle=throttle, arrays=tuple(Array("0%1", number, 1) for number in range(arrays)))
+    assert found.lanes == lanes
+
+
+def test_a_job_is_found_by_its_id() -> None:
+    """The ids stand in the order of the arrays."""
+    found = replace(SAMPLE, arrays=(Array("0", 0, 1), Array("0", 1, 1)), jobs=(Job("17"), Job("19")))
+    assert [found.position_of(job) for job in ("17", "19", "18")] == [0, 1, None]
+    assert (Array("0-2%10").throttle, Array("0-2").throttle) == (10, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\0\0\0", b"\xff"])
@@ -99,7 +175,9 @@ def test_f07_a_missing_key_is_corrupt(key: str) -> None:
 @pytest.mark.parametrize(("key", "value"), [
     ("number", "one"), ("number", None), ("tasks", "abc"), ("tasks", ""), ("outcome", "maybe"), ("outcome", None),
     ("jobs", 3), ("jobs", [3]), ("jobs", [{"id": "1"}]), ("created", "today"), ("argv", 3), ("seen", None),
-    ("returned", "x"), ("schema", "1"),
+    ("returned", "x"), ("schema", "1"), ("arrays", 3), ("arrays", [3]), ("arrays", [{"array": "0"}]),
+    ("arrays", [{"array": "0", "offset": "x", "tasks": 1}]), ("throttle", None), ("per_job", "many"),
+    ("parallel", []), ("options", 3),
 ])
 def test_f07_a_wrong_value_is_corrupt(key: str, value: object) -> None:
     """F07: a value of another kind is an error that names the file."""

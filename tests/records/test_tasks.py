@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esis.records.tasks import Details, TaskRecord, latest, read_details, read_records
+from esis.model.workdir import RunDir
+from esis.records.tasks import Details, TaskRecord, TaskRecords, read_details, read_records
+
+
+def latest(found: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
+    """Return what counts of these records."""
+    return dict(TaskRecords(record.name for record in found))
+
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -109,15 +117,55 @@ def test_every_task_has_a_latest_attempt_of_its_own() -> None:
 
 def test_a_missing_directory_has_no_records(tmp_path: Path) -> None:
     """Somebody deleted __esis__: nothing is known, and nothing breaks."""
-    assert read_records(tmp_path / "absent") == []
+    assert dict(read_records(RunDir(tmp_path / "absent"))) == {}
 
 
 def test_one_listing_tells_all(tmp_path: Path) -> None:
     """The state stands in the names: files that can't be read, or are empty, count."""
+    run = RunDir(tmp_path)
+    run.tasks.mkdir(parents=True)
     for name in ("3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105", ".5.0001.7.0.100.9", "notes.txt"):
-        (tmp_path / name).touch(mode=0)
-    assert sorted(record.name for record in read_records(tmp_path)) == [
+        (run.tasks / name).touch(mode=0)
+    assert sorted(record.name for record in read_records(run).values()) == [
         "3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105"]
+
+
+def test_folded_records_count_like_files(tmp_path: Path) -> None:
+    """One file may hold many of them, a line each; a later attempt in a file of its own outranks them."""
+    run = RunDir(tmp_path)
+    run.tasks.mkdir(parents=True)
+    run.folded_tasks.write_text('3.0001.7.0.100.exit0.105 {"host": "n1"}\n4.0001.7.0.100.exit0.105\nrubbish\n')
+    (run.tasks / "4.0002.8.0.200.exit3.205").touch()
+    assert {task: record.code for task, record in read_records(run).items()} == {3: 0, 4: 3}
+
+
+@RELAXED
+@given(st.lists(st.one_of(st.text(max_size=30), records.map(lambda record: record.name),
+                          ended.map(lambda record: record.name),
+                          st.tuples(records, st.text("\n.0a", max_size=3), ended).map(
+                              lambda three: f"{three[0].name}{three[1]}{three[2].name}"))))
+def test_many_names_are_read_as_each_by_itself(names: list[str]) -> None:
+    """Reading them together is for speed alone: whatever else lies there, with newlines in its name, is left out."""
+    one_by_one: dict[int, TaskRecord] = {}
+    for record in filter(None, map(TaskRecord.parse, names)):
+        if record.task not in one_by_one or record.supersedes(one_by_one[record.task]):
+            one_by_one[record.task] = record
+    assert dict(TaskRecords(names)) == one_by_one
+
+
+@RELAXED
+@given(histories(0), histories(1), histories(2))
+def test_records_of_one_kind_differ_by_task_and_times_alone(*several: list[TaskRecord]) -> None:
+    """What is judged once for a kind has to hold for all of it."""
+    found = TaskRecords(record.name for history in several for record in history)
+
+    def kind(record: TaskRecord) -> tuple[object, ...]:
+        return record.submission, record.job, record.restart, record.code, record.verdict
+
+    for one in found:
+        for other in found:
+            assert (found.kind(one) == found.kind(other)) == (kind(found[one]) == kind(found[other]))
+    assert found.kind(99) is None
 
 
 @pytest.mark.parametrize(("content", "expected"), [

@@ -26,7 +26,7 @@ from esis.model.template import Values, render
 from esis.model.workdir import RunDir
 from esis.process import signal_session
 from esis.records.submissions import Job, Outcome, Submission
-from esis.records.tasks import latest, read_records
+from esis.records.tasks import read_records
 from esis.schedulers import local
 from esis.schedulers.local import Local, Options, Progress, environment, install_srun, log_name
 
@@ -64,7 +64,7 @@ def submission(*tasks: int, number: int = 1) -> Submission:
 
 
 def codes(run: RunDir) -> dict[int, int | None]:
-    return {task: record.code for task, record in latest(read_records(run.tasks)).items()}
+    return {task: record.code for task, record in read_records(run).items()}
 
 
 # --- options and log names

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from hypothesis import strategies as st
 from esis.errors import BadInput
 from esis.model.workdir import RunDir
 from esis.process import Completed
-from esis.records.submissions import Job, Outcome
+from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.schedulers import slurm
-from esis.schedulers.base import JobState, Sighting, Snapshot
+from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
 from esis.schedulers.slurm import classify, judge, parse_job, parse_squeue
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
@@ -189,7 +191,12 @@ def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str =
 
 
 def tasks(text: str) -> list[int | None]:
-    return [seen.task for seen in parse_squeue(text)]
+    """Return all indices that are named; None for a row that names none."""
+    return named(parse_squeue(text))
+
+
+def named(found: Sequence[Sighting]) -> list[int | None]:
+    return [index for seen in found for index in (seen.indices if seen.indices is not None else (None,))]
 
 
 @pytest.mark.parametrize(("index", "expected"), [
@@ -206,8 +213,9 @@ def test_every_field_arrives() -> None:
     """The scheduler's own word and reason are kept verbatim; free text comes last and may hold the separator."""
     (seen,) = parse_squeue(row(17, "3", "SPECIAL_EXIT", "JobHeldUser", "1-02:03:04",
                                str(RUN.script), str(RUN.cwd)))
-    assert seen == Sighting("17", 3, JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}",
-                            elapsed=93784)
+    assert seen == Sighting("17", (3,), JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}",
+                            used="1-02:03:04")
+    assert seen.elapsed == 93784
     assert Snapshot((seen,)).of_run(RUN) == [seen]
 
 
@@ -257,10 +265,14 @@ def test_a_hundred_thousand_rows_are_read_in_no_time() -> None:
 
 
 def test_the_query_names_clusters_only_where_sbatch_did() -> None:
-    """`-M` needs slurmdbd; and the states of all jobs of the user come in one call, one row for each task."""
+    """`-M` needs slurmdbd; and the states of all jobs of the user come in one call.
+
+    Without -r: what waits of an array is one row, however large it is.
+    """
     assert "-M" not in slurm.squeue_argv()
     assert slurm.squeue_argv(["a", "b"])[-2:] == ["-M", "a,b"]
-    assert {"-h", "-r", "--me"} <= set(slurm.squeue_argv())
+    assert {"-h", "--me"} <= set(slurm.squeue_argv())
+    assert "-r" not in slurm.squeue_argv()
     assert slurm.squeue_argv()[slurm.squeue_argv().index("-t") + 1] == "all"
 
 
@@ -298,8 +310,9 @@ def test_captured_answers_with_and_without_folding_agree(version: str) -> None:
     files = {name: DATA / "squeue" / f"{version}{name}.txt" for name in ("", "-folded", "-folded-full")}
     if not all(path.exists() for path in files.values()):
         pytest.skip("no captured answers here")
-    seen = {name: {(item.job, item.task, item.state) for line in path.read_text("utf-8").splitlines()
-                   for item in parse_squeue(as_asked(line))} for name, path in files.items()}
+    seen = {name: {(item.job, index, item.state) for line in path.read_text("utf-8").splitlines()
+                   for item in parse_squeue(as_asked(line)) for index in named([item])}
+            for name, path in files.items()}
     assert seen[""] == seen["-folded-full"]
     scattered = {job for job, task, _ in seen["-folded"] - seen[""] if task is None}
     assert len(scattered) == 1
@@ -325,8 +338,8 @@ def test_captured_answers_of_sacct(path: Path) -> None:
             assert (item.word, item.place) == (state, f"|{workdir}")
             assert f"{item.code}:{item.signal}" == code
             assert item.state is not JobState.UNKNOWN
-            found[item.job, item.task] = item
-    (failed,) = [item for item in found.values() if item.task == 2 and item.code == 3]
+            found.update({(item.job, index): item for index in named([item])})
+    (failed,) = [item for (_, index), item in found.items() if index == 2 and item.code == 3]
     assert failed.state is JobState.FAILED
     assert [key[1] for key, item in found.items() if key[0] == failed.job and item.state is JobState.WAITING] == [5, 6]
     assert sum(item.word == "CANCELLED by 1000" for item in found.values()) >= 9
@@ -348,16 +361,78 @@ def test_the_query_of_the_accounting() -> None:
 ])
 def test_the_message_timeout(text: str, expected: float) -> None:
     """MessageTimeout of the configuration; Slurm's default where it is not told."""
-    assert slurm.parse_message_timeout(text) == expected
+    assert slurm.parse_limits(text).message_timeout == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("", Limits()),
+    ("MaxArraySize            = 101\n", Limits(101)),
+    ("MaxArraySizeX           = 101\nXMaxArraySize = 5\n", Limits()),
+    ("SchedulerParameters     = bf_max_job_test=5,max_array_tasks=40,defer\n", Limits(1001, 40)),
+    ("SchedulerParameters     = max_array_tasks=40\n", Limits(1001, 40)),
+    ("SchedulerParameters     = xmax_array_tasks=40\n", Limits()),
+    ("PrologEpilogTimeout     = max_array_tasks=40\n", Limits()),
+    ("Configuration data as of 2026-11-25T10:00:00\nMaxArraySize            = 100001\nMessageTimeout          = 10 sec\n"
+     "SLURM_VERSION           = 22.05.8\n", Limits(100001, version="22.05.8")),
+])
+def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
+    """MaxArraySize and max_array_tasks cap different things; what the configuration doesn't tell is Slurm's default."""
+    assert slurm.parse_limits(text) == expected
+
+
+@pytest.mark.parametrize(("message", "limit"), [
+    ("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size "
+     "and/or time limits)", True),
+    ("sbatch: error: Batch job submission failed: Unable to create job record, try again", True),
+    ("sbatch: error: AssocMaxSubmitJobLimit", True), ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
+    ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", True),
+    ("sbatch: error: Batch job submission failed: Invalid job array specification", False),
+    ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", False),
+    ("sbatch: error: Batch job submission failed: Requested node configuration is not available", False),
+])
+def test_f24_a_limit_on_the_number_of_jobs_is_told_from_a_mistake(message: str, limit: bool) -> None:
+    """F24: only after such a refusal can fewer tasks, or the same later, be taken."""
+    assert slurm.is_limit(message) is limit
 
 
 # --- what is asked for
 
 
+def sent(*specs: str, **more: object) -> Submission:
+    """Return a submission of these arrays, the ids of which are 71, 72, … as far as they are sent."""
+    arrays = tuple(Array(spec, 100 * number, 100) for number, spec in enumerate(specs))
+    jobs = tuple(Job(str(71 + number)) for number in range(len(specs)))
+    submission = Submission(1, "slurm", range(100 * len(specs)), arrays, "ab", 1.5, "o", True, jobs=jobs)
+    return replace(submission, **more)  # type: ignore[arg-type]
+
+
 def test_the_command_that_submits() -> None:
     """Given options stand before the script and so outrank its lines; the answer is to be parsable."""
-    assert slurm.sbatch_argv() == ["sbatch", "--parsable", "../sbatch.sh"]
-    assert slurm.sbatch_argv(["--mem=1G"]) == ["sbatch", "--parsable", "--mem=1G", "../sbatch.sh"]
+    assert slurm.sbatch_argv(sent("0-9"), 0) == ["sbatch", "--parsable", "../sbatch.sh"]
+    assert slurm.sbatch_argv(sent("0-9", options=("--mem=1G",)), 0) == ["sbatch", "--parsable", "--mem=1G",
+                                                                        "../sbatch.sh"]
+
+
+def test_the_command_for_a_further_array() -> None:
+    """The script holds the first array; its lines for the others are outranked: indices, logs, dependency."""
+    submission = sent("0-99", "0-99", options=("--mem=1G",), dependency="afterok:5", unique_output="out_%A_%a.log")
+    assert slurm.sbatch_argv(submission, 0) == ["sbatch", "--parsable", "--mem=1G", "../sbatch.sh"]
+    assert slurm.sbatch_argv(submission, 1) == [
+        "sbatch", "--parsable", "--mem=1G", "--array=0-99", "--output=out_%A_%a.log", "--dependency=afterok:5",
+        "../sbatch.sh"]
+    assert slurm.sbatch_argv(sent("0-99", "0-99"), 1) == ["sbatch", "--parsable", "--array=0-99", "--dependency=",
+                                                         "../sbatch.sh"]
+
+
+def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
+    """Each waits for the end, good or bad, of the one that it follows, and for what the whole submission waits for."""
+    submission = sent("0-99%1", "0-99%1", "0-99%1", "0-49%1", throttle=2)
+    assert [slurm.behind(submission, position) for position in range(4)] == [None, None, "afterany:71", "afterany:72"]
+    behind = replace(submission, dependency="afterok:5:6")
+    assert [slurm.behind(behind, position) for position in range(4)] == [
+        "afterok:5:6", "afterok:5:6", "afterok:5:6,afterany:71", "afterok:5:6,afterany:72"]
+    shared = sent("0-99%2", "0-99%1", throttle=3)
+    assert [slurm.behind(shared, position) for position in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize("option", ["--array=1", "--arr=1", "-a", "-a1-3", "--dependency=", "-d", "--wrap=x",
@@ -380,14 +455,14 @@ def test_other_options_may_be_given(options: list[str]) -> None:
 @given(st.sets(st.integers(0, 3_000_000), min_size=1, max_size=300).map(sorted), st.booleans())
 def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pending_only: bool) -> None:
     """However scattered, each position is named once, and no list is longer than Slurm takes."""
-    named: list[int] = []
+    found: list[int] = []
     for argv in slurm.scancel_argvs(Job("20"), positions, pending_only):
         assert ("-t" in argv) is pending_only
         job, _, ranges = argv[-1].partition("_[")
         assert (job, ranges[-1]) == ("20", "]")
         assert len(argv[-1]) < 4000
-        named += [task for task in tasks(row(index=ranges[:-1])) if task is not None]
-    assert named == positions
+        found += [task for task in tasks(row(index=ranges[:-1])) if task is not None]
+    assert found == positions
 
 
 def test_f12_the_cluster_that_sbatch_named_is_named_again() -> None:

@@ -1,0 +1,101 @@
+"""Find out which tasks a scheduler speaks of: indices may be shifted, positions in a list, or packs of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from esis.operations.evidence import Evidence
+from esis.records import submissions
+from esis.records.submissions import Submission
+from esis.schedulers.base import JobState, Sighting, Snapshot
+
+LIVE_STATES = frozenset({JobState.WAITING, JobState.ACTIVE})
+
+
+class Owners:
+    """Know the latest submission of each task, and in which of its arrays the task stands."""
+
+    def __init__(self, indices: Sequence[int], taken: Sequence[Submission]) -> None:
+        """Note the `taken` submissions in their order; later ones own what they hold."""
+        self._first = indices[0] if indices else 0
+        # By far larger than the number of tasks only where somebody put strange files among the parameters.
+        size = min(indices[-1] - self._first + 1, 10 * len(indices) + 1000) if indices else 0
+        self._places: list[tuple[Submission | None, int]] = [(None, 0)]
+        self._numbers = [0] * size
+        for item in taken:
+            start = 0
+            for position, array in enumerate(item.arrays):
+                self._places.append((item, position))
+                self._note(item.tasks[start:start + array.tasks], len(self._places) - 1)
+                start += array.tasks
+
+    def number(self, task: int) -> int:
+        """Return a number that is the same for all tasks of one place."""
+        at = task - self._first
+        return self._numbers[at] if at < len(self._numbers) else 0
+
+    def place(self, task: int) -> tuple[Submission | None, int]:
+        """Return a task's submission, if it has one, and the position of its array."""
+        return self._places[self.number(task)]
+
+    def _note(self, tasks: Sequence[int], number: int) -> None:
+        size = len(self._numbers)
+        if isinstance(tasks, range):
+            low, high = max(0, tasks.start - self._first), min(size, tasks.stop - self._first)
+            self._numbers[low:high] = [number] * max(0, high - low)
+            return
+        for task in tasks:
+            if 0 <= task - self._first < size:
+                self._numbers[task - self._first] = number
+
+
+class Sightings:
+    """Hold what squeue and sacct say, by task."""
+
+    def __init__(self, evidence: Evidence, snapshot: Snapshot, taken: Sequence[Submission]) -> None:
+        """Sort the sightings of a run; its `taken` submissions tell which tasks they are about."""
+        self.live: dict[int, Sighting] = {}  # what waits or runs
+        self.ended: dict[tuple[str, int | None], Sighting] = {}  # by job and task; None: the whole array
+        self._claims = {item.number: submissions.claims(evidence.run, item) for item in taken}
+        self._last = taken[-1] if taken else None
+        self._places: dict[str, tuple[Submission, int]] = {}
+        for item in taken:
+            for position in range(len(item.arrays)):
+                ids = (self._claims[item.number][position],
+                       item.jobs[position].id if position < len(item.jobs) else None)
+                self._places.update({job: (item, position) for job in ids if job is not None})
+        # sacct is believed about what lives only where squeue failed: its records lag behind.
+        for seen in snapshot.accounted(evidence.run):
+            self._keep(seen, live=snapshot.problem is not None)
+        for seen in snapshot.of_run(evidence.run):
+            self._keep(seen, live=True)
+
+    def job_of(self, submission: Submission, position: int) -> str | None:
+        """Return the id of the job that does the work of an array, as far as anybody knows."""
+        claim = self._claims[submission.number][position]
+        if claim is not None or position >= len(submission.jobs):
+            return claim
+        return submission.jobs[position].id
+
+    def _keep(self, seen: Sighting, live: bool) -> None:
+        tasks = self._tasks(seen)
+        if seen.state in LIVE_STATES:
+            for index in tasks if live and tasks is not None else ():
+                self.live.setdefault(index, seen)
+            return
+        named: Sequence[int | None] = tasks if tasks is not None else (None,)
+        for task in named:
+            told = self.ended.get((seen.job, task))
+            if told is not None and told.state is seen.state:
+                # squeue's word and reason, and what only sacct tells.
+                self.ended[seen.job, task] = seen._replace(code=told.code, signal=told.signal,
+                                                           used=told.used or seen.used)
+            else:
+                self.ended[seen.job, task] = seen
+
+    def _tasks(self, seen: Sighting) -> Sequence[int] | None:
+        if seen.indices is None:
+            return None
+        submission, position = self._places.get(seen.job, (self._last, 0))
+        # A job that nobody recorded was submitted by hand, with the script of the latest submission.
+        return seen.indices if submission is None else submission.tasks_at(position, seen.indices)
