@@ -15,12 +15,9 @@ from esis.cli.common import (
     signals_as_interrupts,
     take_over_option,
 )
-from esis.cli.running import pick_scheduler, say_submitted
 from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, tasks_option, where_option
-from esis.operations.judge import TaskState
 
 BY_TIME = "auto"
-_FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": TaskState.UNSUBMITTED}
 
 
 @click.command()
@@ -53,12 +50,14 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
     `--` and outrank the template: esis resubmit -- --time=2-0 --mem=64G
     """
+    from esis.cli.running import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
+    from esis.operations.judge import TaskState
     from esis.operations.run import raise_failed
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
-    wanted = pick_states(states) + tuple(_FLAGS[name] for name, given in flags.items() if given)
+    wanted = pick_states([*states, *(name for name, given in flags.items() if given)])
     selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts)
     wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel, pick_per_job(tasks_per_job),
                                tasks_per_job == BY_TIME)

@@ -48,9 +48,9 @@ class Scene:
     steps: tuple[str, ...] = ()
 
     @classmethod
-    def make(cls, directory: Path, command: str, nursery: Nursery | None) -> Scene:
+    def make(cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench) -> Scene:
         """Build the scene as it is before the command, and see what the command does undisturbed."""
-        bench = Bench(directory, nursery)
+        bench = kind(directory, nursery)
         place = bench.workflow("a")
         if command == "resubmit":
             (place / "flaky").touch()
