@@ -22,6 +22,7 @@ from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.prepare import render_script
 from esis.records import submissions
+from esis.records.provenance import Origin
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.local import Options
@@ -65,7 +66,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         options=request.options, output=log_pattern(rendered.text, request.options),
         script_digest=_digest(rendered.text),
         created=time.time(), owner=Owner.current().text(), records=rendered.records, argv=context.argv,
-        dependency=request.dependency, seen=request.seen)
+        dependency=request.dependency, seen=request.seen, provenance=Origin.here())
     submissions.save(run, intent)
     return _send(run, intent, known, scheduler, context)
 

@@ -14,6 +14,7 @@ from esis.errors import BadInput, CorruptState
 from esis.files import read_json_object, write_json
 from esis.model.parameters import format_ranges, parse_ranges
 from esis.model.workdir import RunDir
+from esis.records.provenance import Origin
 
 SCHEMA = 1
 _NAME = re.compile(r"(\d{4,9})\.json\Z")
@@ -58,6 +59,7 @@ class Submission:
     options: tuple[str, ...] = ()  # sbatch options given on the command line
     output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
+    provenance: Origin | None = None  # who submitted, where and with what; None in records of earlier versions
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file."""
@@ -82,6 +84,7 @@ class Submission:
             "options": list(self.options),
             "output": self.output,
             "seen": list(self.seen),
+            "provenance": self.provenance.to_json() if self.provenance is not None else None,
         }
 
     @classmethod
@@ -111,6 +114,7 @@ class Submission:
                 options=tuple(raw["options"]),
                 output=str(raw["output"]),
                 seen=tuple(str(job) for job in raw["seen"]),
+                provenance=Origin.from_json(raw["provenance"]) if raw.get("provenance") else None,
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError, BadInput) as error:
             raise CorruptState(f"{path} is corrupt: {error!r}") from error
