@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "log": ("esis.cli.logs", "log", "Show the log of a task."),
     "errors": ("esis.cli.logs", "errors", "Group the failed tasks by what they have in common."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
+    "archive": ("esis.cli.archive", "archive", "Pack a run as an RO-Crate, for others to check and rerun."),
+    "verify": ("esis.cli.verify", "verify", "Check an archive or a run against its checksums and its hash."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
     "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),
 }
