@@ -30,7 +30,8 @@ def verify(target: str | None, as_json: bool) -> int:
     elif is_unpacked(path):
         report = verify_unpacked(path)
     else:
-        report = verify_run(pick_run(target))
+        run = pick_run(target)
+        report = verify_unpacked(run.path) if is_unpacked(run.path) else verify_run(run)
     if as_json:
         click.echo(json.dumps({
             "schema": 1, "path": str(report.path), "kind": report.kind, "hash": report.digest, "files": report.files,

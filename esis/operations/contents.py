@@ -22,6 +22,15 @@ from esis.operations.judge import TaskState
 from esis.operations.status import RunStatus
 from esis.schedulers.local import Options
 
+# Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
+_RUN = RunDir(Path())
+_PRIVATE, _CWD, _CHECKPOINTS = _RUN.private.name, _RUN.cwd.name, _RUN.checkpoints.name
+_CRATE, _MANIFEST = _RUN.crate_metadata.name, _RUN.manifest.name
+_PARTS = frozenset({_RUN.script.name, *(path.parts[0] for path in _RUN.directories())})
+_DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
+_MOMENTARY = (_RUN.lock.name, f"{_RUN.tasks.name}/.")
+_MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
+_SUBMISSIONS = f"{_RUN.submissions.name}/"
 _SPEC = re.compile(r"%(\d{0,2})([A-Za-z%])")
 
 
@@ -109,38 +118,35 @@ def _walk(selection: Selection, below: str, note: Callable[[str], None]) -> Iter
 
 
 def _wanted(selection: Selection, relative: str) -> bool:
-    run = selection.run
     top, _, rest = relative.partition("/")
     name = relative.rpartition("/")[2]
     if name.startswith(TEMPORARY_PREFIX) or relative in selection.unwanted:
         return False
-    if top == run.private.name:
+    if top == _PRIVATE:
         # The lock is of the moment. Required runs are not in here, so nobody could check them. Claims fence the jobs of
         # submissions that are over.
-        return not (rest.startswith((run.lock.name, f"{run.tasks.name}/.")) or rest == run.requirements.name
-                    or (rest.startswith(f"{run.submissions.name}/") and not name.endswith((".json", ".map"))))
+        return not (rest.startswith(_MOMENTARY) or rest in _MADE_ANEW
+                    or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map"))))
     if not rest:
-        if relative in (run.crate_metadata.name, run.manifest.name):
+        if relative in (_CRATE, _MANIFEST):
             return False  # of an archive that was unpacked; they are made anew
-        kept = {path.name for path in (run.script, *run.directories())}
-        return relative in kept or relative in selection.scripts or selection.choice.prepared
-    if top == run.cwd.name:
+        return relative in _PARTS or relative in selection.scripts or selection.choice.prepared
+    if top == _CWD:
         return relative in selection.cwd
-    return top != run.checkpoints.name
+    return top != _CHECKPOINTS
 
 
 def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> Item | None:
     """Describe what is on disk. Links are kept in the snapshot and in what the setup script made, else followed."""
-    path = selection.run.path / relative
+    path = f"{selection.run.path}/{relative}"
     top = relative.partition("/")[0]
-    mode = path.lstat().st_mode
-    data = top in {item.name for item in (selection.run.parameters, selection.run.results, selection.run.cwd)}
+    mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         target = os.readlink(path)  # noqa: PTH115  Path.readlink would tidy the target up
-        if not data and not (selection.choice.anonymous and target.startswith("/")):
+        if top not in _DATA and not (selection.choice.anonymous and target.startswith("/")):
             return Item(relative, Kind.LINK, target=target)
         with contextlib.suppress(OSError):  # it points to nothing
-            mode = path.stat().st_mode if data else mode
+            mode = os.stat(path).st_mode if top in _DATA else mode  # noqa: PTH116  a hundred thousand times
         if not stat.S_ISREG(mode):
             note(f"left out: {relative} is a link to {target}")
             return None
@@ -149,15 +155,15 @@ def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> I
     if not stat.S_ISREG(mode):
         note(f"left out: {relative} is {describe(mode)}")
         return None
-    mine = top == selection.run.private.name
+    mine = top == _PRIVATE
     kind = Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE
     if mine and selection.rewrite is not None:
-        content = selection.rewrite(relative, path)
+        content = selection.rewrite(relative, Path(path))
         if content is None:
             note(f"left out: {relative} may tell who made the run")
             return None
         return Item(relative, kind, content=content, mine=True)
-    return Item(relative, kind, source=path, mine=mine)
+    return Item(relative, kind, source=Path(path), mine=mine)
 
 
 def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import time
@@ -25,6 +26,7 @@ from esis.files import CHUNK
 _EARLIEST = 315532800  # 1980-01-01, the first time that a zip can hold, in seconds since 1970
 _LATEST = 4354819198  # 2107-12-31 23:59:58, the last one
 _LEVEL = 10  # of zstd
+_UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # in the names of a zip
 EXTRA = "pip install 'esis[archive]'"
 
 
@@ -88,8 +90,7 @@ class ZipPacker:
 
     def _info(self, name: str, mode: int) -> zipfile.ZipInfo:
         # unzip takes control characters out of names, and a zip's names are UTF-8.
-        if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000
-               for character in name):
+        if _UNSAFE.search(name):
             raise BadInput(f"{name!r} is no name that comes safely through a zip", "use .tar.zst")
         info = zipfile.ZipInfo(name, self._time)
         info.create_system = 3  # Unix, whatever this is
@@ -122,6 +123,7 @@ class TarPacker:
         info = self._info(name, tarfile.REGTYPE, 0o755 if executable else 0o644)
         info.size = size
         self._archive.addfile(info, content)
+        self._archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all that it has written
 
     def _info(self, name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
         info = tarfile.TarInfo(f"{self._prefix}/{name}" if name else self._prefix)
@@ -143,8 +145,8 @@ def packing(stream: IO[bytes], form: Format, prefix: str, seconds: float) -> Ite
     zstandard = need_zstandard()
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     with compressor.stream_writer(stream, closefd=False) as packed, tarfile.open(
-            fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape",
-            bufsize=CHUNK) as tar:
+            fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
+            errors="surrogateescape") as tar:
         yield TarPacker(tar, prefix, at)
 
 

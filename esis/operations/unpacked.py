@@ -184,7 +184,7 @@ def _read_tar(stream: IO[bytes], found: Found) -> None:
     zstandard = need_zstandard()
     try:
         with zstandard.ZstdDecompressor().stream_reader(stream, closefd=False) as plain, tarfile.open(
-                fileobj=plain, mode="r|", encoding="utf-8", errors="surrogateescape", bufsize=CHUNK) as archive:
+                fileobj=plain, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
             while (info := archive.next()) is not None:
                 _read_tar_member(archive, info, found)
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all that it has seen
