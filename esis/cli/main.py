@@ -35,6 +35,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "why": ("esis.cli.why", "why", "Tell why a workflow's hash is not that of a run."),
     "compact": ("esis.cli.compact", "compact", "Fold records and logs of a complete run into one file each."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
+    "archive": ("esis.cli.archive", "archive", "Pack a run as an RO-Crate, for others to check and rerun."),
+    "verify": ("esis.cli.verify", "verify", "Check an archive or a run against its checksums and its hash."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
     "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),
 }

@@ -37,8 +37,9 @@ def pick_run(target: str | None, verify: bool = False) -> RunDir:
         there = run_at(Path(target)) if Path(target).is_dir() or "wrkdir." in target else None
         if there is not None and (there.path.is_dir() or is_run_name(there.path.name)):
             return there
-        short = [path for path in sorted(Path().glob(f"{escape(target)}*")) if is_run_name(path.name)]
-        if target.startswith(PREFIX) and short:
+        beginning = f"{escape(target)}*" if target.startswith(PREFIX) else ""
+        short = [path for path in sorted(Path().glob(beginning)) if is_run_name(path.name)] if beginning else []
+        if short:
             if len(short) > 1:
                 raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
             return RunDir(short[0].resolve())

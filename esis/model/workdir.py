@@ -165,6 +165,26 @@ class RunDir:
         """Return the file that holds 1 once the run is complete, 0 before (0.0.4's name)."""
         return self.private / "completed.state"
 
+    @property
+    def task_table(self) -> Path:
+        """Return the table of the tasks, which only archives hold."""
+        return self.private / "tasks.csv"
+
+    @property
+    def link_list(self) -> Path:
+        """Return the list of symbolic links, which only archives hold, and only where there are any."""
+        return self.private / "links.json"
+
+    @property
+    def crate_metadata(self) -> Path:
+        """Return the description of an archive (RO-Crate prescribes the name)."""
+        return self.path / "ro-crate-metadata.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Return the checksums of an archive's files."""
+        return self.path / "manifest-sha256.txt"
+
     def submission(self, number: int) -> Path:
         """Return the record of submission `number` (1, 2, …)."""
         return self.submissions / f"{number:04d}.json"

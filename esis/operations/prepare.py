@@ -22,6 +22,7 @@ from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed
 from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
 from esis.model import template
+from esis.model.limits import Limits
 from esis.model.parameters import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
@@ -34,7 +35,6 @@ from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, clean_environment, run_logged
 from esis.records import provenance, stage
 from esis.records.stage import Stage, State
-from esis.schedulers.base import Limits
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _SHOWN_LINES = 20

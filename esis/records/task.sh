@@ -65,13 +65,61 @@ esis_parameters() {
     return 1
 }
 
+# Values of the environment may hold anything. Into esis_text for a JSON string: characters that no name of a module, a
+# node or a partition needs become _ (no sed: a process per value and task is too many).
+esis_json() {
+    esis_text=
+    while :; do
+        # The characters one by one: what a range like a-z holds depends on the locale.
+        case $1 in
+            *[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789\ \[\]/:.,_+=@%~\(\)-]*) ;;
+            *) break ;;
+        esac
+        esis_good=${1%%[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789\ \[\]/:.,_+=@%~\(\)-]*}
+        esis_rest=${1#"$esis_good"}
+        esis_text=$esis_text${esis_good}_
+        # Never for ever: a shell may disagree with itself about what a character is.
+        [ "${esis_rest#?}" != "$esis_rest" ] || return 0
+        set -- "${esis_rest#?}"
+    done
+    esis_text=$esis_text$1
+}
+
+# Into esis_text: the number, or null.
+esis_number() {
+    case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) esis_text=null ;; *) esis_text=$1 ;; esac
+}
+
+# Into esis_details: where and with what this attempt runs, one line of JSON.
+esis_describe() {
+    esis_kernel=$(uname -nr)
+    esis_json "${esis_kernel%% *}"
+    esis_details="{\"host\": \"$esis_text\", \"pid\": $$"
+    esis_json "${SLURM_JOB_ID:-}"
+    esis_details="$esis_details, \"job\": \"$esis_text\""
+    esis_number "$esis_index"
+    esis_details="$esis_details, \"index\": $esis_text"
+    esis_number "${SLURM_RESTART_COUNT:-0}"
+    esis_details="$esis_details, \"restart\": $esis_text"
+    esis_json "${SLURM_JOB_PARTITION:-}"
+    esis_details="$esis_details, \"partition\": \"$esis_text\""
+    esis_json "${SLURM_JOB_NODELIST:-}"
+    esis_details="$esis_details, \"nodes\": \"$esis_text\""
+    esis_number "${SLURM_CPUS_ON_NODE:-}"
+    esis_details="$esis_details, \"cpus\": $esis_text"
+    esis_json "${esis_kernel#* }"
+    esis_details="$esis_details, \"kernel\": \"$esis_text\""
+    esis_json "${LOADEDMODULES:-}"
+    esis_details="$esis_details, \"modules\": \"$esis_text\"}"
+}
+
 # Start record: made aside, then renamed, so that no reader sees half of it.
 esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
     esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$(date +%s)
     esis_temporary=$esis_dir/tasks/.$esis_stem.$$
-    if printf '{"host": "%s", "pid": %s, "job": "%s", "index": %s}\n' \
-            "$(uname -n)" "$$" "${SLURM_JOB_ID:-}" "$esis_index" 2>/dev/null >"$esis_temporary" \
+    esis_describe
+    if printf '%s\n' "$esis_details" 2>/dev/null >"$esis_temporary" \
         && mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; then
         esis_record=$esis_dir/tasks/$esis_stem
     else

@@ -196,11 +196,16 @@ def note_cancelled(directory: Path, task: int, submission: int, job: str) -> Non
 
 @dataclass(frozen=True)
 class Details:
-    """Hold what a record's content adds to its name."""
+    """Hold what a record's content adds to its name; records of earlier versions tell less."""
 
     host: str
     pid: int  # of the shell that runs the attempt
     job: str  # the task's own job id
+    partition: str = ""
+    nodes: str = ""  # Slurm's list, e.g. c[1-4]
+    cpus: int | None = None  # of the allocation, on the node that runs the script
+    kernel: str = ""
+    modules: tuple[str, ...] = ()
 
 
 def read_details(directory: Path, record: TaskRecord) -> Details | None:
@@ -212,4 +217,8 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
     host, pid, job = content.get("host"), content.get("pid"), content.get("job", "")
     if not (isinstance(host, str) and isinstance(pid, int) and isinstance(job, str)):
         return None
-    return Details(host, pid, job)
+    cpus = content.get("cpus")
+    modules = str(content.get("modules", "")).split(":")
+    return Details(host, pid, job, str(content.get("partition", "")), str(content.get("nodes", "")),
+                   cpus if isinstance(cpus, int) else None, str(content.get("kernel", "")),
+                   tuple(name for name in modules if name))

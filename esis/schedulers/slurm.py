@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput
+from esis.model.limits import Limits
 from esis.model.parameters import format_ranges, parse_ranges
 from esis.model.workdir import RunDir, fence_name
 from esis.process import Completed, capture, clean_environment
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import Answer, JobState, Limits, Sighting, Snapshot
+from esis.schedulers.base import Answer, JobState, Sighting, Snapshot
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0

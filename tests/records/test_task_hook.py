@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from esis.model.template import Values, render
 from esis.model.workdir import RunDir
-from esis.records.tasks import TaskRecord, TaskRecords
+from esis.records.tasks import TaskRecord, TaskRecords, read_details
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -133,6 +133,58 @@ def states(run: RunDir) -> list[tuple[int, str, str, int, int | None]]:
 # --- records
 
 
+HOSTILE = 'a"b\\c\n\t\x01\x7f$(touch canary)`touch canary`é%s%n\\u0041\N{SNOWMAN}{},"x": "'
+
+
+@every_shell
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_start_record_tells_where_and_with_what_it_runs(tmp_path: Path, shell: str, locale: str) -> None:
+    """Partition, nodes, CPUs, restart and modules, as Slurm and the modules say."""
+    run = make_run(tmp_path)
+    code, _, err = Job(run, "exit 0", shell).run(
+        restart=2, LC_ALL=locale, SLURM_JOB_PARTITION="big-mem", SLURM_JOB_NODELIST="c[1-4,7]", SLURM_CPUS_ON_NODE="12",
+        LOADEDMODULES="gcc/12.2:openmpi/4.1+cuda(default)")
+    assert (code, err) == (0, "")
+    (record,) = read_records(run.tasks)
+    details = read_details(run.tasks, record)
+    assert details is not None
+    assert (details.partition, details.nodes, details.cpus) == ("big-mem", "c[1-4,7]", 12)
+    assert (details.kernel, details.modules) == (os.uname().release, ("gcc/12.2", "openmpi/4.1+cuda(default)"))
+    assert json.loads((run.tasks / record.name).read_text())["restart"] == 2
+
+
+@every_shell
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize("hostile", [HOSTILE, os.fsdecode(b"\xff\xfe\xc3\"\\"), "", "08", "-1", "9" * 30, " "])
+def test_a_start_record_is_json_whatever_the_environment_holds(tmp_path: Path, shell: str, locale: str,
+                                                               hostile: str) -> None:
+    """Quotes, backslashes, control characters, invalid UTF-8, numbers that are none; nothing is executed."""
+    run = make_run(tmp_path)
+    names = ("SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "SLURM_CPUS_ON_NODE", "LOADEDMODULES", "SLURM_JOB_ID")
+    code, _, err = Job(run, "exit 0", shell).run(LC_ALL=locale, **dict.fromkeys(names, hostile))
+    assert (code, err) == (0, "")
+    (record,) = read_records(run.tasks)
+    content = json.loads((run.tasks / record.name).read_bytes())
+    assert list(content) == ["host", "pid", "job", "index", "restart", "partition", "nodes", "cpus", "kernel",
+                             "modules"]
+    assert content["cpus"] is None
+    assert not {*content["modules"], *content["nodes"]} & set('"\\$`\n\t{}')
+    assert not list(tmp_path.rglob("canary"))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here")
+@pytest.mark.parametrize("shell", [name for name in ("bash", "dash") if name in SHELLS])
+def test_a_start_record_costs_three_programs(tmp_path: Path, shell: str) -> None:
+    """uname, date and mv: a start on a thousand nodes has to be cheap."""
+    run = make_run(tmp_path)
+    job = Job(run, "trap - EXIT; exit 0", shell)
+    log = tmp_path / "strace"
+    subprocess.run(["strace", "-f", "-e", "trace=execve", "-o", str(log), str(job.spool)], cwd=run.cwd, check=True,
+                   env=job.environment(LOADEDMODULES='a"b'), timeout=60)
+    started = [line for line in log.read_text().splitlines() if "execve(" in line and line.endswith(" = 0")]
+    assert len(started) == 1 + 3, started
+
+
 @every_shell
 def test_a_task_records_its_start_and_its_end(tmp_path: Path, shell: str) -> None:
     """While it runs there is one file that says running, with host and PID; afterwards one with exit code and time."""
@@ -144,6 +196,7 @@ def test_a_task_records_its_start_and_its_end(tmp_path: Path, shell: str) -> Non
         (name,) = os.listdir(run.tasks)
         assert name.endswith(".running")
         content = json.loads((run.tasks / name).read_text())
+        assert content["kernel"] == os.uname().release
         assert {**content, "host": os.uname().nodename, "pid": child.pid, "job": "78"} == content
         (run.cwd / "go").touch()
         assert child.communicate(timeout=60) == ("work\n", "")

@@ -169,6 +169,9 @@ def test_records_of_one_kind_differ_by_task_and_times_alone(*several: list[TaskR
 
 
 @pytest.mark.parametrize(("content", "expected"), [
+    ('{"host": "n1", "pid": 12, "job": "7", "partition": "p", "nodes": "n[1-2]", "cpus": 8, "kernel": "6.1", '
+     '"modules": "gcc/12:mpi"}', Details("n1", 12, "7", "p", "n[1-2]", 8, "6.1", ("gcc/12", "mpi"))),
+    ('{"host": "n1", "pid": 12, "job": "7", "cpus": null, "modules": ""}', Details("n1", 12, "7")),
     ('{"host": "n1", "pid": 12, "job": "7"}', Details("n1", 12, "7")), ('{"host": "n1", "pid": 12, "job": 7}', None),
     ('{"host": "n1", "pid": "12"}', None), ('{"host": 3, "pid": 12}', None), ("{}", None), ("", None), ("[1]", None),
     ('{"host": "n1"', None), (None, None),
