@@ -26,6 +26,7 @@ _FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": Tas
 @click.option("--failed", is_flag=True, help="The failed tasks.")
 @click.option("--lost", is_flag=True, help="The lost tasks.")
 @click.option("--unsubmitted", is_flag=True, help="The tasks that were never submitted.")
+@click.option("--resumable", is_flag=True, help="Only tasks that saved their state and have more to do.")
 @states_option
 @tasks_option
 @where_option
@@ -39,10 +40,10 @@ _FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": Tas
 @jobs_option
 @records_option
 @take_over_option
-def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, states: tuple[str, ...],
-             indices: str | None, where: str | None, max_attempts: int | None, scale_mem: float | None,
-             scale_time: float | None, max_parallel: int | None, local: bool, jobs: int | None, no_records: bool,
-             take_over: bool) -> None:
+def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, resumable: bool,
+             states: tuple[str, ...], indices: str | None, where: str | None, max_attempts: int | None,
+             scale_mem: float | None, scale_time: float | None, max_parallel: int | None, local: bool,
+             jobs: int | None, no_records: bool, take_over: bool) -> None:
     """Submit tasks of a run again: the same indices and parameters, without running the setup script.
 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
@@ -54,7 +55,7 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
     wanted = pick_states(states) + tuple(_FLAGS[name] for name, given in flags.items() if given)
-    selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts)
+    selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts, resumable)
     wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel)
     run = pick_run(target)
     context = make_context(take_over=take_over, no_records=no_records)

@@ -36,6 +36,8 @@ class TaskState(Enum):
     UNKNOWN = "unknown"
 
 
+RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
+
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 ACTIVE_STATES = frozenset(_LIVE.values())
 
@@ -123,6 +125,9 @@ class Judge:
             reason = _reason(verdict, None, started=True) if told and verdict is not None else record.verdict
             return TaskStatus(TaskState.FAILED, reason, job=record.job)
         spent = float(record.end - record.start) if record.end is not None else None
+        if record.resumable:
+            # Whatever became of its job afterwards: the state is saved.
+            return TaskStatus(TaskState.FAILED, RESUMABLE, record.code, record.job, spent)
         if verdict is not None and verdict.state is JobState.FAILED:
             if not record.code:
                 self.outranked.append((record, verdict.word.split()[0]))

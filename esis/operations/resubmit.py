@@ -11,7 +11,7 @@ from esis.model.template import directive_options, read_template
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.evidence import unmark_complete
-from esis.operations.judge import ACTIVE_STATES
+from esis.operations.judge import ACTIVE_STATES, RESUMABLE
 from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
 from esis.operations.select import matching
@@ -36,6 +36,7 @@ class Selection:
     tasks: tuple[int, ...] | None = None
     where: str | None = None
     max_attempts: int | None = None
+    resumable: bool = False  # only those that saved their state
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def choose(status: RunStatus, selection: Selection, context: Context) -> list[in
     states = selection.states or (tuple(TaskState) if selection.tasks is not None else DEFAULT_STATES)
     asked = [task for task in (selection.tasks if selection.tasks is not None else sorted(status.tasks))
              if status.tasks[task].state in states]
+    if selection.resumable:
+        asked = [task for task in asked if status.tasks[task].reason == RESUMABLE]
     chosen = matching(status.run, asked, selection.where)
     active = [task for task in chosen if status.tasks[task].state in ACTIVE_STATES]
     if active:
