@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "wait": ("esis.cli.wait", "wait", "Wait until no task of a run is active any more."),
     "log": ("esis.cli.logs", "log", "Show the log of a task."),
     "errors": ("esis.cli.logs", "errors", "Group the failed tasks by what they have in common."),
+    "doctor": ("esis.cli.doctor", "doctor", "Look for what people get wrong in a workflow and in Slurm."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
     "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),

@@ -50,7 +50,7 @@ FOREIGN_OPTIONS = {"--array", "--array=", "--array=0-99%10", "--array=7", "--dep
                    "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
                    "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
                    "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
-                   "--open-mode=append"}
+                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 

@@ -122,7 +122,7 @@ def test_the_example_of_workers_has_the_same_result_interrupted_or_not(run: RunD
                     break
                 assert time.monotonic() < deadline
             code = child.wait(60)
-            assert code in (0, 75)
+            assert code in (0, 75, -signal.SIGTERM)  # the last: behind its block, while it exports
             if code == 0:
                 break
             stops += 1
