@@ -39,6 +39,8 @@ class TaskState(Enum):
 # A job that works through a pack may end before it came to all of its tasks: these are submitted again.
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE", "BOOT_FAIL"})
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
+RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
+
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 ACTIVE_STATES = frozenset(_LIVE.values())
 
@@ -199,6 +201,9 @@ class Judge:
         if record.verdict is not None:
             reason = _reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason, job=record.job)
+        if record.resumable:
+            # Whatever became of its job afterwards: the state is saved.
+            return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
         packed = submission is not None and submission.packed
         if failed is not None and not (packed and record.code is not None):
             word = failed.word.split()[0]

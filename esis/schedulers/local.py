@@ -161,6 +161,7 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
         SLURM_JOB_CPUS_PER_NODE=cpus,
         SLURM_TASKS_PER_NODE=options.ntasks or "1",
         SLURM_ESIS_SUBMISSION=f"{submission.number:04d}",
+        SLURM_ESIS_LOCAL="1",
     )
     if options.cpus is not None:
         env["SLURM_CPUS_PER_TASK"] = options.cpus
