@@ -27,9 +27,10 @@ from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations import control, resubmit
+from esis.operations import choose, control
+from esis.operations.plan import ARRAY_SPEC_LIMIT
 from esis.operations.status import RunStatus, TaskState, TaskStatus
-from esis.operations.submit import ARRAY_SPEC_LIMIT, MINIMUM_GRACE_SECONDS
+from esis.operations.submit import MINIMUM_GRACE_SECONDS
 from esis.operations.table import Row
 from esis.records import submissions
 from esis.records.stage import Stage, State
@@ -287,7 +288,7 @@ def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
     text = (DOCS / "resubmit.md").read_text("utf-8")
     shown = re.search(r"^Without a choice: (.*)\. Else$", text, re.MULTILINE)
     assert shown is not None
-    assert names(shown.group(1)) == [state.value for state in resubmit.DEFAULT_STATES]
+    assert names(shown.group(1)) == [state.value for state in choose.DEFAULT_STATES]
     refused = text.partition("Refused are options")[2].partition("\n\n")[0]
     assert names(refused) == list(slurm._RESERVED)
     for option in names(refused):
