@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
 
-# The Ising chain on this machine, in an environment of its own; ends with the table of results.
+# The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
-	@ci/venv .demo/venv .
+	@ci/venv .demo/venv '.[plot]'
 	@rm -rf .demo/ising
 	@PATH="$$PWD/.demo/venv/bin:$$PATH" examples/ising/demo.sh .demo/ising
 

@@ -105,6 +105,12 @@ class TasksFailed(EsisError):
     exit_code = ExitCode.TASKS_FAILED
 
 
+class IncompleteResults(EsisError):
+    """Report that tasks have no results where all were insisted on."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
 class Interrupted(EsisError):
     """Report that the user ended a local run before its tasks had ended."""
 

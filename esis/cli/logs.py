@@ -22,6 +22,7 @@ from esis.model.parameters import format_ranges
 def log(task: int, target: str | None, follow: bool, grep: str | None, only_path: bool) -> None:
     """Show the log of a task's latest attempt."""
     from esis.operations import logs
+    from esis.operations.compact import read_log
     from esis.operations.target import evidence_of
 
     run = pick_run(target)
@@ -32,13 +33,15 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
     if only_path:
         click.echo(path)
         return
-    if not path.exists() and not follow:
+    folded = None if path.exists() else read_log(run, path)
+    if folded is None and not path.exists() and not follow:
         raise BadInput(f"{path}: there is no such log (yet)", "esis status tells what became of the task")
     try:
         pattern = re.compile(grep.encode()) if grep is not None else None
     except re.error as error:
         raise BadInput(f"{grep!r} is no regular expression: {error}") from None
-    chunks = logs.follow(path, (lambda: not logs.task_ended(run, task)) if follow else (lambda: False))
+    going = (lambda: not logs.task_ended(run, task)) if follow else (lambda: False)
+    chunks = iter((folded,)) if folded is not None else logs.follow(path, going)
     rest = b""
     for data in chunks:
         if pattern is None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option
+from esis.cli.common import json_option, make_context
 from esis.cli.targets import (
     pick_run,
     pick_states,
@@ -42,6 +42,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_problems
+    from esis.operations.compact import fold_if_many
     from esis.operations.status import TaskState, look_at
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
@@ -69,6 +70,8 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
         if not watch or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
             break
         time.sleep(interval)
+    if found.complete and not evidence.marked_complete:
+        fold_if_many(run, make_context())
     if check:
         return int(rendering.check_code(found))
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import say
+from esis.cli.common import make_context, say
 from esis.cli.rendering import check_code
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 from esis.operations.chain import NEVER
+from esis.operations.compact import fold_if_many
 from esis.operations.status import ACTIVE_STATES, RunStatus, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
@@ -47,6 +48,8 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     if stuck(last[0]):
         raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
                           "esis dependency revives it once that is rerun")
+    if last[0].complete and not last[0].evidence.marked_complete:
+        fold_if_many(run, make_context())
     return int(check_code(last[0]))
 
 

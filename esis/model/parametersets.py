@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
-from esis.files import STATE_FILE_LIMIT, open_regular, read_at, replacing, write_all
+from esis.files import STATE_FILE_LIMIT, open_regular, parse_json, read_at, replacing, write_all
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
@@ -81,7 +81,11 @@ class ParameterSets:
                 except OSError as error:
                     error.filename = str(place / name)
                     raise
-                yield task, _parsed(data, f"{place / name}")
+                try:
+                    value = parse_json(data)
+                except (ValueError, RecursionError) as error:
+                    raise BadInput(f"{place / name} is no JSON: {error}") from None
+                yield task, value if type(value) is dict else {"value": value}
         finally:
             os.close(directory)
 
@@ -93,10 +97,14 @@ class ParameterSets:
                 if task != following and task >= 0:
                     _go_to(stream, task, following, offsets)
                 line = stream.readline(STATE_FILE_LIMIT) if task >= 0 else b""
-                if not line.strip():
+                if not line:
                     raise BadInput(f"{path} has no line {task + 1}, for task {task}")
                 following = task + 1
-                yield task, _parsed(line, path, task + 1)
+                try:
+                    value = parse_json(line)
+                except (ValueError, RecursionError) as error:
+                    raise BadInput(f"{path}: line {following} is no JSON: {error}") from None
+                yield task, value if type(value) is dict else {"value": value}
 
 
 class _Offsets:
@@ -186,15 +194,6 @@ def _check_json(line: bytes, path: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise UserScriptFailed(f"{path}: line 1 is no JSON by itself: {error}",
                                "write each parameter set on one line") from None
-
-
-def _parsed(data: bytes, where: Path | str, line: int | None = None) -> Mapping[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        place = f"{where}: line {line}" if line is not None else where
-        raise BadInput(f"{place} is no JSON: {error}") from None
-    return value if type(value) is dict else {"value": value}
 
 
 def _count_lines(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esis.errors import BadInput
@@ -17,7 +17,16 @@ from esis.operations.context import Context
 from esis.operations.status import gather
 
 
-def set_up(files: Sequence[str], includes: Sequence[str], target: Path, max_parallel: int, workdir_path: str | None,
+@dataclass(frozen=True)
+class Amounts:
+    """Say how much runs at a time."""
+
+    max_parallel: int
+    tasks_per_job: int = 1
+    tasks_parallel: int = 1  # of a job's tasks
+
+
+def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts: Amounts, workdir_path: str | None,
            context: Context) -> Workflow:
     """Describe a workflow by its four files, in the present order or in 0.0.4's, and write the workflow file.
 
@@ -39,7 +48,9 @@ def set_up(files: Sequence[str], includes: Sequence[str], target: Path, max_para
         sbatchtemplate=stored_path(sbatch_template, target),
         workerscript=stored_path(worker, target),
         param_includes=tuple(stored_path(Path(include), target) for include in includes),
-        maxparallel=max_parallel,
+        maxparallel=amounts.max_parallel,
+        tasks_per_job=amounts.tasks_per_job,
+        tasks_parallel=amounts.tasks_parallel,
         workdirpath=stored_path(Path(workdir_path), target) if workdir_path is not None else "./",
     )
     if target.exists():

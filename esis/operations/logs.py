@@ -56,8 +56,7 @@ def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
         "u": "*", "x": "*",
     }
     values["J"] = values["j"]
-    written = submission.unique_output if position > 0 and submission.unique_output else submission.output
-    pattern = expand_log_name(escape(written or "slurm-%A_%a.out"), values)
+    pattern = expand_log_name(escape(submission.output_of(position) or "slurm-%A_%a.out"), values)
     found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
     if found:
         return found[-1]

@@ -49,11 +49,13 @@ and it can be understood, rerun and finished with a shell and sbatch alone:
     sbatch ../sbatch.sh               # the tasks of the latest submission once more
     sbatch --array=3,7 ../sbatch.sh   # some of them
 
-(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. Where the submission has a map,
-__esis__/submissions/<number>.map, --array counts its lines from 0: the line tells the task.)
+(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. A line esis_offset=N in sbatch.sh: N is
+added to what --array counts. Several arrays in __esis__/submissions/<number>.json: sbatch.sh holds the first one, and
+SLURM_ESIS_OFFSET=1001 sbatch --array=0-998 ../sbatch.sh is another. <number>.map there: --array counts its lines from
+0. A line esis_pack= in sbatch.sh: --array counts packs of that many tasks.)
 
   sbatch.sh       the script of the latest submission, made from {template}
-  parameters/     parameters.<n>.json, one for each task, written by {generator}
+  parameters/     parameters.<n>.json, one for each task, or parameters.jsonl, a line for each, written by {generator}
   results/        results.<n>.json, if the tasks export any
   cwd/            where the tasks run and their logs (slurm-*.out) are
   includes/       files that the scripts use

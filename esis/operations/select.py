@@ -14,6 +14,10 @@ from esis.operations.judge import TaskState
 PARAMETERS_SHOWN = 200  # characters of a nested value
 
 
+class UnknownName(BadInput):
+    """Report a name in a condition that the values at hand don't have."""
+
+
 def parameters_of(run: RunDir, task: int) -> Mapping[str, Any]:
     """Return the parameter set of a task; one that is no JSON object has the single key `value`. Raises BadInput.
 
@@ -26,9 +30,9 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
     """Return the test that an expression like `beta>5 and L==64` makes of a parameter set.
 
     Evaluated by jinja2's sandbox: comparisons, arithmetic, `and`, `or`, `not`, `in`, dots for nested keys. Raises
-    BadInput for what can't be read, and for a name that a parameter set doesn't have.
+    BadInput for what can't be read, and UnknownName for a name that a parameter set doesn't have.
     """
-    from jinja2 import StrictUndefined, TemplateError
+    from jinja2 import StrictUndefined, TemplateError, UndefinedError
     from jinja2.sandbox import SandboxedEnvironment
 
     environment = SandboxedEnvironment(undefined=StrictUndefined)
@@ -42,8 +46,8 @@ def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
             return bool(expression(**{str(key): value for key, value in parameters.items()}))
         except (TemplateError, TypeError, ArithmeticError) as error:
             known = ", ".join(sorted(map(str, parameters)))
-            raise BadInput(f"the condition {text!r} doesn't fit the parameters: {error}",
-                           f"they are: {known}") from None
+            kind = UnknownName if isinstance(error, UndefinedError) else BadInput
+            raise kind(f"the condition {text!r} doesn't fit the parameters: {error}", f"they are: {known}") from None
 
     return test
 

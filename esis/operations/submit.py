@@ -106,7 +106,7 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
         arrays=planned.arrays, mapped=planned.mapped, throttle=request.throttle, per_job=packing.per_job,
         parallel=packing.parallel, options=request.options, output=output,
-        unique_output=unique_pattern(rendered.text, request.options) if len(planned.arrays) > 1 else "",
+        unique_output=unique_pattern(rendered.text, request.options),
         script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
         records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen)
     submissions.save(run, intent)

@@ -6,7 +6,6 @@ the same task: it was written by a later attempt. Arrays are in files `results.<
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, open_regular, read_at
+from esis.files import STATE_FILE_LIMIT, open_regular, parse_json, read_at
 from esis.model.workdir import RunDir
 
 _FILE = re.compile(r"results\.(0|[1-9][0-9]{0,11})\.json\Z")
@@ -78,7 +77,7 @@ class Results:
             error.filename = str(self._run.results / name)
             raise
         try:
-            value = json.loads(data)
+            value = parse_json(data)
         except (ValueError, RecursionError) as error:
             what = str(error) if data.strip() else "it is empty"
             raise CorruptState(f"{self._run.results / name} is no JSON: {what}",
@@ -118,7 +117,7 @@ def _lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Exported]]:
     while line := stream.readline(STATE_FILE_LIMIT):
         number += 1
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             task, results = value["task"], value["results"]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise CorruptState(f"{path} is corrupt: line {number}: {error!r}") from None

@@ -74,7 +74,7 @@ class Submission:
     answered: float | None = None  # when the answer came, seconds since 1970
     returned: tuple[int, ...] = ()  # tasks that a local run gave back without finishing them
     throttle: int = 0  # elements of all arrays at a time; 0: no limit
-    unique_output: str = ""  # pattern of the logs of the second and later arrays, where the template's would collide
+    unique_output: str = ""  # pattern of the logs of arrays whose indices aren't tasks, where the template's collides
     mapped: bool = False  # units are positions in `tasks` (see RunDir.map)
     per_job: int = 1  # tasks in a pack; an element of an array works through one pack
     parallel: int = 1  # tasks of a pack at a time
@@ -94,6 +94,14 @@ class Submission:
         That is where fewer tasks may run at a time than there are arrays.
         """
         return self.throttle if 0 < self.throttle < len(self.arrays) else 0
+
+    def output_of(self, position: int) -> str:
+        """Return the pattern of the names of an array's logs.
+
+        Where its indices aren't the tasks, logs of other arrays and submissions could have the same names.
+        """
+        shifted = self.mapped or self.packed or self.arrays[position].offset != 0
+        return self.unique_output if shifted and self.unique_output else self.output
 
     def holds(self, task: int) -> bool:
         """Return whether `task` is one of its tasks."""

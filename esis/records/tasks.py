@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import read_json_object, read_limited
+from esis.files import open_regular, read_json_object
 from esis.model.workdir import RunDir
 
-FOLDED_LIMIT = 4 * 1024**3  # bytes of the one file with folded records; a record takes some 150
 _NAME = re.compile(
     r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
     r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15}))\Z")
@@ -141,11 +140,18 @@ def read_names(run: RunDir) -> list[str]:
         names = os.listdir(run.tasks)
     except FileNotFoundError:
         names = []
+    return [line.partition(" ")[0] for line in folded_lines(run)] + names
+
+
+def folded_lines(run: RunDir) -> Iterator[str]:
+    """Yield the lines `<name> <content>` of the records that were folded. Raises OSError, CorruptState."""
     try:
-        folded = read_limited(run.folded_tasks, FOLDED_LIMIT).decode("ascii", "replace").splitlines()
+        stream = open_regular(run.folded_tasks)
     except FileNotFoundError:
-        return names
-    return [line.partition(" ")[0] for line in folded] + names
+        return
+    with stream:
+        for line in stream:
+            yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
 
 
 def read_records(run: RunDir) -> TaskRecords:

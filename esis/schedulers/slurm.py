@@ -69,8 +69,8 @@ def sbatch_argv(submission: Submission, position: int) -> list[str]:
     options = list(submission.options)
     if position > 0:
         options.append(f"--array={submission.arrays[position].spec}")
-        if submission.unique_output:
-            options.append(f"--output={submission.unique_output}")
+    if submission.output_of(position) != submission.output:
+        options.append(f"--output={submission.unique_output}")
     dependency = behind(submission, position)
     if position > 0 or dependency != submission.dependency:
         options.append(f"--dependency={dependency or ''}")

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the whole example on this machine, with the esis on PATH, in a copy of it.
+# Runs the whole example on this machine, with the esis on PATH, in a copy of it; plots need esis[plot].
 # Usage: demo.sh [directory for the copy, which must not exist yet]
 set -eu
 
@@ -11,7 +11,7 @@ mkdir -- "$copy"
 copy=$(cd -- "$copy" && pwd)
 mkdir -- "$copy"/{common,configurations,observables}
 cp -- "$here"/common/*.py "$copy/common"
-cp -- "$here"/table.py "$copy"
+cp -- "$here"/{table,figure}.py "$copy"
 cp -- "$here"/configurations/{setup.sh,parameters.py,template.sh,worker.py,scan.json} "$copy/configurations"
 cp -- "$here"/observables/{setup.sh,parameters.py,template.sh,worker.py} "$copy/observables"
 
@@ -30,4 +30,9 @@ say esis require ../configurations/wf.esis.json configurations
 say esis dependency --local -j 2 wf.esis.json
 say ../table.py "$(esis list)"
 
-printf '\nAll of this is in %s\n' "$copy"
+say esis export -o ../observables.csv
+say esis export --columns temperature,state,energy,energy_error,specific_heat,specific_heat_error
+say esis plot -x temperature -y energy --yerr energy_error
+say ../figure.py ../observables.csv ../observables.png
+
+printf '\nAll of this is in %s: the table observables.csv, the figure observables.png\n' "$copy"

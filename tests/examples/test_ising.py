@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import math
@@ -40,6 +41,7 @@ blocking = load(ISING / "common" / "blocking.py")
 exact = load(ISING / "common" / "exact.py")
 store = load(ISING / "common" / "store.py")
 table = load(ISING / "table.py")
+figure = load(ISING / "figure.py")
 
 T_C = exact.CRITICAL_TEMPERATURE
 
@@ -447,10 +449,41 @@ def test_workflows_through_esis(example: Path) -> None:
 
     (wrkdir,) = esis(observables, "list").splitlines()
     assert_agrees_with_exact_results(observables / wrkdir)
+    assert_table_and_figure(observables, observables / wrkdir)
     (source,) = esis(example / "configurations", "list").splitlines()
     assert outputs_of_tasks(example / "configurations" / source) == outputs_of_tasks(
         by_hand(example, "configurations", "by hand", {})
     )
+
+
+def assert_table_and_figure(observables: Path, wrkdir: Path) -> None:
+    """Require that the exported table holds what the tasks wrote, and the figure the measured points."""
+    table_file = observables.parent / "observables.csv"
+    esis(observables, "export", "--strict", "-o", str(table_file))
+    with table_file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        written = json.loads((wrkdir / "results" / f"results.{row['task']}.json").read_text())
+        assert {name: float(row.get(f"results.{name}", row[name])) for name in written} == written
+    for name, beginning in (("figure.png", b"\x89PNG"), ("figure.svg", b"<?xml"), ("again.svg", b"<?xml")):
+        done = subprocess.run([sys.executable, str(ISING / "figure.py"), str(table_file), name], cwd=observables,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert (observables / name).read_bytes().startswith(beginning)
+    assert (observables / "figure.svg").read_bytes() == (observables / "again.svg").read_bytes()
+    size, measured = figure.read(table_file)
+    assert size == 8
+    upper, middle, lower = figure.draw(size, measured).axes
+    for axes, column, curve in ((upper, "energy", 0), (lower, "specific_heat", 1)):
+        points = axes.containers[0].lines[0].get_xydata().tolist()
+        assert points == [[row["temperature"], row[column]] for row in measured]
+        line = axes.lines[0].get_xydata().tolist()
+        assert line[0][0] < 2.0 < 3.5 < line[-1][0]
+        assert line[100][1] == exact.finite(8, line[100][0])[curve]
+        bars = axes.containers[0].lines[2][0].get_segments()
+        errors = [row[f"{column}_error"] for row in measured]
+        assert [bar[1][1] - bar[0][1] for bar in bars] == pytest.approx([2 * error for error in errors])
+    assert len(middle.containers[0].lines[2][0].get_segments()) == len(measured)
 
 
 def outputs_of_tasks(wrkdir: Path) -> dict[str, bytes]:

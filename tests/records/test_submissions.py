@@ -110,7 +110,8 @@ def test_each_array_has_a_claim_of_its_own(tmp_path: Path) -> None:
 
 def test_a_shifted_array() -> None:
     """Slurm's index plus the offset is the task."""
-    found = replace(SAMPLE, tasks=range(250), arrays=(Array("0-99", 0, 100), Array("0-99", 100, 100), Array("0-49", 200, 50)))
+    found = replace(SAMPLE, tasks=range(250),
+                    arrays=(Array("0-99", 0, 100), Array("0-99", 100, 100), Array("0-49", 200, 50)))
     assert [found.place_of(task) for task in (0, 99, 100, 249)] == [(0, 0), (0, 99), (1, 0), (2, 49)]
     assert found.tasks_at(1, range(3, 5)) == range(103, 105)
     assert list(found.tasks_at(2, (0, 7))) == [200, 207]
@@ -140,7 +141,8 @@ def test_the_first_of_a_pack_lead_it() -> None:
     assert all(replace(SAMPLE, tasks=range(9)).leads_pack(task) for task in range(9))
 
 
-@pytest.mark.parametrize(("throttle", "arrays", "lanes"), [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 0), (9, 3, 0), (1, 1, 0)])
+@pytest.mark.parametrize(("throttle", "arrays", "lanes"), [
+    (0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 0), (9, 3, 0), (1, 1, 0)])
 def test_lanes(throttle: int, arrays: int, lanes: int) -> None:
     """Where fewer tasks may run at a time than there are arrays, that many arrays run side by side."""
     found = replace(SAMPLE, throttle=throttle, arrays=tuple(Array("0%1", number, 1) for number in range(arrays)))

@@ -1,0 +1,35 @@
+"""`esis compact`."""
+
+from __future__ import annotations
+
+import click
+
+from esis.cli.common import json_option, make_context, say, take_over_option
+from esis.cli.targets import pick_run, target_argument
+
+
+@click.command()
+@target_argument
+@click.option("--keep-logs", is_flag=True, help="Leave the logs as they are.")
+@click.option("--results", is_flag=True, help="Fold results/results.<n>.json into results/results.jsonl, too.")
+@json_option
+@take_over_option
+def compact(target: str | None, keep_logs: bool, results: bool, as_json: bool, take_over: bool) -> None:
+    """Fold the task records and logs of a complete run into one file each: a few inodes instead of very many.
+
+    All commands read them as before. Results are folded on request only, for your own programs may read the files.
+    """
+    import json
+    from dataclasses import asdict
+
+    from esis.operations import compact as operation
+    from esis.schedulers.slurm import Slurm
+
+    run = pick_run(target)
+    done = operation.compact(run, Slurm(), make_context(take_over=take_over), not keep_logs, results)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "run": str(run.path), **asdict(done)}, indent=2))
+        return
+    counts = ", ".join(f"{count} {what}" for what, count in asdict(done).items() if count)
+    say(f"{run.label}: folded {counts}" if counts else f"{run.label}: there was nothing to fold")
+    click.echo(run.path)

@@ -1,0 +1,188 @@
+"""Fold what a complete run has many of into one file each: task records, logs and, on request, results.
+
+The one file is durable before anything it holds is removed, so that a kill at any moment costs nothing: the same
+command goes on. Every command reads both forms, and what is written afterwards outranks what was folded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from heapq import merge
+from pathlib import Path
+
+from esis.errors import BadInput, CorruptState, EsisError
+from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
+from esis.model.parameters import find_parameter_files
+from esis.model.workdir import RunDir
+from esis.operations.context import Context
+from esis.operations.evidence import Evidence
+from esis.operations.prepare import hold_run
+from esis.operations.status import look_at
+from esis.operations.target import evidence_of
+from esis.records.results import Results, find_files
+from esis.records.submissions import Submission
+from esis.records.tasks import TaskRecord, folded_lines
+from esis.schedulers.base import Scheduler
+
+WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
+_FIELD = re.compile(r"(%\d*[%AaJjNnstux])")
+_EXPANDED = {**dict.fromkeys("AaJjnt", r"\d+"), "%": "%", **dict.fromkeys("Nsux", ".+")}
+_BATCH = 4096  # lines written at a time
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """Count the files that were folded, and thus removed."""
+
+    records: int = 0
+    logs: int = 0
+    results: int = 0
+    parameters: int = 0  # left behind by tasks whose end removed nothing
+
+
+def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = True, results: bool = False) -> Compacted:
+    """Fold records and logs (and results) of a complete run. Raises BadInput where it isn't complete, OSError."""
+    with hold_run(run, context):
+        evidence = evidence_of(run)
+        status = look_at(evidence, scheduler)
+        if not status.complete:
+            raise BadInput(f"{run.label} is not complete: {status.summary()}",
+                           "its records, logs and results are folded when it is")
+        return Compacted(_fold_records(run), _fold_logs(run, evidence) if logs else 0,
+                         _fold_results(run, evidence) if results else 0, _remove_parameters(run))
+
+
+def fold_if_many(run: RunDir, context: Context) -> None:
+    """Fold the records of a run that was found complete, if they are many; not if anything is in the way."""
+    try:
+        with os.scandir(run.tasks) as entries:
+            many = sum(1 for _ in entries) >= WORTH_IT
+        if many:
+            with hold_run(run, context):
+                context.say(f"{run.label}: complete; folding its task records into one file")
+                _fold_records(run)
+    except (EsisError, OSError):
+        return  # somebody else is at it, or it is somebody else's run: another command will do it
+
+
+def _fold_records(run: RunDir) -> int:
+    """Write all records, older attempts too, as lines `<name> <content>`; remove their files."""
+    try:
+        names = sorted((name for name in os.listdir(run.tasks) if TaskRecord.parse(name) is not None), key=_order)
+    except FileNotFoundError:
+        return 0
+    if not names:
+        return 0
+    again = set(names)  # an earlier fold may have been killed before it removed them
+    directory = os.open(run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
+            before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
+            added = (f"{name} {_one_line(read_at(directory, name))}" for name in names)
+            _write_lines(descriptor, merge(before, added, key=lambda line: _order(line.partition(" ")[0])))
+        for name in names:
+            os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(directory)
+    return len(names)
+
+
+def _fold_logs(run: RunDir, evidence: Evidence) -> int:
+    """Put the logs that lie in cwd/ into one archive; a later log of the same name outranks an earlier one."""
+    patterns = [re.compile(pattern) for sub in evidence.submissions for pattern in log_patterns(sub)]
+    names = sorted(entry.name for entry in os.scandir(run.cwd) if entry.is_file(follow_symlinks=False)
+                   and any(pattern.fullmatch(entry.name) for pattern in patterns))
+    if not names:
+        return 0
+    again = set(names)
+    with naming(run.folded_logs), replacing(run.folded_logs) as descriptor, \
+            os.fdopen(os.dup(descriptor), "wb") as stream, \
+            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        if run.folded_logs.exists():
+            with zipfile.ZipFile(run.folded_logs) as before:
+                for name in before.namelist():
+                    if name not in again:
+                        archive.writestr(before.getinfo(name), before.read(name), zipfile.ZIP_DEFLATED)
+        for name in names:
+            archive.write(run.cwd / name, name)
+    for name in names:
+        (run.cwd / name).unlink()
+    return len(names)
+
+
+def log_patterns(submission: Submission) -> Iterator[str]:
+    """Yield regular expressions for the names of a submission's logs; those outside of cwd/ are left alone."""
+    for pattern in {submission.output, submission.unique_output}:
+        if pattern and "/" not in pattern:
+            yield "".join(_EXPANDED[part[-1]] if _FIELD.fullmatch(part) else re.escape(part)
+                          for part in _FIELD.split(pattern))
+    if submission.packed:
+        yield r"slurm-\d+_task\d+\.out"
+
+
+
+
+def _fold_results(run: RunDir, evidence: Evidence) -> int:
+    """Write all results as lines of one file, sorted by task, and remove their files."""
+    sweep_temporaries(run.results)
+    files = sorted(find_files(run.results))
+    if not files:
+        return 0
+    found = Results(run)
+    # Not only of the tasks that there are: whatever bears a number is kept.
+    tasks: Sequence[int] = sorted({*evidence.indices, *files})
+    with naming(run.results_lines), replacing(run.results_lines) as descriptor:
+        _write_lines(descriptor, (json.dumps({"task": task, "results": exported}, ensure_ascii=False)
+                                  for task, exported in found.iterate(tasks) if exported is not None))
+    for task in files:
+        run.result_file(task).unlink()
+    return len(files)
+
+
+def _remove_parameters(run: RunDir) -> int:
+    """Remove the files that tasks made of their lines of parameters.jsonl and didn't remove themselves."""
+    if not run.parameters_lines.exists():
+        return 0
+    left = find_parameter_files(run.parameters)
+    for task in left:
+        run.parameter_file(task).unlink()
+    return len(left)
+
+
+def read_log(run: RunDir, path: Path) -> bytes | None:
+    """Return a log that was folded; None where there is no such log. Raises CorruptState."""
+    try:
+        with zipfile.ZipFile(run.folded_logs) as archive:
+            # Where nobody knows any more on which node a task ran, that part of the name is a wildcard.
+            names = [name for name in archive.namelist() if name == path.name or fnmatchcase(name, path.name)]
+            return archive.read(names[-1]) if names else None
+    except FileNotFoundError:
+        return None
+    except zipfile.BadZipFile as error:
+        raise CorruptState(f"{run.folded_logs} is corrupt: {error}") from error
+
+
+def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) == _BATCH:
+            write_all(descriptor, ("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
+            batch.clear()
+    if batch:
+        write_all(descriptor, ("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _order(name: str) -> tuple[int, str]:
+    task = name.partition(".")[0]
+    return int(task) if task.isdigit() else -1, name
+
+
+def _one_line(content: bytes) -> str:
+    return " ".join(content.decode("utf-8", "surrogateescape").split())

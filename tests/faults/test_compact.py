@@ -1,0 +1,136 @@
+"""Folding a complete run removes nothing before what holds it is on the disk, and every command reads both forms."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.bench import Bench, differences, only_run
+
+WORKER = """#!/bin/sh
+echo "log of $SLURM_ARRAY_TASK_ID"
+cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" >"../results/results.$SLURM_ARRAY_TASK_ID.json"
+"""
+LINES = ('#!/bin/sh\nn=0; while [ $n -lt 5 ]; do echo "{\\"n\\": $n}"; n=$((n+1)); done >parameters.jsonl\necho 5\n')
+
+
+@pytest.fixture
+def complete(bench: Bench) -> Path:
+    """Run five tasks to their end."""
+    place = bench.workflow("a", 5, worker=WORKER)
+    (place / "gen.sh").write_text(LINES)
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    return place
+
+
+def content(run: Path) -> tuple[set[str], set[str], dict[int, object]]:
+    """Return the records, the logs and the results of a run, in whatever form they are."""
+    records = set(os.listdir(run / "__esis__/tasks"))
+    folded = run / "__esis__/tasks.txt"
+    if folded.exists():
+        records |= {line.split(" ")[0] for line in folded.read_text().splitlines()}
+    logs = {path.read_text() for path in (run / "cwd").glob("slurm-*.out")}
+    if (run / "__esis__/logs.zip").exists():
+        with zipfile.ZipFile(run / "__esis__/logs.zip") as archive:
+            logs |= {archive.read(name).decode() for name in archive.namelist()}
+    results = {int(path.name.split(".")[1]): json.loads(path.read_text())
+               for path in (run / "results").glob("results.*.json")}
+    if (run / "results/results.jsonl").exists():
+        for line in (run / "results/results.jsonl").read_text().splitlines():
+            value = json.loads(line)
+            results.setdefault(value["task"], value["results"])
+    return records, logs, results
+
+
+def test_a_compact_run_says_the_same_with_fewer_files(bench: Bench, complete: Path) -> None:
+    """Records, logs and results are one file each, and commands show what they showed."""
+    run = only_run(complete)
+    before = content(run)
+    rows = bench.esis(complete, "status", "--tasks", "--csv").ok().stdout
+    assert len(before[0]) == len(before[1]) == len(before[2]) == 5
+    told = bench.esis(complete, "compact", "--results").ok().stderr
+    assert "folded 5 records, 5 logs, 5 results" in told
+    assert content(run) == before
+    assert os.listdir(run / "__esis__/tasks") == os.listdir(run / "cwd") == []
+    assert os.listdir(run / "results") == ["results.jsonl"]
+    assert bench.esis(complete, "status", "--tasks", "--csv").ok().stdout == rows
+    assert bench.esis(complete, "log", "3").ok().stdout == "log of 3\n"
+    assert bench.esis(complete, "log", "3", "--grep", "of").ok().stdout == "log of 3\n"
+    assert "nothing to fold" in bench.esis(complete, "compact", "--results").ok().stderr
+
+
+def test_results_and_logs_are_left_alone_unless_wanted(bench: Bench, complete: Path) -> None:
+    """People's own programs may read them."""
+    run = only_run(complete)
+    bench.esis(complete, "compact", "--keep-logs").ok()
+    assert len(list((run / "results").glob("results.*.json"))) == len(list((run / "cwd").glob("slurm-*.out"))) == 5
+    assert os.listdir(run / "__esis__/tasks") == []
+
+
+def test_what_is_no_log_stays_in_cwd(bench: Bench, complete: Path) -> None:
+    """Only names that the template's pattern gives are logs, and only regular files."""
+    cwd = only_run(complete) / "cwd"
+    kept = ("slurm-1_x.out", "slurm-1_2.out.bak", "data.txt", "slurm-.out")
+    for name in kept:
+        (cwd / name).write_text("mine")
+    (cwd / "slurm-9_9.out").symlink_to("data.txt")
+    bench.esis(complete, "compact").ok()
+    assert sorted(os.listdir(cwd)) == sorted([*kept, "slurm-9_9.out"])
+
+
+def test_a_run_that_is_not_complete_is_left_alone(bench: Bench) -> None:
+    """Its records may still change."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    refused = bench.esis(place, "compact")
+    assert refused.code == 2
+    assert "is not complete: 3 waiting" in refused.stderr
+
+
+def test_later_attempts_outrank_what_was_folded(bench: Bench, complete: Path) -> None:
+    """A task that is run again after the folding leaves new files, which count, and are folded in their turn."""
+    run = only_run(complete)
+    bench.esis(complete, "compact", "--results").ok()
+    (run / "parameters/parameters.jsonl").write_text('{"n": 9}\n' * 5)
+    bench.esis(complete, "resubmit", "--state", "done", "--tasks", "3").ok()
+    assert bench.states(complete) == {"done": 4, "waiting": 1}
+    bench.slurm.run()
+    bench.esis(complete, "wait").ok()
+    assert json.loads((run / "results/results.3.json").read_text()) == {"n": 9}
+    bench.esis(complete, "compact", "--results").ok()
+    records, logs, results = content(run)
+    assert results == {0: {"n": 0}, 1: {"n": 1}, 2: {"n": 2}, 3: {"n": 9}, 4: {"n": 4}}
+    assert len(records) == 6
+    assert len(logs) == 5
+    assert sorted(line.split(".")[0] for line in (run / "__esis__/tasks.txt").read_text().splitlines()) == [
+        "0", "1", "2", "3", "3", "4"]
+
+
+@pytest.mark.parametrize("kind", ["kill", "ENOSPC"])
+def test_nothing_is_lost_at_any_step_and_the_same_command_goes_on(bench: Bench, complete: Path, kind: str) -> None:
+    """Broken before and after every step until an untouched pass; what is there is the same at each moment."""
+    run = only_run(complete)
+    bench.keep()
+    before = content(run)
+    bench.esis(complete, "compact", "--results").ok()
+    folded = bench.tree()
+    at = 0
+    while True:
+        at += 1
+        bench.restore()
+        broken = bench.broken(complete, ["compact", "--results"], kind, at)
+        if broken.hit is None:
+            break
+        assert content(run) == before, broken.hit
+        again = bench.again(complete, "compact", "--results")
+        assert again.code == 0, (broken.hit, again.stderr)
+        wrong = [what for what in differences(folded, bench.tree()) if "logs.zip" not in what]
+        assert wrong == [], broken.hit
+        assert content(run) == before
+    assert at > 40
