@@ -15,7 +15,6 @@ from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
 from esis.operations.script import check_template
 from esis.schedulers.config import ask_config
-from esis.schedulers.slurm import Slurm
 
 OLDEST_SLURM = (20, 11)
 _SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|cifs|fuse\.|panfs|pvfs|orangefs|9p")

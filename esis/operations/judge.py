@@ -111,7 +111,7 @@ class Judge:
         for task in self._evidence.indices:
             seen = live.get(task)
             if seen is not None:
-                key: object = id(seen)
+                key: object = (id(seen), owner(task))  # a job of packs may be seen with tasks of another submission
             elif task not in apart:
                 key = (kind(task), owner(task))
             else:

@@ -27,13 +27,16 @@ from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations import control, export, resubmit, writers
+from esis.operations import choose, control, export, writers
+from esis.operations.evidence import Evidence
+from esis.operations.judge import Verdict
+from esis.operations.plan import ARRAY_SPEC_LIMIT
 from esis.operations.status import RunStatus, TaskState, TaskStatus
-from esis.operations.submit import ARRAY_SPEC_LIMIT, MINIMUM_GRACE_SECONDS
+from esis.operations.submit import MINIMUM_GRACE_SECONDS
 from esis.operations.table import Row
 from esis.records import submissions
 from esis.records.stage import Stage, State
-from esis.records.tasks import TaskRecord
+from esis.records.tasks import TaskRecord, TaskRecords
 from esis.schedulers import local, slurm
 from tests.fakes import FakeSlurm
 
@@ -45,12 +48,12 @@ TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0-99%10", "--array=7", "--dependency", "--dependency=afterok:…",
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7", "--dependency", "--dependency=afterok:…",
                    "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
                    "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
                    "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
                    "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
-                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time"}
+                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 
@@ -257,8 +260,16 @@ def test_every_exit_code_is_listed_under_its_name() -> None:
 
 
 def a_status(*states: TaskState) -> RunStatus:
-    tasks = {number: TaskStatus(state) for number, state in enumerate(states)}
-    return RunStatus(RunDir(Path("wrkdir.x")), tasks, complete=set(states) == {TaskState.DONE})
+    return with_verdicts({number: Verdict(state) for number, state in enumerate(states)})
+
+
+def with_verdicts(verdicts: Mapping[int, Verdict]) -> RunStatus:
+    groups: dict[Verdict, list[int]] = {}
+    for task, verdict in verdicts.items():
+        groups.setdefault(verdict, []).append(task)
+    evidence = Evidence(RunDir(Path("wrkdir.x")), None, sorted(verdicts), (), TaskRecords(()), marked_complete=False)
+    return RunStatus(evidence, {task: TaskStatus(verdict) for task, verdict in verdicts.items()}, groups,
+                     complete={verdict.state for verdict in verdicts.values()} == {TaskState.DONE})
 
 
 def test_what_wait_and_check_end_with_is_what_the_code_says() -> None:
@@ -273,7 +284,7 @@ def test_what_wait_and_check_end_with_is_what_the_code_says() -> None:
 
 def test_the_columns_of_tasks_are_those_of_the_code() -> None:
     shown = [names(cell)[0] for cell in table(DOCS / "status.md", "column")]
-    row = Row(0, TaskStatus(TaskState.DONE), 1, {"beta": 1, "task": 2})
+    row = Row(0, TaskStatus(Verdict(TaskState.DONE)), 1, {"beta": 1, "task": 2})
     assert list(row.cells()) == [*shown, "beta", "parameters.task"]
 
 
@@ -288,7 +299,7 @@ def test_the_columns_of_an_export_are_those_of_the_code() -> None:
 
 
 def test_the_keys_of_the_status_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
-    show_json(RunStatus(RunDir(Path("wrkdir.x")), {3: TaskStatus(TaskState.FAILED, "TIMEOUT")}, complete=False))
+    show_json(with_verdicts({3: Verdict(TaskState.FAILED, "TIMEOUT")}))
     written = json.loads(capsys.readouterr().out)
     rows = {names(cell)[0]: cells for cell, cells in table(DOCS / "status.md", "key").items()}
     assert list(rows) == list(written)
@@ -299,7 +310,7 @@ def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
     text = (DOCS / "resubmit.md").read_text("utf-8")
     shown = re.search(r"^Without a choice: (.*)\. Else$", text, re.MULTILINE)
     assert shown is not None
-    assert names(shown.group(1)) == [state.value for state in resubmit.DEFAULT_STATES]
+    assert names(shown.group(1)) == [state.value for state in choose.DEFAULT_STATES]
     refused = text.partition("Refused are options")[2].partition("\n\n")[0]
     assert names(refused) == list(slurm._RESERVED)
     for option in names(refused):
@@ -406,10 +417,14 @@ def a_workflow() -> workflow.Workflow:
 
 def test_the_keys_of_the_workflow_file_and_their_defaults_are_those_of_the_code() -> None:
     written = json.loads(workflow.dump(a_workflow()))
-    rows = {names(cell)[0]: cells for cell, cells in table(DOCS / "workflow-file.md", "key").items()}
-    assert set(rows) == set(written)
+    rows = {name: cells for cell, cells in table(DOCS / "workflow-file.md", "key").items() for name in names(cell)}
+    packed = json.loads(workflow.dump(replace(a_workflow(), tasks_per_job=7, tasks_parallel=2)))
+    optional = set(packed) - set(written)  # not written where they are 1: older versions don't know them
+    assert {key: packed[key] for key in optional} == {"tasks_per_job": 7, "tasks_parallel": 2}
+    assert set(rows) == set(packed)
     needed = {"setupscript", "param_generator", "sbatchtemplate", "workerscript"}
     assert {key for key, cells in rows.items() if cells[-1] == "needed"} == needed
+    written.update(dict.fromkeys(optional, 1))
     for key in set(rows) - needed:
         shown = names(rows[key][-1])[0]
         assert shown == (written[key] if key == "workdirpath" else json.dumps(written[key])), key
@@ -454,9 +469,9 @@ def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
 
 
 def test_the_keys_of_a_submission_record_are_those_of_the_code() -> None:
-    record = submissions.Submission(1, "slurm", (0,), "0", "", 0.0, "", True)
+    record = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
     rows = table(DOCS / "layout.md", "key")
-    assert [names(cell)[0] for cell in rows] == list(record.to_json())
+    assert [name for cell in rows for name in names(cell)] == list(record.to_json())
     outcomes = next(cells for cell, cells in rows.items() if names(cell) == ["outcome"])
     assert names(outcomes[0]) == [outcome.value for outcome in submissions.Outcome]
 
@@ -506,7 +521,7 @@ def test_the_variables_that_are_removed_are_those_of_the_code(monkeypatch: pytes
 def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
-    record = submissions.Submission(1, "local", (0,), "0", "", 0.0, "", True)
+    record = submissions.Submission(1, "local", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
     env = local.environment(RunDir(tmp_path), record, 1, 0, local.Options(cpus="2", ntasks="3"))
     documented = {name for cell in table(DOCS / "local.md", "variable") for name in names(cell)}
     assert documented == {name for name in env if name.startswith("SLURM")}
@@ -516,7 +531,8 @@ def test_the_queries_are_those_that_are_called() -> None:
     text = (DOCS / "slurm.md").read_text("utf-8")
     *words, last = slurm.squeue_argv()
     assert f"    {' '.join(words)} '{last}'" in text
-    assert f"&& {' '.join(slurm.sbatch_argv())}\n" in text
+    first = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
+    assert f"&& {' '.join(slurm.sbatch_argv(first, 0))}\n" in text
     accounting = slurm.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text

@@ -156,8 +156,8 @@ def test_many_names_are_read_as_each_by_itself(names: list[str]) -> None:
 
 
 @RELAXED
-@given(histories(0), histories(1), histories(2))
-def test_records_of_one_kind_differ_by_task_and_times_alone(*several: list[TaskRecord]) -> None:
+@given(st.tuples(histories(0), histories(1), histories(2)))
+def test_records_of_one_kind_differ_by_task_and_times_alone(several: tuple[list[TaskRecord], ...]) -> None:
     """What is judged once for a kind has to hold for all of it."""
     found = TaskRecords(record.name for history in several for record in history)
 

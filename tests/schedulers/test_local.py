@@ -25,7 +25,7 @@ from esis.locks import user_name
 from esis.model.template import Values, render
 from esis.model.workdir import RunDir
 from esis.process import signal_session
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import read_records
 from esis.schedulers import local
 from esis.schedulers.local import Local, Options, Progress, environment, install_srun, log_name
@@ -60,7 +60,7 @@ def make_run(directory: Path, body: str, header: str = "", first: str = "#!/bin/
 
 
 def submission(*tasks: int, number: int = 1) -> Submission:
-    return Submission(number, "local", tasks, "x", "ab", time.time(), "owner", True)
+    return Submission(number, "local", tasks, (Array("x", 0, len(tasks)),), "ab", time.time(), "owner", True)
 
 
 def codes(run: RunDir) -> dict[int, int | None]:
@@ -196,7 +196,7 @@ def test_tasks_run_as_in_a_job(tmp_path: Path) -> None:
     run = make_run(tmp_path, 'echo "$SLURM_ARRAY_TASK_ID in $(pwd)"; echo err >&2\n'
                              'srun -n1 sh -c "exit $SLURM_ARRAY_TASK_ID"')
     told: list[Job] = []
-    answer = Local(2).submit(run, submission(0, 3, 7), told.append)
+    answer = Local(2).submit(run, submission(0, 3, 7), 0, told.append)
     assert (answer.outcome, answer.returned, len(told)) == (Outcome.SUBMITTED, (), 1)
     assert codes(run) == {0: 0, 3: 3, 7: 7}
     logs = {path.name: path.read_text() for path in run.cwd.iterdir()}
@@ -213,7 +213,7 @@ while [ "$(ls ../results | grep -c live)" -lt {parallel} ] && [ "$(ls ../results
 ls ../results | grep -c live
 mv ../results/live.$SLURM_ARRAY_TASK_ID ../results/done.$SLURM_ARRAY_TASK_ID""")
     seen: list[Progress] = []
-    Local(parallel, seen.append).submit(run, submission(*range(6)), lambda job: None)
+    Local(parallel, seen.append).submit(run, submission(*range(6)), 0, lambda job: None)
     counts = [int(path.read_text()) for path in run.cwd.iterdir()]
     assert len(counts) == 6
     assert max(counts) <= parallel
@@ -226,7 +226,7 @@ def test_two_tasks_really_run_at_once(tmp_path: Path) -> None:
     """Two tasks that wait for each other end."""
     run = make_run(tmp_path, ': >"ready.$SLURM_ARRAY_TASK_ID"\n'
                              'while [ ! -e ready.0 ] || [ ! -e ready.1 ]; do sleep 0.01; done')
-    Local(2).submit(run, submission(0, 1), lambda job: None)
+    Local(2).submit(run, submission(0, 1), 0, lambda job: None)
     assert codes(run) == {0: 0, 1: 0}
 
 
@@ -234,7 +234,7 @@ def test_failures_are_counted(tmp_path: Path) -> None:
     """The progress tells failed tasks from those that are done."""
     run = make_run(tmp_path, "exit $SLURM_ARRAY_TASK_ID")
     seen: list[Progress] = []
-    Local(4, seen.append).submit(run, submission(0, 1, 2), lambda job: None)
+    Local(4, seen.append).submit(run, submission(0, 1, 2), 0, lambda job: None)
     assert seen[-1] == Progress(3, 0, 1, 2)
 
 
@@ -248,14 +248,14 @@ def test_failures_are_counted(tmp_path: Path) -> None:
 def test_what_a_job_cannot_record_is_recorded_for_it(tmp_path: Path, first: str, body: str, expected: int) -> None:
     """With its own trap, replaced, killed, no shell script, not even started: the end is known here."""
     run = make_run(tmp_path, body, first=first)
-    Local(1).submit(run, submission(2), lambda job: None)
+    Local(1).submit(run, submission(2), 0, lambda job: None)
     assert codes(run) == {2: expected}
 
 
 def test_a_missing_log_directory_fails_the_task(tmp_path: Path) -> None:
     """As with Slurm: no log, the work isn't started, and the code is Slurm's 53."""
     run = make_run(tmp_path, ": >../results/ran", header="#SBATCH -o no/such/dir.out\n")
-    Local(1).submit(run, submission(0), lambda job: None)
+    Local(1).submit(run, submission(0), 0, lambda job: None)
     assert codes(run) == {0: 53}
     assert os.listdir(run.results) == []
 
@@ -263,7 +263,7 @@ def test_a_missing_log_directory_fails_the_task(tmp_path: Path) -> None:
 def test_options_of_the_submission_count(tmp_path: Path) -> None:
     """Options that were given at submission outrank the script's, as with sbatch."""
     run = make_run(tmp_path, "echo x", header="#SBATCH -o a.out\n")
-    Local(1).submit(run, replace(submission(0), options=("-o", "b_%a.out")), lambda job: None)
+    Local(1).submit(run, replace(submission(0), options=("-o", "b_%a.out")), 0, lambda job: None)
     assert os.listdir(run.cwd) == ["b_0.out"]
 
 
@@ -274,7 +274,7 @@ def test_the_id_is_told_before_any_task_starts(tmp_path: Path) -> None:
     def told(job: Job) -> None:
         (run.results / "told").write_text(job.id)
 
-    Local(1).submit(run, submission(0), told)
+    Local(1).submit(run, submission(0), 0, told)
     (log,) = run.cwd.iterdir()
     assert log.read_text() in log.name
 
@@ -364,7 +364,7 @@ def test_a_task_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: p
     helper = threading.Thread(target=interrupt)
     helper.start()
     try:
-        answer = Local(1).submit(run, submission(0, 1), lambda job: None)
+        answer = Local(1).submit(run, submission(0, 1), 0, lambda job: None)
     finally:
         helper.join()
         signal.signal(signal.SIGINT, before)
@@ -390,7 +390,7 @@ def test_a_task_that_ends_well_while_it_is_stopped_is_done(tmp_path: Path, monke
     helper = threading.Thread(target=interrupt)
     helper.start()
     try:
-        answer = Local(1).submit(run, submission(0, 1), lambda job: None)
+        answer = Local(1).submit(run, submission(0, 1), 0, lambda job: None)
     finally:
         helper.join()
         signal.signal(signal.SIGINT, before)
@@ -413,7 +413,7 @@ def test_an_interrupt_while_the_first_tasks_start_ends_them(tmp_path: Path, monk
     monkeypatch.setattr(local, "ThreadPoolExecutor", Hasty)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        answer = Local(1).submit(run, submission(0, 1), lambda job: None)
+        answer = Local(1).submit(run, submission(0, 1), 0, lambda job: None)
     except KeyboardInterrupt:
         pytest.fail("the interrupt went through, and the task runs on")
     finally:

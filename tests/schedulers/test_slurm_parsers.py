@@ -373,8 +373,8 @@ def test_the_message_timeout(text: str, expected: float) -> None:
     ("SchedulerParameters     = max_array_tasks=40\n", Limits(1001, 40)),
     ("SchedulerParameters     = xmax_array_tasks=40\n", Limits()),
     ("PrologEpilogTimeout     = max_array_tasks=40\n", Limits()),
-    ("Configuration data as of 2026-11-25T10:00:00\nMaxArraySize            = 100001\nMessageTimeout          = 10 sec\n"
-     "SLURM_VERSION           = 22.05.8\n", Limits(100001, version="22.05.8")),
+    ("Configuration data as of 2026-11-25T10:00:00\nMaxArraySize            = 100001\n"
+     "MessageTimeout          = 10 sec\nSLURM_VERSION           = 22.05.8\n", Limits(100001, version="22.05.8")),
 ])
 def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
     """MaxArraySize and max_array_tasks cap different things; what the configuration doesn't tell is Slurm's default."""

@@ -1,0 +1,307 @@
+"""The state of a task from its witnesses: arrays with offsets, packs, and groups that agree with single tasks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esis.locks import Owner
+from esis.model.parameters import as_sequence
+from esis.model.workdir import RunDir
+from esis.operations.evidence import Evidence
+from esis.operations.judge import CUT_OFF, GRACE_SECONDS, Judge, TaskState, Verdict
+from esis.operations.plan import UNPACKED, Packing, plan
+from esis.operations.status import status_of
+from esis.records.stage import Stage, State
+from esis.records.submissions import Array, Job, Outcome, Submission
+from esis.records.tasks import TaskRecord, TaskRecords
+from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
+from esis.schedulers.slurm import classify
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NOW = 1_000_000.0
+RUN = RunDir(Path("/nowhere/wrkdir." + "0" * 64))
+HERE, STRANGE = f"{RUN.script}|{RUN.cwd}", "/else/sbatch.sh|/else"
+TASKS = 24
+
+
+def sighting(job: str, indices: Sequence[int] | None, word: str, place: str = HERE, **more: object) -> Sighting:
+    """Return what squeue would say, in Slurm's own words."""
+    return Sighting(job, indices, classify(word), word, place=place, **more)  # type: ignore[arg-type]
+
+
+def a_record(task: int, job: str, code: int | None = None, number: int = 1, start: int = 100, restart: int = 0,
+             verdict: str | None = None) -> TaskRecord:
+    ended = code is not None or verdict is not None
+    return TaskRecord(task, number, job, restart, start, code, start + 7 if ended else None, verdict)
+
+
+def submission(tasks: Sequence[int], jobs: Sequence[str], *arrays: Array, **more: object) -> Submission:
+    made = Submission(1, "slurm", as_sequence(tasks), arrays, "ab", 50.0, "o", True, outcome=Outcome.SUBMITTED,
+                      jobs=tuple(map(Job, jobs)), answered=51.0)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def evidence(found: Sequence[Submission], records: Sequence[TaskRecord] = (), tasks: int = TASKS,
+             run: RunDir = RUN) -> Evidence:
+    return Evidence(run, State(Stage.PREPARED, 0, tasks), range(tasks), tuple(found),
+                    TaskRecords(record.name for record in records), marked_complete=False)
+
+
+def verdicts(told: Evidence, *seen: Sighting, accounted: Sequence[Sighting] = (), problem: str | None = None,
+             now: float = NOW) -> dict[int, Verdict]:
+    """Return the verdict of each task, and see that groups and single tasks agree."""
+    snapshot = Snapshot(seen, problem, tuple(accounted))
+    return agreed(told, snapshot, now)
+
+
+def agreed(told: Evidence, snapshot: Snapshot, now: float = NOW) -> dict[int, Verdict]:
+    grouping, single = Judge(told, snapshot, now), Judge(told, snapshot, now)
+    found: dict[int, Verdict] = {}
+    for verdict, tasks in grouping.groups().items():
+        assert tasks == sorted(tasks)
+        assert not found.keys() & set(tasks)
+        found.update(dict.fromkeys(tasks, verdict))
+    assert found == {task: single.verdict(task) for task in told.indices}
+    assert {task: single.task(task).verdict for task in told.indices} == found
+    assert grouping.outranked == single.outranked
+    return found
+
+
+def states(found: dict[int, Verdict]) -> dict[str, list[int]]:
+    shown: dict[str, list[int]] = {}
+    for task, verdict in sorted(found.items()):
+        shown.setdefault(verdict.state.value, []).append(task)
+    return shown
+
+
+# --- groups and single tasks
+
+
+WORDS = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED by 1000",
+         "PREEMPTED", "BOOT_FAIL", "FROBNICATED")
+subsets = st.sets(st.integers(0, TASKS - 1), min_size=1).map(lambda found: as_sequence(sorted(found)))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str]]]:
+    """Draw submissions (arrays, maps, packs, local ones), records, and what squeue and sacct say of any of them."""
+    found: list[Submission] = []
+    claims: list[tuple[int, int, str]] = []
+    job = 10
+    for number in range(1, draw(st.integers(0, 3)) + 1):
+        tasks = range(TASKS) if number == 1 and draw(st.booleans()) else draw(subsets)
+        packing = draw(st.sampled_from([UNPACKED, UNPACKED, Packing(3), Packing(5, 2)]))
+        local = draw(st.integers(0, 5)) == 0
+        planned = plan(tasks, 0, None if local else Limits(draw(st.sampled_from([2, 7, 9, 1001]))),
+                       UNPACKED if local else packing)
+        jobs = tuple(Job(str(job + at)) for at in range(draw(st.integers(0, len(planned.arrays)))))
+        job += 10
+        outcome = draw(st.sampled_from([Outcome.OPEN, Outcome.REFUSED, Outcome.SUBMITTED, Outcome.SUBMITTED]))
+        owner = draw(st.sampled_from(["", Owner.current().text(), replace(Owner.current(), pid=2**22 + 1).text()]))
+        packed = len(planned.arrays) > 0 and not local and packing.per_job > 1
+        found.append(Submission(
+            number, "local" if local else "slurm", tasks, planned.arrays, "ab", draw(st.sampled_from([10.0, NOW - 1])),
+            owner, draw(st.integers(0, 4)) > 0, outcome=outcome, jobs=jobs, mapped=planned.mapped,
+            answered=draw(st.sampled_from([None, 20.0, NOW - 2])),
+            returned=tuple(draw(subsets)) if draw(st.integers(0, 4)) == 0 else (),
+            per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1))
+        if draw(st.integers(0, 3)) == 0:
+            claims.append((number, draw(st.integers(0, len(planned.arrays) - 1)), str(job + draw(st.integers(0, 2)))))
+    ids = st.sampled_from([item.id for sub in found for item in sub.jobs] + [str(job), "99"])
+    records = draw(st.lists(st.builds(
+        a_record, st.integers(0, TASKS - 1), ids, st.sampled_from([None, 0, 0, 1]), st.integers(1, 3),
+        st.sampled_from([100, 200, int(NOW) - 3]), st.integers(0, 1),
+        st.sampled_from([None, None, None, None, "CANCELLED", "OUT_OF_MEMORY", CUT_OFF])), max_size=40))
+    records = [record if record.verdict is None else replace(record, code=None) for record in records]
+    seen = st.builds(
+        sighting, ids, st.none() | subsets | st.integers(0, 6).map(lambda index: (index,)), st.sampled_from(WORDS),
+        st.sampled_from([HERE, HERE, HERE, STRANGE]), reason=st.sampled_from(["None", "Priority"]),
+        code=st.sampled_from([None, 0, 3]), signal=st.sampled_from([None, 0, 53]), used=st.sampled_from(["", "0:07"]))
+    snapshot = Snapshot(tuple(draw(st.lists(seen, max_size=8))), draw(st.sampled_from([None, None, "timed out"])),
+                        tuple(draw(st.lists(seen, max_size=8))))
+    links = [(RUN.claim(number, position).name, target) for number, position, target in claims]
+    return evidence(found, records), snapshot, links
+
+
+@RELAXED
+@given(situations())
+def test_groups_and_single_tasks_agree(situation: tuple[Evidence, Snapshot, list[tuple[str, str]]]) -> None:
+    """What is judged once for many is what each of them would get; every task is in exactly one group."""
+    told, snapshot, links = situation
+    with tempfile.TemporaryDirectory() as scratch:
+        run = RunDir(Path(scratch) / RUN.path.name)
+        run.submissions.mkdir(parents=True)
+        for name, target in links:
+            if not (run.submissions / name).is_symlink():
+                (run.submissions / name).symlink_to(target)
+
+        def moved(found: Sequence[Sighting]) -> tuple[Sighting, ...]:
+            place = f"{run.script}|{run.cwd}"
+            return tuple(seen._replace(place=place if seen.place == HERE else seen.place) for seen in found)
+
+        agreed(replace(told, run=run), replace(snapshot, sightings=moved(snapshot.sightings),
+                                               accounting=moved(snapshot.accounting)))
+
+
+@RELAXED
+@given(situations())
+def test_nothing_is_done_without_a_word_of_it(situation: tuple[Evidence, Snapshot, list[tuple[str, str]]]) -> None:
+    """Done is what a record of success says, or Slurm's COMPLETED for its job: never anything else."""
+    told, snapshot, _ = situation
+    completed = {seen.job for seen in (*snapshot.sightings, *snapshot.accounting) if seen.state is JobState.COMPLETED}
+    for task, verdict in agreed(told, snapshot).items():
+        if verdict.state is TaskState.DONE:
+            record = told.records.get(task)
+            assert (record is not None and record.code == 0) or verdict.job in completed
+
+
+# --- arrays with offsets
+
+
+THREE = submission(range(24), ["71", "72", "73"], Array("0-8", 0, 9), Array("0-8", 9, 9), Array("0-5", 18, 6))
+
+
+def test_each_array_speaks_of_its_own_tasks() -> None:
+    """Index 2 of the second array is task 11, index 2 of the third is task 20."""
+    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", (2,), "RUNNING"),
+                     sighting("72", (0, 1, *range(3, 9)), "PENDING"), sighting("73", (2,), "FAILED"),
+                     sighting("73", (0, 1, 3, 4, 5), "PENDING"))
+    assert states(found) == {"waiting": [*range(11), *range(12, 20), 21, 22, 23], "running": [11], "failed": [20]}
+    assert {found[task].job for task in range(9, 18)} == {"72"}
+
+
+def test_a_verdict_of_failure_outranks_the_record_of_the_very_task() -> None:
+    """Accounting speaks in shifted indices too."""
+    records = [a_record(task, "72", 0) for task in range(9, 18)]
+    found = verdicts(evidence([THREE], records), accounted=[sighting("72", (2,), "OUT_OF_MEMORY")])
+    assert found[11].state is TaskState.FAILED
+    assert {found[task].state for task in range(9, 18) if task != 11} == {TaskState.DONE}
+
+
+def test_the_array_whose_answer_is_missing_is_unknown_and_the_sent_ones_are_not() -> None:
+    """Of an open submission only what was acknowledged is judged by the queue."""
+    sent = replace(THREE, jobs=THREE.jobs[:1], outcome=Outcome.OPEN)
+    found = verdicts(evidence([sent]), sighting("71", range(9), "PENDING"))
+    assert states(found) == {"waiting": list(range(9)), "unknown": list(range(9, 24))}
+
+
+def test_a_cancelled_rest_of_an_array_keeps_to_that_array() -> None:
+    """A row without indices speaks of its own array alone."""
+    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", None, "CANCELLED"),
+                     sighting("73", range(6), "PENDING"))
+    assert states(found)["failed"] == list(range(9, 18))
+
+
+def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
+    """`sbatch ../sbatch.sh` is the first array of the latest submission, with its offset."""
+    scattered = submission([1, 3, 5, 7], ["72"], Array("0-3", 0, 4), number=2, mapped=True)
+    found = verdicts(evidence([replace(THREE, jobs=()), scattered]), sighting("99", (2,), "RUNNING"))
+    assert found[5].state is TaskState.RUNNING
+
+
+def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
+    """In the grace period unknown, afterwards lost; with a silent queue never lost."""
+    fresh = replace(THREE, answered=NOW - 1)
+    assert states(verdicts(evidence([fresh]))) == {"unknown": list(range(24))}
+    assert states(verdicts(evidence([THREE]))) == {"lost": list(range(24))}
+    assert states(verdicts(evidence([fresh]), now=NOW + GRACE_SECONDS)) == {"lost": list(range(24))}
+    assert states(verdicts(evidence([THREE]), problem="timed out")) == {"unknown": list(range(24))}
+
+
+# --- packs
+
+
+PACKS = submission(range(24), ["71"], Array("0-3", 0, 24), per_job=6, parallel=2)
+
+
+@pytest.mark.parametrize("word", ["FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED"])
+def test_a_task_of_a_pack_that_is_done_stays_done(word: str) -> None:
+    """The element's verdict is about the whole pack: one bad task makes it FAILED."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 3), a_record(2, "71", 0)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), word), sighting("71", (1, 2, 3), "PENDING"))
+    assert [found[task].state for task in (0, 1, 2)] == [TaskState.DONE, TaskState.FAILED, TaskState.DONE]
+    assert found[1].reason == "exit code 3"
+
+
+@pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"])
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+def test_what_the_job_of_a_pack_did_not_come_to_is_unsubmitted(word: str, asked: str) -> None:
+    """At the time limit, and when a node dies: tasks that never started are submitted again."""
+    records = [a_record(task, "71", 0) for task in range(4)]
+    seen = [sighting("71", (0,), word)]
+    found = verdicts(evidence([PACKS], records), *(seen if asked == "squeue" else ()),
+                     accounted=seen if asked == "sacct" else ())
+    assert [found[task].state for task in range(6)] == [TaskState.DONE] * 4 + [TaskState.UNSUBMITTED] * 2
+    assert word in found[4].reason
+
+
+def test_the_task_that_was_cut_off_is_unsubmitted_unless_it_had_all_the_time() -> None:
+    """Under way at the TIMEOUT: the first of the pack had the whole limit, so it failed; a later one had not."""
+    records = [a_record(0, "71"), a_record(1, "71", 0), a_record(2, "71"), a_record(7, "71")]
+    seen = [sighting("71", (0, 1), "TIMEOUT"), sighting("71", (2, 3), "PENDING")]
+    told = evidence([PACKS], records)
+    found = verdicts(told, *seen)
+    assert (found[0].state, found[0].reason) == (TaskState.FAILED, "TIMEOUT")
+    assert found[1].state is TaskState.DONE
+    assert (found[2].state, found[2].reason) == (TaskState.UNSUBMITTED, "cut off at the end of its job")
+    assert (found[7].state, found[7].reason) == (TaskState.FAILED, "TIMEOUT"), "two at a time: the second leads too"
+    judge = Judge(told, Snapshot(tuple(seen)), NOW)
+    judge.groups()
+    assert {task: word for task, (_, word) in judge.outranked.items()} == {0: "TIMEOUT", 2: CUT_OFF, 7: "TIMEOUT"}
+
+
+def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> None:
+    """The verdict is kept in the record's name, for a task that failed and for one that was cut off."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(0, "71"), a_record(2, "71"), *(a_record(task, "71", 0) for task in (1, 3, 4, 5))]
+    for record in records:
+        (run.tasks / record.name).touch()
+    place = f"{run.script}|{run.cwd}"
+    status_of(evidence([PACKS], records, 6, run), Snapshot((sighting("71", (0,), "TIMEOUT", place),)), NOW)
+    kept = [record for path in run.tasks.iterdir() if (record := TaskRecord.parse(path.name)) is not None]
+    assert {record.task: record.verdict for record in kept if record.verdict} == {0: "TIMEOUT", 2: CUT_OFF}
+    later = status_of(evidence([PACKS], kept, 6, run), Snapshot(), NOW + 10_000)
+    assert [later.tasks[task].state for task in range(3)] == [TaskState.FAILED, TaskState.DONE, TaskState.UNSUBMITTED]
+
+
+def test_what_was_cancelled_before_its_turn_failed() -> None:
+    """Somebody wanted it to end: it isn't submitted again by itself, as with arrays of single tasks."""
+    records = [a_record(0, "71", 0)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "CANCELLED by 1000"),
+                     sighting("71", (1, 2, 3), "PENDING"))
+    assert states(found) == {"done": [0], "failed": [1, 2, 3, 4, 5], "waiting": list(range(6, 24))}
+    assert {found[task].reason for task in range(1, 6)} == {"CANCELLED"}
+
+
+def test_the_tasks_of_a_pack_under_way() -> None:
+    """What has no record waits, though its job runs; what has one runs or has ended."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 5), a_record(2, "71"), a_record(3, "71")]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1), "RUNNING"),
+                     sighting("71", (2, 3), "PENDING", reason="Priority"))
+    assert states(found) == {"done": [0], "failed": [1], "running": [2, 3], "waiting": list(range(4, 24))}
+    assert (found[4].reason, found[6].reason, found[12].reason) == ("its job runs", "its job runs", "Priority")
+
+
+def test_a_pack_resubmitted_is_judged_by_its_new_submission() -> None:
+    """A record of the first attempt says nothing about the second one."""
+    again = submission([2, 5, 7], ["80"], Array("0", 0, 3), number=2, mapped=True, per_job=6)
+    records = [a_record(task, "71", 0) for task in range(24) if task not in (2, 5, 7)] + [
+        a_record(2, "71", 1), a_record(5, "80", 0, number=2)]
+    found = verdicts(evidence([PACKS, again], records), sighting("80", (0,), "RUNNING"))
+    assert states(found) == {"done": [task for task in range(24) if task not in (2, 7)], "waiting": [2, 7]}
+
+
+def test_the_time_of_a_packed_task_is_its_own() -> None:
+    """Not that of the job which works through its pack."""
+    records = [a_record(0, "71", 0), a_record(1, "71", start=int(NOW) - 30)]
+    judge = Judge(evidence([PACKS], records), Snapshot((sighting("71", (0,), "RUNNING", used="2:00:00"),)), NOW)
+    assert (judge.task(0).elapsed, judge.task(1).elapsed, judge.task(2).elapsed) == (7.0, 30.0, None)
