@@ -4,8 +4,9 @@
         cluster.install(wheelhouse("3.11"))         # only tests of ESIS itself need it
         done = cluster.run(["sbatch", "--parsable", "job.sh"], cwd="/home/alice")
 
-Containers: ctl (slurmctld), c1 and c2 (slurmd, each with 8 CPUs and 2000 MiB for a CPU, both invented), login and login2,
-and dbd (slurmdbd with MariaDB) where there is accounting. They share /home, which the host sees as `SlurmCluster.home`.
+Containers: ctl (slurmctld), c1 and c2 (slurmd, 8 invented CPUs each, or as many as are asked for), login and
+login2, and dbd (slurmdbd with MariaDB) where there is accounting. They share /home, which the host sees as
+`SlurmCluster.home`.
 No port is published. Everything carries the label `org.esis.cluster`, by which it is found and removed.
 """
 

@@ -7,10 +7,8 @@ have. What takes long by its nature (a time limit counts in minutes) is set goin
 from __future__ import annotations
 
 import json
-import re
 import secrets
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from tests.cluster import harness
 from tests.cluster.conftest import SUITE
 from tests.cluster.harness import SlurmCluster, wait_until
 from tests.cluster.test_faults import executions, submissions, verdicts
-from tests.contract.site import ClusterSite, Workflow, generator, make_workflow
+from tests.contract.site import ClusterSite, Workflow, make_workflow
 
 ARRAY = 101
 """MaxArraySize: indices end at 100, so an array holds 101 tasks."""
@@ -110,6 +108,40 @@ def rows_of(flow: Workflow) -> list[list[str]]:
     return [line.split("\t") for line in flow.esis("status").ok().stdout.splitlines()[1:]]
 
 
+def expand(ranges: str) -> list[int]:
+    """Read a set of indices as people write it."""
+    found: list[int] = []
+    for part in ranges.split(","):
+        low, _, high = part.partition("-")
+        found += range(int(low), int(high or low) + 1)
+    return found
+
+
+def pack(flow: Workflow, per_job: int, parallel: int) -> None:
+    """Let each job of a workflow work through several tasks."""
+    path = flow.directory / "wf.esis.json"
+    described = json.loads(path.read_text())
+    described.update(tasks_per_job=per_job, tasks_parallel=parallel)
+    path.write_text(json.dumps(described))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow(site: ClusterSite) -> dict[str, Workflow]:
+    """Set going what takes its time: a run that takes turns, and packs that meet their time limit of a minute."""
+    turns = make_workflow(site, "turns", 2 * ARRAY + 8, worker=WORKER + SPAN, template=template(), options=["-m", "2"])
+    # Of the packs 0-3, 4-7, … two tasks at a time; those of HELD hang as long as there is no ../go.
+    held = "|".join(map(str, HELD))
+    worker = f'{WORKER}{SPAN}case $SLURM_ARRAY_TASK_ID in {held}) {HOLDING.strip()} ;; esac\n'
+    cut = make_workflow(site, "cut", 12, worker=worker, template=template().replace("=5", "=1"))
+    pack(cut, 4, 2)
+    for flow in (cut, turns):
+        flow.esis("run").ok()
+    return {"cut": cut, "turns": turns}
+
+
+HELD = (1, 3, 4, 5, 11)
+
+
 # --- more tasks than MaxArraySize
 
 
@@ -157,29 +189,6 @@ def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterS
     assert child.states() == {"done": 3}
     assert executions(child.only_run()) == dict.fromkeys(range(3), 1)
     assert min(begin for begin, _ in spans(child.only_run())) > max(end for _, end in spans(run))
-
-
-def expand(ranges: str) -> list[int]:
-    """Read a set of indices as people write it."""
-    found: list[int] = []
-    for part in ranges.split(","):
-        low, _, high = part.partition("-")
-        found += range(int(low), int(high or low) + 1)
-    return found
-
-
-def test_more_arrays_than_tasks_may_run_at_once_take_turns(site: ClusterSite) -> None:
-    """-m 2 holds over three arrays: the third one waits for the end of the first."""
-    flow = make_workflow(site, "lanes", 2 * ARRAY + 8, worker=WORKER + SPAN, template=template(), options=["-m", "2"])
-    flow.esis("run").ok()
-    run = flow.only_run()
-    assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["1", "1", "1"]
-    gone(flow)
-    assert flow.states() == {"done": 2 * ARRAY + 8}
-    assert most_at_once(run) == 2
-    first, third = range(ARRAY), range(2 * ARRAY, 2 * ARRAY + 8)
-    ran = {int(path.name[4:]): int(path.read_text().split()[0]) for path in (run / "cwd").glob("ran.*")}
-    assert min(ran[task] for task in third) > max(ran[task] for task in first)
 
 
 # --- limits on the number of jobs
@@ -244,3 +253,77 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     assert flow.states() == {"done": tasks}
     assert done.read_text() == "1"
     assert len(submissions(run)) >= 3
+
+
+# --- commands on a run of several arrays
+
+
+def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite) -> None:
+    """The throttle is shared anew, cancelled tasks are those that were named, and each log is found."""
+    tasks = 2 * ARRAY + 48
+    say = 'echo "here is task $SLURM_ARRAY_TASK_ID"\n'
+    flow = make_workflow(site, "several", tasks, worker=WORKER + say + HOLDING + SPAN, template=template(),
+                         options=["-m", "6"])
+    flow.esis("run").ok()
+    run = flow.only_run()
+    assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["2", "2", "2"]
+    wait_until(lambda: flow.states().get("running") == 6, what="six tasks run")
+    flow.esis("throttle", "9").ok()
+    wait_until(lambda: flow.states().get("running") == 9, what="nine tasks run")
+    running = [task for row in rows_of(flow) if row[0] == "running" for task in expand(row[2])]
+    assert running == [*range(3), *range(ARRAY, ARRAY + 3), *range(2 * ARRAY, 2 * ARRAY + 3)]
+
+    for task in running:
+        wait_until(lambda task=task: flow.esis("log", str(task)).stdout == f"here is task {task}\n",
+                   what=f"the log of task {task} is found")
+    doomed = [1, 50, 51, ARRAY + 2, ARRAY + 70, 2 * ARRAY, tasks - 1]
+    flow.esis("cancel", "--tasks", ",".join(map(str, doomed))).ok()
+    (cancelled,) = [row for row in rows_of(flow) if row[0] == "failed"]
+    assert (expand(cancelled[2]), cancelled[3]) == (doomed, "CANCELLED")
+    flow.esis("throttle", "0").ok()
+    site.run(["touch", "go"], run).ok()
+    gone(flow)
+    assert executions(run) == {task: 1 for task in range(tasks) if task not in doomed}
+    (cancelled,) = [row for row in rows_of(flow) if row[0] == "failed"]
+    assert (expand(cancelled[2]), cancelled[3]) == (doomed, "CANCELLED")
+    flow.esis("resubmit").ok()
+    gone(flow)
+    assert flow.states() == {"done": tasks}
+    assert executions(run) == dict.fromkeys(range(tasks), 1)
+
+
+# --- what was set going at the beginning
+
+
+def test_a_pack_at_its_time_limit_keeps_what_is_done(slow: dict[str, Workflow]) -> None:
+    """Done stays done; who had all of the time and didn't end has failed; the others are unsubmitted again."""
+    flow = slow["cut"]
+    run = flow.only_run()
+    gone(flow)
+    found = verdicts(flow)
+    assert {task: state for task, (state, _) in found.items()} == {
+        0: "done", 1: "failed", 2: "done", 3: "unsubmitted",
+        4: "failed", 5: "failed", 6: "unsubmitted", 7: "unsubmitted",
+        8: "done", 9: "done", 10: "done", 11: "unsubmitted"}
+    assert {found[task][1] for task in (1, 4, 5)} == {"TIMEOUT"}
+    flow.site.run(["touch", "go"], run).ok()
+    flow.esis("run").ok()
+    gone(flow)
+    assert flow.states() == {"done": 9, "failed": 3}
+    flow.esis("resubmit").ok()
+    gone(flow)
+    assert flow.states() == {"done": 12}
+    assert executions(run) == {task: 2 if task in HELD else 1 for task in range(12)}
+
+
+def test_more_arrays_than_tasks_may_run_at_once_take_turns(slow: dict[str, Workflow]) -> None:
+    """-m 2 holds over three arrays: the third one waits for the end of the first."""
+    flow = slow["turns"]
+    run = flow.only_run()
+    assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["1", "1", "1"]
+    gone(flow)
+    assert flow.states() == {"done": 2 * ARRAY + 8}
+    assert most_at_once(run) == 2
+    first, third = range(ARRAY), range(2 * ARRAY, 2 * ARRAY + 8)
+    ran = {int(path.name[4:]): int(path.read_text().split()[0]) for path in (run / "cwd").glob("ran.*")}
+    assert min(ran[task] for task in third) > max(ran[task] for task in first)
