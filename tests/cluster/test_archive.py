@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from esis.model.workdir import RunDir
-from esis.records.tasks import latest, read_details, read_records
+from esis.records.tasks import read_details, read_records
 from tests.cluster.harness import SlurmCluster
 from tests.contract.site import ClusterSite, Workflow, make_workflow
 
@@ -66,7 +66,7 @@ def test_an_unpacked_archive_is_rerun_by_sbatch_alone(site: ClusterSite, tmp_pat
     job = site.run(["sbatch", "--parsable", "../sbatch.sh"], unpacked / "cwd").ok().stdout.strip()
     site.cluster.wait_jobs_gone(job)
     assert {path.name: path.read_bytes() for path in (unpacked / "results").iterdir()} == before
-    again = latest(read_records(unpacked / "__esis__/tasks"))
+    again = read_records(RunDir(unpacked))
     assert {(task, record.code, record.job) for task, record in again.items()} == {(n, 0, job) for n in range(3)}
 
 
@@ -76,7 +76,7 @@ def test_task_records_on_the_cluster_say_where_they_ran(site: ClusterSite) -> No
     flow.esis("run").ok()
     flow.esis("wait", "--timeout", "120").ok()
     run = RunDir(flow.only_run())
-    (record,) = read_records(run.tasks)
+    (record,) = read_records(run).values()
     details = read_details(run.tasks, record)
     assert details is not None
     shown = site.run(["sinfo", "-h", "-o", "%R"], site.home).ok().stdout.split()

@@ -48,7 +48,8 @@ TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7", "--dependency", "--dependency=afterok:…",
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7",
+                   "--dependency", "--dependency=afterok:…",
                    "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
                    "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
                    "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
@@ -456,7 +457,7 @@ def test_the_marks_of_templates_are_those_of_the_code() -> None:
 
 
 def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
-    drawn = re.findall(r"^    (<task>\S+)$", (DOCS / "layout.md").read_text("utf-8"), re.MULTILINE)
+    drawn = re.findall(r"^    (<task>\S+)$", (DOCS / "records.md").read_text("utf-8"), re.MULTILINE)
     running = TaskRecord(task=12, submission=3, job="4711", restart=2, start=1700000000)
     ended = replace(running, code=7, end=1700000099)
     judged = replace(running, verdict="TIMEOUT", end=1700000099)
@@ -470,7 +471,7 @@ def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
 
 def test_the_keys_of_a_submission_record_are_those_of_the_code() -> None:
     record = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
-    rows = table(DOCS / "layout.md", "key")
+    rows = table(DOCS / "records.md", "key")
     assert [name for cell in rows for name in names(cell)] == list(record.to_json())
     outcomes = next(cells for cell, cells in rows.items() if names(cell) == ["outcome"])
     assert names(outcomes[0]) == [outcome.value for outcome in submissions.Outcome]

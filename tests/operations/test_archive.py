@@ -153,7 +153,7 @@ def test_an_unpacked_run_reruns_with_its_script_alone(run: RunDir, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, "log of 1\n"), done.stderr
     assert json.loads((place / "results/results.1.json").read_text()) == {"n": 1}
     assert (place / "cwd/made.1").read_text() == "made\ntool\n"
-    assert [(record.task, record.code) for record in read_records(place / "__esis__/tasks") if record.job == "77"] == [
+    assert [(record.task, record.code) for record in read_records(RunDir(place)).values() if record.job == "77"] == [
         (1, 0)]
 
 
