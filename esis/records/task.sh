@@ -9,22 +9,42 @@
 #   <task>.<submission>.<array job id>.<restart count>.<start>.resumable.<end>       (it saved, and wants to go on)
 # with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on.
 
-esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
 esis_job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-0}}
 esis_index=${SLURM_ARRAY_TASK_ID:-}
-esis_map=$esis_dir/submissions/$esis_submission.map
 esis_fenced=${SLURM_ESIS_SUBMISSION:-}
 esis_offset=${SLURM_ESIS_OFFSET:-${esis_offset:-0}}
 # Not for jobs that this one submits, and not from one that submitted this.
-unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_INDEX SLURM_ESIS_RECORD
+esis_from=${SLURM_ESIS_FROM:-}
+unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM SLURM_ESIS_INDEX SLURM_ESIS_RECORD
 esis_record=
 esis_made=
 esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
 case $esis_wait in *[!0-9]*) esis_wait=75 ;; esac
 
 # One task of a pack is this script once more, started by the job that works through the pack (see esis_work_pack).
+# Such tasks may be short and many, so they start as few processes as can be: the job tells them what it found out.
 esis_in_pack=
-[ "${SLURM_ESIS_PACKED:-}" = "$esis_job" ] && esis_in_pack=1
+case ${SLURM_ESIS_PACKED:-} in
+    "$esis_job:"*)
+        esis_in_pack=1
+        esis_dir=${SLURM_ESIS_PACKED#*:}
+        esis_host=${esis_dir%%:*}
+        esis_dir=${esis_dir#*:}
+        ;;
+    *)
+        esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
+        esis_host=$(uname -nr)
+        ;;
+esac
+esis_map=$esis_dir/submissions/$esis_submission.map
+
+# Bash knows the time since its version 5.
+esis_now() {
+    case ${BASH_VERSION:-} in
+        [5-9].* | [1-9][0-9]*) esis_time=$EPOCHSECONDS ;;
+        *) esis_time=$(date +%s) ;;
+    esac
+}
 
 # The fence: a symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced.
 if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
@@ -57,13 +77,17 @@ esis_parameters() {
     esis_sets=$esis_dir/../parameters/parameters
     [ -n "$esis_dir" ] && [ -n "$esis_index" ] && [ -r "$esis_sets.jsonl" ] || return 0
     esis_made=$esis_sets.$SLURM_ARRAY_TASK_ID.json
-    esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null | sed 's/^0*//')
+    # Made aside and renamed, for another job of the same task may be reading it; only one has a pack.
+    esis_aside=$esis_made.$$
+    [ -z "$esis_in_pack" ] || esis_aside=$esis_made
+    [ -n "$esis_from" ] \
+        || esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null | sed 's/^0*//')
     # The shift is written out: some shells take numbers with zeros in front for octal ones.
-    if tail -c "+$((${esis_from:-0} + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_made.$$" \
-        && [ -s "$esis_made.$$" ] && mv -f "$esis_made.$$" "$esis_made"; then
+    if tail -c "+$((${esis_from:-0} + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_aside" \
+        && [ -s "$esis_aside" ] && { [ -n "$esis_in_pack" ] || mv -f "$esis_aside" "$esis_made"; }; then
         return 0
     fi
-    rm -f "$esis_made.$$"
+    rm -f "$esis_aside"
     printf "ESIS: can't write the parameters of task %s into %s\n" "$SLURM_ARRAY_TASK_ID" "$esis_made" >&2
     return 1
 }
@@ -95,7 +119,7 @@ esis_number() {
 
 # Into esis_details: where and with what this attempt runs, one line of JSON.
 esis_describe() {
-    esis_kernel=$(uname -nr)
+    esis_kernel=$esis_host
     esis_json "${esis_kernel%% *}"
     esis_details="{\"host\": \"$esis_text\", \"pid\": $$"
     esis_json "${SLURM_JOB_ID:-}"
@@ -116,14 +140,17 @@ esis_describe() {
     esis_details="$esis_details, \"modules\": \"$esis_text\"}"
 }
 
-# Start record: made aside, then renamed, so that no reader sees half of it.
+# Start record: made aside, then renamed, so that no reader sees half of it. What is in those of packs nobody reads
+# while they run.
 esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
-    esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$(date +%s)
+    esis_now
+    esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$esis_time
     esis_temporary=$esis_dir/tasks/.$esis_stem.$$
     esis_describe
+    [ -z "$esis_in_pack" ] || esis_temporary=$esis_dir/tasks/$esis_stem.running
     if printf '%s\n' "$esis_details" 2>/dev/null >"$esis_temporary" \
-        && mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; then
+        && { [ -n "$esis_in_pack" ] || mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; }; then
         esis_record=$esis_dir/tasks/$esis_stem
         # A worker that has saved its state, wants to go on later and can't be requeued leaves a file of this name
         # with .resume behind it, and ends with 75: esis resubmit takes it.
@@ -146,7 +173,8 @@ esis_end() {
     esis_record=
     esis_word=exit$1
     [ ! -e "$esis_stem.resume" ] || esis_word=resumable
-    if mv -f "$esis_stem.running" "$esis_stem.$esis_word.$(date +%s)" 2>/dev/null; then
+    esis_now
+    if mv -f "$esis_stem.running" "$esis_stem.$esis_word.$esis_time" 2>/dev/null; then
         [ "$esis_word" = resumable ] || return 0
         rm -f "$esis_stem.resume" 2>/dev/null
         echo "ESIS: task ${SLURM_ARRAY_TASK_ID:-} saved its state and has more to do: esis resubmit" >&2
@@ -225,12 +253,36 @@ esis_pack_left() {
     fi
 }
 
+# Each line of the pack is a task and where its parameters begin: one look for all. Where that isn't told the task looks.
+esis_pack_lines() {
+    esis_todo=$(esis_pack_left "$@")
+    esis_sets=$esis_dir/../parameters/parameters
+    if [ -z "$esis_todo" ] || ! [ -r "$esis_sets.jsonl" ]; then
+        printf '%s\n' "$esis_todo"
+        return 0
+    fi
+    esis_first=${esis_todo%%[!0-9]*}
+    esis_last=${esis_todo##*[!0-9]}
+    { printf '%s\n\n' "$esis_todo"
+        dd if="$esis_sets.index" bs=17 skip="$esis_first" count="$((esis_last - esis_first + 1))" 2>/dev/null
+    } | awk -v task="$esis_first" '
+        !listed && NF == 0 { listed = 1; next }
+        !listed { wanted[$1]; next }
+        { if (task in wanted) { sub(/^0+/, ""); print task ":" ($0 == "" ? 0 : $0); delete wanted[task] } task++ }
+        END { for (task in wanted) print task ":" }'
+}
+
 # Each task is this script once more, with its own record and log; what one of them does is nothing to the others. In the
-# background, so that a signal to this shell ends it at once: then no further task begins.
+# background, so that a signal to this shell ends it at once: then no further task begins. Some xargs start the command
+# for an empty list, too.
 esis_work_pack() {
     esis_logs=$esis_dir/../cwd/slurm-$esis_job
-    esis_pack_left "$@" | SLURM_ESIS_PACKED=$esis_job xargs -n 1 -P "$2" sh -c \
-        'SLURM_ARRAY_TASK_ID=$2 "$0" >"$1_task$2.out" 2>&1 </dev/null || exit 1' "$esis_script" "$esis_logs" &
+    # shellcheck disable=SC2016
+    esis_pack_lines "$@" | SLURM_ESIS_PACKED=$esis_job:$esis_host:$esis_dir xargs -n 1 -P "$2" sh -c '
+        [ -n "${2:-}" ] || exit 0
+        task=${2%%:*} from=${2#"${2%%:*}"}
+        SLURM_ARRAY_TASK_ID=$task SLURM_ESIS_FROM=${from#:} "$0" >"$1_task$task.out" 2>&1 </dev/null || exit 1' \
+        "$esis_script" "$esis_logs" &
     esis_workers=$!
     trap 'kill "$esis_workers" 2>/dev/null; exit 143' TERM
     trap 'kill "$esis_workers" 2>/dev/null; exit 138' USR1

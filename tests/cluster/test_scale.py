@@ -7,12 +7,15 @@ have. What takes long by its nature (a time limit counts in minutes) is set goin
 from __future__ import annotations
 
 import json
+import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from esis.schedulers.slurm import parse_squeue, squeue_argv
 from tests.cluster import harness
 from tests.cluster.conftest import SUITE
 from tests.cluster.harness import SlurmCluster, wait_until
@@ -65,6 +68,15 @@ def cluster(engine: None) -> Iterator[SlurmCluster]:
 @pytest.fixture(scope="module")
 def site(cluster: SlurmCluster) -> ClusterSite:
     return ClusterSite(cluster, f"scale-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def tidy(site: ClusterSite) -> Iterator[None]:
+    """Let nothing of a test that failed hold the nodes."""
+    before = set(site.home.glob("*/wrkdir.*"))
+    yield
+    for run in set(site.home.glob("*/wrkdir.*")) - before:
+        (run / "go").touch()
 
 
 # --- looking at runs
@@ -255,10 +267,58 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     assert len(submissions(run)) >= 3
 
 
+# --- many short tasks
+
+
+LINES = """#!/bin/sh
+i=0
+while [ "$i" -lt {count} ]; do echo "{{\\"n\\": $i, \\"square\\": $((i * i))}}"; i=$((i + 1)); done >parameters.jsonl
+echo {count}
+"""
+SHORT = """#!/bin/sh
+read -r seen <"../parameters/parameters.$SLURM_ARRAY_TASK_ID.json"
+echo "$SLURM_ARRAY_TASK_ID $seen" >>"../ran.$SLURM_ARRAY_JOB_ID"
+sleep 0.01
+"""
+MANY, PER_JOB = 20_000, 500
+
+
+def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, cluster: SlurmCluster) -> None:
+    """All are recorded one by one; of those on a node that is lost, what was running runs again, and nothing else."""
+    flow = make_workflow(site, "short", MANY, worker=SHORT, generator_text=LINES.format(count=MANY),
+                         template=template("--requeue"), options=["-m", "4"])
+    pack(flow, PER_JOB, 2)
+    flow.esis("run").ok()
+    run = flow.only_run()
+    assert arrays(run) == [[(f"0-{MANY // PER_JOB - 1}%4", MANY)]]
+
+    def lines() -> list[str]:
+        return [line for path in run.glob("ran.*") for line in path.read_text().splitlines()]
+
+    wait_until(lambda: len(lines()) > 2000, seconds=240, what="it is well under way")
+    on_c1 = ["squeue", "-h", "-t", "running", "-w", "c1", "-o", "%K"]
+    wait_until(lambda: len(cluster.run(on_c1).stdout.split()) == 2, seconds=120, what="two packs are on c1")
+    cluster.kill("c1")
+    down = ["scontrol", "update", "nodename=c1", "state=down", "reason=power"]
+    cluster.run(down, user="root", cwd="/", host="ctl")
+    cluster.start("c1")
+    gone(flow, 900)
+    assert flow.states() == {"done": MANY}
+    executed = Counter(int(line.partition(" ")[0]) for line in lines())
+    twice = {task for task, count in executed.items() if count == 2}
+    assert set(executed) == set(range(MANY)) and set(executed.values()) == {1, 2}
+    # Two packs were on the node, two tasks of each at work.
+    assert len(twice) <= 4 and len({task // PER_JOB for task in twice}) <= 2
+    assert set(lines()) == {f'{n} {{"n": {n}, "square": {n * n}}}' for n in range(MANY)}
+    ends = Counter(int(name.split(".")[0]) for name in os.listdir(run / "__esis__/tasks") if ".exit0." in name)
+    assert ends == Counter(range(MANY))
+    assert not list((run / "parameters").glob("parameters.[0-9]*"))
+
+
 # --- commands on a run of several arrays
 
 
-def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite) -> None:
+def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite, tidy: None) -> None:
     """The throttle is shared anew, cancelled tasks are those that were named, and each log is found."""
     tasks = 2 * ARRAY + 48
     say = 'echo "here is task $SLURM_ARRAY_TASK_ID"\n'
@@ -327,3 +387,78 @@ def test_more_arrays_than_tasks_may_run_at_once_take_turns(slow: dict[str, Workf
     first, third = range(ARRAY), range(2 * ARRAY, 2 * ARRAY + 8)
     ran = {int(path.name[4:]): int(path.read_text().split()[0]) for path in (run / "cwd").glob("ran.*")}
     assert min(ran[task] for task in third) > max(ran[task] for task in first)
+
+
+# --- squeue without -r
+
+
+def queue_of_arrays(cluster: SlurmCluster, directory: str) -> None:
+    """Put into the queue what a run of several arrays puts there: waiting, running, cancelled and requeued elements."""
+    cluster.run(["mkdir", "-p", directory])
+
+    def submit(*options: str, command: str = "while ! [ -e go ]; do sleep 0.2; done") -> str:
+        argv = ["sbatch", "--parsable", "--mem=10", *options, "--wrap", command]
+        return cluster.run(argv, cwd=directory).stdout.strip()
+
+    def running(job: str) -> list[str]:
+        argv = ["squeue", "-h", "-r", "-t", "running", "-j", job, "-o", "%K"]
+        return sorted(cluster.run(argv).stdout.split(), key=int)
+
+    irregular = submit("--array=0,2-4,7,9-40:3,41-60,77%2")
+    requeued = submit("--array=0-5%2", "--requeue")
+    partly = submit("--array=10-29%1")
+    submit("--array=1-90", "--hold")
+    behind = submit("--array=0-100%7", f"--dependency=afterany:{irregular}")
+    for job, elements in ((irregular, ["0", "2"]), (requeued, ["0", "1"]), (partly, ["10"])):
+        wait_until(lambda job=job, elements=elements: running(job) == elements, what=f"job {job} runs")
+    for part in (f"{partly}_[12,15-17,29]", f"{partly}_10", f"{behind}_[50-60]"):
+        cluster.run(["scancel", part])
+    cluster.run(["scontrol", "requeue", f"{requeued}_1"])
+    wait_until(lambda: running(requeued) == ["0", "2"] and running(partly) == ["11"], what="the next elements run")
+    cluster.run(["scancel", partly])
+    wait_until(lambda: not running(partly), what="the rest is cancelled")
+
+
+def ask_in_both_forms(cluster: SlurmCluster, directory: str = "/home/alice/a b, ü|x/cwd") -> dict[str, str]:
+    """Return what squeue says, element by element and folded as ESIS asks, of the same moment."""
+    queue_of_arrays(cluster, directory)
+    folded = squeue_argv()
+    argv = [folded[0], "-r", *folded[1:]]
+
+    def both() -> tuple[str, str, str]:
+        env = {"SLURM_BITSTR_LEN": "0"}
+        return cluster.run(argv).stdout, cluster.run(folded, env=env).stdout, cluster.run(argv).stdout
+
+    def words(text: str) -> list[str]:
+        return ["|".join(line.split("|")[:3]) for line in text.splitlines()]
+
+    def steady() -> dict[str, str]:
+        before, whole, after = both()
+        return {"-rows": before, "-asked": whole} if words(before) == words(after) else {}
+
+    answers = wait_until(steady, what="the queue is the same before and after")
+    cluster.run(["touch", f"{directory}/go"])
+    jobs = {line.partition("|")[0] for line in answers["-asked"].splitlines() if line.endswith(directory)}
+    cluster.run(["scancel", *sorted(jobs)])
+    return answers
+
+
+def elements(text: str) -> dict[tuple[str, int], tuple[object, str, str]]:
+    """Return state, word and reason of each element that an answer tells of."""
+    found: dict[tuple[str, int], tuple[object, str, str]] = {}
+    for seen in parse_squeue(text):
+        assert seen.indices is not None
+        for index in seen.indices:
+            assert (seen.job, index) not in found
+            found[seen.job, index] = seen.state, seen.word, seen.reason
+    return found
+
+
+def test_folded_answers_of_squeue_tell_of_each_element(cluster: SlurmCluster) -> None:
+    """Irregular indices behind a throttle, running, cancelled, requeued ones: the same as a row for each element."""
+    here = {form: "".join(line for line in text.splitlines(keepends=True) if "ü|x" in line)
+            for form, text in ask_in_both_forms(cluster).items()}
+    assert elements(here["-asked"]) == elements(here["-rows"])
+    # Those that were cancelled by index before they began are in neither.
+    assert len(elements(here["-asked"])) == 37 + 6 + (20 - 5) + 90 + (101 - 11)
+    assert here["-asked"].count("\n") == 11

@@ -174,15 +174,15 @@ def test_a_start_record_is_json_whatever_the_environment_holds(tmp_path: Path, s
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here")
 @pytest.mark.parametrize("shell", [name for name in ("bash", "dash") if name in SHELLS])
-def test_a_start_record_costs_three_programs(tmp_path: Path, shell: str) -> None:
-    """uname, date and mv: a start on a thousand nodes has to be cheap."""
+def test_a_start_record_costs_three_programs_at_most(tmp_path: Path, shell: str) -> None:
+    """uname, mv, and date where the shell can't tell the time: a start on a thousand nodes has to be cheap."""
     run = make_run(tmp_path)
     job = Job(run, "trap - EXIT; exit 0", shell)
     log = tmp_path / "strace"
     subprocess.run(["strace", "-f", "-e", "trace=execve", "-o", str(log), str(job.spool)], cwd=run.cwd, check=True,
                    env=job.environment(LOADEDMODULES='a"b'), timeout=60)
     started = [line for line in log.read_text().splitlines() if "execve(" in line and line.endswith(" = 0")]
-    assert len(started) == 1 + 3, started
+    assert 1 + 2 <= len(started) <= 1 + 3, started
 
 
 @every_shell
