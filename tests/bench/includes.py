@@ -1,7 +1,5 @@
 """What a large include costs: `esis run` against one SHA-256 pass over it.
 
-    python -m tests.bench.includes [MIB]
-
 The bytes are counted by strace, the memory by wait4; the times are medians of interleaved runs. Everything is put into
 a memory file system, so that no disk is measured.
 """
@@ -10,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench import traced
 from tests.bench.figure import Figure, interleaved
+from tests.bench.startup import Installed
 from tests.fakes import FakeSlurm
 
-BIN = Path(sys.executable).parent
+COMMAND = str(Path(sys.executable).parent / "esis")
 MIB = 1024 * 1024
 FILES = {
     "setup.sh": "#!/bin/sh\n",
@@ -32,8 +31,6 @@ FILES = {
     "template.sh": "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\nsrun WORKERSCRIPT\n",
     "worker.sh": "#!/bin/sh\n",
 }
-_READ = re.compile(r"(?:read|pread64|readv|preadv|copy_file_range|sendfile|mmap)\((?:NULL, \d+, [A-Z_|]+, [A-Z_|]+, )?"
-                   r"\d+<([^>]*)>.* = (\d+|0x[0-9a-f]+)$")
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,12 @@ class Bench:
     place: Path
     include: Path
     environment: Mapping[str, str]
+    command: str  # the esis that is measured
 
-    def esis(self, *arguments: str, before: Sequence[str] = ()) -> Spent:
-        """Run a command, which has to succeed; `before` stands before it on the line."""
+    def esis(self, *arguments: str) -> Spent:
+        """Run a command, which has to succeed."""
         began = time.perf_counter()
-        child = subprocess.Popen([*before, str(BIN / "esis"), *arguments], cwd=self.place, env=dict(self.environment),
+        child = subprocess.Popen([self.command, *arguments], cwd=self.place, env=dict(self.environment),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert child.stderr is not None
         told = child.stderr.read()
@@ -67,14 +65,7 @@ class Bench:
 
     def bytes_read(self, *arguments: str) -> dict[str, int]:
         """Run a command under strace and return how many bytes of each file it got: reads, kernel copies, maps."""
-        log = self.place / "strace.log"
-        calls = "trace=read,pread64,readv,preadv,copy_file_range,sendfile,mmap"
-        self.esis(*arguments, before=["strace", "-f", "-y", "-qq", "-e", calls, "-e", "signal=none", "-o", str(log)])
-        found: dict[str, int] = {}
-        for name, count in reads_of(log.read_text(errors="replace")):
-            found[name] = found.get(name, 0) + count
-        log.unlink()
-        return found
+        return traced.bytes_read([self.command, *arguments], self.place, self.environment)
 
     def forget(self) -> None:
         """Remove the run and the remembered hashes."""
@@ -89,26 +80,8 @@ class Bench:
             time.sleep(0.05)
 
 
-def reads_of(log: str) -> Iterator[tuple[str, int]]:
-    """Yield file and bytes of each call in strace's output; those that were interrupted by another thread's, too."""
-    begun: dict[str, str] = {}
-    for line in log.splitlines():
-        pid, _, call = line.partition(" ")
-        call = call.strip()
-        if call.endswith("<unfinished ...>"):
-            begun[pid] = call[: -len("<unfinished ...>")]
-            continue
-        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", call)
-        if resumed is not None:
-            call = begun.pop(pid, "") + resumed[1]
-        match = _READ.match(call)
-        if match is not None:
-            size = re.match(r"mmap\(NULL, (\d+)", call)
-            yield match[1], int(size[1]) if size is not None else int(match[2])
-
-
 @contextmanager
-def bench(mib: int) -> Iterator[Bench]:
+def bench(mib: int, command: str = COMMAND) -> Iterator[Bench]:
     """Make a workflow whose include has that many MiB."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="esis-bench-", dir=memory if memory.is_dir() else None) as scratch:
@@ -125,7 +98,7 @@ def bench(mib: int) -> Iterator[Bench]:
         slurm = FakeSlurm(Path(scratch, "slurm"), auto=False)
         with slurm:
             environment = slurm.env({**os.environ, "XDG_CACHE_HOME": str(place / "cache")})
-            made = Bench(place, include, environment)
+            made = Bench(place, include, environment, command)
             made.esis("setup", *FILES, include.name)
             yield made
 
@@ -140,9 +113,9 @@ def sha_pass(path: Path) -> float:
     return time.perf_counter() - began
 
 
-def measure(mib: int = 1024, rounds: int = 5) -> list[Figure]:
+def measure(installed: Installed, mib: int = 1024, rounds: int = 5) -> list[Figure]:
     """Return the figures; takes about half a minute for a GiB."""
-    with bench(mib) as made, bench(1) as small:
+    with bench(mib, installed.esis) as made, bench(1, installed.esis) as small:
         made.settle()
         small.esis("run")
         spent: list[Spent] = []
@@ -172,7 +145,3 @@ def measure(mib: int = 1024, rounds: int = 5) -> list[Figure]:
             Figure("memory of run", max(item.rss for item in spent) / MIB, 64.0, "MiB RSS"),
         ]
 
-
-if __name__ == "__main__":
-    for figure in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1024):
-        print(f"{figure.name}: {figure.ratio:.3f} (goal {figure.goal}) {figure.unit} {figure.notes}")

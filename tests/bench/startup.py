@@ -1,23 +1,18 @@
 """What starting `esis` costs: against the smallest click program, and against a bare interpreter.
-
-    python -m tests.bench.startup
-
 The installed command is measured, from a wheel in an environment of its own. (An editable install and every `.pth` file
 beside it cost extra at each start of Python, whatever the program.)
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
-import tempfile
 import time
 import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench import traced
 from tests.bench.figure import Figure, interleaved
 
 ROOT = Path(__file__).parents[2]
@@ -56,11 +51,7 @@ class Installed:
 
     def opened(self, argv: Sequence[str]) -> list[str]:
         """Return what a command opens, in order, as strace sees it; what isn't there doesn't count."""
-        with tempfile.NamedTemporaryFile("r", errors="replace") as log:
-            strace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "-o", log.name]
-            subprocess.run([*strace, *argv], check=True, cwd=self.directory, stdout=subprocess.DEVNULL,
-                           stdin=subprocess.DEVNULL)
-            return re.findall(r'open(?:at)?\([^"]*"([^"]*)".* = \d+$', log.read(), re.MULTILINE)
+        return traced.opened(argv, self.directory)
 
 
 def install(directory: Path) -> Installed:
@@ -88,28 +79,23 @@ def install(directory: Path) -> Installed:
     return made
 
 
-def measure(rounds: int = 25) -> list[Figure]:
-    """Return the figures; takes about a minute, most of it for the installation."""
-    with tempfile.TemporaryDirectory(prefix="esis-bench-") as scratch:
-        made = install(Path(scratch))
-        commands = {"python": [made.python, "-c", "pass"], "smallest": [made.smallest, "--help"],
-                    "help": [made.esis, "--help"], "version": [made.esis, "--version"]}
-        found = interleaved({name: _taking(made, argv) for name, argv in commands.items()}, rounds)
-        old_pip = ", of which pip's own lines import re" if "import re\n" in Path(made.esis).read_text() else ""
+def measure(made: Installed, rounds: int = 25) -> list[Figure]:
+    """Return the figures; takes a few seconds."""
+    commands = {"python": [made.python, "-c", "pass"], "smallest": [made.smallest, "--help"],
+                "help": [made.esis, "--help"], "version": [made.esis, "--version"]}
+    found = interleaved({name: _taking(made, argv) for name, argv in commands.items()}, rounds)
+    old_pip = ", of which pip's own lines import re" if "import re\n" in Path(made.esis).read_text() else ""
+    figures = [
+        Figure("esis --help", found["help"] / found["smallest"], 1.15, "the smallest click program's --help",
+               f"{found['help'] * 1000:.0f} ms"),
+        Figure("esis --version", found["version"] / found["python"], 1.6, "python -c pass",
+               f"{found['version'] * 1000:.0f} ms{old_pip}"),
+    ]
+    if traced.works():
         more = len(made.opened(commands["help"])) - len(made.opened(commands["smallest"]))
-        return [
-            Figure("esis --help", found["help"] / found["smallest"], 1.15, "the smallest click program's --help",
-                   f"{found['help'] * 1000:.0f} ms"),
-            Figure("files opened by esis --help", more, 15, "files more than the smallest click program"),
-            Figure("esis --version", found["version"] / found["python"], 1.6, "python -c pass",
-                   f"{found['version'] * 1000:.0f} ms{old_pip}"),
-        ]
+        figures.append(Figure("esis --help, files opened", more, 15, "files more than the smallest click program"))
+    return figures
 
 
 def _taking(made: Installed, argv: Sequence[str]) -> Callable[[], float]:
     return lambda: made.seconds(argv)
-
-
-if __name__ == "__main__":
-    for figure in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 25):
-        print(f"{figure.name}: {figure.ratio:.3f} (goal {figure.goal}) {figure.unit} {figure.notes}")

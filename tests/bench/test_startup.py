@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import pytest
 
 from esis.cli.main import COMMANDS
 from esis.version import VERSION
+from tests.bench import traced
 from tests.bench.includes import bench
 from tests.bench.startup import Installed, install
 
@@ -126,18 +126,15 @@ def test_status_loads_what_it_needs(start: Start) -> None:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The command as pip installs it, not editable."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    if not traced.works():
+        pytest.skip("strace is not installed, or may not trace here")
     return install(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.mark.xdist_group("packaging")
 def test_starting_opens_few_files(installed: Installed) -> None:
     """`esis --help` opens at most 15 files more than the smallest click program, `--version` 8 more than Python."""
-    try:
-        smallest = installed.opened([installed.smallest, "--help"])
-    except subprocess.CalledProcessError:
-        pytest.skip("strace may not trace here")
+    smallest = installed.opened([installed.smallest, "--help"])
     assert any("click" in name for name in smallest)
     assert len(installed.opened([installed.esis, "--help"])) <= len(smallest) + 15
     version = installed.opened([installed.esis, "--version"])
