@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from heapq import merge
+from itertools import islice
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
@@ -62,7 +63,7 @@ def fold_if_many(run: RunDir, context: Context) -> None:
     """Fold the records of a run that was found complete, if they are many; not if anything is in the way."""
     try:
         with os.scandir(run.tasks) as entries:
-            many = sum(1 for _ in entries) >= WORTH_IT
+            many = sum(1 for _ in islice(entries, WORTH_IT)) >= WORTH_IT
         if many:
             with hold_run(run, context):
                 context.say(f"{run.label}: complete; folding its task records into one file")

@@ -203,18 +203,19 @@ class _OwnColumns:
         """Put them into a chunk of these tasks."""
         columns.put_own(chunk, 0, tasks)
         evidence, status = self._source.evidence, self._source.status
+        judged = [status.tasks[task] for task in tasks] if status is not None and _OF_STATUS & set(self._wanted) else []
         for name, number in self._wanted.items():
             cells: list[Any] = []
             if name == "attempts" and evidence is not None:
                 first = evidence.indices[0]
                 cells = [self._attempts[task - first] for task in tasks]
             elif name == "host" and evidence is not None:
-                records = map(evidence.records.get, tasks)
-                cells = [hosts.of(record) if record is not None else None for record in records]
-            elif name == "state" and status is not None:
-                cells = [status.tasks[task].state.value for task in tasks]
-            elif status is not None:
-                cells = [getattr(status.tasks[task], name) for task in tasks]
+                names = map(evidence.records.name, tasks)
+                cells = [hosts.of(task, record) if record is not None else None for task, record in zip(tasks, names)]
+            elif name == "state":
+                cells = [item.state.value for item in judged]
+            else:
+                cells = [getattr(item, name) for item in judged]
             columns.put_own(chunk, number, cells)
 
 

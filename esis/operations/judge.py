@@ -106,14 +106,13 @@ class Judge:
         """
         found: dict[Verdict, list[int]] = {}
         alike: dict[object, list[int]] = {}
-        kind, owner = self._evidence.records.kind, self._owners.number
-        live, apart = self._sightings.live, self._apart()
-        for task in self._evidence.indices:
-            seen = live.get(task)
+        indices, live, apart = self._evidence.indices, self._sightings.live, self._apart()
+        for task, seen, kind, owner in zip(indices, map(live.get, indices), self._evidence.records.kinds(indices),
+                                           map(self._owners.number, indices)):
             if seen is not None:
-                key: object = (id(seen), owner(task))  # a job of packs may be seen with tasks of another submission
+                key: object = (id(seen), owner)  # a job of packs may be seen with tasks of another submission
             elif task not in apart:
-                key = (kind(task), owner(task))
+                key = (kind, owner)
             else:
                 found.setdefault(self.verdict(task), []).append(task)
                 continue
@@ -167,15 +166,12 @@ class Judge:
     def _apart(self) -> set[int]:
         """Return the tasks of which Slurm or a local run told something of their own."""
         apart = {task for tasks_ in self._returned.values() for task in tasks_}
+        has_ended = self._evidence.records.has_ended
         for (_, task), seen in self._sightings.ended.items():
             # That its script exited with 0 adds nothing to a record of the end.
-            if task is not None and (seen.state is not JobState.COMPLETED or not self._has_ended(task)):
+            if task is not None and (seen.state is not JobState.COMPLETED or not has_ended(task)):
                 apart.add(task)
         return apart
-
-    def _has_ended(self, task: int) -> bool:
-        record = self._evidence.records.get(task)
-        return record is not None and record.ended
 
     def _is_packed(self, task: int) -> bool:
         submission, _ = self._owners.place(task)

@@ -9,8 +9,6 @@ from esis.records import submissions
 from esis.records.submissions import Submission
 from esis.schedulers.base import JobState, Sighting, Snapshot
 
-LIVE_STATES = frozenset({JobState.WAITING, JobState.ACTIVE})
-
 
 class Owners:
     """Know the latest submission of each task, and in which of its arrays the task stands."""
@@ -59,11 +57,15 @@ class Sightings:
         self._claims = {item.number: submissions.claims(evidence.run, item) for item in taken}
         self._last = taken[-1] if taken else None
         self._places: dict[str, tuple[Submission, int]] = {}
+        self._unshifted: set[str] = set()  # jobs whose indices are the tasks
         for item in taken:
             for position in range(len(item.arrays)):
                 ids = (self._claims[item.number][position],
                        item.jobs[position].id if position < len(item.jobs) else None)
-                self._places.update({job: (item, position) for job in ids if job is not None})
+                known = [job for job in ids if job is not None]
+                self._places.update(dict.fromkeys(known, (item, position)))
+                plain = not (item.mapped or item.packed or item.arrays[position].offset)
+                (self._unshifted.update if plain else self._unshifted.difference_update)(known)
         # sacct is believed about what lives only where squeue failed: its records lag behind.
         for seen in snapshot.accounted(evidence.run):
             self._keep(seen, live=snapshot.problem is not None)
@@ -78,20 +80,20 @@ class Sightings:
         return submission.jobs[position].id
 
     def _keep(self, seen: Sighting, live: bool) -> None:
-        tasks = self._tasks(seen)
-        if seen.state in LIVE_STATES:
+        tasks = seen.indices if seen.job in self._unshifted else self._tasks(seen)
+        if seen.state is JobState.WAITING or seen.state is JobState.ACTIVE:  # faster than to hash them
             for index in tasks if live and tasks is not None else ():
                 self.live.setdefault(index, seen)
             return
         named: Sequence[int | None] = tasks if tasks is not None else (None,)
         for task in named:
-            told = self.ended.get((seen.job, task))
+            key = (seen.job, task)
+            told = self.ended.get(key)
             if told is not None and told.state is seen.state:
                 # squeue's word and reason, and what only sacct tells.
-                self.ended[seen.job, task] = seen._replace(code=told.code, signal=told.signal,
-                                                           used=told.used or seen.used)
+                self.ended[key] = seen._replace(code=told.code, signal=told.signal, used=told.used or seen.used)
             else:
-                self.ended[seen.job, task] = seen
+                self.ended[key] = seen
 
     def _tasks(self, seen: Sighting) -> Sequence[int] | None:
         if seen.indices is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from esis.files import parse_json, read_at
 from esis.model.workdir import RunDir
-from esis.records.tasks import TaskRecord, folded_lines
+from esis.records.tasks import folded_lines
 
 
 class Hosts:
@@ -32,13 +32,16 @@ class Hosts:
         if self._directory is not None:
             os.close(self._directory)
 
-    def of(self, record: TaskRecord) -> str | None:
-        """Return the host of an attempt; None where its record doesn't tell. Ascending tasks are the cheapest."""
-        folded = self._folded.content_of(record)
+    def of(self, task: int, record: str) -> str | None:
+        """Return the host of an attempt by the name of its record; None where that doesn't tell.
+
+        Ascending tasks are the cheapest.
+        """
+        folded = self._folded.content_of(task, record)
         content = folded.encode("utf-8", "surrogateescape") if folded is not None else None
         if content is None and self._directory is not None:
             try:
-                content = read_at(self._directory, record.name)
+                content = read_at(self._directory, record)
             except OSError:
                 return None  # renamed meanwhile
         try:
@@ -58,20 +61,20 @@ class _Folded:
         self._contents: dict[str, str] = {}  # of the records of that task
         self._following: tuple[int, str, str] | None = None
 
-    def content_of(self, record: TaskRecord) -> str | None:
-        if self._lines is None or record.task < self._task:
+    def content_of(self, wanted: int, record: str) -> str | None:
+        if self._lines is None or wanted < self._task:
             self._lines = folded_lines(self._run)
             self._task = -1
             self._contents = {}
             self._following = self._next()
-        while self._following is not None and self._following[0] <= record.task:
+        while self._following is not None and self._following[0] <= wanted:
             task, name, content = self._following
             if task != self._task:
                 self._task = task
                 self._contents = {}
             self._contents[name] = content
             self._following = self._next()
-        return self._contents.get(record.name)
+        return self._contents.get(record)
 
     def _next(self) -> tuple[int, str, str] | None:
         for line in self._lines or ():

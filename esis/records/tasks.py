@@ -102,6 +102,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
                     continue
                 self._names[task] = name
                 self._kinds[task] = known.setdefault((attempt, word), len(known))
+        self._ended: set[int | None] = {kind for (_, word), kind in known.items() if word != "running"}
 
     def __getitem__(self, task: int) -> TaskRecord:
         """Parse the record of `task`."""
@@ -122,6 +123,18 @@ class TaskRecords(Mapping[int, TaskRecord]):
     def kind(self, task: int) -> int | None:
         """Return the number of the kind of a task's record: its submission, job, restart count and outcome."""
         return self._kinds.get(task)
+
+    def name(self, task: int) -> str | None:
+        """Return the file name of a task's record, unparsed."""
+        return self._names.get(task)
+
+    def kinds(self, tasks: Iterable[int]) -> Iterator[int | None]:
+        """Yield `kind` of each of many tasks."""
+        return map(self._kinds.get, tasks)
+
+    def has_ended(self, task: int) -> bool:
+        """Return whether there is a record that knows the task's end, without parsing it."""
+        return self._kinds.get(task) in self._ended
 
     @property
     def jobs(self) -> frozenset[str]:

@@ -163,13 +163,18 @@ def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float) -> li
 def parse_sacct(stdout: str) -> list[Sighting]:
     """Read the answer to `sacct_argv`."""
     found: list[Sighting] = []
+    known: dict[str, tuple[JobState, str, str, str, int | None, int | None, str]] = {}
     for line in stdout.split("\n"):
-        match = _ACCOUNT.match(line)
-        if match is None:
-            continue
-        job, index, ranges, word, code, signal, elapsed, workdir = match.groups()
-        found.append(Sighting(job, _indices(index if index is not None else ranges or ""), classify(word), word, "",
-                              f"|{workdir}", int(code) if code else None, int(signal) if signal else None, elapsed))
+        # Of a large array very many lines differ in the element alone: what stands behind it is read once.
+        element, _, rest = line.partition("|")
+        job, _, index = element.partition("_")
+        if (told := known.get(rest)) and element.isascii() and job.isdigit() and index.isdigit():
+            found.append(Sighting(job, (int(index),), *told))
+        elif match := _ACCOUNT.match(line):
+            job, index, ranges, word, code, signal, elapsed, workdir = match.groups()
+            told = known[rest] = (classify(word), word, "", f"|{workdir}", int(code) if code else None,
+                                  int(signal) if signal else None, elapsed)
+            found.append(Sighting(job, _indices(index if index is not None else ranges or ""), *told))
     return found
 
 

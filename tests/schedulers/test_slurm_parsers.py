@@ -18,7 +18,7 @@ from esis.process import Completed
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.schedulers import slurm
 from esis.schedulers.base import JobState, Sighting, Snapshot
-from esis.schedulers.slurm import classify, judge, parse_job, parse_squeue
+from esis.schedulers.slurm import classify, judge, parse_job, parse_sacct, parse_squeue
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -477,3 +477,13 @@ def test_f12_the_cluster_that_sbatch_named_is_named_again() -> None:
     for argv in (slurm.squeue_argv(), slurm.sacct_argv(["20"], [], 1.7e9), slurm.update_argv(Job("20"), "x=1"),
                  *slurm.scancel_argvs(Job("20"), [1], pending_only=False)):
         assert "-M" not in argv
+
+
+def test_lines_that_differ_in_the_element_alone_are_read_like_any_other() -> None:
+    """What stands behind the element is remembered; the element is looked at in each line."""
+    rest = "|COMPLETED|0:0|60|/a|b_c"
+    elements = ["7_0", "7_1", "9_2", "7", "7_[3-5]", "7_²", "x_1", "7_8"]
+    together = parse_sacct("\n".join(element + rest for element in elements) + "\n")
+    apart = [seen for element in elements for seen in parse_sacct(element + rest)]
+    assert together == apart
+    assert [seen.job for seen in together] == ["7", "7", "9", "7", "7", "7"]
