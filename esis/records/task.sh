@@ -54,9 +54,16 @@ esis_parameters() {
     esis_sets=$esis_dir/../parameters/parameters
     [ -n "$esis_dir" ] && [ -n "$esis_index" ] && [ -r "$esis_sets.jsonl" ] || return 0
     esis_made=$esis_sets.$SLURM_ARRAY_TASK_ID.json
-    esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null | sed 's/^0*//')
-    # The shift is written out: some shells take numbers with zeros in front for octal ones.
-    if tail -c "+$((${esis_from:-0} + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_made.$$" \
+    esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null)
+    # Without a whole entry the task must not get the parameters of another one.
+    case $esis_from in
+        *[!0-9]*) esis_from= ;;
+        # Some shells take numbers with zeros in front for octal ones.
+        ????????????????) esis_from=$(printf '%s\n' "$esis_from" | sed 's/^0*\([0-9]\)/\1/') ;;
+        *) esis_from= ;;
+    esac
+    if [ -n "$esis_from" ] \
+        && tail -c "+$((esis_from + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_made.$$" \
         && [ -s "$esis_made.$$" ] && mv -f "$esis_made.$$" "$esis_made"; then
         return 0
     fi
@@ -164,10 +171,12 @@ esis_pack_left() {
 
 # Each task is this script once more, with its own record and log; what one of them does is nothing to the others. In the
 # background, so that a signal to this shell ends it at once: then no further task begins.
+# Where nothing is left xargs runs its command once, without a task.
 esis_work_pack() {
     esis_logs=$esis_dir/../cwd/slurm-$esis_job
     esis_pack_left "$@" | SLURM_ESIS_PACKED=$esis_job xargs -n 1 -P "$2" sh -c \
-        'SLURM_ARRAY_TASK_ID=$2 "$0" >"$1_task$2.out" 2>&1 </dev/null || exit 1' "$esis_script" "$esis_logs" &
+        '[ -n "${2:-}" ] || exit 0
+        SLURM_ARRAY_TASK_ID=$2 "$0" >"$1_task$2.out" 2>&1 </dev/null || exit 1' "$esis_script" "$esis_logs" &
     esis_workers=$!
     trap 'kill "$esis_workers" 2>/dev/null; exit 143' TERM
     trap 'kill "$esis_workers" 2>/dev/null; exit 138' USR1

@@ -48,11 +48,11 @@ TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7", "--dependency", "--dependency=afterok:…",
-                   "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
-                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
-                   "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
-                   "--gres"}
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7", "--dependency",
+                   "--dependency=afterok:…", "--dependency=afterok:<its", "--output", "--error", "--job-name",
+                   "--chdir", "--open-mode", "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M",
+                   "--parsable", "--wrap", "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu",
+                   "--mem-per-gpu", "--gres"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 
