@@ -36,8 +36,9 @@ cluster-up cluster-shell cluster-down: cluster-%: $(BIN)/.ready
 	@ci/container-engine
 	@$(BIN)/python -m tests.cluster $*
 
-$(BIN)/.ready: pyproject.toml ci/venv
-	@ci/venv $(VENV) -e '.[dev,cluster]'
+$(BIN)/.ready: pyproject.toml ci/venv ci/crate-validator
+	@ci/venv $(VENV) -e '.[archive,dev,cluster]'
+	@ci/crate-validator $(VENV)/crate $(BIN)/python
 	@touch $@
 
 clean:

@@ -111,6 +111,18 @@ class IncompleteResults(EsisError):
     exit_code = ExitCode.INCOMPLETE
 
 
+class StillActive(EsisError):
+    """Report that tasks of a run wait or run, where nothing can be done meanwhile."""
+
+    exit_code = ExitCode.ACTIVE
+
+
+class Incomplete(EsisError):
+    """Report that tasks of a run were never submitted, where all have to be done."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
 class Interrupted(EsisError):
     """Report that the user ended a local run before its tasks had ended."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import socket
 import threading
 import time
@@ -46,7 +45,7 @@ class Owner:
         """Describe this process."""
         pid = os.getpid()
         return cls(socket.gethostname(), _boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
-                   secrets.token_hex(4))
+                   os.urandom(4).hex())
 
     def text(self) -> str:
         """Return a file name that holds all of it."""

@@ -22,7 +22,7 @@ from esis.errors import ExitCode
 
 PACKAGE = Path(esis.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-GROUND = ("errors", "files", "locks", "process", "version")
+GROUND = ("digests", "errors", "files", "locks", "process", "version")
 FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 
 
@@ -159,7 +159,7 @@ def test_no_shell_is_ever_asked() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"]])
 def test_help_and_version_are_cheap(arguments: list[str]) -> None:
-    """`esis --help` and `--version` load no command and none of the larger packages."""
+    """`esis --help` and `--version` load no command and none of the larger packages (more in tests/bench)."""
     out = in_python("""
 import json, sys
 from esis.cli.main import run

@@ -33,6 +33,8 @@ timeout_option = click.option("--script-timeout", type=click.FloatRange(min=0, m
 take_over_option = click.option("--take-over", is_flag=True,
                                 help="Take over the lock of another host that gave no sign of life for 15 minutes.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+verify_option = click.option("--verify", is_flag=True,
+                             help="Read the workflow's files whole, also those whose hash is remembered.")
 
 
 records_option = click.option("--no-task-records", "no_records", is_flag=True,
@@ -45,8 +47,8 @@ feed_option = click.option("--feed", is_flag=True, help="Let a job submit what a
 
 def submitting_options(command: F) -> F:
     """Add what commands have in common that build runs and submit."""
-    for option in (take_over_option, records_option, timeout_option, verbose_option, jobs_option, local_option,
-                   max_parallel_option):
+    for option in (verify_option, take_over_option, records_option, timeout_option, verbose_option, jobs_option,
+                   local_option, max_parallel_option):
         command = option(command)
     return workflow_argument(command)
 

@@ -7,7 +7,6 @@ import click
 from esis.cli.common import say
 from esis.cli.targets import pick_run, pick_tasks, target_argument, tasks_option
 from esis.errors import SlurmUnanswered
-from esis.model.parameters import format_ranges
 
 
 @click.command()
@@ -19,6 +18,7 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
 
     The tasks of a run on this machine are ended as by Ctrl-C.
     """
+    from esis.model.parameters import format_ranges
     from esis.operations.control import cancel as operation
     from esis.schedulers.slurm import Slurm
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import resources
 
 import click
 
@@ -16,6 +15,8 @@ INDEX = "index"
 @click.argument("topic", default=INDEX)
 def doc(topic: str) -> None:
     """Show a topic of the documentation; without one, the list of topics."""
+    from importlib import resources
+
     known = topics()
     if topic not in known:
         raise BadInput(f"there is no topic {topic!r}", f"the topics are: {', '.join(known)}")
@@ -33,4 +34,6 @@ def doc(topic: str) -> None:
 
 def topics() -> list[str]:
     """Return the names of all topics."""
+    from importlib import resources
+
     return sorted(item.name[:-3] for item in resources.files("esis.docs").iterdir() if item.name.endswith(".md"))

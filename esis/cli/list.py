@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import json_option
+from esis.cli.common import json_option, verify_option
 
 
 @click.command("list")
@@ -15,13 +15,14 @@ from esis.cli.common import json_option
 @click.option("--by-time", is_flag=True, help="In the order of their first submission.")
 @click.option("--by-jobid", is_flag=True, help="In the order of their latest job id.")
 @json_option
-def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool) -> None:
+@verify_option
+def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool, verify: bool) -> None:
     """List the runs below PATH, the current one of each workflow marked; in a pipe, one bare path a line."""
     import json
 
     from esis.operations import runs
 
-    found = runs.list_runs(Path(path))
+    found = runs.list_runs(Path(path), verify)
     if by_time:
         found = runs.by_time(found)
     if by_jobid:

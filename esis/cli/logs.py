@@ -10,7 +10,6 @@ import click
 from esis.cli.common import json_option, say
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import BadInput, printable
-from esis.model.parameters import format_ranges
 
 
 @click.command()
@@ -21,6 +20,7 @@ from esis.model.parameters import format_ranges
 @click.option("--path", "only_path", is_flag=True, help="Print the path of the log alone.")
 def log(task: int, target: str | None, follow: bool, grep: str | None, only_path: bool) -> None:
     """Show the log of a task's latest attempt."""
+    from esis.model.parameters import format_ranges
     from esis.operations import logs
     from esis.operations.compact import read_log
     from esis.operations.target import evidence_of
@@ -64,6 +64,7 @@ def errors(target: str | None, as_json: bool) -> None:
     import json
 
     from esis.cli.rendering import tell_problems
+    from esis.model.parameters import format_ranges
     from esis.operations import logs
     from esis.operations.status import look_at
     from esis.operations.target import evidence_of

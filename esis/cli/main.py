@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from esis.errors import EsisError, ExitCode, FileTrouble, printable
 from esis.version import VERSION
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Name, module, function, help in one line. The lines stand here so that `esis --help` imports no command.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
@@ -29,8 +32,12 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "export": ("esis.cli.export", "export", "Write parameters, states and results as one table."),
     "plot": ("esis.cli.plot", "plot", "Plot a column of the table of a run against another one."),
     "errors": ("esis.cli.logs", "errors", "Group the failed tasks by what they have in common."),
+    "why": ("esis.cli.why", "why", "Tell why a workflow's hash is not that of a run."),
     "compact": ("esis.cli.compact", "compact", "Fold records and logs of a complete run into one file each."),
+    "doctor": ("esis.cli.doctor", "doctor", "Look for what people get wrong in a workflow and in Slurm."),
     "list": ("esis.cli.list", "list_command", "List the runs below a path."),
+    "archive": ("esis.cli.archive", "archive", "Pack a run as an RO-Crate, for others to check and rerun."),
+    "verify": ("esis.cli.verify", "verify", "Check an archive or a run against its checksums and its hash."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
     "completion": ("esis.cli.completion", "completion", "Print the shell code for completion."),
 }
@@ -54,6 +61,14 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{function} is no command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names and options without importing a command."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=summary) for name, (_, _, summary) in COMMANDS.items()
+                 if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -15,12 +15,9 @@ from esis.cli.common import (
     signals_as_interrupts,
     take_over_option,
 )
-from esis.cli.running import pick_scheduler, say_submitted
 from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, tasks_option, where_option
-from esis.operations.judge import TaskState
 
 BY_TIME = "auto"
-_FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": TaskState.UNSUBMITTED}
 
 
 @click.command()
@@ -28,6 +25,7 @@ _FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": Tas
 @click.option("--failed", is_flag=True, help="The failed tasks.")
 @click.option("--lost", is_flag=True, help="The lost tasks.")
 @click.option("--unsubmitted", is_flag=True, help="The tasks that were never submitted.")
+@click.option("--resumable", is_flag=True, help="Only tasks that saved their state and have more to do.")
 @states_option
 @tasks_option
 @where_option
@@ -44,22 +42,25 @@ _FLAGS = {"failed": TaskState.FAILED, "lost": TaskState.LOST, "unsubmitted": Tas
 @jobs_option
 @records_option
 @take_over_option
-def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, states: tuple[str, ...],
-             indices: str | None, where: str | None, max_attempts: int | None, scale_mem: float | None,
-             scale_time: float | None, tasks_per_job: str | None, feed: bool, max_parallel: int | None, local: bool,
+def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, resumable: bool,
+             states: tuple[str, ...], indices: str | None, where: str | None, max_attempts: int | None,
+             scale_mem: float | None, scale_time: float | None, tasks_per_job: str | None, feed: bool,
+             max_parallel: int | None, local: bool,
              jobs: int | None, no_records: bool, take_over: bool) -> None:
     """Submit tasks of a run again: the same indices and parameters, without running the setup script.
 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
     `--` and outrank the template: esis resubmit -- --time=2-0 --mem=64G
     """
+    from esis.cli.running import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
+    from esis.operations.judge import TaskState
     from esis.operations.run import raise_failed
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
-    wanted = pick_states(states) + tuple(_FLAGS[name] for name, given in flags.items() if given)
-    selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts)
+    wanted = pick_states([*states, *(name for name, given in flags.items() if given)])
+    selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts, resumable)
     wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel, pick_per_job(tasks_per_job),
                                tasks_per_job == BY_TIME)
     run = pick_run(target)

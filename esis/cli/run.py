@@ -12,7 +12,8 @@ from esis.cli.common import feed_option, find_workflow, make_context, signals_as
 @feed_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show hash, array and script; leave nothing behind.")
 def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: int | None, verbose: bool,
-        script_timeout: float | None, take_over: bool, no_records: bool, feed: bool, dry_run: bool) -> None:
+        script_timeout: float | None, take_over: bool, no_records: bool, verify: bool, feed: bool,
+        dry_run: bool) -> None:
     """Build the run of a workflow and submit its tasks; prints the run's directory.
 
     Called again, it submits what was never submitted, and nothing twice. The requirements of the workflow have to be
@@ -21,13 +22,15 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     from esis.cli.running import pick_scheduler, show_done, show_plan
     from esis.operations import run as operation
     from esis.operations.define import node_of
+    from esis.operations.early import resolved
 
-    node = node_of(find_workflow(workflow_file))
+    path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records, feed)
     if dry_run:
-        show_plan(operation.dry_run(node, context, max_parallel))
+        show_plan(operation.dry_run(node_of(path, verify), context, max_parallel))
         return
-    with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler:
+    with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler, \
+            resolved(path, context, verify) as (node, context):
         done = operation.run(node, scheduler, context, max_parallel)
     show_done(done)
     if local:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option, make_context
+from esis.cli.common import json_option, make_context, verify_option
 from esis.cli.targets import (
     pick_run,
     pick_states,
@@ -34,21 +34,22 @@ WATCH_SECONDS = 30.0
 @click.option("--interval", type=click.FloatRange(min=1), default=WATCH_SECONDS, show_default=True, metavar="SECONDS",
               help="Pause of --watch.")
 @click.option("--check", is_flag=True, help="Let the exit code tell: complete, active, failed, unknown, incomplete.")
+@verify_option
 def status(target: str | None, rows: bool, indices: str | None, states: tuple[str, ...], where: str | None,
-           group_by: str | None, as_json: bool, as_csv: bool, watch: bool, interval: float, check: bool) -> int:
+           group_by: str | None, as_json: bool, as_csv: bool, watch: bool, interval: float, check: bool,
+           verify: bool) -> int:
     """Tell the states of the tasks of a run: of a workflow's present run, or of the run in a directory.
 
     Each line holds a state, how many tasks are in it, which ones, and why.
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_problems
-    from esis.operations.compact import fold_if_many
     from esis.operations.status import TaskState, look_at
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
-    run = pick_run(target)
+    run = pick_run(target, verify)
     slurm = Slurm()
     while True:
         evidence = evidence_of(run)
@@ -71,6 +72,8 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
             break
         time.sleep(interval)
     if found.complete and not evidence.marked_complete:
+        from esis.operations.compact import fold_if_many
+
         fold_if_many(run, make_context())
     if check:
         return int(rendering.check_code(found))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from esis.cli.common import find_workflow
 from esis.errors import BadInput
-from esis.model.parameters import parse_ranges
-from esis.model.workdir import PREFIX, RunDir, is_run_name
-from esis.operations.judge import TaskState
-from esis.operations.select import state_called
-from esis.operations.target import find_run, run_at
+
+if TYPE_CHECKING:
+    from esis.model.workdir import RunDir
+    from esis.operations.judge import TaskState
 
 target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
 tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
@@ -24,8 +24,11 @@ states_option = click.option("--state", "states", multiple=True, metavar="STATE"
                              help="Tasks in that state; can be given several times.")
 
 
-def pick_run(target: str | None) -> RunDir:
+def pick_run(target: str | None, verify: bool = False) -> RunDir:
     """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
+    from esis.model.workdir import PREFIX, RunDir, is_run_name
+    from esis.operations.target import find_run, run_at
+
     if target is None:
         here = run_at(Path())
         if here is not None:
@@ -34,19 +37,24 @@ def pick_run(target: str | None) -> RunDir:
         there = run_at(Path(target)) if Path(target).is_dir() or "wrkdir." in target else None
         if there is not None and (there.path.is_dir() or is_run_name(there.path.name)):
             return there
-        short = [path for path in sorted(Path().glob(f"{escape(target)}*")) if is_run_name(path.name)]
-        if target.startswith(PREFIX) and short:
+        beginning = f"{escape(target)}*" if target.startswith(PREFIX) else ""
+        short = [path for path in sorted(Path().glob(beginning)) if is_run_name(path.name)] if beginning else []
+        if short:
             if len(short) > 1:
                 raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
             return RunDir(short[0].resolve())
-    return find_run(find_workflow(target))
+    return find_run(find_workflow(target), verify)
 
 
 def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
     """Return the indices of --tasks; None where it isn't given."""
+    from esis.model.parameters import parse_ranges
+
     return tuple(parse_ranges(indices)) if indices is not None else None
 
 
 def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
     """Return the states of --state."""
+    from esis.operations.select import state_called
+
     return tuple(state_called(name) for name in names)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from esis.cli.common import make_context, say
-from esis.cli.rendering import check_code
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import ExitCode, TasksFailed
-from esis.operations.chain import NEVER
-from esis.operations.compact import fold_if_many
-from esis.operations.status import ACTIVE_STATES, RunStatus, look_at
-from esis.operations.target import evidence_of
-from esis.operations.waiting import pause_until
-from esis.schedulers.slurm import Slurm
+
+if TYPE_CHECKING:
+    from esis.operations.status import RunStatus
 
 POLL_SECONDS = 30.0
 
@@ -28,6 +26,13 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     An answer that doesn't come is asked for again, less and less often.
     """
+    from esis.cli.rendering import check_code
+    from esis.operations.compact import fold_if_many
+    from esis.operations.status import look_at
+    from esis.operations.target import evidence_of
+    from esis.operations.waiting import pause_until
+    from esis.schedulers.slurm import Slurm
+
     run = pick_run(target)
     slurm = Slurm()
     shown: list[str] = []
@@ -55,5 +60,8 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
 def stuck(status: RunStatus) -> bool:
     """Return whether the tasks that are left wait for something that can't happen any more."""
+    from esis.operations.chain import NEVER
+    from esis.operations.status import ACTIVE_STATES
+
     left = [verdict for verdict in status.groups if verdict.state in ACTIVE_STATES]
     return bool(left) and all(item.reason == NEVER for item in left)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from esis.digests import hash_descriptor
 from esis.errors import BadInput, FileTrouble
-from esis.files import CHUNK
 from esis.model.workflow import Workflow
 
 
@@ -35,6 +35,7 @@ class Entry:
     relative: str
     kind: Kind
     target: str = ""  # of a symbolic link
+    size: int = 0  # bytes of a file, as it was listed; not hashed
 
     def listed(self, content: str) -> str:
         """Return the entry's line of the listing: JSON in ASCII, so that no name can imitate another line."""
@@ -72,16 +73,13 @@ def hash_source(path: Path) -> str:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a regular file's bytes, read in chunks. Raises BadInput for anything else."""
-    digest = hashlib.sha256()
     descriptor = open_source(path)
     try:
-        while data := os.read(descriptor, CHUNK):
-            digest.update(data)
+        return hash_descriptor(descriptor)
     except OSError as error:
         raise FileTrouble.of(error, f"reading {path}") from error
     finally:
         os.close(descriptor)
-    return digest.hexdigest()
 
 
 def open_source(path: Path) -> int:
@@ -137,7 +135,8 @@ def describe(mode: int) -> str:
 
 def _entry(root: Path, below: str, item: os.DirEntry[str]) -> Entry:
     relative = f"{below}/{item.name}" if below else item.name
-    mode = item.stat(follow_symlinks=False).st_mode
+    found = item.stat(follow_symlinks=False)
+    mode = found.st_mode
     if stat.S_ISLNK(mode):
         target = os.readlink(item.path)  # noqa: PTH115  Path.readlink would tidy the target up
         if not target.startswith("/") and _leaves(below, target):
@@ -148,7 +147,7 @@ def _entry(root: Path, below: str, item: os.DirEntry[str]) -> Entry:
         return Entry(relative, Kind.DIRECTORY)
     if not stat.S_ISREG(mode):
         raise BadInput(f"{root / relative} is {describe(mode)}, which can't be included")
-    return Entry(relative, Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE)
+    return Entry(relative, Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE, size=found.st_size)
 
 
 def _leaves(below: str, target: str) -> bool:

@@ -91,7 +91,7 @@ class _Resolver:
         self._hash_of = hash_of
         self._done: dict[Path, Node] = {}
         self._open: list[Path] = []
-        self._hashes: dict[Path, str] = {}
+        self._hashes: dict[str, str] = {}
 
     def node(self, path: Path) -> Node:
         key = key_of(path)
@@ -122,7 +122,7 @@ class _Resolver:
         return Requirement(stored, name, path, RunDir.of(run_parent(self._read(path)), frozen), None)
 
     def _hash(self, path: Path) -> str:
-        key = path.resolve()
+        key = os.path.realpath(path)
         if key not in self._hashes:
             self._hashes[key] = self._hash_of(path)
         return self._hashes[key]

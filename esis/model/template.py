@@ -193,6 +193,16 @@ def _quote_state(text: str) -> str:
     return state
 
 
+def without_dependency(script: str, dependency: str) -> str:
+    """Return a rendered script that waits for nothing; `with_dependency` takes it back."""
+    return _replace_line(script, f"#SBATCH --dependency={dependency}", DEPENDENCY_MARK)
+
+
+def with_dependency(script: str, dependency: str) -> str:
+    """Return a script as it was before `without_dependency`."""
+    return _insert_dependency(script, dependency)
+
+
 def _render_jinja(text: str, name: str, values: Values) -> str:
     import jinja2
 
@@ -212,10 +222,15 @@ def _render_jinja(text: str, name: str, values: Values) -> str:
 
 
 def _insert_dependency(text: str, dependency: str) -> str:
+    return _replace_line(text, DEPENDENCY_MARK, f"#SBATCH --dependency={dependency}")
+
+
+def _replace_line(text: str, old: str, new: str) -> str:
+    """Replace the first line of the header that is `old`."""
     lines = _lines(text)
     for number, line in enumerate(_header(text)):
-        if line.strip() == DEPENDENCY_MARK:
-            lines[number] = f"#SBATCH --dependency={dependency}\n"
+        if line.strip() == old:
+            lines[number] = f"{new}\n"
             break
     return "".join(lines)
 

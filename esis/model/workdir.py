@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "wrkdir."
@@ -14,11 +13,30 @@ PARAMETERS_LINES = "parameters.jsonl"
 PARAMETERS_INDEX = "parameters.index"
 
 
-@dataclass(frozen=True)
 class RunDir:
-    """Name the parts of one `wrkdir.<hash>`."""
+    """Name the parts of one `wrkdir.<hash>`; a value, as a frozen dataclass is.
 
+    Not made with `dataclasses`, whose import would take a third of the time that `import esis` costs a worker.
+    """
+
+    __slots__ = ("path",)
     path: Path
+
+    def __init__(self, path: Path) -> None:
+        """Name the parts of the run at `path`."""
+        object.__setattr__(self, "path", path)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name} of a RunDir can't be changed")
+
+    def __repr__(self) -> str:
+        return f"RunDir(path={self.path!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.path == other.path if isinstance(other, RunDir) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
     @classmethod
     def of(cls, parent: Path, digest: str) -> RunDir:
@@ -165,6 +183,26 @@ class RunDir:
         """Return the file that holds 1 once the run is complete, 0 before (0.0.4's name)."""
         return self.private / "completed.state"
 
+    @property
+    def task_table(self) -> Path:
+        """Return the table of the tasks, which only archives hold."""
+        return self.private / "tasks.csv"
+
+    @property
+    def link_list(self) -> Path:
+        """Return the list of symbolic links, which only archives hold, and only where there are any."""
+        return self.private / "links.json"
+
+    @property
+    def crate_metadata(self) -> Path:
+        """Return the description of an archive (RO-Crate prescribes the name)."""
+        return self.path / "ro-crate-metadata.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Return the checksums of an archive's files."""
+        return self.path / "manifest-sha256.txt"
+
     def submission(self, number: int) -> Path:
         """Return the record of submission `number` (1, 2, …)."""
         return self.submissions / f"{number:04d}.json"
@@ -204,6 +242,14 @@ class RunDir:
     def result_file(self, task: int) -> Path:
         """Return the file with the results of `task`."""
         return self.results / f"results.{task}.json"
+
+    def array_file(self, task: int, name: str) -> Path:
+        """Return the file with an array that `task` exported under `name`."""
+        return self.results / f"results.{task}.{name}.npy"
+
+    def checkpoints_of(self, task: int, name: str) -> Path:
+        """Return where `task` keeps the checkpoints that it calls `name`."""
+        return self.checkpoints / f"task.{task}" / name
 
     def directories(self) -> tuple[Path, ...]:
         """Return the directories of a new run, parents first."""

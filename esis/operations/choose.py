@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from esis.errors import BadInput
 from esis.model.parameters import format_ranges
 from esis.operations.context import Context
-from esis.operations.judge import ACTIVE_STATES, TaskState
+from esis.operations.judge import ACTIVE_STATES, RESUMABLE, TaskState
 from esis.operations.select import matching
 from esis.operations.status import RunStatus
 
@@ -24,6 +24,7 @@ class Selection:
     tasks: tuple[int, ...] | None = None
     where: str | None = None
     max_attempts: int | None = None
+    resumable: bool = False  # only those that saved their state
 
 
 def choose(status: RunStatus, selection: Selection, context: Context) -> list[int]:
@@ -34,6 +35,8 @@ def choose(status: RunStatus, selection: Selection, context: Context) -> list[in
         raise BadInput(f"{label} has no tasks {format_ranges(absent)}",
                        f"its tasks are {format_ranges(sorted(status.tasks))}")
     asked = status.indices(*(selection.states or (TaskState if named is not None else DEFAULT_STATES)))
+    if selection.resumable:
+        asked = _common(asked, status.by_reason(TaskState.FAILED).get((TaskState.FAILED, RESUMABLE), ()))
     chosen = matching(status.run, asked if named is None else _common(asked, named), selection.where)
     active = _common(chosen, status.indices(*ACTIVE_STATES))
     if active:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 
 def _silent(message: str) -> None:
     """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Name a copy of an include that was made while the include was hashed."""
+
+    path: Path
+    digest: str  # of the copy's bytes
 
 
 @dataclass(frozen=True)
@@ -22,3 +31,4 @@ class Context:
     records: bool = True  # let the tasks write records
     feed: bool = False  # let a job submit what a limit left over
     grace: float | None = None  # seconds of "not there" before a lost submission is repeated
+    copies: Mapping[Path, Copy] = field(default_factory=dict)  # of includes, to be moved into a new run

@@ -11,6 +11,7 @@ from esis.errors import BadInput
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
 from esis.model.requirements import Node, check_names, key_of, resolve, run_parent
+from esis.model.sources import Sources
 from esis.model.workdir import HASH, PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -186,6 +187,7 @@ def _check_acyclic(made: Workflow) -> None:
     resolve(made.path, read, lambda path: "")
 
 
-def node_of(path: Path) -> Node:
-    """Read the workflow at `path` with all that it requires. Raises BadInput."""
-    return resolve(path)
+def node_of(path: Path, verify: bool = False) -> Node:
+    """Read the workflow at `path` with all that it requires; with `verify` every byte. Raises BadInput."""
+    sources = Sources(verify)
+    return resolve(path, sources.read, sources.digest_of)

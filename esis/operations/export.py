@@ -133,7 +133,7 @@ def _read(source: Source, request: Request, tasks: Sequence[int], columns: Colum
     test = _Where(request.where) if request.where is not None else None
     own = _OwnColumns(source, request)
     pairs = zip(ParameterSets(source.run).iterate(tasks), Results(source.run).iterate(tasks))
-    with Hosts(source.run.tasks) as hosts:
+    with Hosts(source.run) as hosts:
         for start in range(0, len(tasks), CHUNK):
             chosen, parameters, results = [], [], []
             for (task, given), (_, exported) in islice(pairs, CHUNK):

@@ -38,7 +38,10 @@ class TaskState(Enum):
 
 # A job that works through a pack may end before it came to all of its tasks: these are submitted again.
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE", "BOOT_FAIL"})
+_TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
+RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
+
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 ACTIVE_STATES = frozenset(_LIVE.values())
 
@@ -199,8 +202,11 @@ class Judge:
         if record.verdict is not None:
             reason = _reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason, job=record.job)
+        if record.resumable:
+            # Whatever became of its job afterwards: the state is saved.
+            return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
         packed = submission is not None and submission.packed
-        if failed is not None and not (packed and record.code is not None):
+        if failed is not None and (not packed or record.code in (None, _TERMINATED)):
             word = failed.word.split()[0]
             if packed and submission is not None and word in _CUTTING and not submission.leads_pack(task):
                 self.outranked[task] = (record, CUT_OFF)

@@ -22,6 +22,7 @@ from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed
 from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
 from esis.model import template
+from esis.model.limits import Limits
 from esis.model.parameters import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
@@ -34,7 +35,6 @@ from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, clean_environment, run_logged
 from esis.records import provenance, stage
 from esis.records.stage import Stage, State
-from esis.schedulers.base import Limits
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _SHOWN_LINES = 20
@@ -69,7 +69,11 @@ With ESIS: esis status, esis resubmit, esis list, esis doc layout
 
 def check_sources(node: Node, needs_dependency: bool = False) -> None:
     """Check before anything is written that the workflow's files can be used. Raises BadInput."""
-    workflow = node.workflow
+    check_workflow(node.workflow, node.run.path.parent, needs_dependency)
+
+
+def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = False) -> None:
+    """Check what `check_sources` does, before the hash is known; the run will be made in `parent`."""
     for stored in (workflow.setupscript, workflow.param_generator):
         if not os.access(workflow.resolve(stored), os.X_OK):
             raise BadInput(f"{workflow.resolve(stored)} is not executable", f"chmod +x {workflow.resolve(stored)}")
@@ -78,7 +82,6 @@ def check_sources(node: Node, needs_dependency: bool = False) -> None:
     template.check(text, str(source), needs_dependency)
     if template.WORKER_MARK not in text and not source.name.endswith(template.JINJA_SUFFIX):
         raise BadInput(f"{source} doesn't hold {template.WORKER_MARK}", f"call the worker: srun {template.WORKER_MARK}")
-    parent = node.run.path.parent
     if "\n" in str(parent):
         raise BadInput(f"the path {str(parent)!r} holds a newline, which no path of a run may", "rename the directory")
     _check_parent(parent)
@@ -128,7 +131,7 @@ def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[S
     run = RunDir.of(scratch, node.digest)
     for directory in (run.path, *run.directories()):
         directory.mkdir()
-    copy_workflow(node, run)
+    copy_workflow(node, run, context)
     indices = generate(node, run, context)
     state = State(Stage.PREPARED, indices[0], len(indices), throttle)
     return state, render_script(node.workflow, run, plan(indices, throttle, None), indices, 1,
@@ -184,7 +187,7 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, S
     what = run.label
     parent = run.path.parent
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
+    sweep_builds(parent)
     for _ in range(10):
         if not os.path.lexists(run.path):
             owner = Owner.current()
@@ -233,7 +236,7 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
     try:
         for directory in (staging.path, *staging.directories()):
             directory.mkdir()
-        copy_workflow(node, staging)
+        copy_workflow(node, staging, context)
         write_atomic(staging.wf_status, node.status_text)
         write_atomic(staging.workflow_definition, dump(node.workflow))
         write_json(staging.provenance, provenance.collect(node.workflow, context.argv, limits))
@@ -362,7 +365,7 @@ def _check_owner(run: RunDir) -> None:
                    "set another --workdir-path, or let its owner run it")
 
 
-def _sweep(parent: Path) -> None:
+def sweep_builds(parent: Path) -> None:
     """Remove what builds left behind whose process is certainly dead."""
     for name in sorted(os.listdir(parent)):
         for prefix in (STAGING_PREFIX, TRASH_PREFIX):

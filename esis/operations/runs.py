@@ -10,6 +10,7 @@ from pathlib import Path
 
 from esis.errors import BadInput, EsisError
 from esis.model.requirements import resolve
+from esis.model.sources import Sources
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
 from esis.operations.status import Evidence, gather
@@ -27,18 +28,22 @@ class Listed:
     current: bool  # whether a workflow file beside it has this hash now
 
 
-def list_runs(below: Path) -> list[Listed]:
-    """Return the runs below `below`, sorted by path; interrupted builds are none. Raises BadInput."""
+def list_runs(below: Path, verify: bool = False) -> list[Listed]:
+    """Return the runs below `below`, sorted by path; interrupted builds are none. Raises BadInput.
+
+    With `verify` every byte of the workflows there is read to tell which runs are current.
+    """
     if not below.is_dir():
         raise BadInput(f"there is no directory {below}")
     found: list[Listed] = []
+    sources = Sources(verify)
     current: set[Path] = set()
     for directory, names, files in os.walk(below):
         place = Path(directory)
         runs = [name for name in names if is_run_name(name)]
         names[:] = sorted(name for name in names
                           if not is_run_name(name) and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git")))
-        current.update(_current_runs(place, files))
+        current.update(_current_runs(place, files, sources))
         for name in runs:
             run = RunDir(place.resolve() / name)
             try:
@@ -91,11 +96,11 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _current_runs(place: Path, files: list[str]) -> Iterator[Path]:
+def _current_runs(place: Path, files: list[str], sources: Sources) -> Iterator[Path]:
     """Yield where the run of each workflow file in `place` is or would be; one that can't be read has none."""
     for name in files:
         if name in (DEFAULT_NAME, OLD_NAME) or name.endswith(".esis.json"):
             try:
-                yield resolve(place / name).run.path
+                yield resolve(place / name, sources.read, sources.digest_of).run.path
             except EsisError:
                 continue

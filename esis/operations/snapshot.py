@@ -2,72 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from esis.errors import EsisError
-from esis.files import CHUNK, fsync_directory, naming, write_all
-from esis.model.fingerprint import Entry, Kind, open_source, status_text, text_digest, tree_digest, tree_entries
+from esis.model.fingerprint import Kind, status_text, text_digest, tree_entries
 from esis.model.requirements import Node, base_name
+from esis.model.sources import Source, copy_file, read_sources
 from esis.model.workdir import RunDir
+from esis.operations.context import Context
 
 
-def copy_workflow(node: Node, staging: RunDir) -> None:
-    """Copy scripts and includes of `node` into `staging`. Raises EsisError if a source changed since it was hashed."""
+def copy_workflow(node: Node, staging: RunDir, context: Context) -> None:
+    """Copy scripts and includes of `node` into `staging`. Raises EsisError if a source changed since it was hashed.
+
+    Includes that `context` has copies of are moved there.
+    """
     workflow = node.workflow
     copied: dict[Path, str] = {}
     for stored in workflow.scripts():
         source = workflow.resolve(stored)
         copied[source] = copy_file(source, staging.path / base_name(stored))
+    targets: dict[Path, Path] = {}
     for stored in workflow.param_includes:
-        source = workflow.resolve(stored)
-        target = staging.includes / base_name(stored)
-        copied[source] = copy_tree(source, target) if source.is_dir() else copy_file(source, target)
+        source, target = workflow.resolve(stored), staging.includes / base_name(stored)
+        ready = context.copies.get(source)
+        if ready is not None and os.path.lexists(ready.path):
+            ready.path.rename(target)
+            copied[source] = ready.digest
+        else:
+            targets[source] = target
+    sources = [Source.survey(source, verify=True) for source in targets]
+    copied.update(zip(targets, read_sources(sources, list(targets.values()))))
     required = {item.stored: item.run.digest for item in node.requirements}
     text = status_text(workflow, lambda path: copied[path], required)
     if text_digest(text) != node.digest:
         changed = [stored for stored, before in _lines(node.status_text).items() if _lines(text).get(stored) != before]
         raise EsisError(f"{', '.join(changed)} changed while it was being copied", "run the command again")
-
-
-def copy_file(source: Path, target: Path) -> str:
-    """Copy the bytes and the executable bit, durably; return the SHA-256 of what was written."""
-    digest = hashlib.sha256()
-    reading = open_source(source)
-    try:
-        executable = os.fstat(reading).st_mode & 0o100
-        with naming(target):
-            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                              0o777 if executable else 0o666)
-            try:
-                while data := os.read(reading, CHUNK):
-                    digest.update(data)
-                    write_all(writing, data)
-                os.fsync(writing)
-            finally:
-                os.close(writing)
-    finally:
-        os.close(reading)
-    return digest.hexdigest()
-
-
-def copy_tree(source: Path, target: Path) -> str:
-    """Copy a directory whole; return the SHA-256 of the listing of what was written."""
-    target.mkdir()
-
-    def copying() -> Iterator[Entry]:
-        for entry in tree_entries(source):
-            if entry.kind is Kind.DIRECTORY:
-                (target / entry.relative).mkdir()
-            elif entry.kind is Kind.LINK:
-                (target / entry.relative).symlink_to(entry.target)
-            yield entry
-
-    digest = tree_digest(copying(), lambda entry: copy_file(source / entry.relative, target / entry.relative))
-    fsync_directory(target)
-    return digest
 
 
 def make_read_only(node: Node, run: RunDir) -> None:

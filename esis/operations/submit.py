@@ -17,6 +17,7 @@ from pathlib import Path
 from esis.errors import BadInput, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.locks import Owner
+from esis.model.limits import Limits
 from esis.model.parameters import as_sequence, format_ranges
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
@@ -24,8 +25,9 @@ from esis.operations.context import Context
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
 from esis.records import provenance, submissions
+from esis.records.provenance import Origin
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import Answer, Limits, Scheduler, Snapshot
+from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.local import Options
 from esis.schedulers.slurm import Slurm, is_limit
 
@@ -108,7 +110,8 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         parallel=packing.parallel, options=request.options, output=output,
         unique_output=unique_pattern(rendered.text, request.options),
         script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
-        records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen)
+        records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen,
+        provenance=Origin.here())
     submissions.save(run, intent)
     return intent
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from esis.errors import BadInput, Busy
 from esis.locks import holder
 from esis.model.requirements import resolve
+from esis.model.sources import Sources
 from esis.model.workdir import RunDir, is_run_name
 from esis.model.workflow import Workflow, parse
 from esis.operations.evidence import Evidence, gather
 
 
-def find_run(workflow_file: Path) -> RunDir:
-    """Return the run of a workflow file's present content. Raises BadInput."""
-    return resolve(workflow_file).run
+def find_run(workflow_file: Path, verify: bool = False) -> RunDir:
+    """Return the run of a workflow file's present content; with `verify` every byte is read. Raises BadInput."""
+    sources = Sources(verify)
+    return resolve(workflow_file, sources.read, sources.digest_of).run
 
 
 def run_at(path: Path) -> RunDir | None:

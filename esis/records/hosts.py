@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 from esis.files import parse_json, read_at
-from esis.records.tasks import TaskRecord, read_details
+from esis.model.workdir import RunDir
+from esis.records.tasks import TaskRecord, folded_lines
 
 
 class Hosts:
-    """Read the records of one directory, each in a file of its own, as cheaply as it can be done."""
+    """Read the records of a run, each in a file of its own or folded, as cheaply as it can be done."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the directory of the task records."""
-        self._path = directory
+    def __init__(self, run: RunDir) -> None:
+        """Take the run."""
+        self._run = run
         self._directory: int | None = None
+        self._folded = _Folded(run)
 
     def __enter__(self) -> Hosts:
-        """Open the directory, if it is there."""
+        """Open the directory of the records, if it is there."""
         try:
-            self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory = os.open(self._run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             self._directory = None
         return self
@@ -31,13 +33,50 @@ class Hosts:
             os.close(self._directory)
 
     def of(self, record: TaskRecord) -> str | None:
-        """Return the host of an attempt; None where its record doesn't tell."""
-        if self._directory is not None:
+        """Return the host of an attempt; None where its record doesn't tell. Ascending tasks are the cheapest."""
+        folded = self._folded.content_of(record)
+        content = folded.encode("utf-8", "surrogateescape") if folded is not None else None
+        if content is None and self._directory is not None:
             try:
-                host = parse_json(read_at(self._directory, record.name))["host"]
-            except (OSError, ValueError, RecursionError, TypeError, KeyError):
-                pass  # renamed meanwhile, or kept in another form
-            else:
-                return host if isinstance(host, str) else None
-        details = read_details(self._path, record)
-        return details.host if details is not None else None
+                content = read_at(self._directory, record.name)
+            except OSError:
+                return None  # renamed meanwhile
+        try:
+            host = parse_json(content or b"")["host"]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return None
+        return host if isinstance(host, str) else None
+
+
+class _Folded:
+    """Go through the folded records, which are sorted by task, along with somebody who asks for ascending tasks."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._lines: Iterator[str] | None = None
+        self._task = -1
+        self._contents: dict[str, str] = {}  # of the records of that task
+        self._following: tuple[int, str, str] | None = None
+
+    def content_of(self, record: TaskRecord) -> str | None:
+        if self._lines is None or record.task < self._task:
+            self._lines = folded_lines(self._run)
+            self._task = -1
+            self._contents = {}
+            self._following = self._next()
+        while self._following is not None and self._following[0] <= record.task:
+            task, name, content = self._following
+            if task != self._task:
+                self._task = task
+                self._contents = {}
+            self._contents[name] = content
+            self._following = self._next()
+        return self._contents.get(record.name)
+
+    def _next(self) -> tuple[int, str, str] | None:
+        for line in self._lines or ():
+            name, _, content = line.partition(" ")
+            task = name.partition(".")[0]
+            if task.isascii() and task.isdigit():
+                return int(task), name, content
+        return None

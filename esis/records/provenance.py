@@ -7,7 +7,8 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,37 +16,70 @@ from typing import Any
 from esis.errors import CorruptState
 from esis.files import read_json_object
 from esis.locks import user_name
+from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
-from esis.schedulers.base import Limits
 from esis.version import VERSION
 
 _GIT_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Say who used ESIS, where and with what; found out without starting a program."""
+
+    user: str
+    uid: int
+    host: str
+    esis: str
+    python: str
+    python_executable: str
+    platform: str
+    modules: tuple[str, ...] = ()
+    conda_environment: str | None = None
+    virtual_environment: str | None = None
+
+    @classmethod
+    def here(cls) -> Origin:
+        """Return that of this process."""
+        return cls(
+            user=user_name(os.getuid()),
+            uid=os.getuid(),
+            host=socket.gethostname(),
+            esis=VERSION,
+            python=platform.python_version(),
+            python_executable=sys.executable,
+            platform=platform.platform(),
+            modules=tuple(name for name in os.environ.get("LOADEDMODULES", "").split(":") if name),
+            conda_environment=os.environ.get("CONDA_DEFAULT_ENV"),
+            virtual_environment=os.environ.get("VIRTUAL_ENV"),
+        )
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Origin:
+        """Read what `to_json` gave. Raises KeyError, TypeError, ValueError."""
+        return cls(str(raw["user"]), int(raw["uid"]), str(raw["host"]), str(raw["esis"]), str(raw["python"]),
+                   str(raw["python_executable"]), str(raw["platform"]), tuple(str(name) for name in raw["modules"]),
+                   raw["conda_environment"], raw["virtual_environment"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in files."""
+        return {**asdict(self), "modules": list(self.modules)}
+
+
 def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> dict[str, Any]:
     """Return the provenance as it stands in provenance.json; what can't be found out is null."""
-    modules = os.environ.get("LOADEDMODULES", "")
     return {
         "schema": 1,
-        "user": user_name(os.getuid()),
-        "uid": os.getuid(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
+        **Origin.here().to_json(),
         "workflow_file": str(workflow.path),
-        "esis": VERSION,
-        "python": platform.python_version(),
-        "python_executable": sys.executable,
-        "platform": platform.platform(),
         "slurm": limits.version if limits is not None else None,
         "slurm_limits": {
             "max_array_size": limits.max_array_size, "max_array_tasks": limits.max_array_tasks,
             "message_timeout": limits.message_timeout,
         } if limits is not None and limits.version is not None else None,
-        "modules": [name for name in modules.split(":") if name],
-        "conda_environment": os.environ.get("CONDA_DEFAULT_ENV"),
-        "virtual_environment": os.environ.get("VIRTUAL_ENV"),
         "git": _git(workflow.directory),
         "argv": list(argv),
     }

@@ -15,6 +15,7 @@ from esis.errors import BadInput, CorruptState
 from esis.files import read_json_object, write_json
 from esis.model.parameters import as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import RunDir
+from esis.records.provenance import Origin
 
 SCHEMA = 1
 _NAME = re.compile(r"(\d{4,9})\.json\Z")
@@ -81,6 +82,7 @@ class Submission:
     options: tuple[str, ...] = ()  # sbatch options given on the command line
     output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
+    provenance: Origin | None = None  # who submitted, where and with what; None in records of earlier versions
 
     @property
     def packed(self) -> bool:
@@ -162,6 +164,7 @@ class Submission:
             "options": list(self.options),
             "output": self.output,
             "seen": list(self.seen),
+            "provenance": self.provenance.to_json() if self.provenance is not None else None,
         }
 
     @classmethod
@@ -196,6 +199,7 @@ class Submission:
                 options=tuple(raw["options"]),
                 output=str(raw["output"]),
                 seen=tuple(str(job) for job in raw["seen"]),
+                provenance=Origin.from_json(raw["provenance"]) if raw.get("provenance") else None,
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError, BadInput) as error:
             raise CorruptState(f"{path} is corrupt: {error!r}") from error

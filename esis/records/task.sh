@@ -6,6 +6,7 @@
 #   <task>.<submission>.<array job id>.<restart count>.<start>.running
 #   <task>.<submission>.<array job id>.<restart count>.<start>.exit<code>.<end>      (the same file, renamed)
 #   <task>.<submission>.<array job id>.<restart count>.<start>.slurm-<WORD>.<end>    (renamed by ESIS: Slurm's verdict)
+#   <task>.<submission>.<array job id>.<restart count>.<start>.resumable.<end>       (it saved, and wants to go on)
 # with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on.
 
 esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
@@ -14,8 +15,8 @@ esis_index=${SLURM_ARRAY_TASK_ID:-}
 esis_map=$esis_dir/submissions/$esis_submission.map
 esis_fenced=${SLURM_ESIS_SUBMISSION:-}
 esis_offset=${SLURM_ESIS_OFFSET:-${esis_offset:-0}}
-# Not for jobs that this one submits.
-unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET
+# Not for jobs that this one submits, and not from one that submitted this.
+unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_INDEX SLURM_ESIS_RECORD
 esis_record=
 esis_made=
 esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
@@ -37,6 +38,8 @@ fi
 
 # Slurm's indices end at MaxArraySize, tasks don't: what Slurm counts is shifted, or a position in a list of tasks.
 if [ -n "$esis_index" ] && [ -z "$esis_in_pack" ]; then
+    # For who has to name this task to Slurm: scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX".
+    export SLURM_ESIS_INDEX="$esis_index"
     esis_unit=$((esis_index + esis_offset))
     SLURM_ARRAY_TASK_ID=$esis_unit
     if [ -z "${esis_pack:-}" ] && [ -n "$esis_dir" ] && [ -r "$esis_map" ]; then
@@ -72,15 +75,66 @@ esis_parameters() {
     return 1
 }
 
+# Values of the environment may hold anything. Into esis_text for a JSON string: characters that no name of a module, a
+# node or a partition needs become _ (no sed: a process per value and task is too many).
+esis_json() {
+    esis_text=
+    while :; do
+        # The characters one by one: what a range like a-z holds depends on the locale.
+        case $1 in
+            *[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789\ \[\]/:.,_+=@%~\(\)-]*) ;;
+            *) break ;;
+        esac
+        esis_good=${1%%[!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789\ \[\]/:.,_+=@%~\(\)-]*}
+        esis_rest=${1#"$esis_good"}
+        esis_text=$esis_text${esis_good}_
+        # Never for ever: a shell may disagree with itself about what a character is.
+        [ "${esis_rest#?}" != "$esis_rest" ] || return 0
+        set -- "${esis_rest#?}"
+    done
+    esis_text=$esis_text$1
+}
+
+# Into esis_text: the number, or null.
+esis_number() {
+    case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) esis_text=null ;; *) esis_text=$1 ;; esac
+}
+
+# Into esis_details: where and with what this attempt runs, one line of JSON.
+esis_describe() {
+    esis_kernel=$(uname -nr)
+    esis_json "${esis_kernel%% *}"
+    esis_details="{\"host\": \"$esis_text\", \"pid\": $$"
+    esis_json "${SLURM_JOB_ID:-}"
+    esis_details="$esis_details, \"job\": \"$esis_text\""
+    esis_number "$esis_index"
+    esis_details="$esis_details, \"index\": $esis_text"
+    esis_number "${SLURM_RESTART_COUNT:-0}"
+    esis_details="$esis_details, \"restart\": $esis_text"
+    esis_json "${SLURM_JOB_PARTITION:-}"
+    esis_details="$esis_details, \"partition\": \"$esis_text\""
+    esis_json "${SLURM_JOB_NODELIST:-}"
+    esis_details="$esis_details, \"nodes\": \"$esis_text\""
+    esis_number "${SLURM_CPUS_ON_NODE:-}"
+    esis_details="$esis_details, \"cpus\": $esis_text"
+    esis_json "${esis_kernel#* }"
+    esis_details="$esis_details, \"kernel\": \"$esis_text\""
+    esis_json "${LOADEDMODULES:-}"
+    esis_details="$esis_details, \"modules\": \"$esis_text\"}"
+}
+
 # Start record: made aside, then renamed, so that no reader sees half of it.
 esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
     esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$(date +%s)
     esis_temporary=$esis_dir/tasks/.$esis_stem.$$
-    if printf '{"host": "%s", "pid": %s, "job": "%s", "index": %s}\n' \
-            "$(uname -n)" "$$" "${SLURM_JOB_ID:-}" "$esis_index" 2>/dev/null >"$esis_temporary" \
+    esis_describe
+    if printf '%s\n' "$esis_details" 2>/dev/null >"$esis_temporary" \
         && mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; then
         esis_record=$esis_dir/tasks/$esis_stem
+        # A worker that has saved its state, wants to go on later and can't be requeued leaves a file of this name
+        # with .resume behind it, and ends with 75: esis resubmit takes it.
+        export SLURM_ESIS_RECORD="$esis_record"
     else
         rm -f "$esis_temporary" 2>/dev/null
         printf "ESIS: can't write the record of this task's start into %s\n" "$esis_dir/tasks" >&2
@@ -97,7 +151,16 @@ esis_end() {
     [ -n "$esis_record" ] || return 0
     esis_stem=$esis_record
     esis_record=
-    mv -f "$esis_stem.running" "$esis_stem.exit$1.$(date +%s)" 2>/dev/null && return 0
+    esis_word=exit$1
+    [ ! -e "$esis_stem.resume" ] || esis_word=resumable
+    if mv -f "$esis_stem.running" "$esis_stem.$esis_word.$(date +%s)" 2>/dev/null; then
+        [ "$esis_word" = resumable ] || return 0
+        rm -f "$esis_stem.resume" 2>/dev/null
+        echo "ESIS: task ${SLURM_ARRAY_TASK_ID:-} saved its state and has more to do: esis resubmit" >&2
+        # Not a bare `return`: in a trap that has the status of before the trap.
+        [ "$1" = 0 ] && return 1
+        return 0
+    fi
     printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
     ! [ -d "$esis_dir/tasks" ]
 }
@@ -107,7 +170,7 @@ esis_is_complete() {
     [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
     # shellcheck disable=SC2012
     { ls -f "$3/__esis__/tasks"; sed 's/ .*//' "$3/__esis__/tasks.txt"; } 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
-        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|exit[0-9]+\.[0-9]+|slurm-[A-Z_]+\.[0-9]+)$/ { next }
+        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
             submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6
@@ -191,6 +254,25 @@ if [ -n "${esis_pack:-}" ] && [ -z "$esis_in_pack" ] && [ -n "$esis_index" ] && 
     esis_work_pack "$@" || exit 1
     exit 0
 fi
+# A signal for the script is meant for the worker: hand it on to the last command that runs in the background, as in
+# `srun WORKERSCRIPT & wait $!`, and give it the time to save. Its exit status becomes the script's, but never 0: the
+# lines behind the worker were not run.
+esis_signalled() {
+    esis_child=$(set +u; echo "$!")
+    esis_code=$((128 + $2))
+    case $esis_child in "" | 0 | *[!0-9]*) exit "$esis_code" ;; esac
+    if kill -s "$1" "$esis_child" 2>/dev/null; then
+        esis_ended=0
+        while kill -0 "$esis_child" 2>/dev/null; do
+            wait "$esis_child" && esis_ended=0 || esis_ended=$?
+        done
+        [ "$esis_ended" = 0 ] || esis_code=$esis_ended
+    fi
+    # Here, because ksh and mksh under set -e leave the EXIT trap out when a signal has ended their wait.
+    esis_end "$esis_code"
+    exit "$esis_code"
+}
+
 esis_start
 # A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
 # signal ends the script with a status of its own. Traps that the script sets later replace these.
@@ -198,10 +280,10 @@ trap 'esis_code=$?; esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 131' QUIT
-trap 'exit 138' USR1
+trap 'esis_signalled USR1 10' USR1
 trap 'exit 141' PIPE
 trap 'exit 142' ALRM
-trap 'exit 143' TERM
+trap 'esis_signalled TERM 15' TERM
 trap 'exit 140' USR2
 trap 'exit 152' XCPU
 esis_parameters || exit 75

@@ -16,11 +16,12 @@ from esis.model.workdir import RunDir
 
 _NAME = re.compile(
     r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
-    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15}))\Z")
+    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15})|resumable\.(\d{1,15}))\Z")
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
 _ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
-                  r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40})(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
+                  r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
+RESUMABLE_CODE = 75  # what a worker ends with that has saved its state and wants to go on later
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TaskRecord:
     code: int | None = None  # None: it runs, or ended without a word
     end: int | None = None
     verdict: str | None = None  # Slurm's word, where ESIS saw that it contradicts what the job recorded
+    resumable: bool = False  # it saved its state and has more to do; its code is RESUMABLE_CODE
 
     @property
     def ended(self) -> bool:
@@ -47,6 +49,8 @@ class TaskRecord:
         stem = f"{self.task}.{self.submission:04d}.{self.job}.{self.restart}.{self.start}"
         if self.verdict is not None:
             return f"{stem}.slurm-{self.verdict}.{self.end}"
+        if self.resumable:
+            return f"{stem}.resumable.{self.end}"
         return f"{stem}.exit{self.code}.{self.end}" if self.code is not None else f"{stem}.running"
 
     @classmethod
@@ -55,10 +59,13 @@ class TaskRecord:
         match = _NAME.match(name)
         if match is None:
             return None
-        task, submission, job, restart, start, code, end, verdict, seen = match.groups()
-        last = end if end is not None else seen
+        task, submission, job, restart, start, code, end, verdict, seen, saved = match.groups()
+        last = end or seen or saved
+        if saved is not None:
+            code = str(RESUMABLE_CODE)
         return cls(int(task), int(submission), job, int(restart), int(start),
-                   int(code) if code is not None else None, int(last) if last is not None else None, verdict)
+                   int(code) if code is not None else None, int(last) if last is not None else None, verdict,
+                   resumable=saved is not None)
 
     def supersedes(self, other: TaskRecord) -> bool:
         """Return whether this is a later attempt than `other`; the end of an attempt is later than its start."""
@@ -175,7 +182,7 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
 
     Where that can't be done (another user's run), Slurm has to be asked again.
     """
-    kept = replace(record, code=None, end=record.end or int(time.time()), verdict=word)
+    kept = replace(record, code=None, resumable=False, end=record.end or int(time.time()), verdict=word)
     if _NAME.match(kept.name) is None:
         return
     try:
@@ -196,11 +203,16 @@ def note_cancelled(directory: Path, task: int, submission: int, job: str) -> Non
 
 @dataclass(frozen=True)
 class Details:
-    """Hold what a record's content adds to its name."""
+    """Hold what a record's content adds to its name; records of earlier versions tell less."""
 
     host: str
     pid: int  # of the shell that runs the attempt
     job: str  # the task's own job id
+    partition: str = ""
+    nodes: str = ""  # Slurm's list, e.g. c[1-4]
+    cpus: int | None = None  # of the allocation, on the node that runs the script
+    kernel: str = ""
+    modules: tuple[str, ...] = ()
 
 
 def read_details(directory: Path, record: TaskRecord) -> Details | None:
@@ -212,4 +224,8 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
     host, pid, job = content.get("host"), content.get("pid"), content.get("job", "")
     if not (isinstance(host, str) and isinstance(pid, int) and isinstance(job, str)):
         return None
-    return Details(host, pid, job)
+    cpus = content.get("cpus")
+    modules = str(content.get("modules", "")).split(":")
+    return Details(host, pid, job, str(content.get("partition", "")), str(content.get("nodes", "")),
+                   cpus if isinstance(cpus, int) else None, str(content.get("kernel", "")),
+                   tuple(name for name in modules if name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.units import parse_elapsed
@@ -67,16 +68,6 @@ class Answer:
     outcome: Outcome
     message: str = ""
     returned: tuple[int, ...] = ()  # tasks given back without being finished
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Hold what a scheduler's configuration says about arrays and about its own patience."""
-
-    max_array_size: int = 1001  # Slurm's default; the largest index is one less
-    max_array_tasks: int | None = None  # elements of one array
-    message_timeout: float = 10.0  # seconds; Slurm's default
-    version: str | None = None
 
 
 class Scheduler(Protocol):

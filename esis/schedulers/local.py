@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from esis.locks import user_name
+from esis.model.limits import Limits
 from esis.model.template import directive_options
 from esis.model.workdir import RunDir
 from esis.process import clean_environment, signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
-from esis.schedulers.base import Answer, Limits, Snapshot
+from esis.schedulers.base import Answer, Snapshot
 from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
@@ -160,6 +161,7 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
         SLURM_JOB_CPUS_PER_NODE=cpus,
         SLURM_TASKS_PER_NODE=options.ntasks or "1",
         SLURM_ESIS_SUBMISSION=f"{submission.number:04d}",
+        SLURM_ESIS_LOCAL="1",
     )
     if options.cpus is not None:
         env["SLURM_CPUS_PER_TASK"] = options.cpus

@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput
+from esis.model.limits import Limits
 from esis.model.parameters import format_ranges, parse_ranges
 from esis.model.workdir import RunDir, fence_name
 from esis.process import Completed, capture, clean_environment
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import Answer, JobState, Limits, Sighting, Snapshot
+from esis.schedulers.base import Answer, JobState, Sighting, Snapshot
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
@@ -51,6 +52,8 @@ _DEFINITE = ("batch job submission failed:", "allocation failure:", "does not lo
              "sbatch: fatal:", "error: invalid")
 
 
+_TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
+                    r"completed)\Z")
 _SCANCEL_LIMIT = 3500  # characters of an index list
 # What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
 _LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
@@ -193,6 +196,18 @@ def update_argv(job: Job, change: str) -> list[str]:
     return ["scontrol", *_on_that_of(job), "update", f"jobid={job.id}", *change.split(" ")]
 
 
+def update_problem(error: str, code: int) -> str | None:
+    """Return what scontrol says went wrong with a change; None where only elements that have ended didn't take it.
+
+    Of an array it then lists all elements by what became of them, "20_4-9: No error" too, and ends with 1.
+    """
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    wrong = [line for line in lines if _TAKEN.match(line) is None]
+    if lines and not wrong:
+        return None
+    return wrong[-1] if wrong else f"scontrol ended with {code}"
+
+
 def parse_limits(stdout: str) -> Limits:
     """Read `scontrol show config`; what isn't there is Slurm's default."""
     def find(pattern: str) -> str | None:
@@ -292,7 +307,7 @@ class Slurm:
         """
         change = (f"dependency=afterany:{':'.join(behind)}" if behind
                   else f"starttime=now+{int(delay)} dependency=")
-        return _ask(update_argv(job, change))[1] or _ask(["scontrol", *_on_that_of(job), "release", job.id])[1]
+        return _update(job, change) or _ask(["scontrol", *_on_that_of(job), "release", job.id])[1]
 
     def drop_feeder(self, job: Job) -> None:
         """Take the feeding job out of the queue: there is nothing left to submit."""
@@ -300,11 +315,11 @@ class Slurm:
 
     def set_throttle(self, job: Job, limit: int) -> str | None:
         """Change how many tasks of a queued array run at a time; return what went wrong."""
-        return _ask(update_argv(job, f"ArrayTaskThrottle={limit}"))[1]
+        return _update(job, f"ArrayTaskThrottle={limit}")
 
     def set_dependency(self, job: Job, dependency: str) -> str | None:
         """Change what a queued job waits for (an empty text: nothing); return what went wrong."""
-        return _ask(update_argv(job, f"dependency={dependency}"))[1]
+        return _update(job, f"dependency={dependency}")
 
     def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
         """Call sacct once. See Scheduler."""
@@ -329,6 +344,20 @@ def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
         shown = _message(done.stderr.decode("utf-8", "replace"))
         return "", shown or f"{argv[0]} ended with {done.code}"
     return os.fsdecode(done.stdout), None
+
+
+def _update(job: Job, change: str) -> str | None:
+    """Change a queued job; return what went wrong."""
+    argv = update_argv(job, change)
+    try:
+        done = capture(argv, env=clean_environment(), timeout=QUERY_SECONDS)
+    except OSError as error:
+        return f"{argv[0]}: {error.strerror}"
+    if done.timed_out:
+        return f"{argv[0]} gave no answer in {QUERY_SECONDS:.0f} s"
+    if done.code == 0:
+        return None
+    return update_problem(done.stderr.decode("utf-8", "replace"), done.code)
 
 
 def _on(clusters: Sequence[str]) -> list[str]:

@@ -4,8 +4,9 @@
         cluster.install(wheelhouse("3.11"))         # only tests of ESIS itself need it
         done = cluster.run(["sbatch", "--parsable", "job.sh"], cwd="/home/alice")
 
-Containers: ctl (slurmctld), c1 and c2 (slurmd, 8 invented CPUs each), login and login2, and dbd (slurmdbd
-with MariaDB) where there is accounting. They share /home, which the host sees as `SlurmCluster.home`.
+Containers: ctl (slurmctld), c1 and c2 (slurmd, 8 invented CPUs each, or as many as are asked for), login and
+login2, and dbd (slurmdbd with MariaDB) where there is accounting. They share /home, which the host sees as
+`SlurmCluster.home`.
 No port is published. Everything carries the label `org.esis.cluster`, by which it is found and removed.
 """
 
@@ -188,6 +189,7 @@ class SlurmCluster:
         *,
         suite: str = "bookworm",
         accounting: bool = False,
+        cpus: int = 8,
         max_array_size: int = 1001,
         min_job_age: int = 300,
         kill_wait: int = 5,
@@ -203,6 +205,8 @@ class SlurmCluster:
         self._environment = {
             "CLUSTER_SECRET": secrets.token_hex(32),
             "CLUSTER_ACCOUNTING": "1" if accounting else "0",
+            "CLUSTER_CPUS": str(cpus),
+            "CLUSTER_MEMORY": str(cpus * 2000),
             "CLUSTER_MAX_ARRAY_SIZE": str(max_array_size),
             "CLUSTER_MIN_JOB_AGE": str(min_job_age),
             "CLUSTER_KILL_WAIT": str(kill_wait),

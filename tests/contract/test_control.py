@@ -22,6 +22,32 @@ def mend(site: Site, run: Path) -> None:
     site.run(["touch", "mended"], run).ok()
 
 
+def test_a_task_that_saved_its_state_is_resumable(site: Site) -> None:
+    """Its worker leaves the marker, the record tells, and `esis resubmit --resumable` takes it."""
+    worker = """#!/bin/sh
+set -e
+n=$SLURM_ARRAY_TASK_ID
+[ "$n" != 2 ] || exit 3
+[ -e "state.$n" ] && echo more >>"state.$n" && exit 0
+echo begun >"state.$n"
+[ "$n" != 1 ] || exit 0
+: >"$SLURM_ESIS_RECORD.resume"
+exit 75
+"""
+    flow = make_workflow(site, "resumable", 4, worker=worker)
+    flow.esis("run").ok()
+    site.settle()
+    rows = json.loads(flow.esis("status", "--tasks", "--json").stdout)["rows"]
+    assert [(row["state"], row["reason"]) for row in rows] == [
+        ("failed", "resumable"), ("done", ""), ("failed", "exit code 3"), ("failed", "resumable")]
+    assert flow.esis("resubmit", "--resumable", "--tasks", "2").ok().stderr.count("nothing to resubmit") == 1
+    assert "2 tasks (0,3%10)" in flow.esis("resubmit", "--resumable").ok().stderr
+    site.settle()
+    assert flow.states() == {"done": 3, "failed": 1}
+    states = {path.name: path.read_text() for path in flow.only_run().glob("cwd/state.*")}
+    assert states == {"state.0": "begun\nmore\n", "state.1": "begun\n", "state.3": "begun\nmore\n"}
+
+
 def test_only_what_failed_is_resubmitted(site: Site) -> None:
     """The same run, indices and parameters; the setup script isn't run again; the run becomes complete."""
     flow = make_workflow(site, "flaky", 6, worker=FLAKY)

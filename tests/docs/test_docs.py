@@ -48,11 +48,13 @@ TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7", "--dependency",
-                   "--dependency=afterok:…", "--dependency=afterok:<its", "--output", "--error", "--job-name",
-                   "--chdir", "--open-mode", "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M",
-                   "--parsable", "--wrap", "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu",
-                   "--mem-per-gpu", "--gres"}
+FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7",
+                   "--dependency", "--dependency=afterok:…",
+                   "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
+                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
+                   "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
+                   "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
+                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 
@@ -323,7 +325,11 @@ def test_the_signals_with_a_trap_are_those_of_the_code() -> None:
     text = " ".join((DOCS / "templates.md").read_text("utf-8").split())
     shown = re.search(r"turns ([A-Z0-9, and]+) into an exit with status 128 \+ number", text)
     assert shown is not None
-    traps = dict(re.findall(r"^trap 'exit (\d+)' ([A-Z0-9]+)$", TASK_HOOK.read_text(), re.MULTILINE))
+    hook = TASK_HOOK.read_text()
+    traps = dict(re.findall(r"^trap 'exit (\d+)' ([A-Z0-9]+)$", hook, re.MULTILINE))
+    handed = re.findall(r"^trap 'esis_signalled ([A-Z0-9]+) (\d+)' \1$", hook, re.MULTILINE)
+    assert " and ".join(name for name, _ in handed) + " are handed on to the worker first" in text
+    traps.update({str(128 + int(number)): name for name, number in handed})
     assert set(re.findall(r"[A-Z0-9]+", shown.group(1))) == set(traps.values())
     for status, name in traps.items():
         assert int(status) == 128 + signal.Signals[f"SIG{name}"]
@@ -457,9 +463,10 @@ def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
     judged = replace(running, verdict="TIMEOUT", end=1700000099)
     values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {
         "submission": "0003", "WORD": "TIMEOUT"}
+    saved = replace(ended, code=75, resumable=True)
     filled = [re.sub(r"<(\w+)>", lambda match: values[match.group(1)], text) for text in drawn]
-    assert filled == [running.name, ended.name, judged.name]
-    assert [TaskRecord.parse(name) for name in filled] == [running, ended, judged]
+    assert filled == [running.name, ended.name, judged.name, saved.name]
+    assert [TaskRecord.parse(name) for name in filled] == [running, ended, judged, saved]
 
 
 def test_the_keys_of_a_submission_record_are_those_of_the_code() -> None:

@@ -189,6 +189,16 @@ class Bench:
         return tree(self.home)
 
 
+class EarlyBench(Bench):
+    """One on which small includes go the way of large ones."""
+
+    def esis(self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None,
+             patch: Mapping[str, Any] | None = None) -> Result:
+        """Run a command with the limits of a byte."""
+        limits = {"esis.operations.early._WORTH_BYTES": 1, "esis.digests.BESIDE": 1}
+        return super().esis(cwd, *arguments, env=env, patch={**limits, **(patch or {})})
+
+
 def tree(root: Path) -> dict[str, Any]:
     """Return kind, mode and content of everything below `root`, times and the like left out."""
     found: dict[str, Any] = {}

@@ -54,9 +54,9 @@ class Scene:
         return ["run" if self.command == "arrays" else self.command]
 
     @classmethod
-    def make(cls, directory: Path, command: str, nursery: Nursery | None) -> Scene:
+    def make(cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench) -> Scene:
         """Build the scene as it is before the command, and see what the command does undisturbed."""
-        bench = Bench(directory, nursery)
+        bench = kind(directory, nursery)
         tasks = 5 if command == "arrays" else 3
         place = bench.workflow("a", tasks)
         if command == "arrays":

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.faults.bench import Bench, Nursery
+from tests.faults.bench import Bench, EarlyBench, Nursery
 from tests.faults.conftest import FULL
 from tests.faults.matrix import COMMANDS, Scene, chunk, points, shortened, summary, try_point
 
@@ -35,7 +35,7 @@ def scene_of(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iter
         scene.bench.slurm.close()
 
 
-def check(scene: Scene, kind: str, numbers: range) -> None:
+def check(scene: Scene, kind: str, numbers: Sequence[int]) -> None:
     found = list(points(scene, kind, numbers))
     assert found, "no step was reached"
     unclean = [str(point) for point in found if not point.clean]
@@ -46,6 +46,20 @@ def check(scene: Scene, kind: str, numbers: range) -> None:
 def test_f01_run_is_clean_whenever_it_is_killed(scene_of: Callable[[str], Scene], part: int) -> None:
     """F01: SIGKILL before and after each step of `esis run`: one job, its id recorded, the same files, no litter."""
     check(scene_of("run"), "kill", chunk(1, part, PARTS))
+
+
+@pytest.mark.parametrize("kind", ["kill", "ENOSPC", "full"])
+def test_f01_f04_a_copy_that_is_made_early_is_clean_at_each_of_its_steps(tmp_path: Path, nursery: Nursery,
+                                                                         kind: str) -> None:
+    """A large include is copied before the run has a name: used, removed, or swept by the next command."""
+    scene = Scene.make(tmp_path / "early", "run", nursery, EarlyBench)
+    steps = [at for at, step in enumerate(scene.steps, 1) if ".esis-build-early-" in step]
+    assert any("os.rename" in scene.steps[at - 1] for at in steps)
+    if kind == "kill":
+        check(scene, kind, steps[:: 1 if FULL else 2])
+    else:
+        check(scene, kind, range(1, 12))
+    scene.bench.slurm.close()
 
 
 @pytest.mark.parametrize(("command", "every"), [("resubmit", 4), ("dependency", 23), ("arrays", 13)])

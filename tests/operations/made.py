@@ -9,8 +9,9 @@ from typing import Any
 
 from esis.model.parametersets import write_index
 from esis.model.workdir import RunDir
-from esis.records import stage
+from esis.records import stage, submissions
 from esis.records.stage import Stage, State
+from esis.records.submissions import Array, Job, Outcome, Submission
 
 DONE = 1700000000  # when the first task started, seconds since 1970
 
@@ -40,9 +41,8 @@ def make_run(parent: Path, parameters: Sequence[Any], results: Mapping[int, Any]
             (run.tasks / f"{task}.0001.77.0.{DONE}.exit{code}.{DONE + task}").write_text(
                 json.dumps({"host": f"node{task % 3}", "pid": 1, "job": "78"}) + "\n")
         everything = f"0-{len(parameters) - 1}"
-        run.submission(1).write_text(json.dumps({
-            "schema": 1, "number": 1, "scheduler": "local", "tasks": everything, "array": everything,
-            "dependency": None, "script_sha256": "", "created": float(DONE), "owner": "", "records": True, "argv": [],
-            "outcome": "submitted", "jobs": [{"id": "77", "cluster": None}], "message": None, "answered": float(DONE),
-            "returned": "", "mapped": False, "options": [], "output": "", "seen": []}))
+        submissions.save(run, Submission(
+            number=1, scheduler="local", tasks=range(len(parameters)), arrays=(Array(everything, 0, len(parameters)),),
+            script_digest="", created=float(DONE), owner="", records=True, outcome=Outcome.SUBMITTED,
+            jobs=(Job("77"),), answered=float(DONE)))
     return run

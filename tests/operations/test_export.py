@@ -24,7 +24,7 @@ from esis.operations.columns import ABSENT, PARAMETERS, RESULTS, Columns
 from esis.operations.export import OWN_COLUMNS, Collected, Request, collect, look
 from esis.operations.frame import Frame, Long, Table
 from esis.operations.judge import TaskState
-from esis.operations.status import status_of_asked
+from esis.operations.status import status_of
 from esis.operations.writers import column_type, format_of, write_csv, write_jsonl, write_parquet
 from esis.schedulers.base import Snapshot
 from tests.operations.made import make_run
@@ -37,7 +37,7 @@ ALL = Request()
 
 
 def collected(run: RunDir, request: Request = ALL) -> Collected:
-    return collect(look(run, request, lambda evidence: status_of_asked(evidence, Snapshot())), request)
+    return collect(look(run, request, lambda evidence: status_of(evidence, Snapshot())), request)
 
 
 def data_of(run: RunDir, **wanted: Any) -> Table:

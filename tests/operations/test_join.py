@@ -17,7 +17,7 @@ from esis.model.workflow import Workflow, dump
 from esis.operations.export import Request, collect, look
 from esis.operations.frame import Table
 from esis.operations.join import joins_of, required_runs
-from esis.operations.status import status_of_asked
+from esis.operations.status import status_of
 from esis.schedulers.base import Snapshot
 from tests.operations.made import make_run
 from tests.operations.test_export import rows_of
@@ -50,7 +50,7 @@ def a_chain(directory: Path, own: Sequence[Any], first: Sequence[Any], second: S
 
 def joined(run: RunDir, *keys: str) -> list[dict[str, Any]]:
     request = Request(columns=None, joins=joins_of(run, keys))
-    table: Table = collect(look(run, request, lambda evidence: status_of_asked(evidence, Snapshot())), request).frame
+    table: Table = collect(look(run, request, lambda evidence: status_of(evidence, Snapshot())), request).frame
     return [{name: value for name, value in row.items() if "." in name} for row in rows_of(table)]
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esis.model.limits import Limits
 from esis.model.parameters import as_sequence, parse_ranges
 from esis.operations.plan import ARRAY_SPEC_LIMIT, UNPACKED, Packing, Plan, plan, share
 from esis.records.submissions import Job, Submission
-from esis.schedulers.base import Limits
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from esis.errors import CorruptState, EsisError
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
+from esis.records.provenance import Origin
 from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
@@ -31,7 +32,9 @@ made = st.builds(
     message=st.none() | text, answered=st.none() | st.floats(0, 1e11), returned=st.just(()) | tasks.map(tuple),
     throttle=st.integers(0, 99), unique_output=text, mapped=st.booleans(), per_job=st.integers(1, 500),
     parallel=st.integers(1, 9), options=st.lists(text, max_size=2).map(tuple), output=text,
-    seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple))
+    seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple),
+    provenance=st.none() | st.builds(Origin, text, st.integers(0, 2**31), text, text, text, text, text,
+                                     st.lists(text, max_size=2).map(tuple), st.none() | text, st.none() | text))
 SAMPLE = Submission(1, "slurm", range(3), (Array("0-2%10", 0, 3),), "ab", 1.5, "owner", True,
                     jobs=(Job("17", "c1"),), throttle=10)
 
@@ -48,6 +51,22 @@ def test_a_record_survives_its_file(submission: Submission) -> None:
     """What is written is what is read."""
     again = json.loads(json.dumps(submission.to_json()))
     assert Submission.from_json(Path("0001.json"), again) == submission
+
+
+def test_a_record_of_a_version_without_provenance_is_read() -> None:
+    """The key is missing or null there."""
+    old = {key: value for key, value in SAMPLE.to_json().items() if key != "provenance"}
+    assert Submission.from_json(Path("0001.json"), old) == SAMPLE
+
+
+def test_a_submission_says_who_made_it_where_and_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without starting a program."""
+    monkeypatch.setenv("LOADEDMODULES", "gcc/12:openmpi/4")
+    monkeypatch.setattr("subprocess.Popen", None)
+    here = Origin.here()
+    assert (here.uid, here.host, here.modules) == (os.getuid(), os.uname().nodename, ("gcc/12", "openmpi/4"))
+    assert here.user
+    assert here.python
 
 
 def test_the_file_carries_its_schema() -> None:
@@ -110,8 +129,8 @@ def test_each_array_has_a_claim_of_its_own(tmp_path: Path) -> None:
 
 def test_a_shifted_array() -> None:
     """Slurm's index plus the offset is the task."""
-    found = replace(SAMPLE, tasks=range(250),
-                    arrays=(Array("0-99", 0, 100), Array("0-99", 100, 100), Array("0-49", 200, 50)))
+    arrays = (Array("0-99", 0, 100), Array("0-99", 100, 100), Array("0-49", 200, 50))
+    found = replace(SAMPLE, tasks=range(250), arrays=arrays)
     assert [found.place_of(task) for task in (0, 99, 100, 249)] == [(0, 0), (0, 99), (1, 0), (2, 49)]
     assert found.tasks_at(1, range(3, 5)) == range(103, 105)
     assert list(found.tasks_at(2, (0, 7))) == [200, 207]
@@ -166,7 +185,7 @@ def test_f07_garbage_is_corrupt_and_named(tmp_path: Path, content: bytes) -> Non
         read_all(run)
 
 
-@pytest.mark.parametrize("key", sorted(SAMPLE.to_json()))
+@pytest.mark.parametrize("key", sorted(SAMPLE.to_json().keys() - {"provenance"}))
 def test_f07_a_missing_key_is_corrupt(key: str) -> None:
     """F07: every key is needed: a record that lacks one was not written by this schema."""
     raw = {name: value for name, value in SAMPLE.to_json().items() if name != key}

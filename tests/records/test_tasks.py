@@ -24,6 +24,8 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 records = st.builds(
     TaskRecord, task=st.integers(0, 10**12 - 1), submission=st.integers(1, 10**9 - 1),
     job=st.integers(0, 10**19).map(str), restart=st.integers(0, 10**9 - 1), start=st.integers(0, 10**15 - 1))
+saved = st.builds(lambda record, end: replace(record, code=75, end=end, resumable=True), records,
+                  st.integers(0, 10**15 - 1))
 ended = st.builds(lambda record, code, end: replace(record, code=code, end=end), records, st.integers(0, 255),
                   st.integers(0, 10**15 - 1))
 
@@ -46,11 +48,11 @@ def histories(draw: st.DrawFn, task: int = 0) -> list[TaskRecord]:
 
 
 @RELAXED
-@given(records | ended)
+@given(records | ended | saved)
 def test_a_record_survives_its_name(record: TaskRecord) -> None:
     """The file name holds everything."""
     assert TaskRecord.parse(record.name) == record
-    assert record.ended == (".exit" in record.name)
+    assert record.ended == (".exit" in record.name or ".resumable." in record.name)
 
 
 @pytest.mark.parametrize("name", [
@@ -169,6 +171,9 @@ def test_records_of_one_kind_differ_by_task_and_times_alone(several: tuple[list[
 
 
 @pytest.mark.parametrize(("content", "expected"), [
+    ('{"host": "n1", "pid": 12, "job": "7", "partition": "p", "nodes": "n[1-2]", "cpus": 8, "kernel": "6.1", '
+     '"modules": "gcc/12:mpi"}', Details("n1", 12, "7", "p", "n[1-2]", 8, "6.1", ("gcc/12", "mpi"))),
+    ('{"host": "n1", "pid": 12, "job": "7", "cpus": null, "modules": ""}', Details("n1", 12, "7")),
     ('{"host": "n1", "pid": 12, "job": "7"}', Details("n1", 12, "7")), ('{"host": "n1", "pid": 12, "job": 7}', None),
     ('{"host": "n1", "pid": "12"}', None), ('{"host": 3, "pid": 12}', None), ("{}", None), ("", None), ("[1]", None),
     ('{"host": "n1"', None), (None, None),

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput
+from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.process import Completed
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.schedulers import slurm
-from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
+from esis.schedulers.base import JobState, Sighting, Snapshot
 from esis.schedulers.slurm import classify, judge, parse_job, parse_squeue
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy

@@ -13,6 +13,7 @@ os.environ.pop("ESIS_FAULT_NURSERY", None)
 
 import importlib
 import json
+import pkgutil
 import signal
 import sys
 
@@ -23,13 +24,11 @@ _PATIENCE = 120  # seconds
 
 def preload() -> None:
     """Import all that a command may need."""
-    from esis.cli.main import COMMANDS
+    import esis
 
-    for module, _, _ in COMMANDS.values():
-        importlib.import_module(module)
-    for name in ("cli.common", "cli.running", "operations.run", "operations.define", "operations.chain",
-                 "operations.resubmit", "operations.runs", "operations.prepare", "operations.submit"):
-        importlib.import_module(f"esis.{name}")
+    for found in pkgutil.walk_packages(esis.__path__, "esis."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
     for name in ("pwd", "stat", "tempfile", "encodings.unicode_escape"):
         importlib.import_module(name)
 

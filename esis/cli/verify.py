@@ -1,0 +1,50 @@
+"""`esis verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esis.cli.common import json_option, say
+from esis.cli.targets import pick_run
+from esis.errors import ExitCode, printable
+
+
+@click.command()
+@click.argument("target", required=False, metavar="[ARCHIVE | WRKDIR | WORKFLOW FILE]")
+@json_option
+def verify(target: str | None, as_json: bool) -> int:
+    """Check an archive, unpacked or not, or a run: all checksums, and that the hash belongs to the scripts.
+
+    An archive is read without unpacking it. Prints a line for each problem; the exit code is 1 if there is any.
+    """
+    import json
+
+    from esis.operations.unpacked import is_archive, is_unpacked
+    from esis.operations.verify import verify_archive, verify_run, verify_unpacked
+
+    path = Path(target) if target is not None else Path()
+    if target is not None and is_archive(path):
+        report = verify_archive(path)
+    elif is_unpacked(path):
+        report = verify_unpacked(path)
+    else:
+        run = pick_run(target)
+        report = verify_unpacked(run.path) if is_unpacked(run.path) else verify_run(run)
+    if as_json:
+        click.echo(json.dumps({
+            "schema": 1, "path": str(report.path), "kind": report.kind, "hash": report.digest, "files": report.files,
+            "ok": not report.problems,
+            "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems]}, indent=2))
+    else:
+        for problem in report.problems:
+            click.echo(printable(f"{problem.path}: {problem.what}"))
+    count = len(report.problems)
+    files = f"{report.files} file{'s' if report.files != 1 else ''}"
+    if count:
+        say(f"{report.path}: {count} problem{'s' if count != 1 else ''} ({files} looked at)")
+        return int(ExitCode.FAILURE)
+    say(f"{report.path}: {files} as they were, and the hash belongs to them" if report.kind != "run" else
+        f"{report.path}: the hash belongs to its {files}")
+    return int(ExitCode.OK)

@@ -1,0 +1,124 @@
+"""Take out of ESIS's own files who made a run and where: user, host, absolute paths, the command line, the git commit.
+
+What the user's own scripts wrote is left alone, and so is what the hash is made of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from esis.errors import BadInput
+from esis.locks import user_name
+from esis.model.requirements import base_name
+from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow, dump
+from esis.operations.evidence import Evidence
+from esis.records.tasks import TaskRecord
+
+_PROVENANCE = frozenset({"schema", "time", "esis", "python", "platform", "slurm", "slurm_limits", "modules"})
+_RECORD = frozenset({"index", "restart", "partition", "cpus", "kernel", "modules"})
+# Options that say what was requested, not who asked; others may name accounts, addresses, paths.
+_OPTION = re.compile(r"--(time|mem|mem-per-cpu|mem-per-gpu|cpus-per-task|ntasks|ntasks-per-node|nodes|gres|gpus|"
+                     r"gpus-per-task|constraint|exclusive)(=[^/]*)?\Z")
+_SHORTEST = 3  # shorter words than these are everywhere
+
+
+def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callable[[str, Path], bytes | None]:
+    """Return what makes ESIS's own files of a run anonymous, by their names; None for those that can't be.
+
+    Raises BadInput where the hash is made of a path that would tell.
+    """
+    for stored in (*workflow.param_includes, *workflow.requires):
+        if stored.startswith(("/", "~")) or any(word in Path(stored).parts for word in words):
+            raise BadInput(f"the path {stored} tells who made the run, and the hash is made of it",
+                           "store it relative to the workflow file, and run again")
+    private = run.private.name
+    submissions, tasks = f"{private}/{run.submissions.name}/", f"{private}/{run.tasks.name}/"
+    harmless = {f"{private}/{path.name}" for path in (run.wf_status, run.state, run.task_hook, run.job_ids,
+                                                     run.start_time, run.completed)}
+    srun = f"{private}/{run.local_bin.name}/srun"
+
+    def rewrite(name: str, path: Path) -> bytes | None:
+        if name == f"{private}/{run.workflow_definition.name}":
+            return _definition(workflow).encode()
+        if name == f"{private}/{run.provenance.name}":
+            return _keep(path.read_bytes(), _PROVENANCE)
+        if name.startswith(submissions) and name.endswith(".json"):
+            return _submission(path.read_bytes())
+        if name.startswith(tasks) and TaskRecord.parse(name[len(tasks):]) is not None:
+            lines = path.read_bytes().splitlines()
+            return b"".join(_keep(line, _RECORD, one_line=True) for line in lines if line.strip())
+        if name == f"{private}/{run.folded_tasks.name}":
+            return b"".join(_folded(line) for line in path.read_bytes().splitlines())
+        if name in harmless or name == srun or (name.startswith(submissions) and name.endswith(".map")):
+            return path.read_bytes()
+        return None
+
+    return rewrite
+
+
+def public(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return a provenance without what tells who made the run, and where."""
+    return {key: value if key in _PROVENANCE else None for key, value in provenance.items()}
+
+
+def telling_words(run: RunDir, evidence: Evidence, provenance: dict[str, Any]) -> tuple[str, ...]:
+    """Return users, hosts and directories that tell who made a run, and where."""
+    words = {user_name(os.getuid()), user_name(run.path.stat().st_uid), socket.gethostname(),
+             str(Path("~").expanduser()), str(run.path.parent)}
+    words |= {str(provenance.get("user") or ""), str(provenance.get("host") or ""),
+              os.path.dirname(str(provenance.get("workflow_file") or ""))}  # noqa: PTH120  "" is none, Path("") isn't
+    for submission in evidence.submissions:
+        if submission.provenance is not None:
+            words |= {submission.provenance.user, submission.provenance.host}
+    return tuple(sorted(word for word in words if len(word) >= _SHORTEST and word != "root"))
+
+
+def _definition(workflow: Workflow) -> str:
+    """Return the workflow file with base names where the hash doesn't hold the path."""
+    return dump(replace(
+        workflow, workdirpath="./", extra={}, setupscript=base_name(workflow.setupscript),
+        param_generator=base_name(workflow.param_generator), sbatchtemplate=base_name(workflow.sbatchtemplate),
+        workerscript=base_name(workflow.workerscript)))
+
+
+def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes:
+    """Set all values but those of `keys` to null; what is no JSON object becomes an empty one."""
+    raw = _object(content)
+    kept = {key: value if key in keys else None for key, value in raw.items()}
+    return (json.dumps(kept, ensure_ascii=False, indent=None if one_line else 2) + "\n").encode()
+
+
+def _submission(content: bytes) -> bytes:
+    raw = _object(content)
+    raw.update(owner="", argv=[], message=None, provenance=None,
+               options=[word for word in raw.get("options", []) if _OPTION.match(word)],
+               output=_relative(raw.get("output", "")), unique_output=_relative(raw.get("unique_output", "")),
+               jobs=[{**job, "cluster": None} for job in raw.get("jobs", [])])
+    return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _relative(pattern: str) -> str:
+    return pattern.rpartition("/")[2] if pattern.startswith("/") else pattern
+
+
+def _folded(line: bytes) -> bytes:
+    name, _, content = line.partition(b" ")
+    if TaskRecord.parse(name.decode("ascii", "replace")) is None:
+        return b""
+    return name + b" " + _keep(content, _RECORD, one_line=True)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,222 @@
+"""Tell why a workflow has another hash than a run that exists: which files and requirements differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from esis.errors import BadInput, CorruptState, EsisError
+from esis.files import read_json_object, read_limited
+from esis.model.fingerprint import Kind, text_digest
+from esis.model.requirements import Node, Requirement, base_name
+from esis.model.sources import Source, file_digests
+from esis.model.workdir import RunDir, is_run_name
+from esis.model.workflow import Workflow
+from esis.operations.target import definition
+from esis.records import stage
+from esis.records.stage import Stage
+
+_SCRIPTS = ("setupscript", "sbatchtemplate", "workerscript", "param_generator")  # in the order of wf_status
+_FILES = (Kind.FILE, Kind.EXECUTABLE)
+
+# Role (one of _SCRIPTS, "include" or "requirement") and stored path, with the hash.
+Lines = Mapping[tuple[str, str], str]
+
+
+class What(Enum):
+    """Name what became of a part of a workflow since the run was built."""
+
+    CHANGED = "changed"
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Hold one difference between a run and its workflow's present files."""
+
+    what: What
+    role: str
+    path: Path  # where the file, directory or workflow file is (or was)
+    before: str | None = None  # hashes
+    after: str | None = None
+    files: tuple[tuple[What, str], ...] = ()  # of an included directory, by their relative paths
+    why: Comparison | None = None  # of a requirement whose earlier run is there, too
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hold how a workflow differs from a run; no change where it is the run of the present files."""
+
+    node: Node
+    run: RunDir
+    changes: tuple[Change, ...]
+
+
+def nearest(node: Node) -> RunDir:
+    """Return the run of the present files, or the one with the fewest differences, the latest of several.
+
+    Raises BadInput where there is none.
+    """
+    found = []
+    for run in _runs(node.run.path.parent):
+        try:
+            differences = len(_differing(_lines_of(run, node.workflow), _present(node)))
+        except EsisError:
+            continue  # nothing can be told of it; named by the user, it is an error
+        found.append((differences, -run.wf_status.stat().st_mtime, run))
+    if not found:
+        raise BadInput(f"there is no run of {node.workflow.path} in {node.run.path.parent} to compare with",
+                       "esis run builds one")
+    return min(found, key=lambda item: item[:2])[2]
+
+
+def compare(node: Node, run: RunDir) -> Comparison:
+    """Tell how the present files of `node` differ from those of `run`. Raises BadInput, CorruptState."""
+    return _compare(node, run, set())
+
+
+def _compare(node: Node, run: RunDir, told: set[tuple[RunDir, RunDir]]) -> Comparison:
+    """Compare; what is in `told` isn't gone into again, for many ways may lead to one requirement."""
+    before, after = _lines_of(run, node.workflow), _present(node)
+    changes = [_change(node, run, key, before.get(key), after.get(key), told) for key in _differing(before, after)]
+    return Comparison(node, run, tuple(changes))
+
+
+def workflow_of(run: RunDir) -> Path:
+    """Return the workflow file that a run was built from. Raises BadInput."""
+    try:
+        found = read_json_object(run.provenance)["workflow_file"]
+    except (FileNotFoundError, KeyError, CorruptState):
+        found = None
+    if not isinstance(found, str):
+        raise BadInput(f"{run.path} doesn't tell which workflow file it is of", "name the workflow file, too")
+    return Path(found)
+
+
+def _runs(parent: Path) -> Iterator[RunDir]:
+    """Yield the runs in a directory that were built, or that 0.0.4 made."""
+    try:
+        names = sorted(filter(is_run_name, os.listdir(parent)))
+    except FileNotFoundError:
+        return
+    for run in (RunDir(parent / name) for name in names):
+        with suppress(CorruptState):
+            state = stage.read(run)
+            if state is None or state.stage is Stage.PREPARED:
+                yield run
+
+
+def _differing(before: Lines, after: Lines) -> list[tuple[str, str]]:
+    """Return the keys whose values differ, in the order of wf_status; scripts count by their role alone."""
+    keys = dict.fromkeys((*after, *before))
+    order = (*_SCRIPTS, "include", "requirement")
+    return sorted((key for key in keys if before.get(key) != after.get(key)),
+                  key=lambda key: (order.index(key[0]), key[1]))
+
+
+def _present(node: Node) -> Lines:
+    return parse_status(node.status_text, node.workflow)
+
+
+def _lines_of(run: RunDir, workflow: Workflow) -> Lines:
+    """Return what a run was built from. Raises BadInput, CorruptState."""
+    try:
+        text = read_limited(run.wf_status).decode("utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{run.path} has no {run.wf_status.name}", "only runs that were built can be compared") from None
+    except UnicodeDecodeError as error:
+        raise CorruptState(f"{run.wf_status} is corrupt: {error}") from error
+    if text_digest(text) != run.digest:
+        raise CorruptState(f"{run.wf_status} is corrupt: its hash is not that of the run")
+    with suppress(EsisError):  # 0.0.4 kept none: the present one tells what is a requirement
+        workflow = definition(run)
+    return parse_status(text, workflow)
+
+
+def parse_status(text: str, workflow: Workflow) -> Lines:
+    """Read a wf_status. Raises CorruptState."""
+    found: dict[tuple[str, str], str] = {}
+    for number, line in enumerate(text.split("\n")):
+        tag, colon, value = line.rpartition(":")
+        if not colon or (number < len(_SCRIPTS) and tag != _SCRIPTS[number]):
+            raise CorruptState(f"line {number + 1} of the wf_status is not what it should be: {line!r}")
+        if number < len(_SCRIPTS):
+            found[tag, ""] = value
+        else:
+            found["requirement" if tag in workflow.requires else "include", tag] = value
+    return found
+
+
+def _change(node: Node, run: RunDir, key: tuple[str, str], before: str | None, after: str | None,
+            told: set[tuple[RunDir, RunDir]]) -> Change:
+    role, stored = key
+    what = What.ADDED if before is None else What.REMOVED if after is None else What.CHANGED
+    workflow = node.workflow
+    if role in _SCRIPTS:
+        return Change(what, role, _tidy(workflow, getattr(workflow, role)), before, after)
+    change = Change(what, role, _tidy(workflow, stored), before, after)
+    if what is not What.CHANGED or before is None:
+        return change
+    if role == "include":
+        return replace(change, files=tuple(_files(workflow.resolve(stored), run.includes / base_name(stored))))
+    (requirement,) = (item for item in node.requirements if item.stored == stored)
+    return _explained(change, requirement, before, told)
+
+
+def _tidy(workflow: Workflow, stored: str) -> Path:
+    return Path(os.path.normpath(workflow.resolve(stored)))
+
+
+def _explained(change: Change, requirement: Requirement, before: str, told: set[tuple[RunDir, RunDir]]) -> Change:
+    """Say why a requirement has another hash, as far as its earlier run is there."""
+    earlier = RunDir.of(requirement.run.path.parent, before)
+    if requirement.node is None:
+        return replace(change, note=f"frozen to {requirement.run.label}, was {earlier.label}")
+    if (requirement.run, earlier) in told:
+        return replace(change, note="as above")
+    told.add((requirement.run, earlier))
+    try:
+        return replace(change, why=_compare(requirement.node, earlier, told))
+    except (EsisError, OSError):
+        return replace(change, note=f"its earlier run {earlier.label} is not there any more")
+
+
+def _files(now: Path, then: Path) -> Iterator[tuple[What, str]]:
+    """Yield what differs between an included directory and its copy in a run."""
+    if not (now.is_dir() and then.is_dir()):
+        return
+    try:
+        sources = [Source.survey(now), Source.survey(then)]
+        digests = file_digests(sources, [None, None])
+    except EsisError:
+        return  # the setup script put something else there
+    new, old = ({entry.relative: (entry.kind, entry.target, found.get(entry.relative))
+                 for entry in source.entries or ()} for source, found in zip(sources, digests))
+    for relative in sorted({*new, *old}, key=os.fsencode):
+        if old.get(relative) != new.get(relative):
+            what = What.ADDED if relative not in old else What.REMOVED if relative not in new else What.CHANGED
+            yield what, relative
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return a comparison as JSON, with a schema number."""
+    return json.dumps({"schema": 1, **_plain(comparison)}, indent=2)
+
+
+def _plain(comparison: Comparison) -> dict[str, object]:
+    return {
+        "workflow_file": str(comparison.node.workflow.path), "hash": comparison.node.digest,
+        "run": str(comparison.run.path), "same": not comparison.changes,
+        "changes": [{
+            "what": change.what.value, "role": change.role, "path": str(change.path), "before": change.before,
+            "after": change.after, "files": [{"what": what.value, "path": path} for what, path in change.files],
+            "why": _plain(change.why) if change.why is not None else None, "note": change.note or None,
+        } for change in comparison.changes],
+    }

@@ -1,0 +1,257 @@
+"""Choose what of a run goes into an archive, and walk over it in the order of the names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.files import TEMPORARY_PREFIX
+from esis.model.fingerprint import Kind, describe
+from esis.model.requirements import base_name
+from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow
+from esis.operations.evidence import Evidence
+from esis.operations.judge import TaskState
+from esis.operations.status import RunStatus
+from esis.schedulers.local import Options
+
+# Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
+_RUN = RunDir(Path())
+_PRIVATE, _CWD, _CHECKPOINTS = _RUN.private.name, _RUN.cwd.name, _RUN.checkpoints.name
+_CRATE, _MANIFEST = _RUN.crate_metadata.name, _RUN.manifest.name
+_PARTS = frozenset({_RUN.script.name, *(path.parts[0] for path in _RUN.directories())})
+_DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
+_MOMENTARY = (_RUN.lock.name, f"{_RUN.tasks.name}/.")
+_MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
+_SUBMISSIONS = f"{_RUN.submissions.name}/"
+_SPEC = re.compile(r"%(\d{0,2})([A-Za-z%])")
+
+
+class Logs(Enum):
+    """Name the choices of logs."""
+
+    ALL = "all"
+    FAILED = "failed"  # of the tasks that are not done
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Say what goes into an archive beside scripts, parameters, results and records."""
+
+    logs: Logs = Logs.ALL
+    cwd: tuple[str, ...] = ()  # patterns below cwd/
+    prepared: bool = True  # what the setup script made beside the scripts
+    anonymous: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """Name one entry of an archive."""
+
+    name: str
+    kind: Kind
+    source: Path | None = None  # of a file; None where the content is given
+    content: bytes = b""
+    target: str = ""  # of a symbolic link
+    mine: bool = False  # whether ESIS wrote it, not the user or a program of theirs
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Hold what was chosen, as sets of names relative to the run."""
+
+    run: RunDir
+    scripts: frozenset[str]
+    choice: Choice
+    cwd: frozenset[str]  # files and directories below cwd/, parents included
+    unwanted: frozenset[str]  # logs that lie elsewhere in the run
+    made: Mapping[str, bytes | None] = field(default_factory=dict)  # contents that replace files; None leaves one out
+    rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
+
+
+def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, choice: Choice,
+           made: Mapping[str, bytes | None], rewrite: Callable[[str, Path], bytes | None] | None = None) -> Selection:
+    """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing."""
+    logs, chosen = _logs(run, evidence, status, choice.logs)
+    cwd = {name for name in chosen if name.startswith("cwd/")} | _matches(run, choice.cwd)
+    scripts = frozenset(base_name(stored) for stored in workflow.scripts())
+    clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
+    if clashing:
+        raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
+    return Selection(run, scripts, choice, frozenset(cwd | {parent for name in cwd for parent in _parents(name)}),
+                     frozenset(logs - chosen), made, rewrite)
+
+
+def walk(selection: Selection, note: Callable[[str], None]) -> Iterator[Item]:
+    """Yield all entries in the order of their names, directories before what is in them.
+
+    `note` is told what had to be left out.
+    """
+    yield from _walk(selection, "", note)
+
+
+def _walk(selection: Selection, below: str, note: Callable[[str], None]) -> Iterator[Item]:
+    run = selection.run
+    made = selection.made
+    here = {name[len(below):] for name in made if name.startswith(below) and "/" not in name[len(below):]}
+    for name in sorted({*os.listdir(run.path / below), *here}, key=os.fsencode):
+        relative = f"{below}{name}"
+        if relative in made:
+            content = made[relative]
+            if content is not None:
+                script = relative == run.script.name
+                yield Item(relative, Kind.EXECUTABLE if script else Kind.FILE, content=content, mine=not script)
+        elif _wanted(selection, relative):
+            item = _item(selection, relative, note)
+            if item is not None:
+                yield item
+                if item.kind is Kind.DIRECTORY:
+                    yield from _walk(selection, f"{relative}/", note)
+
+
+def _wanted(selection: Selection, relative: str) -> bool:
+    top, _, rest = relative.partition("/")
+    name = relative.rpartition("/")[2]
+    if name.startswith(TEMPORARY_PREFIX) or relative in selection.unwanted:
+        return False
+    if top == _PRIVATE:
+        # The lock is of the moment. Required runs are not in here, so nobody could check them. Claims fence the jobs of
+        # submissions that are over.
+        if rest == _RUN.folded_logs.name and selection.choice.logs is not Logs.ALL:
+            return False
+        return not (rest.startswith(_MOMENTARY) or rest in _MADE_ANEW
+                    or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map"))))
+    if not rest:
+        if relative in (_CRATE, _MANIFEST):
+            return False  # of an archive that was unpacked; they are made anew
+        return relative in _PARTS or relative in selection.scripts or selection.choice.prepared
+    if top == _CWD:
+        return relative in selection.cwd
+    return top != _CHECKPOINTS
+
+
+def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> Item | None:
+    """Describe what is on disk. Links are kept in the snapshot and in what the setup script made, else followed."""
+    path = f"{selection.run.path}/{relative}"
+    top = relative.partition("/")[0]
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        target = os.readlink(path)  # noqa: PTH115  Path.readlink would tidy the target up
+        if top not in _DATA and not (selection.choice.anonymous and target.startswith("/")):
+            return Item(relative, Kind.LINK, target=target)
+        with contextlib.suppress(OSError):  # it points to nothing
+            mode = os.stat(path).st_mode if top in _DATA else mode  # noqa: PTH116  a hundred thousand times
+        if not stat.S_ISREG(mode):
+            note(f"left out: {relative} is a link to {target}")
+            return None
+    if stat.S_ISDIR(mode):
+        return Item(relative, Kind.DIRECTORY)
+    if not stat.S_ISREG(mode):
+        note(f"left out: {relative} is {describe(mode)}")
+        return None
+    mine = top == _PRIVATE
+    kind = Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE
+    if mine and selection.rewrite is not None:
+        content = selection.rewrite(relative, Path(path))
+        if content is None:
+            note(f"left out: {relative} may tell who made the run")
+            return None
+        return Item(relative, kind, content=content, mine=True)
+    return Item(relative, kind, source=Path(path), mine=mine)
+
+
+def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
+    """Return what the patterns of --cwd mean, with all that is in directories among it."""
+    found: set[str] = set()
+    for pattern in patterns:
+        parts = pattern.split("/")
+        if pattern.startswith("/") or ".." in parts or not pattern.strip("/."):
+            raise BadInput(f"--cwd {pattern!r}: expected a pattern of names below cwd/, like '*.dat' or 'plots/**'")
+        matching = [path for path in run.cwd.glob(pattern) if path != run.cwd]
+        if not matching:
+            raise BadInput(f"--cwd {pattern!r} matches nothing in {run.cwd}")
+        for path in matching:
+            found.add(str(path.relative_to(run.path)))
+            if path.is_dir() and not path.is_symlink():
+                found.update(str(inner.relative_to(run.path)) for inner in path.rglob("*"))
+    return found
+
+
+def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs) -> tuple[set[str], set[str]]:
+    """Return the logs in the run, and those that are wanted."""
+    patterns: set[str] = set()
+    script = run.script.read_text("utf-8", "surrogateescape") if run.script.is_file() else ""
+    for submission in evidence.submissions:
+        options = Options.of(script, submission.options)
+        for pattern in (submission.output or options.output, options.error):
+            if pattern:
+                patterns.add(os.path.normpath(os.path.join(run.cwd.name, pattern)))  # noqa: PTH118  may be absolute
+    mapped = {job.id: sub.tasks for sub in evidence.submissions if sub.mapped for job in sub.jobs}
+    bad = set(status.tasks) - set(status.indices(TaskState.DONE))
+    found: set[str] = set()
+    chosen: set[str] = set()
+    for pattern in sorted(patterns):
+        if pattern.startswith(("/", "../")):
+            continue
+        for name, job, index in _expand(run.path, "", pattern.split("/"), None, None):
+            found.add(name)
+            task = index
+            if index is not None and job in mapped:
+                task = mapped[job][index] if index < len(mapped[job]) else None
+            if logs is Logs.ALL or (logs is Logs.FAILED and (index is None or task in bad)):
+                chosen.add(name)
+    return found, chosen
+
+
+def _expand(root: Path, below: str, parts: list[str], job: str | None, index: int | None
+            ) -> Iterator[tuple[str, str | None, int | None]]:
+    """Yield the files that a pattern of log names means, with the job's id and the array index in their names."""
+    try:
+        names = os.listdir(root / below)
+    except OSError:
+        return
+    expression = _expression(parts[0])
+    for name in names:
+        match = expression.fullmatch(name)
+        if match is None:
+            continue
+        told = match.groupdict()
+        its_job = told.get("A") or job
+        its_index = int(told["a"]) if told.get("a") else index
+        path = f"{below}{name}"
+        if len(parts) > 1:
+            yield from _expand(root, f"{path}/", parts[1:], its_job, its_index)
+        elif (root / path).is_file():
+            yield path, its_job, its_index
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Return what a part of a log's name pattern matches; the first %A and %a are groups of these names."""
+    seen: set[str] = set()
+    text, position = "", 0
+    for match in _SPEC.finditer(pattern):
+        text += re.escape(pattern[position:match.start()])
+        position = match.end()
+        letter = match.group(2)
+        if letter in "Aa" and letter not in seen:
+            seen.add(letter)
+            text += rf"(?P<{letter}>\d+)"
+        else:
+            text += "%" if letter == "%" else ".*"
+    return re.compile(text + re.escape(pattern[position:]), re.DOTALL)
+
+
+def _parents(name: str) -> Iterator[str]:
+    parts = name.split("/")[:-1]
+    for count in range(2, len(parts) + 1):
+        yield "/".join(parts[:count])
+
+

@@ -1,0 +1,156 @@
+"""Read an sbatch template as a shell and Slurm will, and say what its lines lack for what the worker does."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from esis.errors import EsisError
+from esis.model.template import (
+    DEPENDENCY_MARK,
+    JINJA_SUFFIX,
+    WORKER_MARK,
+    check,
+    directive_options,
+    has_dependency_line,
+    is_posix_shell,
+    read_template,
+)
+from esis.model.workflow import Workflow
+from esis.operations.findings import Finding, note, ok, problem
+
+_SUBJECT = "template"
+_STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|SLURM_ESIS_RECORD|scontrol requeue"
+                    r"|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b")
+_REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
+_WHOLE_ARRAY = re.compile(r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
+                          r"(?:$|[;&|#])", re.MULTILINE)
+_ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
+_INTERPRETER = re.compile(r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
+                          r"(?:\s+-\S+)*\s+[\"']?\Z")
+_READ_LIMIT = 1024 * 1024  # bytes of a worker or an include that are looked at
+
+
+def check_template(workflow: Workflow, config: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at the template of a workflow, and at its worker as far as the template has to suit it."""
+    path = workflow.resolve(workflow.sbatchtemplate)
+    try:
+        text = read_template(path)
+        check(text, str(path), needs_dependency=bool(workflow.requires))
+    except EsisError as error:
+        yield problem(_SUBJECT, str(error))
+        return
+    except OSError as error:
+        yield problem(_SUBJECT, f"{path}: {error.strerror}")
+        return
+    found = [*_marks(text, path), *_shell(text), *_call(text, path, workflow), *_worker(text, workflow, config)]
+    yield from found or [ok(_SUBJECT, str(path))]
+
+
+def _marks(text: str, path: Path) -> Iterator[Finding]:
+    if not path.name.endswith(JINJA_SUFFIX) and WORKER_MARK not in text:
+        yield problem(_SUBJECT, f"{WORKER_MARK} isn't in it, so no worker is called: srun {WORKER_MARK}")
+    if not has_dependency_line(text):
+        yield note(_SUBJECT, f"there is no line {DEPENDENCY_MARK} among the #SBATCH lines; esis dependency needs one "
+                   "once the workflow requires another")
+
+
+def _shell(text: str) -> Iterator[Finding]:
+    if not is_posix_shell(text):
+        yield note(_SUBJECT, "it is no script for a POSIX shell: its tasks write no records, and nothing fences them")
+
+
+def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
+    """Look at the line that calls the worker, and at those behind it."""
+    mark = re.compile(r"\{\{\s*worker\b") if path.name.endswith(JINJA_SUFFIX) else re.compile(WORKER_MARK)
+    lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
+    number = next((n for n, line in enumerate(lines) if mark.search(line)), None)
+    if number is None:
+        return
+    line = lines[number]
+    before = line[: next(mark.finditer(line)).start()]
+    worker = workflow.resolve(workflow.workerscript)
+    if worker.is_file() and not os.access(worker, os.X_OK) and not _INTERPRETER.search(before):
+        yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
+    if re.match(r"\s*exec\b", line):
+        yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
+    if "srun" not in before.split():
+        yield note(_SUBJECT, "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm "
+                   "counts no step")
+    behind = [other for other in lines[number + 1:] if other.strip()]
+    waited = line.rstrip().endswith("&")
+    if waited and behind and behind[0].split()[0] == "wait":
+        behind = behind[1:]
+    if behind and not _stops_on_errors(text, lines[:number]):
+        yield note(_SUBJECT, f"without set -e the exit status is that of the last line ({behind[-1].strip()[:40]!r}), "
+                   "mostly 0: a worker that failed counts as done. Write set -e above")
+    signals = [word for word in _options(text, "--signal") if word.startswith("B:")]
+    if signals and not waited:
+        yield note(_SUBJECT, f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
+                   "foreground has ended: call it with & and wait $!, or leave B: out and use srun")
+
+
+def _stops_on_errors(text: str, lines: Sequence[str]) -> bool:
+    return bool(_ERREXIT.search("\n".join(lines)) or re.match(r"#!\S+(?:\s+\S+)?\s+-\w*e", text))
+
+
+def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterator[Finding]:
+    """Look whether a worker that stops in time, or asks to be requeued, has what it needs."""
+    source = _sources(workflow)
+    whole = _WHOLE_ARRAY.search(source) or _WHOLE_ARRAY.search(text)
+    if whole is not None:
+        yield problem("worker script", f"{whole.group().strip()} requeues the whole array; this one task is "
+                      '"${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX"')
+    if not _STOPS.search(source):
+        return
+    words = directive_options(text)
+    if not _options(text, "--signal"):
+        yield note(_SUBJECT, "the worker stops in time: #SBATCH --signal=USR1@120 tells it before the time limit; "
+                   "without, it knows from its margin, and SIGTERM comes KillWait before the end")
+    if not _options(text, "--time") and not any(word.startswith("-t") for word in words):
+        yield note(_SUBJECT, "the worker stops in time, and the template sets no --time: the partition's default holds")
+    if not any(word.startswith("a") for word in _options(text, "--open-mode")):
+        yield problem(_SUBJECT, "the worker goes on after a requeue: add #SBATCH --open-mode=append, or each start "
+                      "empties the log of the one before")
+    if _REQUEUES.search(source):
+        yield from _requeue(words, config)
+
+
+def _requeue(words: Sequence[str], config: Mapping[str, str]) -> Iterator[Finding]:
+    if "--no-requeue" in words:
+        yield problem(_SUBJECT, "the worker asks to be requeued, and #SBATCH --no-requeue forbids it: take it out")
+    elif "--requeue" not in words:
+        allowed = config.get("JobRequeue")
+        line = "add #SBATCH --requeue"
+        if allowed == "0":
+            yield problem(_SUBJECT, f"the worker asks to be requeued, which this cluster forbids by default: {line}")
+        else:
+            why = "this cluster allows it, others may not" if allowed == "1" else "some clusters forbid it by default"
+            yield note(_SUBJECT, f"the worker asks to be requeued; {why}: {line}")
+
+
+def _sources(workflow: Workflow) -> str:
+    """Return what can be read of the worker, and of includes that are single files."""
+    texts = []
+    for stored in (workflow.workerscript, *workflow.param_includes):
+        path = workflow.resolve(stored)
+        try:
+            if path.is_file():
+                with path.open("rb") as stream:
+                    texts.append(stream.read(_READ_LIMIT).decode("utf-8", "replace"))
+        except OSError:
+            continue
+    return "\n".join(texts)
+
+
+def _options(text: str, name: str) -> list[str]:
+    """Return the values that the #SBATCH lines give to a long option, in their order."""
+    words = directive_options(text)
+    found = []
+    for position, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option == name:
+            found.append(value if equals else (words[position + 1] if position + 1 < len(words) else ""))
+    return found

@@ -1,0 +1,129 @@
+"""Keep checkpoints that a kill at any moment can't spoil: several files each, the last few of them kept.
+
+On disk, for any language: __checkpoints__/task.<n>/<name>/<number>/ is one checkpoint, the highest number is the
+latest. It is made in a directory beside it and renamed when it is complete. `step.json` in it holds what was noted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from esis.errors import BadInput, FileTrouble
+from esis.files import read_json_object, write_all
+from esis.worker.durable import aside, discard, publish, sweep
+
+NOTE = "step.json"
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
+
+
+def check_name(name: str) -> None:
+    """Raise BadInput for a name that can't be that of a directory."""
+    if not isinstance(name, str) or _NAME.match(name) is None:
+        raise BadInput(f"{name!r} can't be the name of checkpoints",
+                       "use letters, digits, dots, dashes and underscores: it becomes the name of a directory")
+
+
+class Checkpoint:
+    """Be one complete checkpoint: `checkpoint / "state"` is the path of a file in it."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        """Name its directory."""
+        self.directory = directory
+        self.number = number
+        self._note: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<checkpoint {self.directory}>"
+
+    def __truediv__(self, name: str) -> Path:
+        return self.directory / name
+
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """Return what was noted with `save`; nothing where another program made it. Raises CorruptState."""
+        if self._note is None:
+            try:
+                self._note = read_json_object(self.directory / NOTE)
+            except FileNotFoundError:
+                self._note = {}
+        return self._note
+
+    @property
+    def step(self) -> int:
+        """Return the step that was noted, else 0."""
+        step = self.note.get("step")
+        return step if isinstance(step, int) else 0
+
+
+class Checkpoints:
+    """Be the checkpoints of one name, of which the last `keep` are kept."""
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        """Name the directory that holds them; it is made with the first one."""
+        if keep < 1:
+            raise BadInput(f"keep={keep} would keep no checkpoint", "keep at least 1")
+        self.directory = directory
+        self.keep = keep
+        self._swept = False
+
+    def all(self) -> list[Checkpoint]:
+        """Return what is there, the latest last."""
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        numbers = sorted(int(name) for name in names if _NUMBER.match(name))
+        return [Checkpoint(self.directory / str(number), number) for number in numbers]
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        """Return the latest one; None where there is none yet."""
+        found = self.all()
+        return found[-1] if found else None
+
+    @contextmanager
+    def save(self, step: int = 0, **note: object) -> Iterator[Path]:
+        """Give a directory to write in; at the end of the block it becomes the latest checkpoint.
+
+        Where the block raises, or the process is killed at any moment, the one before it stays the latest. Raises
+        FileTrouble where the disk is full or fails.
+        """
+        noted = json.dumps({"step": step, **note}, ensure_ascii=False)
+        staging = aside(self.directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not self._swept:
+                sweep(self.directory)
+                self._swept = True
+            staging.mkdir()
+        except OSError as error:
+            raise FileTrouble.of(error, "beginning a checkpoint") from error
+        try:
+            yield staging
+            _write(staging / NOTE, noted)
+            known = self.all()
+            publish(staging, self.directory / str(known[-1].number + 1 if known else 1))
+        except BaseException:
+            discard(staging)
+            raise
+        for old in self.all()[: -self.keep]:
+            discard(old.directory)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file; `publish` brings it to the disk."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(descriptor, f"{text}\n".encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise FileTrouble.of(error, f"writing {path}", "the checkpoint before it is as it was") from error

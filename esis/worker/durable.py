@@ -1,0 +1,65 @@
+"""Make a directory appear at once or not at all: everything in it is on the disk before its name is."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from esis.errors import FileTrouble
+from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
+
+
+def aside(parent: Path) -> Path:
+    """Return a new name inside `parent` for what isn't finished yet, or is about to go."""
+    return parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def publish(staging: Path, target: Path) -> None:
+    """Rename `staging` to `target`, which must not exist. Raises FileTrouble; order: files, rename, directory."""
+    try:
+        fsync_tree(staging)
+        staging.rename(target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise FileTrouble.of(error, "publishing a checkpoint", "the one before it is as it was") from error
+
+
+def fsync_tree(directory: Path) -> None:
+    """Bring all files and names below `directory` to the disk. Raises OSError."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            path = Path(root, name)
+            if path.is_symlink():
+                continue
+            with naming(path):
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        fsync_directory(Path(root))
+
+
+def discard(path: Path) -> None:
+    """Remove a directory so that a kill half-way leaves no half of it under its name; errors are no matter."""
+    trash = path
+    if not path.name.startswith(TEMPORARY_PREFIX):
+        trash = aside(path.parent)
+        try:
+            path.rename(trash)
+        except OSError:
+            return
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed attempts have left unfinished; only where nobody else writes."""
+    for name in os.listdir(parent):
+        if name.startswith(TEMPORARY_PREFIX):
+            path = parent / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()

@@ -1,0 +1,90 @@
+"""Write the results of a task: one JSON object per task, and arrays as files of NumPy's format beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esis.errors import BadInput, CorruptState
+from esis.files import read_json_object, write_atomic
+from esis.model.workdir import RunDir
+
+_ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
+
+
+def merge(path: Path, values: Mapping[str, object]) -> None:
+    """Add values to the JSON object in `path`, atomically; a value of the same name is replaced. Raises OSError.
+
+    Raises BadInput for values that JSON has no form for. JSON has no NaN and no infinity either: they become the
+    texts "NaN", "Infinity" and "-Infinity", which Python's float() and C's strtod() read.
+    """
+    added = {name: plain(value, name) for name, value in values.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({**_present(path), **added}, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_array(run: RunDir, task: int, name: str, values: object) -> None:
+    """Write an array, then its file's name into the results. Raises BadInput, OSError."""
+    from esis.worker.npy import encode
+
+    if _ARRAY_NAME.match(name) is None:
+        raise BadInput(f"{name!r} can't be the name of an array",
+                       "use letters, digits, dots, dashes and underscores: it becomes part of a file name")
+    path = run.array_file(task, name)
+    try:
+        content = encode(values)
+    except BadInput as error:
+        raise BadInput(f"the array {name!r}: {error.message}", error.advice) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
+    merge(run.result_file(task), {name: path.name})
+
+
+def plain(value: object, name: str) -> Any:
+    """Return `value` made of what JSON has. Raises BadInput naming the place."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)  # also of an IntEnum, of which JSON would not take the name
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else _named(value)
+    if isinstance(value, Mapping):
+        return {_key(key, name): plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
+    # Scalars and arrays of NumPy and its kin, without importing any of them.
+    tolist = getattr(value, "tolist", None)
+    if callable(tolist):
+        return plain(tolist(), name)
+    raise BadInput(f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
+                   "export numbers, texts, lists and dicts of them; arrays with esis.export_array")
+
+
+def _named(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _key(key: object, name: str) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(int(key))
+    raise BadInput(f"{name}: {key!r:.60} can't be the name of a value", "names are texts")
+
+
+def _present(path: Path) -> dict[str, Any]:
+    """Return what earlier calls have written; what is no JSON object is kept aside, for results must not be lost."""
+    try:
+        return read_json_object(path)
+    except FileNotFoundError:
+        return {}
+    except CorruptState as error:
+        aside = path.with_name(f"{path.name}.corrupt")
+        path.replace(aside)
+        warnings.warn(f"{error}; it is kept as {aside.name}", RuntimeWarning, stacklevel=4)
+        return {}

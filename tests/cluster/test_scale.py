@@ -1,0 +1,329 @@
+"""Scans that outgrow Slurm's limits: several arrays, limits on the number of jobs, packs of many short tasks.
+
+One cluster for all: MaxArraySize is 101, nodes have many (invented) CPUs, and two QOS limit how many jobs a user may
+have. What takes long by its nature (a time limit counts in minutes) is set going first and looked at last.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import harness
+from tests.cluster.conftest import SUITE
+from tests.cluster.harness import SlurmCluster, wait_until
+from tests.cluster.test_faults import executions, submissions, verdicts
+from tests.contract.site import ClusterSite, Workflow, make_workflow
+
+ARRAY = 101
+"""MaxArraySize: indices end at 100, so an array holds 101 tasks."""
+ROOMY, NARROW = 150, 30
+"""What the two QOS let a user have in the queue: one array and a half, and less than a third of one."""
+ENVIRONMENT = "/home/alice/environment"
+"""Where alice installed ESIS for herself, so that compute nodes have it too: a job that feeds needs it there."""
+
+CONF = """\
+AccountingStorageEnforce=associations,limits,qos
+SchedulerParameters=sched_interval=5,bf_interval=5,default_queue_depth=2000,bf_max_job_test=2000,sched_min_interval=0
+"""
+# Each execution leaves a line with its begin and its end.
+WORKER = """#!/bin/sh
+begin=$(date +%s%N)
+cp "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" "seen.$SLURM_ARRAY_TASK_ID"
+"""
+SPAN = 'echo "$begin $(date +%s%N) ${SLURM_STEP_ID:-batch}" >>"ran.$SLURM_ARRAY_TASK_ID"\n'
+HOLDING = "while ! [ -e ../go ]; do sleep 0.2; done\n"
+
+
+def template(*directives: str, call: str = "WORKERSCRIPT") -> str:
+    """Return a template with directives of its own; tasks need no srun, which costs as much as they do."""
+    lines = "".join(f"#SBATCH {line}\n" for line in ("--array=TASKARRAYDEFINITION", "--time=5", *directives))
+    return f"#!/bin/bash\n{lines}#ESIS_PRIVATE\nset -euo pipefail\n{call}\n"
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: None) -> Iterator[SlurmCluster]:
+    """A cluster with small arrays, many CPUs and limits, ESIS on its login nodes and in alice's home."""
+    with SlurmCluster(suite=SUITE, accounting=True, cpus=32, max_array_size=ARRAY, extra_conf=CONF) as cluster:
+        wheels = harness.wheelhouse(harness.PYTHON_OF[SUITE])
+        cluster.install(wheels)
+        cluster.run(["python3", "-m", "venv", ENVIRONMENT])
+        pip = [f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
+        cluster.run([*pip, "esis"], timeout=300)
+        limits = "".join(f"sacctmgr -i add qos {name} set MaxSubmitJobsPerUser={limit}\n"
+                         for name, limit in (("roomy", ROOMY), ("narrow", NARROW)))
+        cluster.sh(f"{limits}sacctmgr -i modify user alice set qos+=roomy,narrow", user="root", host="ctl")
+        taken = ["sbatch", "--test-only", "--qos=narrow", "--wrap", "true"]
+        wait_until(lambda: cluster.run(taken, check=False).returncode == 0, what="the QOS are known")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def site(cluster: SlurmCluster) -> ClusterSite:
+    return ClusterSite(cluster, f"scale-{secrets.token_hex(4)}")
+
+
+# --- looking at runs
+
+
+def queued(flow: Workflow) -> int:
+    """Return how many elements of a run's arrays wait or run."""
+    place = str(flow.site.inside(flow.only_run() / "cwd"))
+    rows = flow.site.run(["squeue", "-h", "-r", "--me", "-o", "%Z"], flow.directory).ok().stdout.splitlines()
+    return rows.count(place)
+
+
+def gone(flow: Workflow, seconds: float = 240) -> None:
+    """Wait until nothing of a run waits or runs."""
+    wait_until(lambda: queued(flow) == 0, seconds=seconds, interval=0.5, what=f"{flow.directory.name} is over")
+
+
+def spans(run: Path) -> list[tuple[int, int]]:
+    """Return begin and end of each execution, in nanoseconds."""
+    lines = [line.split() for path in (run / "cwd").glob("ran.*") for line in path.read_text().splitlines()]
+    return [(int(line[0]), int(line[1])) for line in lines]
+
+
+def most_at_once(run: Path) -> int:
+    """Return how many tasks ran at the same time at most."""
+    events = sorted([(begin, 1) for begin, _ in spans(run)] + [(end, -1) for _, end in spans(run)])
+    most = now = 0
+    for _, change in events:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def arrays(run: Path) -> list[list[tuple[str, int]]]:
+    """Return specification and number of tasks of each array of each submission."""
+    return [[(item["array"], item["tasks"]) for item in record["arrays"]] for record in submissions(run)]
+
+
+def rows_of(flow: Workflow) -> list[list[str]]:
+    """Return the rows of `esis status`."""
+    return [line.split("\t") for line in flow.esis("status").ok().stdout.splitlines()[1:]]
+
+
+def expand(ranges: str) -> list[int]:
+    """Read a set of indices as people write it."""
+    found: list[int] = []
+    for part in ranges.split(","):
+        low, _, high = part.partition("-")
+        found += range(int(low), int(high or low) + 1)
+    return found
+
+
+def pack(flow: Workflow, per_job: int, parallel: int) -> None:
+    """Let each job of a workflow work through several tasks."""
+    path = flow.directory / "wf.esis.json"
+    described = json.loads(path.read_text())
+    described.update(tasks_per_job=per_job, tasks_parallel=parallel)
+    path.write_text(json.dumps(described))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow(site: ClusterSite) -> dict[str, Workflow]:
+    """Set going what takes its time: a run that takes turns, and packs that meet their time limit of a minute."""
+    turns = make_workflow(site, "turns", 2 * ARRAY + 8, worker=WORKER + SPAN, template=template(), options=["-m", "2"])
+    # Of the packs 0-3, 4-7, … two tasks at a time; those of HELD hang as long as there is no ../go.
+    held = "|".join(map(str, HELD))
+    worker = f'{WORKER}{SPAN}case $SLURM_ARRAY_TASK_ID in {held}) {HOLDING.strip()} ;; esac\n'
+    cut = make_workflow(site, "cut", 12, worker=worker, template=template().replace("=5", "=1"))
+    pack(cut, 4, 2)
+    for flow in (cut, turns):
+        flow.esis("run").ok()
+    return {"cut": cut, "turns": turns}
+
+
+HELD = (1, 3, 4, 5, 11)
+
+
+# --- more tasks than MaxArraySize
+
+
+TASKS = 1000
+SCATTERED = sorted(task for task in range(TASKS) if task * 7919 % TASKS < 137)
+FAILING = f'[ -e ../mended ] || [ $((SLURM_ARRAY_TASK_ID * 7919 % {TASKS})) -ge 137 ] || exit 3\n'
+
+
+def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterSite) -> None:
+    """Each task has its own parameters, also under srun; what failed is named, rerun alone, and a dependant waits."""
+    some_srun = ('launch=\n[ $((SLURM_ARRAY_TASK_ID % 20)) -ne 1 ] || launch=srun\n$launch WORKERSCRIPT')
+    parent = make_workflow(site, "parent", TASKS, worker=WORKER + SPAN + FAILING, template=template(call=some_srun),
+                           options=["-m", "44"])
+    child = make_workflow(site, "child", 3, worker=WORKER + SPAN, template=template())
+    child.esis("require", "../parent/wf.esis.json", "parent").ok()
+    child.esis("dependency").ok()
+    run = parent.only_run()
+    (record,) = submissions(run)
+    assert len(record["jobs"]) == len({job["id"] for job in record["jobs"]}) == 10
+    assert [tasks for _, tasks in arrays(run)[0]] == [101] * 9 + [91]
+    assert sum(int(spec.partition("%")[2]) for spec, _ in arrays(run)[0]) == 44
+    gone(parent)
+    for task in range(TASKS):
+        assert json.loads((run / f"cwd/seen.{task}").read_text()) == {"n": task, "square": task * task}
+    steps = {int(path.name[4:]): path.read_text().split()[2] for path in (run / "cwd").glob("ran.*")}
+    assert steps == {task: "0" if task % 20 == 1 else "batch" for task in range(TASKS)}
+    assert executions(run) == dict.fromkeys(range(TASKS), 1)
+    assert 10 < most_at_once(run) <= 44
+    logs = {path.name for path in (run / "cwd").glob("slurm-*")}
+    assert len(logs) == TASKS
+
+    failed = [row for row in rows_of(parent) if row[0] == "failed"]
+    assert len(failed) == 1
+    assert failed[0][1] == "137" and failed[0][3] == "exit code 3"
+    assert expand(failed[0][2]) == SCATTERED
+    assert queued(child) == 3 and not spans(child.only_run())
+    site.run(["touch", "mended"], run).ok()
+    parent.esis("resubmit").ok()
+    assert sum(tasks for _, tasks in arrays(run)[1]) == 137
+    child.esis("dependency").ok()
+    gone(parent)
+    assert executions(run) == {task: 2 if task in SCATTERED else 1 for task in range(TASKS)}
+    assert parent.states() == {"done": TASKS}
+    gone(child)
+    assert child.states() == {"done": 3}
+    assert executions(child.only_run()) == dict.fromkeys(range(3), 1)
+    assert min(begin for begin, _ in spans(child.only_run())) > max(end for _, end in spans(run))
+
+
+# --- limits on the number of jobs
+
+
+def test_a_limit_of_a_qos_is_met_by_calling_run_again(site: ClusterSite) -> None:
+    """Each call submits what there is room for and ends with 0, whenever it comes; every task runs once."""
+    flow = make_workflow(site, "roomy", 400, worker=WORKER + SPAN, template=template("--qos=roomy"),
+                         options=["-m", "60"])
+    first = flow.esis("run").ok()
+    run = flow.only_run()
+    assert "QOS" in first.stderr
+    assert "leaves 299 tasks unsubmitted" in first.stderr
+    assert flow.states()["unsubmitted"] == 299
+    most = [queued(flow)]
+
+    def over() -> bool:
+        flow.esis("run").ok()
+        most.append(queued(flow))
+        return most[-1] == 0 and flow.states() == {"done": 400}
+
+    wait_until(over, seconds=240, interval=0.5, what="calling esis run again has finished the run")
+    assert ARRAY - 1 <= max(most) <= ROOMY
+    assert executions(run) == dict.fromkeys(range(400), 1)
+    assert all(record["outcome"] == "submitted" for record in submissions(run))
+
+
+def test_a_limit_below_one_array_cuts_it(site: ClusterSite) -> None:
+    """Where not even one array has room a part of it is submitted, and the rest when that is over."""
+    flow = make_workflow(site, "narrow", 70, worker=WORKER + SPAN, template=template("--qos=narrow"),
+                         options=["-m", "60"])
+    flow.esis("run").ok()
+    run = flow.only_run()
+    assert 0 < sum(tasks for _, tasks in arrays(run)[0]) <= NARROW
+
+    def over() -> bool:
+        flow.esis("run").ok()
+        return queued(flow) == 0 and flow.states() == {"done": 70}
+
+    wait_until(over, seconds=120, interval=0.5, what="calling esis run again has finished the run")
+    assert executions(run) == dict.fromkeys(range(70), 1)
+
+
+@pytest.mark.parametrize(("qos", "tasks"), [("roomy", 400), ("narrow", 70)])
+def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
+    """One call of run --feed: a job in the queue submits the rest, again and again, and is gone at the end."""
+    flow = make_workflow(site, f"fed-{qos}", tasks, worker=WORKER + SPAN, template=template(f"--qos={qos}"),
+                         options=["-m", "60"])
+    flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
+    run = flow.only_run()
+    done = run / "__esis__/completed.state"
+
+    def over() -> bool:
+        return len(executions(run)) == tasks and not site.run(["squeue", "-h", "--me"], site.home).ok().stdout
+
+    log = run / "__esis__/feed.log"
+    try:
+        wait_until(over, seconds=240, interval=0.5, what="the run has fed itself")
+    except TimeoutError as error:
+        raise AssertionError(f"{error}\n{log.read_text() if log.exists() else 'no log'}") from None
+    assert executions(run) == dict.fromkeys(range(tasks), 1)
+    assert flow.states() == {"done": tasks}
+    assert done.read_text() == "1"
+    assert len(submissions(run)) >= 3
+
+
+# --- commands on a run of several arrays
+
+
+def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite) -> None:
+    """The throttle is shared anew, cancelled tasks are those that were named, and each log is found."""
+    tasks = 2 * ARRAY + 48
+    say = 'echo "here is task $SLURM_ARRAY_TASK_ID"\n'
+    flow = make_workflow(site, "several", tasks, worker=WORKER + say + HOLDING + SPAN, template=template(),
+                         options=["-m", "6"])
+    flow.esis("run").ok()
+    run = flow.only_run()
+    assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["2", "2", "2"]
+    wait_until(lambda: flow.states().get("running") == 6, what="six tasks run")
+    flow.esis("throttle", "9").ok()
+    wait_until(lambda: flow.states().get("running") == 9, what="nine tasks run")
+    running = [task for row in rows_of(flow) if row[0] == "running" for task in expand(row[2])]
+    assert running == [*range(3), *range(ARRAY, ARRAY + 3), *range(2 * ARRAY, 2 * ARRAY + 3)]
+
+    for task in running:
+        wait_until(lambda task=task: flow.esis("log", str(task)).stdout == f"here is task {task}\n",
+                   what=f"the log of task {task} is found")
+    doomed = [1, 50, 51, ARRAY + 2, ARRAY + 70, 2 * ARRAY, tasks - 1]
+    flow.esis("cancel", "--tasks", ",".join(map(str, doomed))).ok()
+    (cancelled,) = [row for row in rows_of(flow) if row[0] == "failed"]
+    assert (expand(cancelled[2]), cancelled[3]) == (doomed, "CANCELLED")
+    flow.esis("throttle", "0").ok()
+    site.run(["touch", "go"], run).ok()
+    gone(flow)
+    assert executions(run) == {task: 1 for task in range(tasks) if task not in doomed}
+    (cancelled,) = [row for row in rows_of(flow) if row[0] == "failed"]
+    assert (expand(cancelled[2]), cancelled[3]) == (doomed, "CANCELLED")
+    flow.esis("resubmit").ok()
+    gone(flow)
+    assert flow.states() == {"done": tasks}
+    assert executions(run) == dict.fromkeys(range(tasks), 1)
+
+
+# --- what was set going at the beginning
+
+
+def test_a_pack_at_its_time_limit_keeps_what_is_done(slow: dict[str, Workflow]) -> None:
+    """Done stays done; who had all of the time and didn't end has failed; the others are unsubmitted again."""
+    flow = slow["cut"]
+    run = flow.only_run()
+    gone(flow)
+    found = verdicts(flow)
+    assert {task: state for task, (state, _) in found.items()} == {
+        0: "done", 1: "failed", 2: "done", 3: "unsubmitted",
+        4: "failed", 5: "failed", 6: "unsubmitted", 7: "unsubmitted",
+        8: "done", 9: "done", 10: "done", 11: "unsubmitted"}
+    assert {found[task][1] for task in (1, 4, 5)} == {"TIMEOUT"}
+    flow.site.run(["touch", "go"], run).ok()
+    flow.esis("run").ok()
+    gone(flow)
+    assert flow.states() == {"done": 9, "failed": 3}
+    flow.esis("resubmit").ok()
+    gone(flow)
+    assert flow.states() == {"done": 12}
+    assert executions(run) == {task: 2 if task in HELD else 1 for task in range(12)}
+
+
+def test_more_arrays_than_tasks_may_run_at_once_take_turns(slow: dict[str, Workflow]) -> None:
+    """-m 2 holds over three arrays: the third one waits for the end of the first."""
+    flow = slow["turns"]
+    run = flow.only_run()
+    assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["1", "1", "1"]
+    gone(flow)
+    assert flow.states() == {"done": 2 * ARRAY + 8}
+    assert most_at_once(run) == 2
+    first, third = range(ARRAY), range(2 * ARRAY, 2 * ARRAY + 8)
+    ran = {int(path.name[4:]): int(path.read_text().split()[0]) for path in (run / "cwd").glob("ran.*")}
+    assert min(ran[task] for task in third) > max(ran[task] for task in first)

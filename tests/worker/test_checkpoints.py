@@ -1,0 +1,158 @@
+"""Checkpoints: whole or not there, whatever kills the worker; several files, the last few kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import esis
+from esis.errors import BadInput, CorruptState
+from esis.model.workdir import RunDir
+from tests.worker import kill_points
+
+SCRIPT = Path(kill_points.__file__)
+
+
+@pytest.fixture
+def saved(run: RunDir) -> esis.Checkpoints:
+    return esis.task(4, run.path).checkpoints(keep=2)
+
+
+def save(saved: esis.Checkpoints, step: int) -> None:
+    with saved.save(step=step) as directory:
+        (directory / "state").write_text(str(step))
+
+
+def test_a_checkpoint_has_its_files_its_step_and_its_note(saved: esis.Checkpoints, run: RunDir) -> None:
+    assert saved.latest is None
+    with saved.save(step=17, acceptance=0.5) as directory:
+        (directory / "lattice").write_bytes(b"\0\1")
+        (directory / "sub").mkdir()
+        (directory / "sub" / "rng").write_text("state")
+        assert saved.latest is None  # not before the end of the block
+    found = esis.task(4, run.path).checkpoints().latest
+    assert found is not None
+    assert (found.step, found.note["acceptance"]) == (17, 0.5)
+    assert ((found / "lattice").read_bytes(), (found / "sub/rng").read_text()) == (b"\0\1", "state")
+    assert found.directory == run.checkpoints / "task.4" / "main" / "1"
+
+
+def test_the_last_ones_are_kept_and_the_latest_is_the_latest_saved(saved: esis.Checkpoints) -> None:
+    """Also where the step goes back, because an earlier state was taken up again; and 10 comes after 9."""
+    for step in (*range(1, 12), 3):
+        save(saved, step)
+    assert [item.step for item in saved.all()] == [11, 3]
+    assert sorted(os.listdir(saved.directory)) == ["11", "12"]
+    assert saved.latest is not None
+    assert (saved.latest / "state").read_text() == "3"
+
+
+def test_an_exception_in_the_block_leaves_what_was_there(saved: esis.Checkpoints) -> None:
+    save(saved, 1)
+    for error in (ValueError("mine"), SystemExit(3), KeyboardInterrupt()):
+        with pytest.raises(type(error)), saved.save(step=2) as directory:
+            (directory / "state").write_text("half")
+            raise error
+    assert [item.step for item in saved.all()] == [1]
+    assert os.listdir(saved.directory) == ["1"]
+
+
+def test_names_and_tasks_have_checkpoints_of_their_own(run: RunDir) -> None:
+    for task, name in ((1, "a"), (1, "b"), (11, "a")):
+        save(esis.task(task, run.path).checkpoints(name), 10 * task)
+    assert [len(esis.task(task, run.path).checkpoints(name).all())
+            for task, name in ((1, "a"), (1, "b"), (11, "a"), (11, "b"))] == [1, 1, 1, 0]
+
+
+def test_one_that_another_program_made_is_read(saved: esis.Checkpoints) -> None:
+    """The contract for other languages: a directory of the next number; what isn't such a number is none."""
+    for name in ("1", "2", "07", "x", "3.tmp", ".4", "0"):
+        (saved.directory / name).mkdir(parents=True)
+    (saved.directory / "2" / "state").write_text("from C")
+    found = saved.latest
+    assert found is not None
+    assert (found.number, found.step, dict(found.note)) == (2, 0, {})
+    save(saved, 9)
+    assert saved.latest is not None
+    assert (saved.latest.number, saved.latest.step) == (3, 9)
+
+
+def test_a_note_that_is_no_json_is_an_error_that_names_it(saved: esis.Checkpoints) -> None:
+    save(saved, 1)
+    found = saved.latest
+    assert found is not None
+    (found / "step.json").write_text("{")
+    again = saved.latest
+    assert again is not None
+    with pytest.raises(CorruptState, match=r"step\.json is corrupt"):
+        _ = again.step
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".x", "a b", "\0"])
+def test_a_name_can_be_that_of_a_directory(run: RunDir, name: str) -> None:
+    with pytest.raises(BadInput, match="name of checkpoints"):
+        esis.task(1, run.path).checkpoints(name)
+    with pytest.raises(BadInput, match="keep"):
+        esis.task(1, run.path).checkpoints(keep=0)
+
+
+# --- F08
+
+
+def strike(kind: str, scenario: str, directory: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    done = subprocess.run([sys.executable, str(SCRIPT), kind, scenario, str(directory)], capture_output=True, text=True,
+                          check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return lines[:-1], lines[-1]
+
+
+@pytest.mark.parametrize("scenario", list(kill_points.SCENARIOS))
+def test_f08_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path: Path, scenario: str) -> None:
+    """F08: SIGKILL before, in the middle of and after each step; the files that are found always belong together."""
+    steps, end = strike("kill", scenario, tmp_path)
+    assert [step["ended"] for step in steps] == ["signal 9"] * (len(steps) - 1) + ["exit 0"]
+    assert len(steps) > {"results": 5}.get(scenario, 20)
+    for step in steps:
+        step_of, value = step["found"]
+        assert step_of == value, step
+        assert value in (step["before"], step["before"] + 1), step
+    assert {step["found"][1] - step["before"] for step in steps} == {0, 1}
+    assert end["last"] == [end["expected"]] * 2
+    assert end["litter"] == [], "the next save removes what killed ones left"
+
+
+@pytest.mark.parametrize("kind", ["ENOSPC", "EIO", "full"])
+@pytest.mark.parametrize("scenario", list(kill_points.SCENARIOS))
+def test_f09_a_disk_that_fails_at_any_step_is_an_error_and_spoils_nothing(tmp_path: Path, scenario: str,
+                                                                         kind: str) -> None:
+    """F04, F09: the error comes out (or the step was of no matter), and the state is the old one or the new one."""
+    steps, end = strike(kind, scenario, tmp_path)
+    for step in steps:
+        assert step["ended"] in ("exit 0", "exit 10", "exit 11"), step
+        assert step["found"][0] == step["found"][1], step
+        assert step["found"][1] in (step["before"], step["before"] + 1), step
+        if step["ended"] == "exit 0":
+            assert step["found"][1] == step["before"] + 1, step
+    assert "exit 10" in {step["ended"] for step in steps} or scenario == "results"
+    assert end["last"] == [end["expected"]] * 2
+
+
+def test_files_are_on_the_disk_before_the_name_is(tmp_path: Path) -> None:
+    """SIGKILL is not power loss: fsync of every file, then of the directory, the rename, fsync of the parent."""
+    strike("count", "new", tmp_path)
+    order = (tmp_path / "report").read_text().splitlines()
+    (rename,) = (n for n, text in enumerate(order) if text.startswith("os.rename") and text.split("/")[-1].isdigit())
+    done = [text.split("/")[-1] for text in order[:rename] if text.startswith("after os.fsync")]
+    staging = order[rename].split(" -> ")[0].split("/")[-1]
+    assert set(done) == {"big", "small", "deep", "sub", "step.json", staging}
+    assert order[rename + 1].startswith("after os.rename")
+    assert order[rename + 2].startswith("os.fsync")
+    assert order[rename + 2].endswith("/main")
+    assert order[rename + 3].startswith("after os.fsync"), "the older ones go only now"

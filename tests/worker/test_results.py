@@ -1,0 +1,186 @@
+"""esis.export and esis.export_array: merged, atomic, and readable by others."""
+
+from __future__ import annotations
+
+import array
+import ast
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import esis
+from esis.errors import BadInput
+from esis.model.workdir import RunDir
+from esis.worker.npy import encode
+from tests.worker.conftest import make_run
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def results(run: RunDir, task: int = 5) -> dict[str, Any]:
+    value = json.loads(run.result_file(task).read_text("utf-8"), parse_constant=lambda word: pytest.fail(word))
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture
+def here(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """Be task 5 of a run."""
+    monkeypatch.chdir(run.cwd)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
+    return run
+
+
+def test_results_of_several_calls_are_merged(here: RunDir) -> None:
+    esis.export(mass=0.31, error=0.02)
+    esis.export(mass=0.32, fit={"chi2": 1.5, "points": [1, 2]}, name="größe", nothing=None, good=True)
+    assert results(here) == {"mass": 0.32, "error": 0.02, "fit": {"chi2": 1.5, "points": [1, 2]}, "name": "größe",
+                             "nothing": None, "good": True}
+    assert here.result_file(5).read_bytes().count(b"\n") == 1
+    assert [path.name for path in here.results.iterdir()] == ["results.5.json"]
+
+
+def test_what_json_has_no_number_for_is_a_text_that_float_reads(here: RunDir) -> None:
+    esis.export(a=math.nan, b=math.inf, c=[-math.inf], d={"x": math.nan})
+    written = results(here)
+    assert written == {"a": "NaN", "b": "Infinity", "c": ["-Infinity"], "d": {"x": "NaN"}}
+    assert math.isnan(float(written["a"]))
+    assert (float(written["b"]), float(written["c"][0])) == (math.inf, -math.inf)
+
+
+@pytest.mark.parametrize("value", [1j, {1, 2}, b"bytes", object(), Path("x"), {"deep": [1, {"er": 2j}]}, {1.5: 1}])
+def test_what_json_has_no_form_for_is_refused_and_changes_nothing(here: RunDir, value: object) -> None:
+    esis.export(before=1)
+    with pytest.raises(BadInput, match=r"^x"):
+        esis.export(good=2, x=value)
+    assert results(here) == {"before": 1}
+
+
+def test_a_result_file_that_is_no_json_is_kept_aside(here: RunDir) -> None:
+    """The results of a long calculation are not lost because an earlier attempt left half a file."""
+    here.result_file(5).write_text('{"half": ')
+    with pytest.warns(RuntimeWarning, match="corrupt"):
+        esis.export(mass=1)
+    assert results(here) == {"mass": 1}
+    assert here.result_file(5).with_name("results.5.json.corrupt").read_text() == '{"half": '
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12)
+
+
+@RELAXED
+@given(st.lists(st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=4), max_size=4))
+def test_any_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory,
+                                          calls: list[dict[str, object]]) -> None:
+    task = esis.task(5, tmp_path_factory.mktemp("run"), parameters={})
+    expected: dict[str, object] = {}
+    for call in calls:
+        task.export(**call)
+        expected.update(call)
+    if calls:
+        assert results(task.paths) == expected
+
+
+# --- arrays
+
+
+def read_npy(data: bytes) -> tuple[str, tuple[int, ...], list[Any]]:
+    """Read the format as its specification has it; return type, shape and all elements."""
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    (length,) = struct.unpack("<H", data[8:10])
+    assert (10 + length) % 64 == 0
+    text = data[10:10 + length]
+    assert text.endswith(b"\n")
+    header = ast.literal_eval(text.decode("ascii"))
+    assert set(header) == {"descr", "fortran_order", "shape"}
+    assert header["fortran_order"] is False
+    descr, shape = header["descr"], header["shape"]
+    size = int(descr[2:])
+    kind = {"i": {1: "b", 2: "h", 4: "i", 8: "q"}, "u": {1: "B", 2: "H", 4: "I", 8: "Q"}, "f": {4: "f", 8: "d"},
+            "b": {1: "?"}, "c": {16: "dd"}}[descr[1]][size]
+    order = {"<": "<", ">": ">", "|": "="}[descr[0]]
+    items = list(struct.iter_unpack(order + kind, data[10 + length:]))
+    flat = [complex(*item) if descr[1] == "c" else item[0] for item in items]
+    assert len(flat) == math.prod(shape)
+    return descr, shape, flat
+
+
+def flatten(values: Any) -> list[Any]:
+    return [leaf for item in values for leaf in flatten(item)] if isinstance(values, (list, tuple, range)) else [values]
+
+
+@pytest.mark.parametrize(("given_", "descr", "shape"), [
+    ([1, 2, 3], "<i8", (3,)), ([[1, 2], [3, 4], [5, 6]], "<i8", (3, 2)), ([1, 2.5], "<f8", (2,)),
+    ([True, False], "|b1", (2,)), ([True, 2], "<i8", (2,)), ([1j, 2], "<c16", (2,)), ([], "<f8", (0,)),
+    ([[], []], "<f8", (2, 0)), (range(3), "<i8", (3,)), (((1.0, 2.0),), "<f8", (1, 2)), ([math.nan], "<f8", (1,)),
+    (array.array("d", [1.5, 2.5]), "<f8", (2,)), (array.array("f", [1.5]), "<f4", (1,)),
+    (array.array("H", [1, 65535]), "<u2", (2,)), (array.array("b", [-1]), "|i1", (1,)),
+    (memoryview(array.array("i", range(6))).cast("B").cast("i", shape=[2, 3]), "<i4", (2, 3)),
+    (memoryview(array.array("i", range(6)))[::2], "<i4", (3,)),
+])
+def test_numbers_become_the_file_that_the_format_describes(given_: Any, descr: str, shape: tuple[int, ...]) -> None:
+    found = read_npy(encode(given_))
+    assert found[:2] == (descr, shape)
+    leaves = flatten(given_.tolist() if hasattr(given_, "tolist") else list(given_))
+    assert [repr(item) for item in found[2]] == [repr(type(item)(leaf)) for item, leaf in zip(found[2], leaves)]
+
+
+@pytest.mark.parametrize("given_", [
+    [[1], [1, 2]], [1, [2]], [[1], 2], ["text"], [None], [2**63], [1.0, 10**400], "text", 5, b"bytes", {1: 2},
+    memoryview(b"abc").cast("c"), array.array("u", "abc"), [[[], []], [[]]],
+])
+def test_what_is_no_array_of_numbers_is_refused(given_: object) -> None:
+    with pytest.raises(BadInput):
+        encode(given_)
+
+
+@RELAXED
+@given(st.data())
+def test_numpy_reads_what_is_written(data: st.DataObject) -> None:
+    numpy = pytest.importorskip("numpy")
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    element = data.draw(st.sampled_from([st.integers(-2**63, 2**63 - 1), st.floats(), st.booleans(),
+                                         st.complex_numbers(allow_nan=False)]))
+    flat = data.draw(st.lists(element, min_size=math.prod(shape), max_size=math.prod(shape)))
+    expected = numpy.array(flat).reshape(shape)
+    import io
+
+    found = numpy.load(io.BytesIO(encode(expected.tolist())), allow_pickle=False)
+    assert found.dtype == expected.dtype
+    assert numpy.array_equal(found, expected, equal_nan=found.dtype.kind in "fc")
+    assert encode(expected) == encode(expected.tolist())
+
+
+def test_an_array_stands_beside_the_results_which_name_it(here: RunDir) -> None:
+    esis.export(mass=1)
+    esis.export_array("correlator", [[1.0, 2.0], [3.0, 4.0]])
+    assert results(here) == {"mass": 1, "correlator": "results.5.correlator.npy"}
+    assert read_npy((here.results / results(here)["correlator"]).read_bytes())[2] == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "x" * 101, "ü"])
+def test_the_name_of_an_array_can_be_that_of_a_file(here: RunDir, name: str) -> None:
+    with pytest.raises(BadInput, match="name of an array"):
+        esis.export_array(name, [1])
+    assert list(here.results.iterdir()) == []
+
+
+def test_values_of_numpy_are_taken_as_numbers(here: RunDir) -> None:
+    numpy = pytest.importorskip("numpy")
+    esis.export(a=numpy.float32(0.5), b=numpy.int64(3), c=numpy.arange(3), d=numpy.bool_(True), e=numpy.float64("nan"))
+    assert results(here) == {"a": 0.5, "b": 3, "c": [0, 1, 2], "d": True, "e": "NaN"}
+
+
+def test_two_runs_do_not_meet(tmp_path: Path) -> None:
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    esis.task(0, first.path).export(x=1)
+    esis.task(0, second.path).export(x=2)
+    assert (results(first, 0), results(second, 0)) == ({"x": 1}, {"x": 2})

@@ -1,0 +1,172 @@
+"""esis.task(): found on a node, by hand, or told; its parameters, places and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import esis
+from esis.errors import BadInput, CorruptState
+from esis.model.workdir import RunDir
+from esis.worker.seeds import seed_of
+from tests.worker.conftest import make_run
+
+PARAMETERS = [{"beta": 0.5, "L": 8}, {"beta": 1, "text": "größe\u2028 und mehr"}, {"beta": [1, 2]}, {}]
+
+
+def write_files(run: RunDir) -> None:
+    for number, value in enumerate(PARAMETERS):
+        run.parameter_file(number).write_text(json.dumps(value))
+
+
+def write_lines(run: RunDir, index: bool = True) -> None:
+    lines = [json.dumps(value, ensure_ascii=False).encode() + b"\n" for value in PARAMETERS]
+    run.parameters_lines.write_bytes(b"".join(lines))
+    if index:
+        offsets = [sum(map(len, lines[:number])) for number in range(len(lines))]
+        run.parameters_index.write_text("".join(f"{offset:016d}\n" for offset in offsets))
+
+
+@pytest.mark.parametrize("form", ["files", "lines", "lines without index"])
+def test_the_parameters_of_every_task_are_read_in_each_form(run: RunDir, form: str) -> None:
+    if form == "files":
+        write_files(run)
+    else:
+        write_lines(run, index=form == "lines")
+    assert [esis.task(number, run.path).parameters for number in range(len(PARAMETERS))] == PARAMETERS
+    with pytest.raises(BadInput, match="task 4 has no parameters"):
+        _ = esis.task(4, run.path).parameters
+
+
+def test_a_file_of_the_task_outranks_its_line(run: RunDir) -> None:
+    write_lines(run)
+    run.parameter_file(1).write_text('{"own": true}')
+    assert esis.task(1, run.path).parameters == {"own": True}
+
+
+@pytest.mark.parametrize(("index", "problem"), [
+    ("0000000000000000\n00000\n", "corrupt at entry 1"), ("0000000000000000\n0000000000000x01\n", "corrupt at entry 1"),
+    ("0000000000000000\n0000000000009999\n", "points behind the end"),
+])
+def test_a_broken_index_is_an_error_and_never_another_tasks_parameters(run: RunDir, index: str, problem: str) -> None:
+    write_lines(run)
+    run.parameters_index.write_text(index)
+    with pytest.raises(CorruptState, match=problem):
+        _ = esis.task(1, run.path).parameters
+
+
+def test_an_offset_into_the_middle_of_a_line_is_noticed(run: RunDir) -> None:
+    write_lines(run)
+    run.parameters_index.write_text("0000000000000003\n")
+    with pytest.raises(CorruptState, match="task 0"):
+        _ = esis.task(0, run.path).parameters
+
+
+def test_parameters_that_are_no_json_name_the_file(run: RunDir) -> None:
+    run.parameter_file(0).write_text("{")
+    with pytest.raises(CorruptState, match=r"parameters\.0\.json are no JSON"):
+        _ = esis.task(0, run.path).parameters
+
+
+@pytest.mark.parametrize("where", ["cwd", "subdirectory", "record", "submit directory", "explicit", "explicit inside"])
+def test_the_run_is_found(run: RunDir, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    given: Path | None = None
+    if where == "cwd":
+        monkeypatch.chdir(run.cwd)
+    elif where == "subdirectory":
+        (run.cwd / "deep" / "er").mkdir(parents=True)
+        monkeypatch.chdir(run.cwd / "deep" / "er")
+    elif where == "record":
+        monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / "7.0001.1.0.1"))
+    elif where == "submit directory":
+        monkeypatch.setenv("SLURM_SUBMIT_DIR", str(run.cwd))
+    else:
+        given = run.path if where == "explicit" else run.cwd / ".." / "results"
+    task = esis.task(run=given)
+    assert (task.index, task.paths) == (7, run)
+    places = [task.paths.cwd, task.paths.parameters, task.paths.results, task.paths.checkpoints, task.paths.includes]
+    assert all(place.is_dir() for place in places)
+
+
+def test_the_run_of_the_job_outranks_the_directory_that_the_worker_went_to(
+        run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other")
+    monkeypatch.chdir(other.cwd)
+    monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / "7.0001.1.0.1"))
+    assert esis.task(7).paths == run
+
+
+def test_outside_of_a_run_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"SLURM_ARRAY_TASK_ID isn't set.*esis\.task\(0"):
+        esis.task()
+    with pytest.raises(BadInput, match=r"not inside of a run.*cwd/"):
+        esis.task(0)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(BadInput, match="gone, is not inside of a run"):
+        esis.task(0)
+
+
+@pytest.mark.parametrize("index", [-1, True, 1.5, "3"])
+def test_what_is_no_index_is_refused(run: RunDir, index: object) -> None:
+    with pytest.raises(BadInput, match="no index"):
+        esis.task(index, run.path)  # type: ignore[arg-type]
+
+
+def test_a_unit_test_needs_neither_a_run_nor_slurm(tmp_path: Path) -> None:
+    task = esis.task(0, tmp_path, parameters={"beta": 2.0})
+    task.export(energy=task.parameters["beta"])
+    assert json.loads((tmp_path / "results" / "results.0.json").read_text()) == {"energy": 2.0}
+    assert task.seed == esis.task(0, tmp_path / "elsewhere", parameters=None).seed
+    assert esis.task(0, tmp_path, base_seed=1).seed != task.seed
+
+
+def test_attempts_count_submissions_and_restarts_what_slurm_requeued(
+        run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = esis.task(3, run.path)
+    assert (task.attempt, task.restarts) == (1, 0)
+    for name in ("3.0001.7.0.100.exit1.101", "3.0002.9.0.200.exit75.300", "3.0002.9.1.400.running",
+                 "33.0003.9.0.1.running", ".3.0004.9.0.1.55"):
+        (run.tasks / name).touch()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert (task.attempt, task.restarts) == (2, 1)
+
+
+# --- seeds
+
+
+def test_a_seed_is_what_the_documentation_says(run: RunDir) -> None:
+    """The recipe for other languages: sha256sum of "<hash>/<task>", 16 digits, the highest bit cleared."""
+    told = subprocess.run(
+        ["bash", "-c", 'h=$(printf %s "$1/$2" | sha256sum | cut -c 1-16); echo $((0x$h & 0x7fffffffffffffff))',
+         "bash", run.digest, "12"], capture_output=True, text=True, check=True).stdout
+    assert esis.task(12, run.path).seed == int(told)
+    by_hand = int.from_bytes(hashlib.sha256(f"{run.digest}/12/noise".encode()).digest()[:8], "big") % 2**63
+    assert esis.task(12, run.path).stream("noise") == by_hand
+
+
+def test_seeds_of_many_tasks_runs_and_streams_are_all_different(run: RunDir) -> None:
+    seeds = [seed_of(base, task) for base in (run.digest, "0" * 64, 0, 1, 12) for task in range(40_000)]
+    seeds += [seed_of(run.digest, task, name) for task in range(10_000) for name in ("a", "b", 0)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62  # all bits are used
+
+
+@given(st.integers(0, 10**9), st.text(max_size=20))
+def test_a_seed_is_the_same_on_every_attempt(index: int, name: str) -> None:
+    run = RunDir(Path("wrkdir." + "0f" * 32))
+    first, again = esis.Task(index, run), esis.Task(index, run)
+    assert (first.seed, first.stream(name)) == (again.seed, again.stream(name))
+    assert first.seed != esis.Task(index + 1, run).seed
