@@ -21,8 +21,7 @@ from esis.operations.status import (
     look_at,
 )
 from esis.operations.target import evidence_of
-from esis.schedulers.base import Scheduler
-from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.base import LOCAL, Scheduler
 from esis.schedulers.slurm import Slurm
 
 NEVER = "DependencyNeverSatisfied"

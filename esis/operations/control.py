@@ -17,7 +17,7 @@ from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
 from esis.records.tasks import note_cancelled
-from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.base import LOCAL
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0

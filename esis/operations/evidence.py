@@ -13,7 +13,7 @@ from esis.records import stage, submissions, tasks
 from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
-from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.base import LOCAL
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from esis.operations.sightings import Owners, Sightings
 from esis.records import tasks
 from esis.records.submissions import Outcome, Submission
 from esis.records.tasks import TaskRecord
-from esis.schedulers.base import JobState, Sighting, Snapshot
-from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.base import LOCAL, JobState, Sighting, Snapshot
 
 # A network file system may show a directory as it was a minute ago (NFS: acdirmax 60 s).
 GRACE_SECONDS = 65.0

@@ -22,8 +22,7 @@ from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe
 from esis.operations.submit import Request, settle
 from esis.operations.target import definition
 from esis.records.submissions import Submission
-from esis.schedulers.base import Scheduler, Snapshot
-from esis.schedulers.local import NAME as LOCAL
+from esis.schedulers.base import LOCAL, Scheduler, Snapshot
 from esis.schedulers.slurm import Slurm
 
 _FRESH_SECONDS = 30.0  # building the earlier runs of a chain may take hours: then the queue is asked again

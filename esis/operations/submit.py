@@ -25,7 +25,7 @@ from esis.operations.context import Context
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
 from esis.records import provenance, submissions
-from esis.records.provenance import Origin
+from esis.records.origin import Origin
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.local import Options

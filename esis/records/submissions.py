@@ -15,7 +15,7 @@ from esis.errors import BadInput, CorruptState
 from esis.files import read_json_object, write_json
 from esis.model.parameters import as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import RunDir
-from esis.records.provenance import Origin
+from esis.records.origin import Origin
 
 SCHEMA = 1
 _NAME = re.compile(r"(\d{4,9})\.json\Z")

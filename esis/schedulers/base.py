@@ -12,6 +12,8 @@ from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.units import parse_elapsed
 
+LOCAL = "local"  # the name of this machine as a scheduler; it stands here so that nobody loads it for its name
+
 
 class JobState(Enum):
     """Class the states in which a scheduler may see a task."""

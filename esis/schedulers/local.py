@@ -26,11 +26,10 @@ from esis.model.workdir import RunDir
 from esis.process import clean_environment, signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
-from esis.schedulers.base import Answer, Snapshot
+from esis.schedulers.base import LOCAL, Answer, Snapshot
 from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
-NAME = "local"
 _LOOK_SECONDS = 0.2
 _IMPATIENT = 2  # interrupts after which nobody waits for a clean end
 _LAUNCH_FAILURE = 53  # what Slurm shows (0:53) where a log file can't be opened
@@ -83,7 +82,7 @@ class Options:
 class Local:
     """Run tasks as processes of this machine, at most `parallel` at a time."""
 
-    name = NAME
+    name = LOCAL
 
     def __init__(self, parallel: int, progress: Callable[[Progress], None] | None = None) -> None:
         """Set how many tasks may run at a time, and who is told of the progress."""
@@ -145,8 +144,8 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
         SLURM_JOB_NAME=options.job_name,
         SLURM_JOB_USER=user_name(os.getuid()),
         SLURM_JOB_UID=str(os.getuid()),
-        SLURM_JOB_PARTITION=NAME,
-        SLURM_CLUSTER_NAME=NAME,
+        SLURM_JOB_PARTITION=LOCAL,
+        SLURM_CLUSTER_NAME=LOCAL,
         SLURM_SUBMIT_DIR=str(run.cwd),
         SLURM_SUBMIT_HOST=host,
         SLURM_JOB_NODELIST=host,

@@ -117,9 +117,10 @@ def test_status_loads_what_it_needs(start: Start) -> None:
         modules = start.loaded("status", env=made.environment, cwd=made.place)
     assert "\nwaiting\t1\t0\t" in start.out
     unneeded = {"operations.prepare", "operations.snapshot", "operations.early", "operations.submit", "operations.run",
-                "operations.chain", "operations.define", "records.provenance", "cli.running"}
+                "operations.chain", "operations.define", "records.provenance", "cli.running", "schedulers.local"}
     assert not of_esis(modules) & {f"esis.{name}" for name in unneeded}
     assert not heavy(modules)
+    assert not modules & {"concurrent.futures", "logging"}
 
 
 @pytest.fixture(scope="module")

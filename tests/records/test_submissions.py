@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from esis.errors import CorruptState, EsisError
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
-from esis.records.provenance import Origin
+from esis.records.origin import Origin
 from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
