@@ -20,7 +20,7 @@ test: $(BIN)/.ready
 test-cluster: $(BIN)/.ready
 	@ci/test --cluster-only $(BIN)/python
 
-# The same, and the faults on a real cluster: slurmctld frozen and killed, nodes lost, disks full, accounting gone.
+# The same, and the long ones: slurmctld frozen and killed, nodes lost, disks full, accounting gone, thousands of tasks.
 test-cluster-faults: $(BIN)/.ready
 	@ESIS_CLUSTER_FAULTS=1 ci/test --cluster-only $(BIN)/python
 
