@@ -318,6 +318,8 @@ esis_signalled() {
         while kill -0 "$esis_child" 2>/dev/null; do
             wait "$esis_child" && esis_ended=0 || esis_ended=$?
         done
+        # ksh counts signals from 256 on, and exit statuses end at 255.
+        [ "$esis_ended" -le 255 ] || esis_ended=$((esis_ended - 128))
         [ "$esis_ended" = 0 ] || esis_code=$esis_ended
     fi
     # Here, because ksh and mksh under set -e leave the EXIT trap out when a signal has ended their wait.

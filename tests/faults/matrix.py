@@ -175,7 +175,8 @@ def _check_broken(scene: Scene, kind: str, broken: Broken) -> Iterator[str]:
 def _may_differ(what: str, broken: Broken) -> bool:
     """Return whether a fault that was absorbed may show until the command is run again.
 
-    No git or no scontrol leaves a gap in the provenance, whatever becomes of the command; a lock that couldn't be removed is a dead process's next time.
+    No git or no scontrol leaves a gap in the provenance, whatever becomes of the command; a lock that couldn't be
+    removed is a dead process's next time.
     """
     hit = broken.hit or ""
     removing = hit.startswith(("os.remove", "os.rmdir"))
