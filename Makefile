@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
+.PHONY: demo bench test test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
@@ -20,13 +20,17 @@ test: $(BIN)/.ready
 test-cluster: $(BIN)/.ready
 	@ci/test --cluster-only $(BIN)/python
 
-# The same, and the faults on a real cluster: slurmctld frozen and killed, nodes lost, disks full, accounting gone.
+# The same, and the long ones: slurmctld frozen and killed, nodes lost, disks full, accounting gone, thousands of tasks.
 test-cluster-faults: $(BIN)/.ready
 	@ESIS_CLUSTER_FAULTS=1 ci/test --cluster-only $(BIN)/python
 
 # Every kill point and every file system error in run, resubmit and dependency, counted; ends with the table.
 faults: $(BIN)/.ready
 	@ci/faults $(BIN)/python
+
+# What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
+bench: $(BIN)/.ready
+	@$(BIN)/python -m tests.bench $(PARTS)
 
 lint: $(BIN)/.ready
 	$(BIN)/ruff check .
@@ -42,4 +46,4 @@ $(BIN)/.ready: pyproject.toml ci/venv ci/crate-validator
 	@touch $@
 
 clean:
-	rm -rf .demo $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .demo .bench $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

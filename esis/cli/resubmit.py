@@ -82,7 +82,7 @@ def pick_per_job(text: str | None) -> int | None:
     """Return the number of --tasks-per-job; None where it isn't given, or is to be found out."""
     if text is None or text == BY_TIME:
         return None
-    if not text.isdigit() or not 1 <= int(text) < 2**31:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) < 2**31:
         raise click.UsageError(f"--tasks-per-job takes a whole number from 1 up, or {BY_TIME}")
     return int(text)
 

@@ -72,6 +72,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
             break
         time.sleep(interval)
     if found.complete and not evidence.marked_complete:
+
         from esis.operations.compact import fold_if_many
 
         fold_if_many(run, make_context())

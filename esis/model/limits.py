@@ -13,3 +13,4 @@ class Limits:
     max_array_tasks: int | None = None  # elements of one array
     message_timeout: float = 10.0  # seconds; Slurm's default
     version: str | None = None
+    problem: str | None = None  # why the scheduler couldn't be asked: then these are defaults

@@ -103,6 +103,9 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         untouched = fresh and not found.submissions and not found.records
         if asked is not None and asked.still_counts(found):
             snapshot = asked.snapshot
+        elif found.needs_queue() and not untouched:
+            # Only sacct may still know that a job ended before it came to all tasks of its pack.
+            snapshot, _ = look([found], scheduler)
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
         before = status_of(found, snapshot)

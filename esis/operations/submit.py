@@ -61,7 +61,12 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         intent = _intend(request, tasks, limits, known, scheduler, context)
         try:
             done = _send_all(request.run, intent, known, scheduler, context)
-        except LimitReached:
+        except SlurmRefused as refusal:
+            if not isinstance(refusal, LimitReached):
+                if limits is None or limits.problem is None:
+                    raise
+                raise SlurmRefused(f"{refusal.message} (what it takes couldn't be asked: {limits.problem})",
+                                   refusal.advice) from refusal
             # Arrays are refused whole. If nothing of the run is active, a part of one has to fit, or it never starts.
             tasks = tasks[: intent.arrays[0].tasks // 2]
             if request.active or not tasks:

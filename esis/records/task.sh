@@ -80,10 +80,18 @@ esis_parameters() {
     # Made aside and renamed, for another job of the same task may be reading it; only one has a pack.
     esis_aside=$esis_made.$$
     [ -z "$esis_in_pack" ] || esis_aside=$esis_made
-    [ -n "$esis_from" ] \
-        || esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null | sed 's/^0*//')
-    # The shift is written out: some shells take numbers with zeros in front for octal ones.
-    if tail -c "+$((${esis_from:-0} + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_aside" \
+    if [ -z "$esis_from" ]; then
+        esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null)
+        # Without a whole entry the task must not get the parameters of another one.
+        case $esis_from in
+            *[!0-9]*) esis_from= ;;
+            # Some shells take numbers with zeros in front for octal ones.
+            ????????????????) esis_from=$(printf '%s\n' "$esis_from" | sed 's/^0*\([0-9]\)/\1/') ;;
+            *) esis_from= ;;
+        esac
+    fi
+    if [ -n "$esis_from" ] \
+        && tail -c "+$((esis_from + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_aside" \
         && [ -s "$esis_aside" ] && { [ -n "$esis_in_pack" ] || mv -f "$esis_aside" "$esis_made"; }; then
         return 0
     fi
@@ -268,7 +276,8 @@ esis_pack_lines() {
     } | awk -v task="$esis_first" '
         !listed && NF == 0 { listed = 1; next }
         !listed { wanted[$1]; next }
-        { if (task in wanted) { sub(/^0+/, ""); print task ":" ($0 == "" ? 0 : $0); delete wanted[task] } task++ }
+        task in wanted && length($0) == 16 && !/[^0-9]/ { at = $0; sub(/^0+/, "", at); print task ":" (at == "" ? 0 : at); delete wanted[task] }
+        { task++ }
         END { for (task in wanted) print task ":" }'
 }
 
@@ -309,6 +318,8 @@ esis_signalled() {
         while kill -0 "$esis_child" 2>/dev/null; do
             wait "$esis_child" && esis_ended=0 || esis_ended=$?
         done
+        # ksh counts signals from 256 on, and exit statuses end at 255.
+        [ "$esis_ended" -le 255 ] || esis_ended=$((esis_ended - 128))
         [ "$esis_ended" = 0 ] || esis_code=$esis_ended
     fi
     # Here, because ksh and mksh under set -e leave the EXIT trap out when a signal has ended their wait.

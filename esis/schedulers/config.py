@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from esis.process import capture, clean_environment
 
 _ASK_SECONDS = 60.0
-_LINE = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
 ARGV = ("scontrol", "show", "config")
 
 

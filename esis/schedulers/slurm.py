@@ -263,7 +263,8 @@ class Slurm:
     def limits(self) -> Limits | None:
         """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
         if self._limits is None:
-            self._limits = parse_limits(_ask(["scontrol", "show", "config"])[0])
+            text, problem = _ask(["scontrol", "show", "config"])
+            self._limits = replace(parse_limits(text), problem=problem)
         return self._limits
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:

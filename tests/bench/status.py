@@ -99,9 +99,8 @@ def _of_state(name: str, many: Scan, few: Scan, rounds: int) -> list[Figure]:
 
     found = interleaved({"status": own, "python": many.python_seconds}, rounds)
     calls = {program: max(item.slurm_calls(program) for item in spent) for program in ("squeue", "sacct")}
-    slurm = max(sum(item.elsewhere.values()) for item in spent)
-    notes = (f"{found['status'] * 1000:.0f} ms; {calls['squeue']} squeue, {calls['sacct']} sacct"
-             + (f" (of the fake Slurm: {slurm:.1f} s)" if slurm > 1 else ""))
+    told = ", which tells of each task that ended in a line of its own" if calls["sacct"] else ""
+    notes = f"{found['status'] * 1000:.0f} ms; {calls['squeue']} squeue, {calls['sacct']} sacct{told}"
     figures = [Figure(f"status, {many.tasks:,} tasks, {name}", found["status"] / found["python"], GOAL,
                       "python -c pass", notes)]
     if traced.works():

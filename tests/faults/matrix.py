@@ -27,7 +27,7 @@ from typing import Any
 from tests.faults.bench import Bench, Broken, Nursery, differences, is_litter
 
 KINDS = ("kill", "ENOSPC", "EDQUOT", "EIO", "EACCES", "short", "full")
-COMMANDS = ("run", "resubmit", "dependency")
+COMMANDS = ("run", "resubmit", "dependency", "arrays")  # arrays: a run whose tasks need three of them
 # What a command may tell before the one line of the error.
 _NOTE = re.compile(r"esis: wrkdir\.[0-9a-f]{12}: (submitted as job|the answer to submission|.*looking whether|"
                    r"not in the queue|Slurm has it|Slurm never got it|nothing to submit)")
@@ -46,12 +46,21 @@ class Scene:
     expected: dict[str, Any] = field(default_factory=dict)
     queue: list[Any] = field(default_factory=list)
     steps: tuple[str, ...] = ()
+    tasks: int = 3
+
+    @property
+    def argv(self) -> list[str]:
+        """Return the command as esis gets it."""
+        return ["run" if self.command == "arrays" else self.command]
 
     @classmethod
     def make(cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench) -> Scene:
         """Build the scene as it is before the command, and see what the command does undisturbed."""
         bench = kind(directory, nursery)
-        place = bench.workflow("a")
+        tasks = 5 if command == "arrays" else 3
+        place = bench.workflow("a", tasks)
+        if command == "arrays":
+            bench.slurm.set(max_array_size=2)
         if command == "resubmit":
             (place / "flaky").touch()
             bench.esis(place, "run").ok()
@@ -60,8 +69,8 @@ class Scene:
         if command == "dependency":
             place = bench.workflow("b", requires=["a"])
         bench.keep()
-        scene = cls(bench, command, place)
-        untouched = bench.broken(place, [command], "count", 0)
+        scene = cls(bench, command, place, tasks=tasks)
+        untouched = bench.broken(place, scene.argv, "count", 0)
         untouched.result.ok()
         scene.steps = untouched.steps
         scene.expected, scene.queue, scene.jobs = bench.tree(), queue(bench), len(bench.slurm.jobs())
@@ -101,11 +110,11 @@ def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point |
     """Break the command at one step, run it again, and judge; None where it ended before the step."""
     bench = scene.bench
     bench.restore()
-    broken = bench.broken(scene.place, [scene.command], kind, at)
+    broken = bench.broken(scene.place, scene.argv, kind, at)
     if broken.hit is None:
         return None
-    told = [*_check_broken(scene, kind, broken), *_check_list(bench)]
-    again = bench.again(scene.place, scene.command)
+    told = [*_check_broken(scene, kind, broken), *_check_list(scene)]
+    again = bench.again(scene.place, *scene.argv)
     if again.code != 0:
         told.append(f"the same command again ended with {again.code}: {again.stderr.strip()}")
     if "Traceback" in again.stderr:
@@ -116,7 +125,7 @@ def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point |
         told.append(f"the queue holds {queue(bench)} instead of {scene.queue}")
     absorbed = kind not in ("kill", "short") and broken.result.code == 0
     wrong = [what for what in differences(scene.expected, bench.tree())
-             if not (absorbed and "provenance.json" in what and _may_differ(what, broken))]
+             if not (kind not in ("kill", "short") and "provenance.json" in what and _may_differ(what, broken))]
     if finish and not told and not wrong:
         told += _check_finish(scene)
     litter = sum(map(is_litter, wrong))
@@ -164,21 +173,24 @@ def _check_broken(scene: Scene, kind: str, broken: Broken) -> Iterator[str]:
 
 
 def _may_differ(what: str, broken: Broken) -> bool:
-    """Return whether an absorbed fault may show until the command is run again.
+    """Return whether a fault that was absorbed may show until the command is run again.
 
-    No git or no scontrol leaves a gap in the provenance; a lock that couldn't be removed is a dead process's next time.
+    No git or no scontrol leaves a gap in the provenance, whatever becomes of the command; a lock that couldn't be
+    removed is a dead process's next time.
     """
     hit = broken.hit or ""
     removing = hit.startswith(("os.remove", "os.rmdir"))
     return ("provenance.json" in what and "Popen" in hit) or ("/lock" in what and removing)
 
 
-def _check_list(bench: Bench) -> Iterator[str]:
+def _check_list(scene: Scene) -> Iterator[str]:
     """See that a list shows whole runs only."""
+    bench = scene.bench
     for line in bench.esis(bench.home, "list").ok().stdout.splitlines():
         run = Path(line)
         state = json.loads((run / "__esis__/state.json").read_text())
-        whole = ("sbatch.sh", "setup-ran", "worker.sh", "README", *(f"parameters/parameters.{n}.json" for n in "012"))
+        whole = ("sbatch.sh", "setup-ran", "worker.sh", "README",
+                 *(f"parameters/parameters.{n}.json" for n in range(scene.tasks)))
         missing = [name for name in whole if not (run / name).exists()]
         if state["stage"] != "prepared" or missing:
             yield f"the list shows a half-built run (stage {state['stage']}, without {missing})"
@@ -190,7 +202,7 @@ def _check_finish(scene: Scene) -> Iterator[str]:
     before = {path: len(path.read_text().splitlines()) for path in bench.home.rglob("did.*")}
     bench.slurm.run()
     shown = json.loads(bench.esis(scene.place, "status", "--json").stdout)["states"]
-    if {state: value["count"] for state, value in shown.items()} != {"done": 3}:
+    if {state: value["count"] for state, value in shown.items()} != {"done": scene.tasks}:
         yield f"after the jobs ran: {shown}"
     for path in bench.home.rglob("did.*"):
         times = len(path.read_text().splitlines()) - before.get(path, 0)

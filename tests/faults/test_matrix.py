@@ -62,14 +62,14 @@ def test_f01_f04_a_copy_that_is_made_early_is_clean_at_each_of_its_steps(tmp_pat
     scene.bench.slurm.close()
 
 
-@pytest.mark.parametrize(("command", "every"), [("resubmit", 4), ("dependency", 23)])
+@pytest.mark.parametrize(("command", "every"), [("resubmit", 4), ("dependency", 23), ("arrays", 13)])
 def test_f01_resubmit_and_dependency_are_clean_whenever_they_are_killed(scene_of: Callable[[str], Scene], command: str,
                                                                          every: int) -> None:
-    """F01: the same for `esis resubmit` and for a chain of two."""
+    """F01: the same for `esis resubmit`, for a chain of two, and for a run of three arrays."""
     check(scene_of(command), "kill", chunk(1 if FULL else every, 0, 1))
 
 
-@pytest.mark.parametrize(("command", "every"), [("run", 19), ("resubmit", 7), ("dependency", 61)])
+@pytest.mark.parametrize(("command", "every"), [("run", 19), ("resubmit", 7), ("dependency", 61), ("arrays", 37)])
 @pytest.mark.parametrize("kind", ["ENOSPC", "EDQUOT", "EIO", "EACCES"])
 def test_f04_a_step_that_fails_is_told_with_path_and_errno_and_is_clean_afterwards(
         scene_of: Callable[[str], Scene], command: str, kind: str, every: int) -> None:
@@ -78,14 +78,14 @@ def test_f04_a_step_that_fails_is_told_with_path_and_errno_and_is_clean_afterwar
     check(scene_of(command), kind, chunk(1 if FULL else every, 0, 1, 1 if FULL else first))
 
 
-@pytest.mark.parametrize(("command", "every"), [("run", 17), ("resubmit", 5), ("dependency", 47)])
+@pytest.mark.parametrize(("command", "every"), [("run", 17), ("resubmit", 5), ("dependency", 47), ("arrays", 29)])
 def test_f04_a_disk_that_stays_full_is_told_and_clean_afterwards(scene_of: Callable[[str], Scene], command: str,
                                                                  every: int) -> None:
     """F04: from one step on nothing can be written any more, not even what tidies up."""
     check(scene_of(command), "full", chunk(1 if FULL else every, 0, 1))
 
 
-@pytest.mark.parametrize(("command", "every"), [("run", 3), ("resubmit", 2), ("dependency", 11)])
+@pytest.mark.parametrize(("command", "every"), [("run", 3), ("resubmit", 2), ("dependency", 11), ("arrays", 17)])
 def test_f06_a_short_write_makes_no_difference(scene_of: Callable[[str], Scene], command: str, every: int) -> None:
     """F06: write(2) may take 10 bytes at a time; the content is complete all the same."""
     check(scene_of(command), "short", chunk(1 if FULL else every, 0, 1))
@@ -96,7 +96,7 @@ def test_the_injector_sees_the_whole_of_a_command(scene_of: Callable[[str], Scen
     steps = [shortened(step, Path("/nowhere")) for step in scene_of("run").steps]
     for name in ("submissions/0001.json", "jobid.tx", "sbatch.sh", "state.json", "wf_starttime"):
         assert any(step.startswith("os.rename") and step.endswith(name) for step in steps), name
-    for program in ("sbatch --parsable", "gen.sh", "setup.sh", "scontrol --version"):
+    for program in ("sbatch --parsable", "gen.sh", "setup.sh", "scontrol show"):
         assert any(step == f"subprocess.Popen {program}" for step in steps), program
         assert any(step == f"after subprocess.Popen {program}" for step in steps), program
     assert sum(step.startswith("os.fsync") for step in steps) > 30
@@ -141,10 +141,10 @@ def test_f03_killed_between_sbatch_and_the_record_the_job_is_adopted(scene_of: C
     assert scene.steps[at - 1].startswith("open ")
     scene.bench.restore()
     before = len(scene.bench.slurm.calls("sbatch"))
-    assert scene.bench.broken(scene.place, [command], "kill", at).result.code == -9
+    assert scene.bench.broken(scene.place, scene.argv, "kill", at).result.code == -9
     assert len(scene.bench.slurm.jobs()) == scene.jobs
     called = len(scene.bench.slurm.calls("sbatch"))
-    shown = scene.bench.again(scene.place, command).ok()
+    shown = scene.bench.again(scene.place, *scene.argv).ok()
     assert "Slurm has it as job" in shown.stderr
     assert len(scene.bench.slurm.calls("sbatch")) == called > before
     assert len(scene.bench.slurm.jobs()) == scene.jobs

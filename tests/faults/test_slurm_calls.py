@@ -1,6 +1,6 @@
 """The cost of one command in Slurm calls does not depend on the number of tasks.
 
-Counted by the fake. `scontrol --version` is answered by the client alone, so it doesn't count as a question.
+Counted by the fake. What they may be: run = arrays + at most 2, status at most 2, resubmit = arrays + at most 2.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from esis.model.workdir import RunDir
 from esis.operations import submit
 from esis.operations.context import Context
 from esis.schedulers import slurm as client
@@ -71,20 +72,28 @@ def test_f10_one_look_proves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPat
     """F10: at least 30 s and twice MessageTimeout of error-free absence allow a new attempt, and no less."""
     for name, value in bench.env().items():
         monkeypatch.setenv(name, value)
-    assert submit._grace(client.Slurm(), Context()) == 30.0
+    unbuilt = RunDir(bench.home / "wrkdir.x")
+    assert submit._grace(unbuilt, client.Slurm(), Context()) == 30.0
     bench.slurm.set(message_timeout=100)
-    assert submit._grace(client.Slurm(), Context()) == 200.0
+    assert submit._grace(unbuilt, client.Slurm(), Context()) == 200.0
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.set(down=True)
+    assert submit._grace(RunDir(only_run(place)), client.Slurm(), Context()) == 200.0, "noted when the run was built"
 
 
 @pytest.mark.parametrize("message", REFUSALS)
 def test_f11_a_definite_refusal_is_shown_and_the_next_run_submits(bench: Bench, message: str) -> None:
     """F11: Slurm's own words, exit code 5, the prepared run is kept, the setup script isn't run again."""
     place = bench.workflow("a")
-    bench.slurm.fail("sbatch", "refuse", message=message)
+    bench.slurm.fail("sbatch", "refuse", message=message, times=None)
     refused = bench.esis(place, "run")
     assert refused.code == 5
     assert message in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+    # A limit on the number of jobs may leave room for fewer tasks: 3, then 1.
+    assert len(bench.slurm.calls("sbatch")) == (2 if "job submit limit" in message else 1)
+    bench.slurm.set(faults=[])
     assert bench.slurm.jobs() == []
     assert bench.states(place) == {"unsubmitted": 3}
     bench.esis(place, "run").ok()
@@ -409,10 +418,11 @@ def test_f23_scattered_tasks_look_their_index_up_in_a_map(bench: Bench) -> None:
     bench.slurm.run()
     bench.slurm.set(verdicts={})
     chosen = [1, 3, 4, 7, 11]
-    limit = {"esis.operations.submit.ARRAY_SPEC_LIMIT": 5}
+    limit = {"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}
     bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11", patch=limit).ok()
     record = submission(place, 2)
-    assert (record["mapped"], record["array"], record["tasks"]) == (True, "0-4%10", "1,3-4,7,11")
+    assert (record["mapped"], record["tasks"]) == (True, "1,3-4,7,11")
+    assert record["arrays"] == [{"array": "0-4%10", "offset": 0, "tasks": 5}]
     bench.slurm.verdict("FAILED", job=bench.slurm.jobs()[-1].id, task=3)  # position 3 is task 7
     bench.slurm.run()
     assert did(place) == {f"did.{n}": 1 for n in chosen}
@@ -448,8 +458,8 @@ def test_f23_fifty_thousand_scattered_failures_are_resubmitted_by_one_call(bench
 
 
 def test_f24_a_submit_limit_leaves_the_run_unsubmitted_and_one_command_goes_on(bench: Bench) -> None:
-    """F24: as far as there is one array a run; several arrays for one run come with a later issue."""
-    bench.slurm.set(submit_limit=4)
+    """F24: where not even one task of the second run has room: a refusal, and the same command later goes on."""
+    bench.slurm.set(submit_limit=3)
     first, second = bench.workflow("a"), bench.workflow("b", requires=["a"])
     refused = bench.esis(second, "dependency")
     assert refused.code == 5

@@ -1,0 +1,412 @@
+"""Runs of several arrays: every task once, with its own parameters, whatever limit or fault comes between two."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.bench import TEMPLATE, Bench, only_run
+
+TASKS, SIZE = 25, 11  # three arrays: tasks 0 to 10, 11 to 21, 22 to 24
+WORKER = """#!/bin/sh
+echo "$SLURM_ARRAY_TASK_ID" >>"did.$SLURM_ARRAY_TASK_ID"
+echo "task $SLURM_ARRAY_TASK_ID"
+cp "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" "seen.$SLURM_ARRAY_TASK_ID"
+[ -e ../mended ] || case $SLURM_ARRAY_TASK_ID in 3|14|24) [ ! -e ../../flaky ] || exit 3;; esac
+"""
+
+
+@pytest.fixture
+def place(bench: Bench) -> Path:
+    """A workflow of three arrays."""
+    bench.slurm.set(max_array_size=SIZE)
+    return bench.workflow("a", TASKS, worker=WORKER)
+
+
+def record(place: Path, number: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((only_run(place) / f"__esis__/submissions/{number:04d}.json").read_text())
+    return found
+
+
+def did(place: Path) -> dict[int, int]:
+    """Return how often each task did its work, and see that each had its own parameters."""
+    cwd = only_run(place) / "cwd"
+    found = {int(path.name[4:]): len(path.read_text().splitlines()) for path in cwd.glob("did.*")}
+    assert {task: json.loads((cwd / f"seen.{task}").read_text())["n"] for task in found} == {n: n for n in found}
+    return dict(sorted(found.items()))
+
+
+def once(*tasks: int, count: int = TASKS) -> dict[int, int]:
+    return dict.fromkeys(tasks or range(count), 1)
+
+
+def calls(bench: Bench, since: int = 0) -> tuple[int, int]:
+    """Return how often sbatch was called, and how often any other client of Slurm."""
+    found = Counter(call.program for call in bench.slurm.calls()[since:])
+    return found["sbatch"], sum(found.values()) - found["sbatch"]
+
+
+def specs(place: Path, number: int = 1) -> list[tuple[str, int, int]]:
+    return [(item["array"], item["offset"], item["tasks"]) for item in record(place, number)["arrays"]]
+
+
+def test_two_hundred_and_fifty_tasks_where_a_hundred_and_one_fit(bench: Bench) -> None:
+    """MaxArraySize 101: three arrays, every task with its own parameters; three sbatch and at most two questions."""
+    bench.slurm.set(max_array_size=101)
+    place = bench.workflow("a", 250, worker=WORKER)
+    shown = bench.esis(place, "run", "-m", "0").ok()
+    assert "Traceback" not in shown.stderr
+    before = len(bench.slurm.calls())
+    assert (calls(bench)[0], calls(bench)[1] <= 2) == (3, True)
+    assert specs(place) == [("0-100", 0, 101), ("0-100", 101, 101), ("0-47", 202, 48)]
+    assert (only_run(place) / "__esis__/jobid.tx").read_text() == "1\n2\n3"
+    assert bench.states(place) == {"waiting": 250}
+    assert calls(bench, before)[1] == 1
+    bench.slurm.run(parallel=4)
+    before = len(bench.slurm.calls())
+    assert bench.states(place) == {"done": 250}
+    assert calls(bench, before)[1] <= 2
+    assert did(place) == once(count=250)
+    assert len(list((only_run(place) / "cwd").glob("slurm-*_*.out"))) == 250
+
+
+def test_status_log_and_resubmit_know_the_arrays(bench: Bench, place: Path) -> None:
+    """Tasks 3, 14 and 24 of three arrays fail: told by their own indices, and they alone are submitted again."""
+    (place / "flaky").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.run(parallel=4)
+    shown = json.loads(bench.esis(place, "status", "--json").stdout)["states"]
+    assert shown["failed"] == {"count": 3, "tasks": "3,14,24", "reasons": {"exit code 3": "3,14,24"}}
+    for task in (3, 14, 24, 21):
+        assert bench.esis(place, "log", str(task)).ok().stdout.count(f"task {task}\n") == 1
+    (only_run(place) / "mended").touch()
+    before = len(bench.slurm.calls())
+    bench.esis(place, "resubmit").ok()
+    sent, asked = calls(bench, before)
+    assert (sent, asked <= 2) == (2, True)
+    assert specs(place, 2) == [("3%5", 0, 1), ("0,10%5", 14, 2)]
+    bench.slurm.run()
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == {**once(), 3: 2, 14: 2, 24: 2}
+
+
+def test_cancel_knows_the_arrays(bench: Bench, place: Path) -> None:
+    """Task 14 is index 3 of the second array; without tasks all of them, a call for each array."""
+    bench.esis(place, "run").ok()
+    bench.esis(place, "cancel", "--tasks", "3,14").ok()
+    cancelled = [call.argv[-1] for call in bench.slurm.calls("scancel")]
+    assert cancelled == ["1_[3]", "2_[3]"]
+    assert bench.states(place) == {"waiting": TASKS - 2, "failed": 2}
+    bench.esis(place, "cancel").ok()
+    assert [call.argv[-1] for call in bench.slurm.calls("scancel")[2:]] == ["1_[0-2,4-10]", "2_[0-2,4-10]", "3_[0-2]"]
+    assert bench.states(place) == {"failed": TASKS}
+
+
+def test_the_throttle_is_shared_by_the_arrays(bench: Bench, place: Path) -> None:
+    """`-m 4` is 2, 1 and 1; `esis throttle 8` is 3, 3 and 2, as scontrol is told."""
+    bench.esis(place, "run", "-m", "4").ok()
+    assert [spec for spec, _, _ in specs(place)] == ["0-10%2", "0-10%1", "0-2%1"]
+    assert [job.throttle for job in bench.slurm.jobs()] == [2, 1, 1]
+    bench.esis(place, "throttle", "8").ok()
+    assert [job.throttle for job in bench.slurm.jobs()] == [3, 3, 2]
+    bench.esis(place, "throttle", "0").ok()
+    assert [job.throttle for job in bench.slurm.jobs()] == [0, 0, 0]
+
+
+def test_fewer_at_a_time_than_arrays_take_turns(bench: Bench) -> None:
+    """`-m 2` with three arrays: the third waits for the first, and never more than two tasks run."""
+    bench.slurm.set(max_array_size=SIZE)
+    worker = ('#!/bin/sh\n: >"busy.$SLURM_ARRAY_TASK_ID"; ls busy.* | wc -l >"count.$SLURM_ARRAY_TASK_ID"; sleep 0.05\n'
+              'rm "busy.$SLURM_ARRAY_TASK_ID"; [ "$SLURM_ARRAY_TASK_ID" != 4 ] || exit 3\n')
+    place = bench.workflow("a", TASKS, worker=worker)
+    bench.esis(place, "run", "-m", "2").ok()
+    assert [job.dependency for job in bench.slurm.jobs()] == [(), (), (("afterany", 1, None),)]
+    bench.slurm.run(parallel=8)
+    counts = [int(path.read_text()) for path in (only_run(place) / "cwd").glob("count.*")]
+    assert (len(counts), max(counts)) == (TASKS, 2)
+    assert bench.states(place) == {"done": TASKS - 1, "failed": 1}
+
+
+def test_logs_keep_names_of_their_own(bench: Bench, place: Path) -> None:
+    """`-o out_%a.log` would write the logs of three arrays over each other; the job's id keeps them apart."""
+    text = TEMPLATE.replace("#SBATCH --time=5", "#SBATCH --time=5\n#SBATCH -o out_%a.log")
+    (place / "template.sh").write_text(text)
+    bench.esis(place, "run").ok()
+    bench.slurm.run(parallel=4)
+    names = {path.name for path in (only_run(place) / "cwd").glob("out_*.log")}
+    assert names == {*(f"out_{n}.log" for n in range(11)), *(f"out_2_{n}.log" for n in range(11)),
+                     *(f"out_3_{n}.log" for n in range(3))}
+    for task in (0, 11, 22):
+        assert bench.esis(place, "log", str(task)).ok().stdout.count(f"task {task}\n") == 1
+
+
+def test_a_dependant_waits_for_all_arrays(bench: Bench, place: Path) -> None:
+    """And starts when the last of them has ended well; its own arrays wait each."""
+    child = bench.workflow("b", TASKS, worker=WORKER, requires=["a"])
+    bench.esis(child, "dependency").ok()
+    jobs = bench.slurm.jobs()
+    assert [{target for _, target, _ in job.dependency} for job in jobs] == [set(), set(), set(), *[{1, 2, 3}] * 3]
+    bench.slurm.run(only=1)
+    bench.slurm.run(only=2)
+    assert did(child) == {}
+    bench.slurm.run(parallel=4)
+    assert (did(place), did(child)) == (once(), once())
+    assert bench.states(child) == {"done": TASKS}
+
+
+# --- faults between two arrays
+
+
+def test_f10_the_lost_reply_of_the_second_array_is_looked_up(bench: Bench, place: Path) -> None:
+    """F10: its job is adopted, the third is sent; each task once."""
+    bench.slurm.fail("sbatch", "lost_reply", skip=1, lookups=2)
+    shown = bench.esis(place, "run", env={"ESIS_LOOKUP_GRACE": "20"}).ok()
+    assert "Slurm has it as job 2" in shown.stderr
+    assert len(bench.slurm.calls("sbatch")) == 3
+    assert [job["id"] for job in record(place)["jobs"]] == ["1", "2", "3"]
+    assert record(place)["outcome"] == "submitted"
+    bench.slurm.run(parallel=4)
+    assert did(place) == once()
+
+
+def test_f16_the_second_array_sent_twice_does_the_work_once(bench: Bench, place: Path) -> None:
+    """F16: it appears after the grace period: the fence of that array lets one job work, and the others are whole."""
+    bench.slurm.fail("sbatch", "lost_reply", skip=1, lookups=1000)
+    assert "submitting again" in bench.esis(place, "run").ok().stderr
+    assert len(bench.slurm.jobs()) == 4
+    bench.slurm.reveal()
+    bench.slurm.run(parallel=4)
+    assert did(place) == once()
+    assert bench.states(place) == {"done": TASKS}
+    names = {path.name for path in (only_run(place) / "__esis__/submissions").glob("*.claim")}
+    assert names == {"0001.claim", "0001.2.claim", "0001.3.claim"}
+
+
+def test_f14_the_controller_goes_down_between_two_arrays(bench: Bench, place: Path) -> None:
+    """F14: what is sent is recorded and judged; the rest is sent by the same command later, under the same number."""
+    bench.slurm.fail("sbatch", "timeout", skip=1)
+    bench.slurm.fail("squeue", "timeout")
+    assert bench.esis(place, "run").code == 6
+    assert ([job["id"] for job in record(place)["jobs"]], record(place)["outcome"]) == (["1"], "open")
+    assert bench.states(place) == {"waiting": 11, "unknown": 14}
+    bench.slurm.run(parallel=4)
+    bench.esis(place, "run").ok()
+    assert len(record(place)["jobs"]) == 3
+    bench.slurm.run(parallel=4)
+    assert did(place) == once()
+    assert bench.states(place) == {"done": TASKS}
+
+
+def test_f24_a_submit_limit_between_two_arrays(bench: Bench, place: Path) -> None:
+    """F24: the submitted ones are recorded, the next command submits the rest only."""
+    bench.slurm.set(submit_limit=15)
+    shown = bench.esis(place, "run").ok()
+    assert "job submit limit" in shown.stderr
+    assert "leaves 14 tasks unsubmitted" in shown.stderr
+    assert (record(place)["tasks"], record(place)["outcome"]) == ("0-10", "submitted")
+    assert bench.states(place) == {"waiting": 11, "unsubmitted": 14}
+    again = bench.esis(place, "run").ok()
+    assert "14 tasks are left" in again.stderr
+    assert len(bench.slurm.jobs()) == 1
+    bench.slurm.run(parallel=4)
+    bench.esis(place, "run").ok()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
+def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, place: Path) -> None:
+    """F24: arrays are refused whole, so a smaller one is tried; the same command, repeated, finishes the run."""
+    bench.slurm.set(submit_limit=6)
+    bench.esis(place, "run").ok()
+    assert specs(place) == [("0-4%10", 0, 5)]
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+        bench.esis(place, "run").ok()
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+    numbers = sorted(path.name for path in (only_run(place) / "__esis__/submissions").glob("*.json"))
+    assert numbers == [f"{number:04d}.json" for number in range(1, len(numbers) + 1)]
+
+
+def test_f24_max_job_count_is_such_a_limit(bench: Bench, place: Path) -> None:
+    """F24: the job table of the cluster is full."""
+    bench.slurm.set(max_job_count=15)
+    bench.esis(place, "run").ok()
+    assert bench.states(place) == {"waiting": 11, "unsubmitted": 14}
+
+
+def test_f24_resubmission_stops_at_the_limit_too(bench: Bench, place: Path) -> None:
+    """F24: what found no room is failed as before, and the same command goes on."""
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.verdict("FAILED", run=False)
+    bench.slurm.run(parallel=4)
+    bench.slurm.set(verdicts={}, submit_limit=15)
+    bench.esis(place, "resubmit").ok()
+    assert bench.states(place) == {"waiting": 11, "failed": 14}
+    bench.slurm.run(parallel=4)
+    bench.esis(place, "resubmit").ok()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
+def test_feeding_finishes_a_run_without_anybody(bench: Bench, place: Path) -> None:
+    """`esis run --feed`: a job of its own submits what the limit left, until nothing is left; then it is gone."""
+    bench.slurm.set(submit_limit=13)
+    shown = bench.esis(place, "run", "--feed").ok()
+    assert "submits the rest" in shown.stderr
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+    feed_log = only_run(place) / "__esis__/feed.log"
+    assert bench.states(place) == {"done": TASKS}, feed_log.read_text() if feed_log.exists() else "no log"
+    assert did(place) == once()
+    feeders = [state for job in bench.slurm.jobs() if job.name == "esis-feed" for state in job.states.values()]
+    assert set(feeders) <= {"COMPLETED", "CANCELLED"}
+
+
+def test_feeding_takes_no_place_where_all_fits(bench: Bench, place: Path) -> None:
+    """The feeding job is queued first, and cancelled when nothing is left over."""
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = [job for job in bench.slurm.jobs() if job.name == "esis-feed"]
+    assert set(feeder.states.values()) == {"CANCELLED"}
+    assert bench.states(place) == {"waiting": TASKS}
+
+
+# --- parameters in one file
+
+
+LINES = f"""#!/bin/sh
+n=0; while [ $n -lt {TASKS} ]; do echo "{{\\"n\\": $n}}"; n=$((n+1)); done >parameters.jsonl
+echo {TASKS}
+"""
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_parameters_in_one_file(bench: Bench, place: Path, local: bool) -> None:
+    """The worker reads its own file as ever; afterwards only the one file and its index are there."""
+    (place / "gen.sh").write_text(LINES)
+    bench.esis(place, "run", *(["--local", "-j", "4"] if local else [])).ok()
+    if not local:
+        bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+    assert sorted(path.name for path in (only_run(place) / "parameters").iterdir()) == [
+        "parameters.index", "parameters.jsonl"]
+    assert len(record(place)["arrays"]) == (1 if local else 3)
+
+
+# --- packs
+
+
+def pack(place: Path, per_job: int, parallel: int = 1) -> None:
+    """Let the workflow pack its tasks."""
+    path = place / "wf.esis.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tasks_per_job": per_job, "tasks_parallel": parallel}))
+
+
+def test_packs_from_end_to_end(bench: Bench, place: Path) -> None:
+    """Each task has its own record, log and exit code; one bad task fails alone; what is left is packed again."""
+    (place / "flaky").touch()
+    pack(place, 10, 2)
+    bench.esis(place, "run").ok()
+    assert specs(place) == [("0-2%10", 0, TASKS)]
+    assert bench.states(place) == {"waiting": TASKS}
+    bench.slurm.run(parallel=4)
+    assert set(bench.slurm.job(1).states.values()) == {"FAILED"}
+    shown = json.loads(bench.esis(place, "status", "--json").stdout)["states"]
+    assert shown["done"]["count"] == TASKS - 3
+    assert shown["failed"]["reasons"] == {"exit code 3": "3,14,24"}
+    assert bench.esis(place, "log", "14").ok().stdout.count("task 14\n") == 1
+    (only_run(place) / "mended").touch()
+    bench.esis(place, "resubmit").ok()
+    assert (record(place, 2)["mapped"], record(place, 2)["per_job"], specs(place, 2)) == (True, 10, [("0%10", 0, 3)])
+    bench.slurm.run()
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == {**once(), 3: 2, 14: 2, 24: 2}
+
+
+def test_more_packs_than_an_array_takes(bench: Bench, place: Path) -> None:
+    """The offset counts packs: 13 packs of 2 where 11 fit."""
+    pack(place, 2)
+    bench.esis(place, "run").ok()
+    assert specs(place) == [("0-10%5", 0, 22), ("0-1%5", 11, 3)]
+    bench.slurm.run(parallel=4)
+    assert did(place) == once()
+    assert bench.states(place) == {"done": TASKS}
+
+
+@pytest.mark.parametrize("accounting", [False, True])
+@pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL"])
+def test_what_a_job_did_not_come_to_is_unsubmitted_and_run_goes_on(bench: Bench, place: Path, word: str,
+                                                                   accounting: bool) -> None:
+    """At the time limit, or when the node dies: `esis run` submits what is left of the pack."""
+    bench.slurm.set(accounting=accounting)
+    pack(place, 10)
+    bench.esis(place, "run").ok()
+    bench.slurm.verdict(word, job=1, task=1, run=False)
+    bench.slurm.run(parallel=4)
+    if accounting:
+        bench.slurm.purge()
+    assert bench.states(place) == {"done": 15, "unsubmitted": 10}
+    bench.slurm.set(verdicts={})
+    bench.esis(place, "run").ok()
+    assert record(place, 2)["tasks"] == "10-19"
+    bench.slurm.run()
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
+def test_a_part_of_a_pack_cannot_be_cancelled(bench: Bench, place: Path) -> None:
+    """Exit code 2 names the others; all of the pack can, and the rest is left."""
+    pack(place, 10)
+    bench.esis(place, "run").ok()
+    refused = bench.esis(place, "cancel", "--tasks", "12")
+    assert refused.code == 2
+    assert "10-11,13-19" in refused.stderr
+    bench.esis(place, "cancel", "--tasks", "10-19").ok()
+    assert [call.argv[-1] for call in bench.slurm.calls("scancel")] == ["1_[1]"]
+    assert bench.states(place) == {"waiting": 15, "failed": 10}
+
+
+def test_packs_from_measured_times(bench: Bench, place: Path) -> None:
+    """`--tasks-per-job auto`: what fits into 80 % of the template's 5 minutes, by what the done tasks took."""
+    (place / "flaky").touch()
+    bench.esis(place, "run", "-m", "0").ok()
+    refused = bench.esis(place, "resubmit", "--state", "waiting", "--tasks-per-job", "auto")
+    assert refused.code == 2
+    bench.slurm.run(parallel=4)
+    run = only_run(place)
+    for path in list((run / "__esis__/tasks").glob("*.exit0.*")):  # as if each had taken 12 s
+        head, _, end = path.name.rpartition(".")
+        path.rename(path.with_name(f"{head}.{int(path.name.split('.')[4]) + 12}"))
+        assert end.isdigit()
+    (run / "mended").touch()
+    bench.esis(place, "resubmit", "--tasks-per-job", "auto").ok()
+    assert (record(place, 2)["per_job"], record(place, 2)["tasks"]) == (20, "3,14,24")
+    assert specs(place, 2) == [("0%10", 0, 3)]
+    bench.slurm.run()
+    assert bench.states(place) == {"done": TASKS}
+
+
+def test_packs_from_measured_times_need_a_measurement(bench: Bench, place: Path) -> None:
+    """No task is done: nothing tells how long they take; exit code 2 says to give a number."""
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.verdict("FAILED", run=False)
+    bench.slurm.run(parallel=4)
+    refused = bench.esis(place, "resubmit", "--tasks-per-job", "auto")
+    assert refused.code == 2
+    assert "no task is done" in refused.stderr
+    assert len(bench.slurm.jobs()) == 3
+
+
+def test_a_local_run_packs_nothing(bench: Bench, place: Path) -> None:
+    """On this machine each task is a process of its own."""
+    pack(place, 10)
+    bench.esis(place, "run", "--local", "-j", "4").ok()
+    assert (record(place)["per_job"], len(record(place)["arrays"])) == (1, 1)
+    assert did(place) == once()
