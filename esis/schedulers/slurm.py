@@ -161,11 +161,10 @@ def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float) -> li
 
 
 def parse_sacct(stdout: str) -> list[Sighting]:
-    """Read the answer to `sacct_argv`."""
+    """Read the answer to `sacct_argv`; what very many lines share behind the element is parsed once."""
     found: list[Sighting] = []
     known: dict[str, tuple[JobState, str, str, str, int | None, int | None, str]] = {}
     for line in stdout.split("\n"):
-        # Of a large array very many lines differ in the element alone: what stands behind it is read once.
         element, _, rest = line.partition("|")
         job, _, index = element.partition("_")
         if (told := known.get(rest)) and element.isascii() and job.isdigit() and index.isdigit():
