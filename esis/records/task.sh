@@ -199,9 +199,13 @@ esis_is_complete() {
     [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
     # shellcheck disable=SC2012
     { ls -f "$3/__esis__/tasks"; sed 's/ .*//' "$3/__esis__/tasks.txt"; } 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
+        function later(started, id) {
+            if ($5 + 0 != started) return $5 + 0 > started
+            return length($3) != length(id) ? length($3) > length(id) : ($3 "") > (id "")
+        }
         !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
-        !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : $5 + 0 > start[$1])) {
+        !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : later(start[$1], job[$1]))) {
             submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6
         }
         $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && $6 != "running" { word[$1] = $6 }

@@ -72,7 +72,8 @@ class TaskRecord:
         if self.submission != other.submission:
             return self.submission > other.submission
         if self.job != other.job:
-            return self.start > other.start
+            # Two that started in the same second: ids grow, by far most of the time.
+            return (self.start, len(self.job), self.job) > (other.start, len(other.job), other.job)
         if self.restart != other.restart:
             return self.restart > other.restart
         return self.ended and not other.ended

@@ -99,6 +99,7 @@ def test_the_end_of_an_attempt_is_later_than_its_start(history: list[TaskRecord]
     ("0.0001.5.10.100.running", "0.0001.5.9.100.exit0.101"),  # restarts are numbers as well
     ("0.0001.5.1.100.running", "0.0001.5.0.200.exit1.201"),  # a requeue on a node whose clock is behind
     ("0.0001.8.0.200.exit1.201", "0.0001.9.0.100.exit0.101"),  # job ids are used again: time decides between jobs
+    ("0.0001.10.0.100.exit0.101", "0.0001.9.0.100.exit1.100"),  # in the same second: the higher id
     ("0.0001.5.0.100.exit1.101", "0.0001.5.0.100.running"),
 ])
 def test_which_attempt_is_the_later_one(later: str, earlier: str) -> None:
