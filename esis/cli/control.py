@@ -41,4 +41,7 @@ def throttle(limit: int, target: str | None) -> None:
 
     run = pick_run(target)
     jobs = operation(run, limit, Slurm())
-    say(f"{run.label}: {limit or 'any number of'} tasks at a time now, in job {', '.join(jobs)}")
+    shown = max(limit, len(jobs)) if limit else "any number of"
+    say(f"{run.label}: {shown} tasks at a time now, in job {', '.join(jobs)}")
+    if 0 < limit < len(jobs):
+        say(f"{run.label}: not {limit}: each of the {len(jobs)} arrays in the queue keeps one task at least")

@@ -177,7 +177,11 @@ def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], sche
         except SlurmRefused as refusal:
             if not current.jobs:
                 raise
-            return _cut_short(run, current, refusal, context)
+            done = _cut_short(run, current, refusal)
+            if not isinstance(refusal, LimitReached):
+                raise
+            context.say(refusal.message)
+            return done
         last = False
     return current
 
@@ -208,9 +212,8 @@ def _send(run: RunDir, intent: Submission, known: Sequence[Submission], schedule
     return _send(run, intent, known, scheduler, context, last=True)
 
 
-def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused, context: Context) -> Submission:
+def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
     """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
-    context.say(refusal.message)
     arrays = sent.arrays[: len(sent.jobs)]
     done = replace(sent, arrays=arrays, tasks=sent.tasks[: sum(array.tasks for array in arrays)],
                    outcome=Outcome.SUBMITTED, message=refusal.message, answered=time.time())
@@ -263,12 +266,17 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
 
 def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
     """Record and raise a refusal; where other arrays of the submission were taken, the record is the caller's."""
-    if not intent.jobs:
+    queued = ", ".join(job.id for job in intent.jobs)
+    if queued and not answer.asked:
+        # Nothing of Slurm's: the record stays open, and the next command sends the arrays that are left.
+        raise SlurmUnanswered(f"{run.label}: {answer.message}; job {queued} is queued, and not all of the submission",
+                              "once that is mended, the same command goes on")
+    if not queued:
         submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
     kind = LimitReached if is_limit(answer.message) else SlurmRefused
-    raise kind(f"Slurm refused {run.label}: {answer.message}",
-               "nothing was queued and the run is kept: mend the cause (sbatch options can come from SBATCH_* "
-               "variables or a new template), then repeat the command")
+    raise kind(f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}",
+               f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept: mend the cause (sbatch "
+               "options can come from SBATCH_* variables or a new template), then repeat the command")
 
 
 def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,

@@ -70,6 +70,7 @@ class Answer:
     outcome: Outcome
     message: str = ""
     returned: tuple[int, ...] = ()  # tasks given back without being finished
+    asked: bool = True  # False: refused before the scheduler heard of it
 
 
 class Scheduler(Protocol):

@@ -219,6 +219,22 @@ def test_f24_a_submit_limit_between_two_arrays(bench: Bench, place: Path) -> Non
     assert did(place) == once()
 
 
+def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_later(bench: Bench, place: Path) -> None:
+    """F11: not a limit, so not a success: exit code 5, what was taken is recorded, the next command submits the rest."""
+    bench.slurm.fail("sbatch", "refuse", skip=1,
+                     message="sbatch: error: Batch job submission failed: Invalid account or account/partition "
+                             "combination specified")
+    refused = bench.esis(place, "run")
+    assert refused.code == 5
+    assert "Invalid account" in refused.stderr and "job 1 was queued" in refused.stderr
+    assert (record(place)["tasks"], record(place)["outcome"]) == ("0-10", "submitted")
+    assert bench.states(place) == {"waiting": 11, "unsubmitted": 14}
+    bench.esis(place, "run").ok()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
 def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, place: Path) -> None:
     """F24: arrays are refused whole, so a smaller one is tried; the same command, repeated, finishes the run."""
     bench.slurm.set(submit_limit=6)
