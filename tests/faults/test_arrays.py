@@ -226,7 +226,8 @@ def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_lat
                              "combination specified")
     refused = bench.esis(place, "run")
     assert refused.code == 5
-    assert "Invalid account" in refused.stderr and "job 1 was queued" in refused.stderr
+    assert "Invalid account" in refused.stderr
+    assert "job 1 was queued" in refused.stderr
     assert (record(place)["tasks"], record(place)["outcome"]) == ("0-10", "submitted")
     assert bench.states(place) == {"waiting": 11, "unsubmitted": 14}
     bench.esis(place, "run").ok()
