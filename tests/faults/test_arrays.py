@@ -220,7 +220,7 @@ def test_f24_a_submit_limit_between_two_arrays(bench: Bench, place: Path) -> Non
 
 
 def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_later(bench: Bench, place: Path) -> None:
-    """F11: not a limit, so not a success: exit code 5, what was taken is recorded, the next command submits the rest."""
+    """F11: not a limit, so no success: exit code 5, what was taken is recorded, the next command submits the rest."""
     bench.slurm.fail("sbatch", "refuse", skip=1,
                      message="sbatch: error: Batch job submission failed: Invalid account or account/partition "
                              "combination specified")
