@@ -23,7 +23,7 @@ from esis.operations.submit import Request, settle
 from esis.operations.target import definition, evidence_of
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
-from esis.schedulers.slurm import check_options
+from esis.schedulers.commands import check_options
 from esis.schedulers.units import format_limit, format_memory, parse_limit, parse_memory
 
 __all__ = ["Resubmitted", "Selection", "Wishes", "resubmit"]

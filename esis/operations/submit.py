@@ -27,9 +27,10 @@ from esis.operations.prepare import render_script
 from esis.records import provenance, submissions
 from esis.records.origin import Origin
 from esis.records.submissions import Job, Outcome, Submission
+from esis.schedulers.answers import is_limit
 from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.local import Options
-from esis.schedulers.slurm import Slurm, is_limit
+from esis.schedulers.slurm import Slurm
 
 MINIMUM_GRACE_SECONDS = 30.0
 _POLL_SECONDS = 2.0

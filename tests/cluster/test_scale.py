@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from esis.schedulers.slurm import parse_squeue, squeue_argv
+from esis.schedulers.answers import parse_squeue
+from esis.schedulers.commands import squeue_argv
 from tests.cluster import harness
 from tests.cluster.conftest import SUITE
 from tests.cluster.harness import SlurmCluster, wait_until

@@ -37,7 +37,7 @@ from esis.operations.table import Row
 from esis.records import submissions
 from esis.records.stage import Stage, State
 from esis.records.tasks import TaskRecord, TaskRecords
-from esis.schedulers import local, slurm
+from esis.schedulers import commands, local, slurm
 from tests.fakes import FakeSlurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def calls(page: Path) -> Iterator[tuple[str, str]]:
         for match in re.finditer(r"(?<![\w./-])esis ([a-z][a-z-]*)\b([^;&|)]*)", line):
             rest, separator, others = match.group(2).partition(" -- ")
             if separator:
-                slurm.check_options(others.split())  # raises where esis would
+                commands.check_options(others.split())  # raises where esis would
             yield match.group(1), rest
 
 
@@ -313,10 +313,10 @@ def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
     assert shown is not None
     assert names(shown.group(1)) == [state.value for state in choose.DEFAULT_STATES]
     refused = text.partition("Refused are options")[2].partition("\n\n")[0]
-    assert names(refused) == list(slurm._RESERVED)
+    assert names(refused) == list(commands._RESERVED)
     for option in names(refused):
         with pytest.raises(BadInput):
-            slurm.check_options([option])
+            commands.check_options([option])
     assert f"need more than {ARRAY_SPEC_LIMIT:,} characters" in text
     assert f"after {control._SETTLE_SECONDS:.0f} s" in text
 
@@ -530,19 +530,19 @@ def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest
 
 def test_the_queries_are_those_that_are_called() -> None:
     text = (DOCS / "slurm.md").read_text("utf-8")
-    *words, last = slurm.squeue_argv()
+    *words, last = commands.squeue_argv()
     assert f"    {' '.join(words)} '{last}'" in text
     first = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
-    assert f"&& {' '.join(slurm.sbatch_argv(first, 0))}\n" in text
-    accounting = slurm.sacct_argv(["<jobs>"], (), 0.0)
+    assert f"&& {' '.join(commands.sbatch_argv(first, 0))}\n" in text
+    accounting = commands.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text
     assert slurm.FENCE_VARIABLE in text
     job = submissions.Job("<job>")
-    (cancelling,) = slurm.scancel_argvs(job, (0, 1, 2, 3, 7), pending_only=False)
+    (cancelling,) = commands.scancel_argvs(job, (0, 1, 2, 3, 7), pending_only=False)
     assert f"    {' '.join(cancelling)} " in text
     for change in ("ArrayTaskThrottle=<N>", "dependency=afterok:<jobs>"):
-        assert f"    {' '.join(slurm.update_argv(job, change))}\n" in text
+        assert f"    {' '.join(commands.update_argv(job, change))}\n" in text
 
 
 def test_the_periods_are_those_of_the_code() -> None:

@@ -21,8 +21,8 @@ from esis.operations.status import status_of
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, TaskRecords
+from esis.schedulers.answers import classify
 from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
-from esis.schedulers.slurm import classify
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = 1_000_000.0

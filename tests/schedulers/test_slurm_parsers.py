@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.process import Completed
 from esis.records.submissions import Array, Job, Outcome, Submission
-from esis.schedulers import slurm
+from esis.schedulers import answers, commands, slurm
+from esis.schedulers.answers import classify, judge, parse_job, parse_sacct, parse_squeue
 from esis.schedulers.base import JobState, Sighting, Snapshot
-from esis.schedulers.slurm import classify, judge, parse_job, parse_sacct, parse_squeue
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -184,7 +184,7 @@ def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str =
         command: str = "/x/sbatch.sh", workdir: str = "/x") -> str:
     """Return a line in the format that squeue_argv asks for."""
     values = {"%F": str(job), "%K": index, "%T": word, "%r": reason, "%M": used, "%o": command, "%Z": workdir}
-    form = slurm.squeue_argv()[slurm.squeue_argv().index("-o") + 1]
+    form = commands.squeue_argv()[commands.squeue_argv().index("-o") + 1]
     for field, value in values.items():
         assert field in form
         form = form.replace(field, value.replace("%", "\0"))
@@ -214,7 +214,7 @@ def test_every_field_arrives() -> None:
     """The scheduler's own word and reason are kept verbatim; free text comes last and may hold the separator."""
     (seen,) = parse_squeue(row(17, "3", "SPECIAL_EXIT", "JobHeldUser", "1-02:03:04",
                                str(RUN.script), str(RUN.cwd)))
-    assert seen == Sighting("17", (3,), JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}",
+    assert seen == Sighting("17", [3], JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}",
                             used="1-02:03:04")
     assert seen.elapsed == 93784
     assert Snapshot((seen,)).of_run(RUN) == [seen]
@@ -243,7 +243,7 @@ def test_lines_that_are_none_are_left_out() -> None:
 @pytest.mark.parametrize("index", ["0-", "1-3,x", "5-2", "1 2", "²", "0-99999999999999"])
 def test_an_odd_index_is_no_crash(index: str) -> None:
     """What is no index list says something about the job, but not about which tasks."""
-    assert tasks(row(index=index) + "\n" + row(index="1"))[-1] == 1
+    assert sorted(tasks(row(index=index) + "\n" + row(index="1")), key=str) == [1, None]
 
 
 pieces = st.sampled_from(["1", "23", "|", ",", "-", ":", "%", "...", "N/A", "[", "]", " ", "\n", "RUNNING", "²", "x"])
@@ -261,7 +261,7 @@ def test_a_hundred_thousand_rows_are_read_in_no_time() -> None:
     """The cost of a status is one query and its parsing, also for the largest arrays."""
     text = "\n".join(row(index=str(n), word="PENDING") for n in range(20_000))
     before = time.process_time()
-    assert len(parse_squeue(text)) == 20_000
+    assert tasks(text) == list(range(20_000))
     assert time.process_time() - before < 2
 
 
@@ -270,11 +270,11 @@ def test_the_query_names_clusters_only_where_sbatch_did() -> None:
 
     Without -r: what waits of an array is one row, however large it is.
     """
-    assert "-M" not in slurm.squeue_argv()
-    assert slurm.squeue_argv(["a", "b"])[-2:] == ["-M", "a,b"]
-    assert {"-h", "--me"} <= set(slurm.squeue_argv())
-    assert "-r" not in slurm.squeue_argv()
-    assert slurm.squeue_argv()[slurm.squeue_argv().index("-t") + 1] == "all"
+    assert "-M" not in commands.squeue_argv()
+    assert commands.squeue_argv(["a", "b"])[-2:] == ["-M", "a,b"]
+    assert {"-h", "--me"} <= set(commands.squeue_argv())
+    assert "-r" not in commands.squeue_argv()
+    assert commands.squeue_argv()[commands.squeue_argv().index("-t") + 1] == "all"
 
 
 # --- captured answers
@@ -330,7 +330,7 @@ def test_captured_answers_of_sacct(path: Path) -> None:
         _, job, state, code, elapsed, workdir = line.split("|", 5)
         hours, minutes, seconds = map(int, elapsed.split(":"))
         text = "|".join([job, state, code, str(hours * 3600 + minutes * 60 + seconds), workdir])
-        rows = slurm.parse_sacct(text)
+        rows = answers.parse_sacct(text)
         if "[" in job and "]" not in job:
             assert rows == []
             continue
@@ -348,7 +348,7 @@ def test_captured_answers_of_sacct(path: Path) -> None:
 
 def test_the_query_of_the_accounting() -> None:
     """With ids and a beginning, or its window would start at midnight and match ids used before; no step rows."""
-    argv = slurm.sacct_argv(["5", "6"], [], 1.7e9)
+    argv = commands.sacct_argv(["5", "6"], [], 1.7e9)
     assert argv[:1] == ["sacct"]
     assert {"-X", "-n", "-P"} <= set(argv)
     assert argv[argv.index("-j") + 1] == "5,6"
@@ -362,7 +362,7 @@ def test_the_query_of_the_accounting() -> None:
 ])
 def test_the_message_timeout(text: str, expected: float) -> None:
     """MessageTimeout of the configuration; Slurm's default where it is not told."""
-    assert slurm.parse_limits(text).message_timeout == expected
+    assert answers.parse_limits(text).message_timeout == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -378,7 +378,7 @@ def test_the_message_timeout(text: str, expected: float) -> None:
 ])
 def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
     """MaxArraySize and max_array_tasks cap different things; what the configuration doesn't tell is Slurm's default."""
-    assert slurm.parse_limits(text) == expected
+    assert answers.parse_limits(text) == expected
 
 
 @pytest.mark.parametrize(("message", "limit"), [
@@ -393,7 +393,7 @@ def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
 ])
 def test_f24_a_limit_on_the_number_of_jobs_is_told_from_a_mistake(message: str, limit: bool) -> None:
     """F24: only after such a refusal can fewer tasks, or the same later, be taken."""
-    assert slurm.is_limit(message) is limit
+    assert answers.is_limit(message) is limit
 
 
 # --- what is asked for
@@ -409,31 +409,32 @@ def sent(*specs: str, **more: object) -> Submission:
 
 def test_the_command_that_submits() -> None:
     """Given options stand before the script and so outrank its lines; the answer is to be parsable."""
-    assert slurm.sbatch_argv(sent("0-9"), 0) == ["sbatch", "--parsable", "../sbatch.sh"]
-    assert slurm.sbatch_argv(sent("0-9", options=("--mem=1G",)), 0) == ["sbatch", "--parsable", "--mem=1G",
+    assert commands.sbatch_argv(sent("0-9"), 0) == ["sbatch", "--parsable", "../sbatch.sh"]
+    assert commands.sbatch_argv(sent("0-9", options=("--mem=1G",)), 0) == ["sbatch", "--parsable", "--mem=1G",
                                                                         "../sbatch.sh"]
 
 
 def test_the_command_for_a_further_array() -> None:
     """The script holds the first array; its lines for the others are outranked: indices, logs, dependency."""
     submission = sent("0-99", "0-99", options=("--mem=1G",), dependency="afterok:5", unique_output="out_%A_%a.log")
-    assert slurm.sbatch_argv(submission, 0) == ["sbatch", "--parsable", "--mem=1G", "../sbatch.sh"]
-    assert slurm.sbatch_argv(submission, 1) == [
+    assert commands.sbatch_argv(submission, 0) == ["sbatch", "--parsable", "--mem=1G", "../sbatch.sh"]
+    assert commands.sbatch_argv(submission, 1) == [
         "sbatch", "--parsable", "--mem=1G", "--array=0-99", "--output=out_%A_%a.log", "--dependency=afterok:5",
         "../sbatch.sh"]
-    assert slurm.sbatch_argv(sent("0-99", "0-99"), 1) == ["sbatch", "--parsable", "--array=0-99", "--dependency=",
+    assert commands.sbatch_argv(sent("0-99", "0-99"), 1) == ["sbatch", "--parsable", "--array=0-99", "--dependency=",
                                                          "../sbatch.sh"]
 
 
 def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
     """Each waits for the end, good or bad, of the one that it follows, and for what the whole submission waits for."""
     submission = sent("0-99%1", "0-99%1", "0-99%1", "0-49%1", throttle=2)
-    assert [slurm.behind(submission, position) for position in range(4)] == [None, None, "afterany:71", "afterany:72"]
+    turns = [None, None, "afterany:71", "afterany:72"]
+    assert [commands.behind(submission, position) for position in range(4)] == turns
     behind = replace(submission, dependency="afterok:5:6")
-    assert [slurm.behind(behind, position) for position in range(4)] == [
+    assert [commands.behind(behind, position) for position in range(4)] == [
         "afterok:5:6", "afterok:5:6", "afterok:5:6,afterany:71", "afterok:5:6,afterany:72"]
     shared = sent("0-99%2", "0-99%1", throttle=3)
-    assert [slurm.behind(shared, position) for position in range(2)] == [None, None]
+    assert [commands.behind(shared, position) for position in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize("option", ["--array=1", "--arr=1", "-a", "-a1-3", "--dependency=", "-d", "--wrap=x",
@@ -442,14 +443,14 @@ def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
 def test_f25_options_that_break_the_contract_are_refused(option: str) -> None:
     """F25: what ESIS sets itself can't be given, however it is abbreviated."""
     with pytest.raises(BadInput):
-        slurm.check_options([option])
+        commands.check_options([option])
 
 
 @pytest.mark.parametrize("options", [[], ["--mem=1G"], ["-A", "acc"], ["--time", "2-0"], ["-p", "array"], ["-t5"],
                                      ["--account=dependency"]])
 def test_other_options_may_be_given(options: list[str]) -> None:
     """Everything else is the user's business."""
-    slurm.check_options(options)
+    commands.check_options(options)
 
 
 @RELAXED
@@ -457,7 +458,7 @@ def test_other_options_may_be_given(options: list[str]) -> None:
 def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pending_only: bool) -> None:
     """However scattered, each position is named once, and no list is longer than Slurm takes."""
     found: list[int] = []
-    for argv in slurm.scancel_argvs(Job("20"), positions, pending_only):
+    for argv in commands.scancel_argvs(Job("20"), positions, pending_only):
         assert ("-t" in argv) is pending_only
         job, _, ranges = argv[-1].partition("_[")
         assert (job, ranges[-1]) == ("20", "]")
@@ -469,21 +470,33 @@ def test_cancelling_names_exactly_the_wanted_positions(positions: list[int], pen
 def test_f12_the_cluster_that_sbatch_named_is_named_again() -> None:
     """F12: `id;cluster` is asked for and acted on there; without one no cluster is named, for -M needs slurmdbd."""
     far = Job("20", "west")
-    assert slurm.scancel_argvs(far, [1], pending_only=False) == [["scancel", "-M", "west", "20_[1]"]]
-    assert slurm.update_argv(far, "ArrayTaskThrottle=2") == ["scontrol", "-M", "west", "update", "jobid=20",
+    assert commands.scancel_argvs(far, [1], pending_only=False) == [["scancel", "-M", "west", "20_[1]"]]
+    assert commands.update_argv(far, "ArrayTaskThrottle=2") == ["scontrol", "-M", "west", "update", "jobid=20",
                                                              "ArrayTaskThrottle=2"]
-    assert slurm.squeue_argv(["east", "west"])[-2:] == ["-M", "east,west"]
-    assert slurm.sacct_argv(["20"], ["west"], 1.7e9)[-2:] == ["-M", "west"]
-    for argv in (slurm.squeue_argv(), slurm.sacct_argv(["20"], [], 1.7e9), slurm.update_argv(Job("20"), "x=1"),
-                 *slurm.scancel_argvs(Job("20"), [1], pending_only=False)):
+    assert commands.squeue_argv(["east", "west"])[-2:] == ["-M", "east,west"]
+    assert commands.sacct_argv(["20"], ["west"], 1.7e9)[-2:] == ["-M", "west"]
+    for argv in (commands.squeue_argv(), commands.sacct_argv(["20"], [], 1.7e9), commands.update_argv(Job("20"), "x=1"),
+                 *commands.scancel_argvs(Job("20"), [1], pending_only=False)):
         assert "-M" not in argv
 
 
-def test_lines_that_differ_in_the_element_alone_are_read_like_any_other() -> None:
-    """What stands behind the element is remembered; the element is looked at in each line."""
-    rest = "|COMPLETED|0:0|60|/a|b_c"
-    elements = ["7_0", "7_1", "9_2", "7", "7_[3-5]", "7_²", "x_1", "7_8"]
-    together = parse_sacct("\n".join(element + rest for element in elements) + "\n")
-    apart = [seen for element in elements for seen in parse_sacct(element + rest)]
-    assert together == apart
-    assert [seen.job for seen in together] == ["7", "7", "9", "7", "7", "7"]
+@pytest.mark.parametrize(("parse", "line"), [
+    (parse_sacct, "{job}_{index}|{word}|0:0|60|/a|b_c"), (parse_squeue, "{job}|{index}|{word}|None|0:01|/a|b_c"),
+])
+def test_lines_that_differ_in_the_element_alone_are_read_like_any_other(
+        parse: Callable[[str], list[Sighting]], line: str) -> None:
+    """They are folded into one sighting, which tells of each element what its own line would."""
+    elements = [("7", "0"), ("7", "1"), ("9", "2"), ("7", "[3-5]"), ("7", "²"), ("x", "1"), ("7", "8"), ("7", "6")]
+    lines = [line.format(job=job, index=index, word="FAILED" if index == "6" else "COMPLETED")
+             for job, index in elements]
+    together = parse("\n".join(lines) + "\n")
+    assert each(together) == each([seen for line in lines for seen in parse(line)])
+    assert {(job, index) for job, index, *_ in each(together)} >= {("7", 0), ("7", 1), ("7", 8), ("9", 2), ("7", 6)}
+    assert [seen.indices for seen in together][:3] == [[0, 1, 8], [2], [6]]
+
+
+def each(found: Sequence[Sighting]) -> list[tuple[object, ...]]:
+    """Return what is told of each element, sorted."""
+    told = [(seen.job, index, *seen[2:]) for seen in found for index in (
+        seen.indices if seen.indices is not None else (None,))]
+    return sorted(told, key=str)

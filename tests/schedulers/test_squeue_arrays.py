@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from esis.schedulers.answers import parse_squeue
 from esis.schedulers.base import JobState
-from esis.schedulers.slurm import parse_squeue
 
 DATA = Path(__file__).parents[1] / "data" / "squeue" / "arrays"
 

@@ -1,0 +1,186 @@
+"""Read what the commands of Slurm answer. Nothing here runs a program, and no answer is a crash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from esis.errors import BadInput
+from esis.model.limits import Limits
+from esis.model.parameters import parse_ranges
+from esis.process import Completed
+from esis.records.submissions import Job, Outcome
+from esis.schedulers.base import Answer, JobState, Sighting
+
+_JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
+_REST = 3  # places where the rest of a line of squeue is cut
+_ACCOUNT = re.compile(r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
+                      r"(?P<used>\d*)\|(?P<workdir>.*)\Z", re.DOTALL)
+
+_WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
+                      "SPECIAL_EXIT", "PREEMPTED"})
+_ACTIVE = frozenset({"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"})
+_FAILED = frozenset({"FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED",
+                     "CANCELLED", "REVOKED"})
+
+# After these the job may be queued all the same: a lost reply was seen with the job running.
+_UNCERTAIN = ("socket timed out", "zero bytes", "unexpected message", "unable to contact slurm controller",
+              "connection refused", "connection reset", "connection timed out", "communication connection failure",
+              "transport endpoint", "temporarily unable", "in standby mode", "message receive failure",
+              "message send failure", "insane message length", "network is unreachable", "no route to host")
+# The controller, or sbatch itself before it sent anything, said no.
+_DEFINITE = ("batch job submission failed:", "allocation failure:", "does not look like a batch script",
+             "dos line breaks", "unrecognized option", "invalid option", "unable to open file", "sbatch --help",
+             "sbatch: fatal:", "error: invalid")
+_TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
+                    r"completed)\Z")
+# What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
+_LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
+          "unable to create job record", "job queue full")
+
+
+def parse_job(stdout: str) -> Job | None:
+    """Return the job that `sbatch --parsable` names; sites may print a banner before it."""
+    for line in reversed(stdout.splitlines()):
+        match = _JOB_ID.match(line.strip())
+        if match is not None:
+            return Job(match.group(1), match.group(2))
+    return None
+
+
+def classify(word: str) -> JobState:
+    """Class a state as Slurm spells it; an unheard-of one is UNKNOWN, never a guess."""
+    first = word.split(maxsplit=1)[0].rstrip("+") if word.strip() else ""
+    if first in _WAITING:
+        return JobState.WAITING
+    if first in _ACTIVE:
+        return JobState.ACTIVE
+    if first in _FAILED:
+        return JobState.FAILED
+    return JobState.COMPLETED if first == "COMPLETED" else JobState.UNKNOWN
+
+
+def parse_squeue(stdout: str) -> list[Sighting]:
+    """Read the answer to `squeue_argv`; a line that isn't one (a newline in a name, a site's notice) is left out."""
+    found: list[Sighting] = []
+    alike, others = _elements(stdout, "|")
+    told: list[tuple[str, Sequence[int] | None, str]]
+    told = [(job, indices, rest) for (job, rest), indices in alike.items()]
+    for line in others:
+        job, _, tail = line.partition("|")
+        index, _, rest = tail.partition("|")
+        told.append((job, _indices(index), rest))
+    for job, indices, rest in told:
+        fields = rest.split("|", _REST)
+        if len(fields) > _REST and job.isdigit():
+            word, reason, used, place = fields
+            found.append(Sighting(job, indices, classify(word), word, reason, place, used=used))
+    return found
+
+
+def parse_sacct(stdout: str) -> list[Sighting]:
+    """Read the answer to `sacct_argv`; a line that isn't one is left out."""
+    found: list[Sighting] = []
+    alike, others = _elements(stdout, "_")
+    for (job, rest), indices in alike.items():
+        if match := _ACCOUNT.match(f"{job}|{rest}"):
+            found.append(_accounted(match, indices))
+    for line in others:
+        if match := _ACCOUNT.match(line):
+            found.append(_accounted(match, _indices(match.group("ranges") or "")))
+    return found
+
+
+def update_problem(error: str, code: int) -> str | None:
+    """Return what scontrol says went wrong with a change; None where only elements that have ended didn't take it.
+
+    Of an array it then lists all elements by what became of them, "20_4-9: No error" too, and ends with 1.
+    """
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    wrong = [line for line in lines if _TAKEN.match(line) is None]
+    if lines and not wrong:
+        return None
+    return wrong[-1] if wrong else f"scontrol ended with {code}"
+
+
+def parse_limits(stdout: str) -> Limits:
+    """Read `scontrol show config`; what isn't there is Slurm's default."""
+    def find(pattern: str) -> str | None:
+        match = re.search(pattern, stdout, re.MULTILINE | re.IGNORECASE)
+        return match.group(1) if match is not None else None
+
+    size, timeout = find(r"^MaxArraySize\s*=\s*(\d+)"), find(r"^MessageTimeout\s*=\s*(\d+)")
+    tasks = find(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)")
+    return Limits(int(size) if size else Limits.max_array_size, int(tasks) if tasks else None,
+                  float(timeout) if timeout else Limits.message_timeout, find(r"^SLURM_VERSION\s*=\s*(\S+)"))
+
+
+def is_limit(message: str) -> bool:
+    """Return whether a refusal says that a limit on the number of jobs is reached, so that fewer may be taken."""
+    return any(text in message.lower() for text in _LIMIT)
+
+
+def judge(done: Completed) -> Answer:
+    """Tell whether a call of sbatch was taken, refused, or has an outcome that nobody knows."""
+    error = done.stderr.decode("utf-8", "replace").strip()
+    shown = last_line(error)
+    if done.timed_out:
+        return Answer(Outcome.OPEN, "sbatch gave no answer in time")
+    if done.code == 0:
+        job = parse_job(done.stdout.decode("utf-8", "replace"))
+        if job is None:
+            return Answer(Outcome.OPEN, f"sbatch ended with 0, and its output holds no job id: {shown}")
+        return Answer(Outcome.SUBMITTED)
+    lowered = error.lower()
+    if any(text in lowered for text in _UNCERTAIN) or not any(text in lowered for text in _DEFINITE):
+        return Answer(Outcome.OPEN, shown or f"sbatch ended with {done.code} and no message")
+    return Answer(Outcome.REFUSED, shown)
+
+
+def last_line(error: str) -> str:
+    """Return the last line of an error, the one that says why."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _elements(stdout: str, mark: str) -> tuple[dict[tuple[str, str], list[int]], list[str]]:
+    """Fold the lines `<job><mark><index>|<rest>` that differ by the index alone; return the other lines, too.
+
+    There may be a hundred thousand, most of them alike.
+    """
+    alike: dict[tuple[str, str], list[int]] = {}
+    others: list[str] = []
+    for line in stdout.split("\n"):
+        job, _, tail = line.partition(mark)
+        index, _, rest = tail.partition("|")
+        if not (index.isdecimal() and job.isdecimal()):
+            others.append(line)
+        elif (indices := alike.get((job, rest))) is not None:
+            indices.append(int(index))
+        else:
+            alike[job, rest] = [int(index)]
+    return alike, others
+
+
+def _accounted(match: re.Match[str], indices: Sequence[int] | None) -> Sighting:
+    word, code, signal = match.group("word", "code", "signal")
+    return Sighting(match.group("job"), indices, classify(word), word, "", f"|{match.group('workdir')}",
+                    int(code) if code else None, int(signal) if signal else None, match.group("used"))
+
+
+def _indices(text: str) -> Sequence[int] | None:
+    """Return the indices of an array's elements as squeue and sacct write them; None where there are none."""
+    ranges = text.partition("%")[0]
+    if not ranges or not ranges.isascii() or not ranges[0].isdigit() or "..." in ranges:
+        return None
+    try:
+        if ":" not in ranges:
+            return parse_ranges(ranges)
+        found: list[int] = []
+        for part in ranges.split(","):  # a step: 0-8:2
+            span, _, step = part.partition(":")
+            low, _, high = span.partition("-")
+            found += range(int(low), int(high or low) + 1, int(step or 1))
+    except (BadInput, ValueError):
+        return None
+    return found

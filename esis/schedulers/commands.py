@@ -1,0 +1,113 @@
+"""Build the commands that ESIS gives to Slurm, as argument lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.model.parameters import format_ranges
+from esis.records.submissions import Job, Submission
+
+SQUEUE_FORMAT = "%F|%K|%T|%r|%M|%o|%Z"  # %o and %Z are free text, so they come last
+SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir"
+_ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
+_SCANCEL_LIMIT = 3500  # characters of an index list
+# Options that ESIS sets itself, or that would turn sbatch into something else.
+_RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
+             "--version", "--usage", "--clusters")
+_RESERVED_SHORT = ("-a", "-d", "-D", "-W", "-h", "-V", "-M")
+
+
+def sbatch_argv(submission: Submission, position: int) -> list[str]:
+    """Return the command that submits one array; it runs in the run's cwd/.
+
+    The script holds the first array. Options of the command line outrank those of the script.
+    """
+    options = list(submission.options)
+    if position > 0:
+        options.append(f"--array={submission.arrays[position].spec}")
+    if submission.output_of(position) != submission.output:
+        options.append(f"--output={submission.unique_output}")
+    dependency = behind(submission, position)
+    if position > 0 or dependency != submission.dependency:
+        options.append(f"--dependency={dependency or ''}")
+    return ["sbatch", "--parsable", *options, "../sbatch.sh"]
+
+
+def behind(submission: Submission, position: int) -> str | None:
+    """Return the dependency of one array.
+
+    More arrays than tasks may run at a time take turns: each waits for the end of the one that it follows.
+    """
+    lanes = submission.lanes
+    if lanes == 0 or position < lanes:
+        return submission.dependency
+    turn = f"afterany:{submission.jobs[position - lanes].id}"
+    return f"{submission.dependency},{turn}" if submission.dependency is not None else turn
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Raise BadInput for sbatch options that would break what ESIS promises about a submission."""
+    for word in options:
+        name = word.partition("=")[0]
+        long = name.startswith("--") and len(name) > 3 and any(item.startswith(name) for item in _RESERVED)
+        if long or (not name.startswith("--") and word.startswith(_RESERVED_SHORT)):
+            raise BadInput(f"the sbatch option {name} can't be given: ESIS sets it itself, or it would not submit",
+                           "leave it out")
+    if options and not options[0].startswith("-"):
+        raise BadInput(f"{options[0]!r} is no sbatch option", "options begin with a dash: -- --time=2-0 --mem=64G")
+
+
+def squeue_argv(clusters: Sequence[str] = ()) -> list[str]:
+    """Return the one query for the states of all of the user's jobs.
+
+    Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. Clusters are named only
+    where sbatch named them: `-M` needs slurmdbd.
+    """
+    return ["squeue", "-h", "-t", "all", "--me", "-o", SQUEUE_FORMAT, *_on(clusters)]
+
+
+def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float) -> list[str]:
+    """Return the one query of the accounting.
+
+    With the jobs named, or its window would begin at midnight; with a beginning, or ids used before would match.
+    Records lag behind by seconds to minutes.
+    """
+    start = datetime.fromtimestamp(since - _ACCOUNT_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
+    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", SACCT_FORMAT,
+            *_on(clusters)]
+
+
+def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> list[list[str]]:
+    """Return the commands that cancel these positions of an array; a long list is cut into several."""
+    states = ["-t", "PENDING"] if pending_only else []
+    parts: list[list[str]] = []
+    for part in format_ranges(positions).split(","):
+        if not parts or sum(map(len, parts[-1])) + len(parts[-1]) + len(part) > _SCANCEL_LIMIT:
+            parts.append([])
+        parts[-1].append(part)
+    return [["scancel", *on_that_of(job), *states, f"{job.id}_[{','.join(ranges)}]"] for ranges in parts]
+
+
+def feeder_argv(script: Path, log: Path, options: Sequence[str]) -> list[str]:
+    """Return the command that keeps a place in the queue for the job which submits what a limit left over."""
+    output = str(log).replace("%", "%%")
+    return ["sbatch", "--parsable", "--hold", "--job-name=esis-feed", "--ntasks=1", "--time=15", "--open-mode=append",
+            f"--output={output}", *options, str(script)]
+
+
+def update_argv(job: Job, change: str) -> list[str]:
+    """Return the command that changes a queued job."""
+    return ["scontrol", *on_that_of(job), "update", f"jobid={job.id}", *change.split(" ")]
+
+
+def on_that_of(job: Job) -> list[str]:
+    """Return the option that names a job's cluster."""
+    return _on([job.cluster] if job.cluster is not None else [])
+
+
+def _on(clusters: Sequence[str]) -> list[str]:
+    """Return the option that names clusters; none where sbatch named none, for it needs slurmdbd."""
+    return ["-M", ",".join(clusters)] if clusters else []
