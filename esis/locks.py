@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ class Owner:
     def current(cls) -> Owner:
         """Describe this process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
+        return cls(os.uname().nodename, _boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
                    os.urandom(4).hex())
 
     def text(self) -> str:
@@ -62,7 +61,7 @@ class Owner:
 
     def is_dead(self) -> bool:
         """Return True only where it is certain: the same host, and no such process (any more)."""
-        if self.host != socket.gethostname()[:60]:
+        if self.host != os.uname().nodename[:60]:
             return False
         here = _boot()
         if self.boot.split("/")[0] != here.split("/")[0]:

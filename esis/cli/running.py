@@ -15,8 +15,7 @@ from esis.model.workdir import RunDir
 from esis.operations.run import Done, Plan
 from esis.operations.status import TaskState, describe_failures
 from esis.records.submissions import Submission
-from esis.schedulers.base import Scheduler
-from esis.schedulers.local import Local, Progress
+from esis.schedulers.base import LOCAL, Scheduler
 from esis.schedulers.slurm import Slurm
 
 _SHOWN = 60  # characters of an array specification
@@ -30,6 +29,8 @@ def pick_scheduler(local: bool, jobs: int | None) -> Iterator[Scheduler]:
             raise click.UsageError("-j goes with --local; -m limits the tasks of an array")
         yield Slurm()
         return
+    from esis.schedulers.local import Local, Progress
+
     parallel = jobs if jobs is not None else len(os.sched_getaffinity(0))
     if not sys.stderr.isatty():
         yield Local(parallel)
@@ -70,7 +71,7 @@ def say_submitted(run: RunDir, submission: Submission) -> None:
     """Tell what was submitted, or what ran here."""
     ids = ", ".join(job.id for job in submission.jobs)
     behind = f", behind {submission.dependency}" if submission.dependency is not None else ""
-    if submission.scheduler == Local.name:
+    if submission.scheduler == LOCAL:
         say(f"{run.label}: ran {_count(len(submission.tasks) - len(submission.returned))} here")
     else:
         options = f" with {' '.join(submission.options)}" if submission.options else ""

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from esis.errors import BadInput, UserScriptFailed
 
-_FILE = re.compile(r"parameters\.(0|[1-9][0-9]{0,11})\.json\Z")
+_FILES = re.compile(r"^parameters\.(0|[1-9][0-9]{0,11})\.json$", re.MULTILINE)
 _RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?\Z")
 LARGEST_RANGE = 100_000_000  # more tasks than that in one range is a typing error
 
 
 def find_parameter_files(directory: Path) -> list[int]:
     """Return the sorted indices n of the files `parameters.<n>.json` in `directory`."""
-    with os.scandir(directory) as entries:
-        matches = (_FILE.match(entry.name) for entry in entries)
-        return sorted(int(match.group(1)) for match in matches if match is not None)
+    names = os.listdir(directory)
+    text = "\n".join(names)  # a hundred thousand names are faster looked at together
+    if text.count("\n") >= len(names):
+        text = "\n".join(name for name in names if "\n" not in name)
+    return sorted(map(int, _FILES.findall(text)))
 
 
 def check_indices(indices: Sequence[int], announced: int) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +70,7 @@ def public(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def telling_words(run: RunDir, evidence: Evidence, provenance: dict[str, Any]) -> tuple[str, ...]:
     """Return users, hosts and directories that tell who made a run, and where."""
-    words = {user_name(os.getuid()), user_name(run.path.stat().st_uid), socket.gethostname(),
+    words = {user_name(os.getuid()), user_name(run.path.stat().st_uid), os.uname().nodename,
              str(Path("~").expanduser()), str(run.path.parent)}
     words |= {str(provenance.get("user") or ""), str(provenance.get("host") or ""),
               os.path.dirname(str(provenance.get("workflow_file") or ""))}  # noqa: PTH120  "" is none, Path("") isn't

@@ -20,7 +20,7 @@ from esis.model.workflow import Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.judge import TaskState
 from esis.operations.status import RunStatus
-from esis.schedulers.local import Options
+from esis.schedulers.directives import Options
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
 _RUN = RunDir(Path())

@@ -6,7 +6,8 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 
 from __future__ import annotations
 
-import socket
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -92,35 +93,30 @@ class Judge:
         self._evidence = evidence
         self._problem = snapshot.problem
         self._now = now
-        self._host = socket.gethostname()
+        self._host = os.uname().nodename
         taken = [item for item in evidence.submissions if item.outcome is not Outcome.REFUSED]
         self._owners = Owners(evidence.indices, taken)
-        self._returned = {item.number: frozenset(item.returned) for item in taken if item.returned}
+        self._returned: dict[int, tuple[int, ...]] = {}  # by task, the submissions that gave it back
+        for item in taken:
+            for task in item.returned:
+                self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}  # records that a verdict of Slurm's contradicts
 
     def groups(self) -> dict[Verdict, list[int]]:
         """Return the tasks of each verdict, sorted.
 
-        There may be a million of them: those that share a sighting, or the kind of their record, are judged once.
+        There may be a million of them: those of which everybody says the same are judged once.
         """
         found: dict[Verdict, list[int]] = {}
         alike: dict[object, list[int]] = {}
-        indices, live, apart = self._evidence.indices, self._sightings.live, self._apart()
-        for task, seen, kind, owner in zip(indices, map(live.get, indices), self._evidence.records.kinds(indices),
-                                           map(self._owners.number, indices)):
-            if seen is not None:
-                key: object = (id(seen), owner)  # a job of packs may be seen with tasks of another submission
-            elif task not in apart:
-                key = (kind, owner)
-            else:
-                found.setdefault(self.verdict(task), []).append(task)
-                continue
-            tasks_alike = alike.get(key)
+        indices = self._evidence.indices
+        for task, said in zip(indices, self._said(indices)):
+            tasks_alike = alike.get(said)
             if tasks_alike is None:
                 tasks_alike = found.setdefault(self.verdict(task), [])
                 if self._is_one_of_many(task):
-                    alike[key] = tasks_alike
+                    alike[said] = tasks_alike
             tasks_alike.append(task)
         return found
 
@@ -136,7 +132,7 @@ class Judge:
             return TaskStatus(verdict)
         if record is not None and record.job == verdict.job and record.code is not None and record.end is not None:
             return TaskStatus(verdict, float(record.end - record.start))
-        told = self._sightings.ended.get((verdict.job or "", task))
+        told = self._sightings.ended(verdict.job or "", task)
         return TaskStatus(verdict, told.elapsed if told is not None and not self._is_packed(task) else None)
 
     def verdict(self, task: int) -> Verdict:
@@ -151,7 +147,7 @@ class Judge:
                 return _waits_in_pack(seen)
             if not record.ended:
                 return _waits_or_runs(seen)
-        if submission is not None and task in self._returned.get(submission.number, ()) and (
+        if submission is not None and submission.number in self._returned.get(task, ()) and (
                 record is None or record.submission < submission.number
                 or submission.position_of(record.job) is not None):
             return Verdict(TaskState.UNSUBMITTED, "given back")
@@ -163,25 +159,29 @@ class Judge:
             return Verdict(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission, position)
 
-    def _apart(self) -> set[int]:
-        """Return the tasks of which Slurm or a local run told something of their own."""
-        apart = {task for tasks_ in self._returned.values() for task in tasks_}
-        has_ended = self._evidence.records.has_ended
-        for (_, task), seen in self._sightings.ended.items():
-            # That its script exited with 0 adds nothing to a record of the end.
-            if task is not None and (seen.state is not JobState.COMPLETED or not has_ended(task)):
-                apart.add(task)
-        return apart
+    def _said(self, tasks_: Sequence[int]) -> Iterable[object]:
+        """Return for each task a key that is the same where all witnesses say the same."""
+        # A job of packs may be seen with tasks of another submission, so that the place counts, too.
+        said: list[Iterable[object]] = [self._evidence.records.kinds(tasks_), self._owners.numbers(tasks_)]
+        if self._sightings.live:
+            said.append(map(id, map(self._sightings.live.get, tasks_)))
+        said.append(self._sightings.kinds(tasks_))
+        if self._returned:
+            said.append(map(self._returned.get, tasks_))
+        return zip(*said)
 
     def _is_packed(self, task: int) -> bool:
         submission, _ = self._owners.place(task)
         return submission is not None and submission.packed
 
     def _is_one_of_many(self, task: int) -> bool:
-        """Return whether the verdict holds for all tasks with the same sighting, or the same kind of record.
+        """Return whether the verdict holds for all tasks of which the same is said.
 
-        Not where records and queue are compared task by task (packs), or where a start time or a process counts.
+        Not where records and queue are compared task by task (packs), where a start time or a process counts, or where
+        the record has to be put right.
         """
+        if task in self.outranked:
+            return False
         submission, _ = self._owners.place(task)
         if task in self._sightings.live:
             return submission is None or not submission.packed
@@ -190,7 +190,7 @@ class Judge:
 
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""
-        seen = self._sightings.ended.get((record.job, task))
+        seen = self._sightings.ended(record.job, task)
         failed = seen if seen is not None and seen.state is JobState.FAILED else None
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
@@ -231,7 +231,7 @@ class Judge:
         job = self._sightings.job_of(submission, position)
         if job is None:
             return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
-        seen = self._sightings.ended.get((job, task)) or self._sightings.ended.get((job, None))
+        seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
         if seen is not None:
             word = seen.word.split()[0]
             if submission.packed and word in _CUTTING:

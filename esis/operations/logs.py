@@ -16,7 +16,7 @@ from esis.operations.evidence import Evidence
 from esis.operations.status import RunStatus, TaskState
 from esis.operations.target import evidence_of
 from esis.records.tasks import read_details
-from esis.schedulers.local import expand_log_name
+from esis.schedulers.directives import expand_log_name
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")

@@ -15,7 +15,6 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
@@ -240,7 +239,7 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
         write_atomic(staging.wf_status, node.status_text)
         write_atomic(staging.workflow_definition, dump(node.workflow))
         write_json(staging.provenance, provenance.collect(node.workflow, context.argv, limits))
-        hook = resources.files("esis.records").joinpath("task.sh").read_text("utf-8")
+        hook = Path(provenance.__file__).with_name("task.sh").read_text("utf-8")
         write_atomic(staging.task_hook, hook)
         write_atomic(staging.completed, "0")
         write_atomic(staging.readme, _readme(node))

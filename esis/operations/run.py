@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +64,8 @@ class Asked:
 
 def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Plan:
     """Build the run in a temporary directory as far as its script, and leave nothing behind."""
+    import tempfile  # takes a while, and only a dry run needs it
+
     check_sources(node)
     throttle = node.workflow.maxparallel if max_parallel is None else max_parallel
     with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
 
 from esis.operations.evidence import Evidence
 from esis.records import submissions
@@ -27,14 +28,19 @@ class Owners:
                 self._note(item.tasks[start:start + array.tasks], len(self._places) - 1)
                 start += array.tasks
 
-    def number(self, task: int) -> int:
-        """Return a number that is the same for all tasks of one place."""
-        at = task - self._first
-        return self._numbers[at] if at < len(self._numbers) else 0
+    def numbers(self, tasks: Sequence[int]) -> Iterable[int]:
+        """Return for each of many tasks a number that is the same for all tasks of one place."""
+        if isinstance(tasks, range) and tasks.step == 1 and 0 <= tasks.start - self._first <= len(self._numbers):
+            return chain(islice(self._numbers, tasks.start - self._first, None), repeat(0))
+        return map(self._number, tasks)
 
     def place(self, task: int) -> tuple[Submission | None, int]:
         """Return a task's submission, if it has one, and the position of its array."""
-        return self._places[self.number(task)]
+        return self._places[self._number(task)]
+
+    def _number(self, task: int) -> int:
+        at = task - self._first
+        return self._numbers[at] if 0 <= at < len(self._numbers) else 0
 
     def _note(self, tasks: Sequence[int], number: int) -> None:
         size = len(self._numbers)
@@ -53,7 +59,9 @@ class Sightings:
     def __init__(self, evidence: Evidence, snapshot: Snapshot, taken: Sequence[Submission]) -> None:
         """Sort the sightings of a run; its `taken` submissions tell which tasks they are about."""
         self.live: dict[int, Sighting] = {}  # what waits or runs
-        self.ended: dict[tuple[str, int | None], Sighting] = {}  # by job and task; None: the whole array
+        self._kinds: dict[int, int] = {}  # by task the place in what was told of it
+        self._told: list[Mapping[str, Sighting]] = [{}]  # of what has ended, by job; very many tasks share one
+        self._whole: dict[str, Sighting] = {}  # jobs that ended, where their elements aren't named
         self._claims = {item.number: submissions.claims(evidence.run, item) for item in taken}
         self._last = taken[-1] if taken else None
         self._places: dict[str, tuple[Submission, int]] = {}
@@ -79,21 +87,41 @@ class Sightings:
             return claim
         return submission.jobs[position].id
 
+    def ended(self, job: str, task: int) -> Sighting | None:
+        """Return what was said of the end of a task in a job."""
+        return self._told[self._kinds.get(task, 0)].get(job)
+
+    def ended_whole(self, job: str) -> Sighting | None:
+        """Return what was said of the end of a job without naming its elements."""
+        return self._whole.get(job)
+
+    def kinds(self, tasks: Iterable[int]) -> Iterator[int | None]:
+        """Yield for each of many tasks a number that is the same where the same was said of their ends."""
+        return map(self._kinds.get, tasks)
+
     def _keep(self, seen: Sighting, live: bool) -> None:
         tasks = seen.indices if seen.job in self._unshifted else self._tasks(seen)
         if seen.state is JobState.WAITING or seen.state is JobState.ACTIVE:  # faster than to hash them
             for index in tasks if live and tasks is not None else ():
                 self.live.setdefault(index, seen)
-            return
-        named: Sequence[int | None] = tasks if tasks is not None else (None,)
-        for task in named:
-            key = (seen.job, task)
-            told = self.ended.get(key)
-            if told is not None and told.state is seen.state:
-                # squeue's word and reason, and what only sacct tells.
-                self.ended[key] = seen._replace(code=told.code, signal=told.signal, used=told.used or seen.used)
-            else:
-                self.ended[key] = seen
+        elif tasks is None:
+            self._whole[seen.job] = _joined(self._whole.get(seen.job), seen)
+        elif self._kinds.keys().isdisjoint(tasks):
+            self._told.append({seen.job: seen})
+            self._kinds.update(dict.fromkeys(tasks, len(self._told) - 1))
+        else:
+            self._add(seen, tasks)
+
+    def _add(self, seen: Sighting, tasks: Iterable[int]) -> None:
+        """Keep what is said of tasks of which something was said before."""
+        grown: dict[int, int] = {}
+        for task in tasks:
+            kind = self._kinds.get(task, 0)
+            if kind not in grown:
+                told = self._told[kind]
+                self._told.append({**told, seen.job: _joined(told.get(seen.job), seen)})
+                grown[kind] = len(self._told) - 1
+            self._kinds[task] = grown[kind]
 
     def _tasks(self, seen: Sighting) -> Sequence[int] | None:
         if seen.indices is None:
@@ -101,3 +129,11 @@ class Sightings:
         submission, position = self._places.get(seen.job, (self._last, 0))
         # A job that nobody recorded was submitted by hand, with the script of the latest submission.
         return seen.indices if submission is None else submission.tasks_at(position, seen.indices)
+
+
+def _joined(told: Sighting | None, seen: Sighting) -> Sighting:
+    """Return what is `seen` with what was `told` before of the same."""
+    if told is None or told.state is not seen.state:
+        return seen
+    # squeue's word and reason, and what only sacct tells.
+    return seen._replace(code=told.code, signal=told.signal, used=told.used or seen.used)

@@ -29,7 +29,7 @@ from esis.records.origin import Origin
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.answers import is_limit
 from esis.schedulers.base import Answer, Scheduler, Snapshot
-from esis.schedulers.local import Options
+from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
 
 MINIMUM_GRACE_SECONDS = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -36,7 +35,7 @@ class Origin:
         return cls(
             user=user_name(os.getuid()),
             uid=os.getuid(),
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             esis=VERSION,
             python=platform.python_version(),
             python_executable=sys.executable,

@@ -97,13 +97,18 @@ class TaskRecords(Mapping[int, TaskRecord]):
             if len(rows) != len(chunk) or text.count("\n") >= len(chunk):
                 chunk = [name for name in chunk if _NAME.match(name)]
                 rows = _ROW.findall("\n".join(chunk))
-            for name, (digits, attempt, word) in zip(chunk, rows):
-                task = int(digits)
-                if task in self._names and not _supersedes(name, self._names[task]):
-                    continue
-                self._names[task] = name
-                self._kinds[task] = known.setdefault((attempt, word), len(known))
-        self._ended: set[int | None] = {kind for (_, word), kind in known.items() if word != "running"}
+            if not rows:
+                continue
+            digits, *others = zip(*rows)
+            tasks = list(map(int, digits))
+            kinds = [known.setdefault(key, len(known)) for key in zip(*others)]
+            if len(set(tasks)) == len(tasks) and self._names.keys().isdisjoint(tasks):
+                self._names.update(zip(tasks, chunk))
+                self._kinds.update(zip(tasks, kinds))
+                continue
+            for task, name, kind in zip(tasks, chunk, kinds):  # retries
+                if task not in self._names or _supersedes(name, self._names[task]):
+                    self._names[task], self._kinds[task] = name, kind
 
     def __getitem__(self, task: int) -> TaskRecord:
         """Parse the record of `task`."""
@@ -132,10 +137,6 @@ class TaskRecords(Mapping[int, TaskRecord]):
     def kinds(self, tasks: Iterable[int]) -> Iterator[int | None]:
         """Yield `kind` of each of many tasks."""
         return map(self._kinds.get, tasks)
-
-    def has_ended(self, task: int) -> bool:
-        """Return whether there is a record that knows the task's end, without parsing it."""
-        return self._kinds.get(task) in self._ended
 
     @property
     def jobs(self) -> frozenset[str]:

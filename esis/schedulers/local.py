@@ -6,10 +6,8 @@ Foreground, one machine, for trying a scan before it costs an allocation. Time a
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,19 +19,18 @@ from typing import Any
 
 from esis.locks import user_name
 from esis.model.limits import Limits
-from esis.model.template import directive_options
 from esis.model.workdir import RunDir
 from esis.process import clean_environment, signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
 from esis.schedulers.base import LOCAL, Answer, Snapshot
+from esis.schedulers.directives import Options, expand_log_name
 from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
 _LOOK_SECONDS = 0.2
 _IMPATIENT = 2  # interrupts after which nobody waits for a clean end
 _LAUNCH_FAILURE = 53  # what Slurm shows (0:53) where a log file can't be opened
-_PATTERN = re.compile(r"%(\d{0,2})([%AaJjNnstux])")
 
 
 @dataclass(frozen=True)
@@ -44,39 +41,6 @@ class Progress:
     running: int
     done: int
     failed: int
-
-
-@dataclass(frozen=True)
-class Options:
-    """Hold the few #SBATCH options that mean something on one machine."""
-
-    output: str = "slurm-%A_%a.out"
-    error: str | None = None
-    job_name: str = "sbatch.sh"
-    directory: str | None = None
-    append: bool = False
-    cpus: str | None = None
-    ntasks: str | None = None
-
-    @classmethod
-    def of(cls, script: str, given: Sequence[str] = ()) -> Options:
-        """Read them from a script's #SBATCH lines and from given ones; the last of a kind counts, as with sbatch."""
-        found: dict[str, str] = {}
-        words = [*directive_options(script), *given]
-        names = {"-o": "output", "--output": "output", "-e": "error", "--error": "error", "-J": "job_name",
-                 "--job-name": "job_name", "-D": "directory", "--chdir": "directory", "--open-mode": "open_mode",
-                 "-c": "cpus", "--cpus-per-task": "cpus", "-n": "ntasks", "--ntasks": "ntasks"}
-        for position, word in enumerate(words):
-            following = words[position + 1] if position + 1 < len(words) else ""
-            if word.startswith("--"):
-                option, equals, value = word.partition("=")
-                value = value if equals else following
-            else:
-                option, value = word[:2], word[2:].removeprefix("=") or following
-            if option in names:
-                found[names[option]] = value
-        append = found.pop("open_mode", "truncate").startswith("a")
-        return cls(append=append, **found)
 
 
 class Local:
@@ -130,7 +94,7 @@ def install_srun(run: RunDir) -> None:
 def environment(run: RunDir, submission: Submission, job: int, position: int, options: Options) -> dict[str, str]:
     """Return the environment of the task at `position` of the submission: what Slurm sets in a batch script."""
     tasks = submission.tasks
-    host = socket.gethostname()
+    host = os.uname().nodename
     cpus = options.cpus or "1"
     env = clean_environment(
         SLURM_ARRAY_JOB_ID=str(job),
@@ -174,20 +138,10 @@ def log_name(pattern: str, job: int, task_job: int, task: int, options: Options)
     """Expand a file name pattern as sbatch(1) describes it."""
     values: Mapping[str, str] = {
         "A": str(job), "a": str(task), "j": str(task_job), "J": str(task_job), "n": "0", "s": "batch",
-        "t": "0", "N": socket.gethostname().partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
+        "t": "0", "N": os.uname().nodename.partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
     }
 
     return expand_log_name(pattern, values)
-
-
-def expand_log_name(pattern: str, values: Mapping[str, str]) -> str:
-    """Put `values`, by letter, into a file name pattern; `%3a` pads numbers with zeros."""
-    def expand(match: re.Match[str]) -> str:
-        value = "%" if match.group(2) == "%" else values[match.group(2)]
-        width = int(match.group(1)) if match.group(1) else 0
-        return value.zfill(width) if value.isdigit() else value
-
-    return _PATTERN.sub(expand, pattern)
 
 
 class _Interrupts:

@@ -187,12 +187,11 @@ def test_the_process_of_an_attempt(tmp_path: Path, content: str | None, expected
     assert read_details(tmp_path, record) == expected
 
 
-def test_an_end_is_known_without_parsing() -> None:
-    """Whatever the outcome, `has_ended` and `name` agree with the record that is parsed."""
+def test_a_name_is_known_without_parsing() -> None:
+    """Whatever the outcome, `name` agrees with the record that is parsed."""
     names = ["1.0001.7.0.100.exit0.120", "2.0001.7.0.100.running", "3.0001.7.0.100.slurm-TIMEOUT.120",
              "4.0001.7.0.100.resumable.120", "5.0001.7.0.100.exit3.120"]
     records = TaskRecords(names)
-    assert [records.has_ended(task) for task in records] == [record.ended for record in records.values()]
-    assert [records.name(task) for task in records] == names
-    assert not records.has_ended(6)
+    assert [records.name(task) for task in records] == names == [record.name for record in records.values()]
     assert records.name(6) is None
+    assert len({records.kind(task) for task in records}) == len(names)
