@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput, CorruptState, ExitCode, UserScriptFailed
@@ -41,6 +41,7 @@ def in_files(run: RunDir, sets: list[object], first: int = 0) -> ParameterSets:
     return ParameterSets(run)
 
 
+@settings(deadline=None)  # files on a busy machine
 @given(sets=st.lists(JSON, min_size=1, max_size=12), order=st.randoms(use_true_random=False))
 def test_both_forms_give_the_same(tmp_path_factory: pytest.TempPathFactory, sets: list[object], order: object) -> None:
     """In any order of tasks, some left out, some twice."""

@@ -196,6 +196,7 @@ def flattened(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tupl
     return found
 
 
+@settings(deadline=None)
 @given(tasks=st.lists(st.tuples(SETS, st.none() | SETS), min_size=1, max_size=8))
 def test_flattening_loses_nothing(tasks: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> None:
     """Every value of every task is in a cell of its own, names are unique, and no cell holds anything else."""
@@ -208,6 +209,7 @@ def test_flattening_loses_nothing(tasks: list[tuple[dict[str, Any], dict[str, An
             assert sorted(map(repr, row.values())) == sorted(map(repr, values))
 
 
+@settings(deadline=None)
 @given(tasks=st.lists(st.tuples(SETS, st.none() | SETS), min_size=1, max_size=8))
 def test_a_column_is_one_place(tasks: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> None:
     """What stands at one place in all tasks is in one column, whatever the order of keys and chunks."""
@@ -237,6 +239,7 @@ def csv_cell(row: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
+@settings(deadline=None)
 @given(tasks=st.lists(st.tuples(SETS, st.none() | SETS), min_size=1, max_size=8))
 def test_csv_reads_back_equal(tasks: list[tuple[dict[str, Any], dict[str, Any] | None]]) -> None:
     """Commas, quotes, line breaks of all kinds, digits of floats: Python's reader gets the same cells."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esis.errors import CorruptState
@@ -34,6 +34,7 @@ def in_lines(run: RunDir, results: dict[int, object]) -> None:
                                          for task in sorted(results)))
 
 
+@settings(deadline=None)  # files on a busy machine
 @given(results=st.dictionaries(st.integers(0, 15), EXPORTED, max_size=10), later=st.sets(st.integers(0, 15)),
        tasks=st.sets(st.integers(0, 20)))
 def test_every_form_gives_the_same(tmp_path_factory: pytest.TempPathFactory, results: dict[int, object],
