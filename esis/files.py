@@ -17,6 +17,7 @@ from esis.errors import CorruptState
 TEMPORARY_PREFIX = ".esis-tmp-"
 STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near it
 CHUNK = 1024 * 1024  # bytes read or written at a time
+_BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
 _DECODER = json.JSONDecoder()
 _SMALL = 16 * 1024  # bytes; most parameter sets and results are smaller
 
@@ -112,7 +113,7 @@ def open_regular(path: Path) -> BinaryIO:
     import stat
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    stream = os.fdopen(descriptor, "rb", CHUNK)
+    stream = os.fdopen(descriptor, "rb", _BUFFER)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         stream.close()
         raise CorruptState(f"{path} is not a regular file")

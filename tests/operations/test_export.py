@@ -338,7 +338,10 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 @pytest.mark.parametrize("lines", [True, False])
 def test_memory_does_not_grow_with_the_number_of_tasks(tmp_path: Path, lines: bool) -> None:
-    """2,000 and 50,000 tasks (10,000 in files of their own: making them takes long) need the same, within 10 %."""
+    """2,000 and 50,000 tasks (10,000 in files of their own: making them takes long) need the same.
+
+    Within 3 MiB, which is 64 bytes for each of the 48,000 more; a row held in memory would take ten times that.
+    """
     peaks = []
     for count in (2000, 50_000 if lines else 10_000):
         sets = [{"T": n / 7, "L": n % 5, "name": f"set number {n}, with some text"} for n in range(count)]
@@ -349,4 +352,4 @@ def test_memory_does_not_grow_with_the_number_of_tasks(tmp_path: Path, lines: bo
                               capture_output=True, text=True)
         assert len(out.read_bytes().splitlines()) == count + 1
         peaks.append(int(done.stdout))
-    assert peaks[1] < 1.1 * peaks[0], peaks
+    assert peaks[1] < peaks[0] + 3 * 1024, peaks  # KiB
