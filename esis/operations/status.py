@@ -205,12 +205,15 @@ def _complete(evidence: Evidence) -> RunStatus:
     done = Verdict(TaskState.DONE)
     groups: dict[Verdict, Sequence[int]] = {done: evidence.indices} if evidence.indices else {}
 
+    records = evidence.records
+    verdicts: dict[int | None, Verdict] = {None: done}  # by kind of record
+
     def judge(task: int) -> TaskStatus:
-        record = evidence.records.get(task)
-        if record is None:
-            return TaskStatus(done)
-        spent = float(record.end - record.start) if record.end is not None else None
-        return TaskStatus(Verdict(TaskState.DONE, code=record.code, job=record.job), spent)
+        kind = records.kind(task)
+        if kind not in verdicts:
+            record = records[task]
+            verdicts[kind] = Verdict(TaskState.DONE, code=record.code, job=record.job)
+        return TaskStatus(verdicts[kind], records.elapsed(task))
 
     return RunStatus(evidence, _Tasks(evidence.indices, judge), groups, complete=True)
 

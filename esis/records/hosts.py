@@ -37,8 +37,7 @@ class Hosts:
 
         Ascending tasks are the cheapest.
         """
-        folded = self._folded.content_of(task, record)
-        content = folded.encode("utf-8", "surrogateescape") if folded is not None else None
+        content: str | bytes | None = self._folded.content_of(task, record)
         if content is None and self._directory is not None:
             try:
                 content = read_at(self._directory, record)

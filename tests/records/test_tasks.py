@@ -194,4 +194,7 @@ def test_a_name_is_known_without_parsing() -> None:
     records = TaskRecords(names)
     assert [records.name(task) for task in records] == names == [record.name for record in records.values()]
     assert records.name(6) is None
+    spent = [record.end - record.start if record.end is not None else None for record in records.values()]
+    assert [records.elapsed(task) for task in records] == spent == [20, None, 20, 20, 20]
+    assert records.elapsed(6) is None
     assert len({records.kind(task) for task in records}) == len(names)
