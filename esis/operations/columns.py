@@ -8,6 +8,7 @@ from typing import Any
 OWN, PARAMETERS, REQUIREMENTS, RESULTS = "own", "parameters", "requirements", "results"
 MISSING = ...  # in a cell: this task has no such value; unlike None, which is a null that somebody wrote
 ABSENT = type(MISSING)
+_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})  # texts for what JSON has no number for (esis.export)
 
 Cells = Sequence[Any]
 Chunk = dict[int, Cells]  # columns by their number, all of one length; one that is not there holds MISSING
@@ -37,6 +38,7 @@ class Columns:
         self.found: list[tuple[str, tuple[str, ...]]] = [(OWN, (name,)) for name in own]
         self._kinds: list[set[type]] = [set() for _ in own]
         self._filled = [0] * len(own)  # how many tasks a column was made for
+        self._texts: set[int] = set()  # columns that hold texts which are no numbers
         self._roots = {source: _Node(()) for source in (PARAMETERS, REQUIREMENTS, RESULTS)}
 
     def put_own(self, chunk: Chunk, number: int, cells: Cells) -> None:
@@ -51,6 +53,12 @@ class Columns:
         """Return the types of what is in a column of `count` tasks, that of MISSING among them."""
         missing = {ABSENT} if self._filled[number] < count else set()
         return frozenset(self._kinds[number] | missing)
+
+    def spells_numbers(self, number: int) -> bool:
+        """Return whether a column of results is one of numbers, with texts that stand for NaN and infinities."""
+        kinds, (source, _) = self._kinds[number], self.found[number]
+        return (source == RESULTS and str in kinds and kinds <= {int, float, str, type(None), ABSENT}
+                and number not in self._texts)
 
     def _put(self, chunk: Chunk, source: str, node: _Node, values: Sequence[Mapping[str, Any]]) -> None:
         shapes = {*map(tuple, values)}
@@ -83,6 +91,9 @@ class Columns:
     def _put_cells(self, chunk: Chunk, number: int, cells: Cells, kinds: set[type]) -> None:
         chunk[number] = cells
         self._kinds[number] |= kinds
+        if str in kinds and number not in self._texts and any(
+                cell not in _NUMBERS for cell in cells if type(cell) is str):
+            self._texts.add(number)
         self._filled[number] += len(cells)
 
     def names(self) -> list[str]:

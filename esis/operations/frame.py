@@ -60,6 +60,7 @@ class Frame:
         self._columns = columns
         self._spool = Spool()
         self._numbers: Sequence[int] = ()
+        self._spelt: frozenset[int] = frozenset()  # columns of numbers in which texts stand for NaN and infinities
         self.count = 0
         self.names: Sequence[str] = ()
         self.kinds: Sequence[frozenset[type]] = ()
@@ -89,7 +90,10 @@ class Frame:
         numbers = {name: number for number, name in enumerate(named)}
         self.names = [name for name in ordered if name not in left_out] if wanted is None else list(wanted)
         self._numbers = [_known(name, numbers, ordered) for name in self.names]
-        self.kinds = [self._columns.kinds(number, self.count) for number in self._numbers]
+        self._spelt = frozenset(filter(self._columns.spells_numbers, self._numbers))
+        kinds = [self._columns.kinds(number, self.count) for number in self._numbers]
+        self.kinds = [(kind - {str}) | {float} if number in self._spelt else kind
+                      for number, kind in zip(self._numbers, kinds)]
 
     def chunks(self) -> Iterator[Sequence[Cells]]:
         """Yield the wanted columns."""
@@ -102,7 +106,8 @@ class Frame:
     def _picked(self, numbers: Sequence[int]) -> Iterator[Sequence[Cells]]:
         for count, chunk in self._spool.chunks():
             blank: Cells = (MISSING,) * count
-            yield [chunk.get(number, blank) for number in numbers]
+            cells = [chunk.get(number, blank) for number in numbers]
+            yield [_numbers(column) if number in self._spelt else column for number, column in zip(numbers, cells)]
 
 
 class Long:
@@ -125,6 +130,10 @@ class Long:
                 (task, name, value) for task, *values in zip(task_cells, *columns)
                 for name, value in zip(names, values) if value is not MISSING and name != "task"]
             yield list(zip(*rows)) if rows else [(), (), ()]
+
+
+def _numbers(cells: Cells) -> Cells:
+    return [float(cell) if type(cell) is str else cell for cell in cells]
 
 
 def _known(name: str, numbers: dict[str, int], ordered: Sequence[str]) -> int:

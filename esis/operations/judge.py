@@ -37,7 +37,7 @@ class TaskState(Enum):
 
 
 # A job that works through a pack may end before it came to all of its tasks: these are submitted again.
-_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE", "BOOT_FAIL"})
+_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"})
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
 RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do

@@ -297,6 +297,20 @@ def test_text_that_is_no_unicode_and_numbers_that_are_none(tmp_path: Path) -> No
     assert read["y"] == -math.inf
 
 
+def test_texts_that_stand_for_numbers_are_numbers_again() -> None:
+    """JSON has no NaN, so esis.export writes a text; one such task must not make text of all the others' numbers."""
+    results = [{"x": 1.5, "n": 3, "name": "NaN"}, {"x": "NaN", "n": "Infinity", "name": "b"},
+               {"x": "-Infinity", "n": 4, "name": "c"}]
+    with frame_of([({"p": "NaN" if number else 1.0}, found) for number, found in enumerate(results)]) as frame:
+        table = parquet.read_table(io.BytesIO(written(frame, "parquet")))
+        assert [str(table.schema.field(name).type) for name in ("x", "n", "name", "p")] == [
+            "double", "double", "string", "string"]
+        assert written(frame).splitlines()[1:] == [b"0,1.0,1.5,3,NaN", b"1,NaN,nan,inf,b", b"2,NaN,-inf,4,c"]
+        assert [row["n"] for row in rows_of(frame)] == [3, math.inf, 4]
+    with frame_of([({}, {"x": "NaN"}), ({}, {"x": "nan"})]) as frame:
+        assert [row["x"] for row in rows_of(frame)] == ["NaN", "nan"], "only the three texts that esis.export writes"
+
+
 def test_a_column_that_turns_up_late_is_empty_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the chunk in which it first was seen."""
     monkeypatch.setattr("esis.operations.export.CHUNK", 2)

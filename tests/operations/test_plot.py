@@ -34,6 +34,12 @@ def test_series_are_sorted_and_grouped() -> None:
     assert (single.label, single.x, single.error, left_out) == (None, (1.0, 2.0, 3.0), None, 2)
 
 
+def test_a_task_that_exported_no_number_is_left_out() -> None:
+    """The text that stands for NaN is a point less, and no reason to draw nothing."""
+    found, left_out = series_of(a_frame([({"T": 1}, {"e": 2.0}), ({"T": 2}, {"e": "NaN"})]), "T", "e", None, None)
+    assert ([item.y for item in found], left_out) == ([(2.0,)], 1)
+
+
 def test_a_column_of_text_can_not_be_plotted() -> None:
     with pytest.raises(BadInput, match=r"the column 'e' holds other values than numbers \(bool, str\)"):
         series_of(a_frame([({"T": 1}, {"e": "x"}), ({"T": 2}, {"e": True})]), "T", "e", None, None)
