@@ -14,6 +14,13 @@ Cells = Sequence[Any]
 Chunk = dict[int, Cells]  # columns by their number, all of one length; one that is not there holds MISSING
 
 
+def as_numbers(value: Any) -> Any:
+    """Return a value of results with numbers for the texts that stand for NaN and infinities."""
+    if type(value) is dict:
+        return {key: as_numbers(below) for key, below in value.items()}
+    return float(value) if type(value) is str and value in _NUMBERS else value
+
+
 class _Node:
     """Know the columns of one level: those of values, and what is below those of objects."""
 

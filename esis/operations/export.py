@@ -16,7 +16,7 @@ from esis.errors import BadInput, IncompleteResults
 from esis.model.parameters import format_ranges
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
-from esis.operations.columns import PARAMETERS, REQUIREMENTS, RESULTS, Chunk, Columns
+from esis.operations.columns import PARAMETERS, REQUIREMENTS, RESULTS, Chunk, Columns, as_numbers
 from esis.operations.evidence import Evidence, read_stage
 from esis.operations.frame import CHUNK, Frame
 from esis.operations.join import Join
@@ -176,12 +176,24 @@ class _Where:
     def __call__(self, parameters: Mapping[str, Any], exported: Exported | None) -> bool:
         self.failed = False
         try:
-            holds = self._test({RESULTS: exported or {}, PARAMETERS: parameters, **(exported or {}), **parameters})
+            holds = self._fits(parameters, exported or {})
         except UnknownName as error:
             self._error, self.failed = self._error or error, True
             return False
         self._fitted = True
         return holds
+
+    def _fits(self, parameters: Mapping[str, Any], exported: Exported) -> bool:
+        try:
+            return self._test({RESULTS: exported, PARAMETERS: parameters, **exported, **parameters})
+        except UnknownName:
+            raise
+        except BadInput:
+            # It compares with a number: "NaN" may have to be one.
+            numbers = as_numbers(exported)
+            if numbers == exported:
+                raise
+            return self._test({RESULTS: numbers, PARAMETERS: parameters, **numbers, **parameters})
 
     def check(self) -> None:
         """Raise BadInput if the condition fitted no task."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from esis.errors import BadInput
-from esis.operations.columns import ABSENT, MISSING, Cells, Chunk, Columns
+from esis.operations.columns import ABSENT, MISSING, Cells, Chunk, Columns, as_numbers
 
 CHUNK = 1000  # tasks held at a time
 _LENGTH = 8  # bytes before each chunk
@@ -106,8 +106,8 @@ class Frame:
     def _picked(self, numbers: Sequence[int]) -> Iterator[Sequence[Cells]]:
         for count, chunk in self._spool.chunks():
             blank: Cells = (MISSING,) * count
-            cells = [chunk.get(number, blank) for number in numbers]
-            yield [_numbers(column) if number in self._spelt else column for number, column in zip(numbers, cells)]
+            cells = ((number, chunk.get(number, blank)) for number in numbers)
+            yield [list(map(as_numbers, column)) if number in self._spelt else column for number, column in cells]
 
 
 class Long:
@@ -130,10 +130,6 @@ class Long:
                 (task, name, value) for task, *values in zip(task_cells, *columns)
                 for name, value in zip(names, values) if value is not MISSING and name != "task"]
             yield list(zip(*rows)) if rows else [(), (), ()]
-
-
-def _numbers(cells: Cells) -> Cells:
-    return [float(cell) if type(cell) is str else cell for cell in cells]
 
 
 def _known(name: str, numbers: dict[str, int], ordered: Sequence[str]) -> int:

@@ -311,6 +311,17 @@ def test_texts_that_stand_for_numbers_are_numbers_again() -> None:
         assert [row["x"] for row in rows_of(frame)] == ["NaN", "nan"], "only the three texts that esis.export writes"
 
 
+def test_a_condition_compares_texts_that_stand_for_numbers(tmp_path: Path) -> None:
+    """As numbers where it needs one, as the texts that they are where it asks for these."""
+    results = {0: {"x": 1.5, "name": "a"}, 1: {"x": math.nan, "name": "NaN"}, 2: {"x": "NaN", "name": "NaN"},
+               3: {"x": -1, "name": "d", "below": {"y": "Infinity"}}}
+    run = make_run(tmp_path, [{}] * 4, results)
+    for where, expected in (("x > 0", [0]), ("name == 'NaN'", [1, 2]), ("name == 'd' and below.y > 5", [3])):
+        assert [row["task"] for row in rows_of(data_of(run, where=where, columns=["task"]))] == expected
+    with pytest.raises(BadInput, match="doesn't fit"):
+        data_of(run, where="x + name > 5")
+
+
 def test_a_column_that_turns_up_late_is_empty_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the chunk in which it first was seen."""
     monkeypatch.setattr("esis.operations.export.CHUNK", 2)
