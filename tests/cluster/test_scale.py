@@ -209,23 +209,24 @@ def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterS
 
 def test_a_limit_of_a_qos_is_met_by_calling_run_again(site: ClusterSite) -> None:
     """Each call submits what there is room for and ends with 0, whenever it comes; every task runs once."""
-    flow = make_workflow(site, "roomy", 400, worker=WORKER + SPAN, template=template("--qos=roomy"),
+    flow = make_workflow(site, "roomy", TASKS, worker=WORKER + SPAN, template=template("--qos=roomy"),
                          options=["-m", "60"])
     first = flow.esis("run").ok()
     run = flow.only_run()
     assert "QOS" in first.stderr
-    assert "leaves 299 tasks unsubmitted" in first.stderr
-    assert flow.states()["unsubmitted"] == 299
+    left = TASKS - ARRAY
+    assert f"leaves {left} tasks unsubmitted" in first.stderr
+    assert flow.states()["unsubmitted"] == left
     most = [queued(flow)]
 
     def over() -> bool:
         flow.esis("run").ok()
         most.append(queued(flow))
-        return most[-1] == 0 and flow.states() == {"done": 400}
+        return most[-1] == 0 and flow.states() == {"done": TASKS}
 
-    wait_until(over, seconds=240, interval=0.5, what="calling esis run again has finished the run")
+    wait_until(over, seconds=480, interval=0.5, what="calling esis run again has finished the run")
     assert ARRAY - 1 <= max(most) <= ROOMY
-    assert executions(run) == dict.fromkeys(range(400), 1)
+    assert executions(run) == dict.fromkeys(range(TASKS), 1)
     assert all(record["outcome"] == "submitted" for record in submissions(run))
 
 
@@ -245,7 +246,7 @@ def test_a_limit_below_one_array_cuts_it(site: ClusterSite) -> None:
     assert executions(run) == dict.fromkeys(range(70), 1)
 
 
-@pytest.mark.parametrize(("qos", "tasks"), [("roomy", 400), ("narrow", 70)])
+@pytest.mark.parametrize(("qos", "tasks"), [("roomy", TASKS), ("narrow", 70)])
 def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     """One call of run --feed: a job in the queue submits the rest, again and again, and is gone at the end."""
     flow = make_workflow(site, f"fed-{qos}", tasks, worker=WORKER + SPAN, template=template(f"--qos={qos}"),
@@ -259,7 +260,7 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
 
     log = run / "__esis__/feed.log"
     try:
-        wait_until(over, seconds=240, interval=0.5, what="the run has fed itself")
+        wait_until(over, seconds=480, interval=0.5, what="the run has fed itself")
     except TimeoutError as error:
         raise AssertionError(f"{error}\n{log.read_text() if log.exists() else 'no log'}") from None
     assert executions(run) == dict.fromkeys(range(tasks), 1)
