@@ -14,11 +14,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from esis.errors import EsisError
-from esis.files import naming
+from esis.files import naming, write_all
 
 # SLURM_* of an enclosing job leak into what is submitted or started from inside it (a job submitted from array
 # task 5 would see that task's SLURM_ARRAY_TASK_ID); these two say which cluster to talk to.
@@ -77,7 +78,8 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
     Memory is bounded: of stdout the first megabyte is returned. `started` is told the PID. On an interrupt the
     script's session is ended. Raises OSError where it can't be started.
     """
-    with log.open("wb") as stream:
+    # Unbuffered: what a full disk refuses would be tried once more at the end, and fail there without the log's name.
+    with log.open("wb", buffering=0) as stream:
         child = _start(argv, cwd, env)
         sink = _Sink(stream, sys.stderr.buffer if live else None)
         kept = [bytearray(), bytearray()]
@@ -134,7 +136,7 @@ class _Sink:
     """Copy what two pipes bring into one log, in the order of arrival."""
 
     def __init__(self, log: IO[bytes], echo: IO[bytes] | None) -> None:
-        self._outputs = [log] + ([echo] if echo is not None else [])
+        self._writers = [partial(write_all, log.fileno())] + ([partial(_show, echo)] if echo is not None else [])
         self._lock = threading.Lock()
         self._closed = False
         self._error: OSError | None = None
@@ -150,10 +152,9 @@ class _Sink:
                 if self._closed:
                     return
                 kept += data[: _OUTPUT_KEPT - len(kept)]
-                for output in self._outputs:
+                for write in self._writers:
                     try:
-                        output.write(data)
-                        output.flush()
+                        write(data)
                     except OSError as error:
                         self._error = self._error or error
 
@@ -166,6 +167,11 @@ class _Sink:
         """Raise the first error met while writing the log."""
         if self._error is not None:
             raise self._error
+
+
+def _show(stream: IO[bytes], data: bytes) -> None:
+    stream.write(data)
+    stream.flush()
 
 
 def _start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:

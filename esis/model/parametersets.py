@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
-from esis.files import STATE_FILE_LIMIT, open_regular, parse_json, read_at, replacing, write_all
+from esis.files import STATE_FILE_LIMIT, naming, open_regular, parse_json, read_at, replacing, write_all
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
@@ -164,7 +164,8 @@ def write_index(path: Path) -> int:
     """
     count = offset = blank = 0
     batch: list[bytes] = []
-    with open_regular(path) as stream, replacing(path.with_name(PARAMETERS_INDEX)) as descriptor:
+    index = path.with_name(PARAMETERS_INDEX)
+    with open_regular(path) as stream, naming(index), replacing(index) as descriptor:
         while line := stream.readline(STATE_FILE_LIMIT):
             number = count + 1
             if not line.strip():

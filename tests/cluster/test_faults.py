@@ -188,7 +188,12 @@ def forget(cluster: SlurmCluster, *jobs: str) -> None:
 
         wait_until(forgotten, what=f"jobs {jobs} are forgotten")
     finally:
-        _set_age(cluster, 300)
+        remember(cluster)
+
+
+def remember(cluster: SlurmCluster) -> None:
+    """Let slurmctld purge no job for an hour: what the fates are is looked at after minutes of other tests."""
+    _set_age(cluster, 3600)
 
 
 def _set_age(cluster: SlurmCluster, seconds: int) -> None:
@@ -264,6 +269,7 @@ def fate_of(flows: Mapping[str, Workflow]) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def fates(cluster: SlurmCluster) -> dict[str, Workflow]:
+    remember(cluster)
     return meet_fates(ClusterSite(cluster, f"fates-{secrets.token_hex(4)}"))
 
 

@@ -7,7 +7,6 @@ have. What takes long by its nature (a time limit counts in minutes) is set goin
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from esis.model.workdir import RunDir
+from esis.records.tasks import read_names
 from esis.schedulers.answers import parse_squeue
 from esis.schedulers.commands import squeue_argv
 from tests.cluster import harness
@@ -310,7 +311,7 @@ def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, 
     twice = {task for task, count in executed.items() if count == 2}
     assert set(executed) == set(range(MANY)) and set(executed.values()) == {1, 2}
     # Of each pack that was on the node two tasks were at work at most.
-    names = [name.split(".") for name in os.listdir(run / "__esis__/tasks")]
+    names = [name.split(".") for name in read_names(RunDir(run))]  # folded, for the run is complete
     again = {int(name[0]) // PER_JOB for name in names if name[3] == "1"}
     assert 1 <= len(again) <= 4
     per_pack = Counter(task // PER_JOB for task in twice)

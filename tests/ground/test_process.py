@@ -175,12 +175,14 @@ def test_an_interrupt_ends_the_script(tmp_path: Path) -> None:
     wait_for(lambda: gone(pids[0]))
 
 
-def test_f04_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [2, MEBIBYTE])
+def test_f04_a_log_that_cannot_be_written_is_an_error(tmp_path: Path, size: int) -> None:
     """F04: a full disk under the log is reported, and the script is not stuck on a full pipe meanwhile."""
     with pytest.raises(OSError) as caught:
-        run_logged(["/bin/sh", "-c", f"head -c {MEBIBYTE} /dev/zero"], cwd=tmp_path, env=dict(os.environ),
+        run_logged(["/bin/sh", "-c", f"head -c {size} /dev/zero"], cwd=tmp_path, env=dict(os.environ),
                    log=Path("/dev/full"), timeout=30)
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == "/dev/full"
 
 
 def test_live_output_is_shown_as_it_comes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
