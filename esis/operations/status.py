@@ -19,6 +19,7 @@ __all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", 
            "status_of"]
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
+_UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
 _SAMPLE = 1000  # done tasks whose times are looked at
 
 
@@ -147,16 +148,18 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
     now = time.time()
     judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
     unclear = []
-    for run in asking if accounting else ():
-        judge = Judge(run, snapshot, now)
-        judged[run.run] = judge, judge.groups()
-        if run.in_slurm and _is_unclear(judged[run.run][1]):
-            unclear.append(run)
+    for asked in asking if accounting else ():
+        judge = Judge(asked, snapshot, now)
+        judged[asked.run] = judge, judge.groups()
+        if asked.in_slurm and _is_unclear(judged[asked.run][1]):
+            unclear.append(asked)
     if unclear:
         since = min(sub.created for item in unclear for sub in item.in_slurm)
         jobs = [job for item in unclear for job in item.jobs]
-        snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since)
-        judged.clear()
+        # Where the records know all ends, that a script ended with 0 adds nothing.
+        unexplained = any(verdict.state in _UNEXPLAINED for _, groups in judged.values() for verdict in groups)
+        snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
+        judged = {run: heard for run, heard in judged.items() if not snapshot.accounted(run)}  # others: more to hear
     statuses: list[RunStatus | None] = []
     for item in items:
         if item is None or item.run not in judged:

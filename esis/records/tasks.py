@@ -20,6 +20,8 @@ _NAME = re.compile(
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
 _ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
                   r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
+_FOLDED = re.compile(r"^[^ \n]+", re.MULTILINE)  # the name in a line of a folded record
+_BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 RESUMABLE_CODE = 75  # what a worker ends with that has saved its state and wants to go on later
 
@@ -167,7 +169,18 @@ def read_names(run: RunDir) -> list[str]:
         names = os.listdir(run.tasks)
     except FileNotFoundError:
         names = []
-    return [line.partition(" ")[0] for line in folded_lines(run)] + names
+    return [*_folded_names(run), *names]
+
+
+def _folded_names(run: RunDir) -> Iterator[str]:
+    """Yield the names of the records that were folded; many lines at a time are faster."""
+    try:
+        stream = open_regular(run.folded_tasks)
+    except FileNotFoundError:
+        return
+    with stream:
+        while lines := stream.readlines(_BLOCK):
+            yield from _FOLDED.findall(b"".join(lines).decode("utf-8", "surrogateescape"))
 
 
 def folded_lines(run: RunDir) -> Iterator[str]:

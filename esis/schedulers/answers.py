@@ -78,9 +78,15 @@ def parse_squeue(stdout: str) -> list[Sighting]:
     return found
 
 
-def parse_sacct(stdout: str) -> list[Sighting]:
-    """Read the answer to `sacct_argv`; a line that isn't one is left out."""
+def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
+    """Read the answer to `sacct_argv`; a line that isn't one is left out.
+
+    `completed` False: without those in the state COMPLETED, which may be nearly all.
+    """
     found: list[Sighting] = []
+    if not completed:
+        lines = stdout.split("\n")
+        stdout = "\n".join(line for line in lines if not line.startswith("COMPLETED|", line.find("|") + 1))
     alike, others = _elements(stdout, "_")
     for (job, rest), indices in alike.items():
         if match := _ACCOUNT.match(f"{job}|{rest}"):

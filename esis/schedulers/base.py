@@ -93,8 +93,12 @@ class Scheduler(Protocol):
         """
         ...
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
-        """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970)."""
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
+                completed: bool = True) -> Snapshot:
+        """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970).
+
+        `completed` False: what only says that a script ended with 0 isn't wanted.
+        """
         ...
 
 

@@ -57,9 +57,10 @@ class Local:
         """Ask Slurm: tasks of the same run may be queued there."""
         return Slurm().observe(clusters)
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
+                completed: bool = True) -> Snapshot:
         """Ask Slurm's accounting."""
-        return Slurm().account(snapshot, jobs, clusters, since)
+        return Slurm().account(snapshot, jobs, clusters, since, completed)
 
     def limits(self) -> Limits | None:
         """There are none: one array of any size will do."""

@@ -114,12 +114,14 @@ class Slurm:
         """Change what a queued job waits for (an empty text: nothing); return what went wrong."""
         return _update(job, f"dependency={dependency}")
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float) -> Snapshot:
+    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
+                completed: bool = True) -> Snapshot:
         """Call sacct once. See Scheduler."""
         if not jobs:
             return replace(snapshot, accounting_asked=True)
         text, problem = _ask(sacct_argv(jobs, clusters, since))
-        return replace(snapshot, accounting=tuple(parse_sacct(text)), accounting_problem=problem, accounting_asked=True)
+        return replace(snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem,
+                       accounting_asked=True)
 
 
 def _ask(argv: Sequence[str]) -> tuple[str, str | None]:

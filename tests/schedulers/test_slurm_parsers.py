@@ -495,6 +495,16 @@ def test_lines_that_differ_in_the_element_alone_are_read_like_any_other(
     assert [seen.indices for seen in together][:3] == [[0, 1, 8], [2], [6]]
 
 
+def test_what_is_completed_can_be_left_out() -> None:
+    """By the state alone: a directory may be called whatever it likes."""
+    lines = ["7_0|COMPLETED|0:0|60|/a", "7_1|FAILED|1:0|60|/a|COMPLETED|0:0", "7|COMPLETED|0:0|60|/a", "",
+             "7_2|CANCELLED by 1000|0:0|60|/a", "COMPLETED", "7_[3-5]|COMPLETED|0:0|60|/a", "7_9|COMPLETEDX|0:0|1|/a"]
+    text = "\n".join(lines) + "\n"
+    assert each(parse_sacct(text, completed=False)) == [
+        told for told in each(parse_sacct(text)) if told[2] is not JobState.COMPLETED]
+    assert len(each(parse_sacct(text, completed=False))) == 3
+
+
 def each(found: Sequence[Sighting]) -> list[tuple[object, ...]]:
     """Return what is told of each element, sorted."""
     told = [(seen.job, index, *seen[2:]) for seen in found for index in (
