@@ -89,7 +89,8 @@ def gather(run: RunDir) -> Evidence | None:
         indices: Sequence[int] = state.tasks
     else:
         indices = _indices(run)
-    return Evidence(run, state, indices, subs, tasks.read_records(run), is_marked_complete(run))
+    complete = is_marked_complete(run)  # all is known; times and hosts are wanted by some
+    return Evidence(run, state, indices, subs, tasks.read_records(run, later=complete), complete)
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,6 @@ _NAME = re.compile(
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
 _ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
                   r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
-_FOLDED = re.compile(r"^[^ \n]+", re.MULTILINE)  # the name in a line of a folded record
 _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 RESUMABLE_CODE = 75  # what a worker ends with that has saved its state and wants to go on later
@@ -88,12 +88,22 @@ class TaskRecords(Mapping[int, TaskRecord]):
     so that what holds for one of a kind is found out once.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        """Keep the latest of these file names for each task; what is no record is left out."""
-        self._names: dict[int, str] = {}
-        self._kinds: dict[int, int] = {}
+    def __init__(self, names: Iterable[str], later: bool = False) -> None:
+        """Keep the latest of these file names for each task; what is no record is left out.
+
+        `later`: go through the names when somebody asks.
+        """
+        self._given = names
+        if not later:
+            _ = self._read
+
+    @cached_property
+    def _read(self) -> tuple[dict[int, str], dict[int, int]]:
+        """Hold names and kinds by task. Raises OSError, CorruptState as the given names do."""
+        found: dict[int, str] = {}
+        found_kinds: dict[int, int] = {}
         known: dict[tuple[str, str], int] = {}
-        for chunk in _chunks(names):
+        for chunk in _chunks(self._given):
             text = "\n".join(chunk)
             rows = _ROW.findall(text)
             if len(rows) != len(chunk) or text.count("\n") >= len(chunk):
@@ -104,13 +114,22 @@ class TaskRecords(Mapping[int, TaskRecord]):
             digits, *others = zip(*rows)
             tasks = list(map(int, digits))
             kinds = [known.setdefault(key, len(known)) for key in zip(*others)]
-            if len(set(tasks)) == len(tasks) and self._names.keys().isdisjoint(tasks):
-                self._names.update(zip(tasks, chunk))
-                self._kinds.update(zip(tasks, kinds))
+            if len(set(tasks)) == len(tasks) and found.keys().isdisjoint(tasks):
+                found.update(zip(tasks, chunk))
+                found_kinds.update(zip(tasks, kinds))
                 continue
             for task, name, kind in zip(tasks, chunk, kinds):  # retries
-                if task not in self._names or _supersedes(name, self._names[task]):
-                    self._names[task], self._kinds[task] = name, kind
+                if task not in found or _supersedes(name, found[task]):
+                    found[task], found_kinds[task] = name, kind
+        return found, found_kinds
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return self._read[0]
+
+    @cached_property
+    def _kinds(self) -> dict[int, int]:
+        return self._read[1]
 
     def __getitem__(self, task: int) -> TaskRecord:
         """Parse the record of `task`."""
@@ -163,13 +182,23 @@ class TaskRecords(Mapping[int, TaskRecord]):
         return [self[task] for task in tasks[:: max(1, -(-len(tasks) // most))]]
 
 
-def read_names(run: RunDir) -> list[str]:
-    """Return the names of all records of a run, folded ones too; none where somebody deleted them."""
-    try:
-        names = os.listdir(run.tasks)
-    except FileNotFoundError:
-        names = []
-    return [*_folded_names(run), *names]
+@dataclass(frozen=True)
+class Names:
+    """Give the names of all records of a run, folded ones too; none where somebody deleted them.
+
+    To go through them raises OSError, CorruptState.
+    """
+
+    run: RunDir
+
+    def __iter__(self) -> Iterator[str]:
+        """Read them anew."""
+        try:
+            names = os.listdir(self.run.tasks)
+        except FileNotFoundError:
+            names = []
+        yield from _folded_names(self.run)
+        yield from names
 
 
 def _folded_names(run: RunDir) -> Iterator[str]:
@@ -180,7 +209,8 @@ def _folded_names(run: RunDir) -> Iterator[str]:
         return
     with stream:
         while lines := stream.readlines(_BLOCK):
-            yield from _FOLDED.findall(b"".join(lines).decode("utf-8", "surrogateescape"))
+            names = [line.partition(b" ")[0] for line in lines]
+            yield from b"\n".join(names).decode("utf-8", "surrogateescape").split("\n")
 
 
 def folded_lines(run: RunDir) -> Iterator[str]:
@@ -194,9 +224,9 @@ def folded_lines(run: RunDir) -> Iterator[str]:
             yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
 
 
-def read_records(run: RunDir) -> TaskRecords:
-    """Return the latest record of each task of a run."""
-    return TaskRecords(read_names(run))
+def read_records(run: RunDir, later: bool = False) -> TaskRecords:
+    """Return the latest record of each task of a run; `later`: read them when somebody asks."""
+    return TaskRecords(Names(run), later)
 
 
 def _supersedes(name: str, other: str) -> bool:

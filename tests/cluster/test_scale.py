@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from esis.model.workdir import RunDir
-from esis.records.tasks import read_names
+from esis.records.tasks import Names
 from esis.schedulers.answers import parse_squeue
 from esis.schedulers.commands import squeue_argv
 from tests.cluster import harness
@@ -311,7 +311,7 @@ def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, 
     twice = {task for task, count in executed.items() if count == 2}
     assert set(executed) == set(range(MANY)) and set(executed.values()) == {1, 2}
     # Of each pack that was on the node two tasks were at work at most.
-    names = [name.split(".") for name in read_names(RunDir(run))]  # folded, for the run is complete
+    names = [name.split(".") for name in Names(RunDir(run))]  # folded, for the run is complete
     again = {int(name[0]) // PER_JOB for name in names if name[3] == "1"}
     assert 1 <= len(again) <= 4
     per_pack = Counter(task // PER_JOB for task in twice)

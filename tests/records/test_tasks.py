@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esis.errors import CorruptState
 from esis.model.workdir import RunDir
 from esis.records.tasks import Details, TaskRecord, TaskRecords, read_details, read_records
 
@@ -198,3 +199,18 @@ def test_a_name_is_known_without_parsing() -> None:
     assert [records.elapsed(task) for task in records] == spent == [20, None, 20, 20, 20]
     assert records.elapsed(6) is None
     assert len({records.kind(task) for task in records}) == len(names)
+
+
+def test_records_are_read_when_somebody_asks(tmp_path: Path) -> None:
+    """Of a complete run nearly nobody does. What can't be read stays an error, also when it is asked for again."""
+    run = RunDir(tmp_path)
+    run.tasks.mkdir(parents=True)
+    records = read_records(run, later=True)
+    (run.tasks / "1.0001.7.0.100.exit0.120").touch()
+    run.folded_tasks.mkdir()
+    for _ in range(2):
+        with pytest.raises((OSError, CorruptState)):
+            len(records)
+    run.folded_tasks.rmdir()
+    run.folded_tasks.write_text("2.0001.7.0.100.exit0.120 {}\n")
+    assert sorted(records) == [1, 2]
