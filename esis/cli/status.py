@@ -52,7 +52,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     run = pick_run(target, verify)
     slurm = Slurm()
     while True:
-        evidence = evidence_of(run)
+        evidence = evidence_of(run, later=True)
         found = look_at(evidence, slurm)
         detailed = rows or as_csv or group_by is not None
         table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (

@@ -79,8 +79,11 @@ class Evidence:
         return max(times, default=None)
 
 
-def gather(run: RunDir) -> Evidence | None:
-    """Read a run's directory; None where there is none. Raises CorruptState."""
+def gather(run: RunDir, later: bool = False) -> Evidence | None:
+    """Read a run's directory; None where there is none; `later`: the tasks' records when somebody asks.
+
+    Raises CorruptState, OSError.
+    """
     if not run.private.is_dir():
         return None
     subs = tuple(submissions.read_all(run))
@@ -90,7 +93,7 @@ def gather(run: RunDir) -> Evidence | None:
     else:
         indices = _indices(run)
     complete = is_marked_complete(run)  # all is known; times and hosts are wanted by some
-    return Evidence(run, state, indices, subs, tasks.read_records(run, later=complete), complete)
+    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete)
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
+from esis.errors import EsisError
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
@@ -144,7 +147,8 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
     """
     items = list(found)
     asking = [item for item in items if item is not None and item.needs_queue()]
-    snapshot = scheduler.observe(_clusters(asking)) if asking else Snapshot()
+    with _reading(asking):
+        snapshot = scheduler.observe(_clusters(asking)) if asking else Snapshot()
     now = time.time()
     judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
     unclear = []
@@ -167,6 +171,24 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
         else:
             statuses.append(_judged(item, *judged[item.run], snapshot))
     return snapshot, statuses
+
+
+@contextmanager
+def _reading(found: Iterable[Evidence]) -> Iterator[None]:
+    """Read the tasks' records that wait to be read during the block, in which somebody else takes his time.
+
+    A task that ends meanwhile is seen as the queue told: it runs.
+    """
+    def read() -> None:
+        for item in found:
+            with suppress(EsisError, OSError):  # whoever asks for them gets the error
+                item.records.load()
+
+    # A daemon: an interrupt is not held up by it.
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    yield
+    thread.join()
 
 
 def look_at(evidence: Evidence, scheduler: Scheduler) -> RunStatus:

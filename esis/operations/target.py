@@ -28,9 +28,12 @@ def run_at(path: Path) -> RunDir | None:
     return None
 
 
-def evidence_of(run: RunDir) -> Evidence:
-    """Return what a run that has to be there tells. Raises BadInput, Busy while it is built, CorruptState."""
-    found = gather(run)
+def evidence_of(run: RunDir, later: bool = False) -> Evidence:
+    """Return what a run that has to be there tells; `later`: the tasks' records are read when somebody asks.
+
+    Raises BadInput, Busy while it is built, CorruptState.
+    """
+    found = gather(run, later)
     if found is None:
         raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
     if not found.built:

@@ -95,7 +95,11 @@ class TaskRecords(Mapping[int, TaskRecord]):
         """
         self._given = names
         if not later:
-            _ = self._read
+            self.load()
+
+    def load(self) -> None:
+        """Go through the names, if that is still to be done. Raises OSError, CorruptState as they do."""
+        _ = self._read
 
     @cached_property
     def _read(self) -> tuple[dict[int, str], dict[int, int]]:
