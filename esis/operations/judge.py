@@ -111,7 +111,10 @@ class Judge:
         found: dict[Verdict, list[int]] = {}
         alike: dict[object, list[int]] = {}
         indices = self._evidence.indices
-        for task, said in zip(indices, self._said(indices)):
+        said_of_each = self._said(indices)
+        if said_of_each is None:
+            return {self.verdict(indices[0]): list(indices)} if indices else {}
+        for task, said in zip(indices, said_of_each):
             tasks_alike = alike.get(said)
             if tasks_alike is None:
                 tasks_alike = found.setdefault(self.verdict(task), [])
@@ -159,16 +162,21 @@ class Judge:
             return Verdict(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission, position)
 
-    def _said(self, tasks_: Sequence[int]) -> Iterable[object]:
-        """Return for each task a key that is the same where all witnesses say the same."""
-        # A job of packs may be seen with tasks of another submission, so that the place counts, too.
-        said: list[Iterable[object]] = [self._evidence.records.kinds(tasks_), self._owners.numbers(tasks_)]
+    def _said(self, tasks_: Sequence[int]) -> Iterable[object] | None:
+        """Return for each task a key that is the same where all witnesses say the same; None: nobody says anything."""
+        said: list[Iterable[object]] = []
+        if self._evidence.records:
+            said.append(self._evidence.records.kinds(tasks_))
+        if self._owners.any:
+            # A job of packs may be seen with tasks of another submission, so that the place counts, too.
+            said.append(self._owners.numbers(tasks_))
         if self._sightings.live:
             said.append(map(id, map(self._sightings.live.get, tasks_)))
-        said.append(self._sightings.kinds(tasks_))
+        if self._sightings.any_ended:
+            said.append(self._sightings.kinds(tasks_))
         if self._returned:
             said.append(map(self._returned.get, tasks_))
-        return zip(*said)
+        return zip(*said) if said else None
 
     def _is_packed(self, task: int) -> bool:
         submission, _ = self._owners.place(task)

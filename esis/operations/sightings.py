@@ -28,6 +28,11 @@ class Owners:
                 self._note(item.tasks[start:start + array.tasks], len(self._places) - 1)
                 start += array.tasks
 
+    @property
+    def any(self) -> bool:
+        """Return whether there is any submission."""
+        return len(self._places) > 1
+
     def numbers(self, tasks: Sequence[int]) -> Iterable[int]:
         """Return for each of many tasks a number that is the same for all tasks of one place."""
         if isinstance(tasks, range) and tasks.step == 1 and 0 <= tasks.start - self._first <= len(self._numbers):
@@ -94,6 +99,11 @@ class Sightings:
     def ended_whole(self, job: str) -> Sighting | None:
         """Return what was said of the end of a job without naming its elements."""
         return self._whole.get(job)
+
+    @property
+    def any_ended(self) -> bool:
+        """Return whether anything was said of the end of a task."""
+        return bool(self._kinds)
 
     def kinds(self, tasks: Iterable[int]) -> Iterator[int | None]:
         """Yield for each of many tasks a number that is the same where the same was said of their ends."""
