@@ -166,8 +166,9 @@ def test_a_run_without_tasks_of_interest_is_a_header(tmp_path: Path) -> None:
     assert parquet.read_table(io.BytesIO(written(frame, "parquet"))).num_rows == 0
 
 
+UNREADABLE = "" if sys.version_info >= (3, 11) else "\0"  # to the csv module, which reads back what is written
 SCALARS = (st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
-           st.text(st.characters(codec="utf-8")))
+           st.text(st.characters(codec="utf-8", exclude_characters=UNREADABLE)))
 KEYS = st.sampled_from(["a", "b", "c", "d.e", "ä b", "task", 'quote"', "line\nbreak", ""])
 VALUES = st.recursive(SCALARS | st.lists(SCALARS, max_size=2), lambda inner: st.dictionaries(KEYS, inner, max_size=3),
                       max_leaves=6)

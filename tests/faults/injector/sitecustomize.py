@@ -138,6 +138,9 @@ def _install() -> None:
     os.write = _Wrapped(_write, _wrapped_write)
     os.rename = _Wrapped(_rename, _wrapped_rename)
     os.replace = _Wrapped(_replace, _wrapped_rename)
+    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)  # Python 3.9's holds what it found in os
+    if accessor is not None:
+        accessor.rename, accessor.replace = staticmethod(os.rename), staticmethod(os.replace)
     start = subprocess.Popen.__init__
 
     def started(self: Any, args: Any, *rest: Any, **options: Any) -> None:
