@@ -185,21 +185,23 @@ class Judge:
     def _is_one_of_many(self, task: int) -> bool:
         """Return whether the verdict holds for all tasks of which the same is said.
 
-        Not where records and queue are compared task by task (packs), where a start time or a process counts, or where
-        the record has to be put right.
+        Not where records and queue are compared task by task (packs), where the place in a pack, a start time or a
+        process counts, or where the record has to be put right.
         """
         if task in self.outranked:
             return False
         submission, _ = self._owners.place(task)
+        packed = submission is not None and submission.packed
         if task in self._sightings.live:
-            return submission is None or not submission.packed
+            return not packed
         record = self._evidence.records.get(task)
+        if packed and record is not None and self._failure(record) is not None:
+            return False
         return record is None or record.ended or (submission is not None and record.submission < submission.number)
 
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""
-        seen = self._sightings.ended(record.job, task)
-        failed = seen if seen is not None and seen.state is JobState.FAILED else None
+        seen, failed = self._sightings.ended(record.job, task), self._failure(record)
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
         if record.verdict is not None:
@@ -228,6 +230,11 @@ class Judge:
                 return Verdict(TaskState.DONE, "COMPLETED, no record of the end", job=record.job)
             return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
         return self._absent(record.start, record.job, "started, and left no record of its end")
+
+    def _failure(self, record: TaskRecord) -> Sighting | None:
+        """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
+        seen = self._sightings.ended(record.job, record.task)
+        return seen if seen is not None and seen.state is JobState.FAILED else None
 
     def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
         """Judge a task whose present submission left no record of it."""

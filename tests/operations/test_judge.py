@@ -116,7 +116,7 @@ def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str
             claims.append((number, draw(st.integers(0, len(planned.arrays) - 1)), str(job + draw(st.integers(0, 2)))))
     ids = st.sampled_from([item.id for sub in found for item in sub.jobs] + [str(job), "99"])
     records = draw(st.lists(st.builds(
-        a_record, st.integers(0, TASKS - 1), ids, st.sampled_from([None, 0, 0, 1]), st.integers(1, 3),
+        a_record, st.integers(0, TASKS - 1), ids, st.sampled_from([None, 0, 0, 1, 143]), st.integers(1, 3),
         st.sampled_from([100, 200, int(NOW) - 3]), st.integers(0, 1),
         st.sampled_from([None, None, None, None, "CANCELLED", "OUT_OF_MEMORY", CUT_OFF])), max_size=40))
     records = [record if record.verdict is None else replace(record, code=None) for record in records]
@@ -148,6 +148,41 @@ def test_groups_and_single_tasks_agree(situation: tuple[Evidence, Snapshot, list
 
         agreed(replace(told, run=run), replace(snapshot, sightings=moved(snapshot.sightings),
                                                accounting=moved(snapshot.accounting)))
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[Evidence, Snapshot]:
+    """Draw one submission whose tasks mostly share what is said of them: only where they stand may tell them apart."""
+    packing = draw(st.sampled_from([UNPACKED, Packing(4, 2), Packing(5, 1), Packing(24, 3)]))
+    tasks = draw(st.sampled_from([range(TASKS), as_sequence([0, 2, 3, 5, 8, 9, 10, 17, 20, 21])]))
+    planned = plan(tasks, 0, Limits(draw(st.sampled_from([2, 1001]))), packing)
+    jobs = [str(10 + position) for position in range(len(planned.arrays))]
+    packed = packing.per_job > 1
+    found = submission(tasks, jobs, *planned.arrays, mapped=planned.mapped, records=draw(st.booleans()),
+                       per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1)
+    code = st.sampled_from([draw(st.sampled_from([None, 0, 1, 143])), draw(st.sampled_from([None, 0, 143]))])
+    records = [a_record(task, jobs[found.place_of(task)[0]], draw(code)) for task in tasks if draw(st.integers(0, 3))]
+    words = st.sampled_from([draw(st.sampled_from(WORDS)), draw(st.sampled_from(WORDS))])
+    seen = [sighting(job, [index], draw(words)) for position, job in enumerate(jobs)
+            for index in range(-(-planned.arrays[position].tasks // packing.per_job))]
+    squeue = draw(st.booleans())
+    return evidence([found], records), Snapshot(tuple(seen) if squeue else (), None, () if squeue else tuple(seen))
+
+
+@RELAXED
+@given(alike())
+def test_groups_and_single_tasks_agree_where_the_same_is_said(situation: tuple[Evidence, Snapshot]) -> None:
+    """Two tasks of one pack may fare differently though record and queue say the same of them."""
+    agreed(*situation)
+
+
+def test_a_pack_that_was_ended_cuts_off_the_tasks_that_had_a_part_of_its_time() -> None:
+    """TIMEOUT, SIGTERM for all: the two that it began with have failed, those that came later go on in another job."""
+    found = submission(range(8), ["10"], Array("0-1", 0, 8), per_job=4, parallel=2)
+    records = [a_record(task, "10", 143) for task in (0, 1, 2, 4, 5, 6)]
+    told = verdicts(evidence([found], records, tasks=8), sighting("10", [0, 1], "TIMEOUT"))
+    assert states(told) == {"failed": [0, 1, 4, 5], "unsubmitted": [2, 3, 6, 7]}
+    assert told[2].reason == "cut off at the end of its job"
 
 
 @RELAXED
