@@ -14,12 +14,11 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO
 
 from esis.errors import EsisError
-from esis.files import naming, write_all
+from esis.files import naming
 
 # SLURM_* of an enclosing job leak into what is submitted or started from inside it (a job submitted from array
 # task 5 would see that task's SLURM_ARRAY_TASK_ID); these two say which cluster to talk to.
@@ -136,7 +135,7 @@ class _Sink:
     """Copy what two pipes bring into one log, in the order of arrival."""
 
     def __init__(self, log: IO[bytes], echo: IO[bytes] | None) -> None:
-        self._writers = [partial(write_all, log.fileno())] + ([partial(_show, echo)] if echo is not None else [])
+        self._outputs = [log] + ([echo] if echo is not None else [])
         self._lock = threading.Lock()
         self._closed = False
         self._error: OSError | None = None
@@ -152,9 +151,9 @@ class _Sink:
                 if self._closed:
                     return
                 kept += data[: _OUTPUT_KEPT - len(kept)]
-                for write in self._writers:
+                for output in self._outputs:
                     try:
-                        write(data)
+                        _write(output, data)
                     except OSError as error:
                         self._error = self._error or error
 
@@ -169,8 +168,11 @@ class _Sink:
             raise self._error
 
 
-def _show(stream: IO[bytes], data: bytes) -> None:
-    stream.write(data)
+def _write(stream: IO[bytes], data: bytes) -> None:
+    """Write all of it at once; a stream without a buffer may take a part."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view):]
     stream.flush()
 
 
