@@ -230,7 +230,9 @@ def meet_fates(site: ClusterSite) -> dict[str, Workflow]:
     flows = {
         "timeout": make_workflow(site, "timeout", 2, worker=HOLDING, template=template(here).replace("=5", "=1")),
         "node": make_workflow(site, "node", 2, worker=HOLDING, template=template("-w c1", "--no-requeue")),
-        "requeued": make_workflow(site, "requeued", 1, worker=HOLDING, template=template("-w c1", "--requeue")),
+        # Held for as long as the frozen rounds take.
+        "requeued": make_workflow(site, "requeued", 1, worker=HOLDING,
+                                  template=template("-w c1", "--requeue").replace("=5", "=60")),
         "ends": make_workflow(site, "ends", 4, worker=ends, template=template(here, call=shell)),
         "unseen": make_workflow(site, "unseen", 1, worker=COUNTING + 'kill -KILL "$BATCH_SHELL"\n',
                                 template=template(here, call=shell)),
