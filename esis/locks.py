@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from esis.errors import Busy, EsisError
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 900.0  # 15 missed heartbeats: a lock of another host may then be taken over, on request
 _FIELDS = 6
+_UNKNOWN_BOOT = "unknown"  # no /proc tells
 _NUMBER = re.compile(r"[0-9]{1,20}\Z")
 
 
@@ -59,16 +61,38 @@ class Owner:
             return None
         return cls(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4], parts[5])
 
-    def is_dead(self) -> bool:
-        """Return True only where it is certain: the same host, and no such process (any more)."""
-        if self.host != os.uname().nodename[:60]:
-            return False
+    def is_here(self) -> bool:
+        """Return whether its PID means something to this process: the same host, boot and PID name space.
+
+        A host of that name which booted at another time may be this one before, or another machine (containers and
+        clones share names): nobody can know.
+        """
         here = _boot()
-        if self.boot.split("/")[0] != here.split("/")[0]:
-            return True  # this host was booted since
-        if self.boot != here:
-            return False  # a container of its own: its PIDs aren't ours
-        return not process_alive(self.pid, self.started)
+        return self.host == os.uname().nodename[:60] and self.boot == here and here != _UNKNOWN_BOOT
+
+    def is_dead(self) -> bool:
+        """Return True only where it is certain: it was here, and there is no such process (any more)."""
+        return self.is_here() and not process_alive(self.pid, self.started)
+
+    def interrupt(self) -> bool:
+        """Send it SIGINT; False where it isn't certain to be this process, or has ended. Raises PermissionError."""
+        if not self.is_here() or self.started == 0:
+            return False
+        # Its number may be used again at any moment; a descriptor goes on meaning the process that it was got for.
+        handle = _process_handle(self.pid)
+        try:
+            if not process_alive(self.pid, self.started):
+                return False
+            if handle is not None:
+                signal.pidfd_send_signal(handle, signal.SIGINT)
+            else:
+                os.kill(self.pid, signal.SIGINT)
+        except ProcessLookupError:
+            return False
+        finally:
+            if handle is not None:
+                os.close(handle)
+        return True
 
     def __str__(self) -> str:
         """Name the owner as messages do."""
@@ -82,6 +106,14 @@ def process_start(pid: int) -> int | None:
     except OSError:
         return None
     return int(stat.rpartition(b")")[2].split()[19])
+
+
+def _process_handle(pid: int) -> int | None:
+    """Return a descriptor that means this process alone; None where there is none, or kernel or Python are too old."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def process_alive(pid: int, started: int) -> bool:
@@ -222,7 +254,9 @@ def _judge(lock: Path, name: str, what: str, take_over: bool) -> None:
 
 def _advice(owner: Owner, age: float) -> str:
     if age > STALE_SECONDS:
-        return f"if {owner.host} is down for good, repeat the command with --take-over"
+        # A machine of this name that booted at another time may be this one.
+        gone = "was booted since" if owner.host == os.uname().nodename[:60] else "is down for good"
+        return f"if {owner.host} {gone}, repeat the command with --take-over"
     return "wait for it, then repeat the command"
 
 
@@ -277,7 +311,7 @@ def _boot() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
-        return "unknown"
+        return _UNKNOWN_BOOT
 
 
 def _is_zombie(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -140,7 +141,8 @@ def test_f30_a_stale_lock_of_another_host_is_taken_over_on_request_only(tmp_path
     ({}, False),
     ({"pid": 2**22 + 17, "started": 1}, True),  # beyond the largest PID that Linux gives
     ({"started": 1}, True),  # the PID was used again
-    ({"boot": "another-boot/1"}, True),
+    ({"boot": "another-boot/1"}, False),  # booted since, or another machine of that name
+    ({"boot": "unknown"}, False),
     ({"boot": "{boot}/1"}, False),  # another PID name space: a container beside us
     ({"host": "other-node", "pid": 2**22 + 17}, False),
 ])
@@ -150,6 +152,36 @@ def test_death_is_believed_only_where_it_is_certain(change: dict[str, object], d
     if str(change.get("boot", "")).startswith("{boot}"):
         change = {"boot": here.boot.partition("/")[0] + "/1"}
     assert replace(here, **change).is_dead() is dead  # type: ignore[arg-type]
+
+
+def test_f65_where_no_boot_is_known_nobody_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines without /proc would both call their boot unknown."""
+    monkeypatch.setattr(locks, "_boot", lambda: "unknown")
+    assert not replace(Owner.current(), pid=2**22 + 17, started=1).is_dead()
+
+
+@pytest.mark.parametrize("change", [
+    {"host": "other-node"}, {"boot": "another-boot/1"}, {"boot": "{boot}/1"}, {"started": 1}, {"started": 0},
+])
+@pytest.mark.parametrize("handles", [True, False])
+def test_f65_a_process_is_signalled_only_if_it_is_certainly_the_one(
+        change: dict[str, object], handles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F65: the number alone, or the host's name, may mean somebody else; kernels without pidfd_open do it, too."""
+    if not handles:
+        monkeypatch.setattr(os, "pidfd_open", lambda pid: (_ for _ in ()).throw(OSError(errno.ENOSYS, "")))
+    here = Owner.current()
+    if str(change.get("boot", "")).startswith("{boot}"):
+        change = {"boot": here.boot.partition("/")[0] + "/1"}
+    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        owner = replace(here, pid=child.pid, started=locks.process_start(child.pid) or 0)
+        assert not replace(owner, **change).interrupt()  # type: ignore[arg-type]
+        assert child.poll() is None
+        assert owner.interrupt()
+        assert child.wait() != 0
+        assert not owner.interrupt()
 
 
 def test_a_lock_is_not_entered_twice_by_one_process(tmp_path: Path) -> None:
