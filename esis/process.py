@@ -20,14 +20,6 @@ from typing import IO
 from esis.errors import EsisError
 from esis.files import naming
 
-# SLURM_* of an enclosing job leak into what is submitted or started from inside it (a job submitted from array
-# task 5 would see that task's SLURM_ARRAY_TASK_ID); these two say which cluster to talk to.
-_SLURM_KEPT = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
-# SBATCH_* outranks the #SBATCH lines of a script; these would break what ESIS promises about the job.
-_SBATCH_DROPPED = frozenset({
-    "SBATCH_ARRAY_INX", "SBATCH_DEPENDENCY", "SBATCH_ERROR", "SBATCH_EXPORT", "SBATCH_EXPORT_FILE", "SBATCH_INPUT",
-    "SBATCH_JOB_NAME", "SBATCH_OUTPUT", "SBATCH_TEST_ONLY", "SBATCH_WAIT",
-})
 _OUTPUT_KEPT = 1024 * 1024  # bytes of standard output that a caller may see; the rest only reaches the log
 
 
@@ -40,17 +32,6 @@ class Completed:
     stdout: bytes
     stderr: bytes
     timed_out: bool = False
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """Return the user's environment without what would leak or change the contract, plus `extra`."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if (not name.startswith("SLURM_") or name in _SLURM_KEPT) and name not in _SBATCH_DROPPED
-    }
-    kept.update(extra)
-    return kept
 
 
 def capture(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,

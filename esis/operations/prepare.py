@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from esis.environment import clean_environment
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
 from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
@@ -31,7 +32,7 @@ from esis.operations.context import Context
 from esis.operations.evidence import gather
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
-from esis.process import Completed, clean_environment, run_logged
+from esis.process import Completed, run_logged
 from esis.records import provenance, stage
 from esis.records.stage import Stage, State
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from esis.process import capture, clean_environment
+from esis.environment import query_environment
+from esis.process import capture
 
 _ASK_SECONDS = 60.0
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
@@ -21,7 +22,7 @@ def parse_config(stdout: str) -> Mapping[str, str]:
 def ask_config() -> tuple[Mapping[str, str], str | None]:
     """Return the settings, and what went wrong. A failed query is never an empty answer."""
     try:
-        done = capture(ARGV, env=clean_environment(), timeout=_ASK_SECONDS)
+        done = capture(ARGV, env=query_environment(), timeout=_ASK_SECONDS)
     except OSError as error:
         return {}, f"scontrol: {error.strerror}"
     if done.timed_out:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esis.environment import clean_environment
 from esis.locks import user_name
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
-from esis.process import clean_environment, signal_session, spawn
+from esis.process import signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
 from esis.schedulers.base import LOCAL, Answer, Snapshot

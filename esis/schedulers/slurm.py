@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from esis.environment import clean_environment, query_environment
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir, fence_name
-from esis.process import capture, clean_environment
+from esis.process import capture
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.answers import judge, last_line, parse_job, parse_limits, parse_sacct, parse_squeue, update_problem
 from esis.schedulers.base import Answer, Snapshot
@@ -128,7 +129,7 @@ def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
     """Return a query's output, and what went wrong. A failed query is never an empty answer."""
     try:
         # Without the limit on bit strings, squeue cuts long lists of indices short.
-        done = capture(argv, env=clean_environment(SLURM_BITSTR_LEN="0"), timeout=QUERY_SECONDS)
+        done = capture(argv, env=query_environment(SLURM_BITSTR_LEN="0"), timeout=QUERY_SECONDS)
     except FileNotFoundError:
         return "", f"there is no {argv[0]} on PATH"
     except OSError as error:
@@ -145,7 +146,7 @@ def _update(job: Job, change: str) -> str | None:
     """Change a queued job; return what went wrong."""
     argv = update_argv(job, change)
     try:
-        done = capture(argv, env=clean_environment(), timeout=QUERY_SECONDS)
+        done = capture(argv, env=query_environment(), timeout=QUERY_SECONDS)
     except OSError as error:
         return f"{argv[0]}: {error.strerror}"
     if done.timed_out:

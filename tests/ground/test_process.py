@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from esis.errors import EsisError
-from esis.process import capture, clean_environment, run_logged, signal_session, spawn
+from esis.process import capture, run_logged, signal_session, spawn
 
 MEBIBYTE = 1024 * 1024
 
@@ -40,32 +40,6 @@ def sh(tmp_path: Path, script: str, timeout: float | None = 60.0, live: bool = F
     done = run_logged(["/bin/sh", "-c", script], cwd=tmp_path, env=dict(os.environ), log=log, timeout=timeout,
                       live=live, started=started)
     return done.code, done.stdout, done.stderr, done.timed_out, log.read_bytes()
-
-
-@pytest.mark.parametrize("name", [
-    "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_MEM_PER_CPU", "SLURM_RESTART_COUNT", "SLURM_ESIS_SUBMISSION",
-    "SLURM_EXPORT_ENV", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_DEPENDENCY", "SBATCH_JOB_NAME", "SBATCH_OUTPUT",
-    "SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_EXPORT", "SBATCH_TEST_ONLY",
-])
-def test_f25_what_leaks_or_breaks_the_contract_is_dropped(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """F25: variables of an enclosing job, and those of sbatch that outrank the template's contract, are removed."""
-    monkeypatch.setenv(name, "7")
-    assert name not in clean_environment()
-
-
-@pytest.mark.parametrize("name", ["SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS",
-                                  "SBATCH_TIMELIMIT", "HOME_OF_MINE", "SLURMX", "XSLURM_JOB_ID"])
-def test_what_the_user_may_set_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Which cluster, account, partition: these are the user's; everything else of the environment stays too."""
-    monkeypatch.setenv(name, "7")
-    assert clean_environment()[name] == "7"
-
-
-def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's variables are added, also those that would have been dropped."""
-    monkeypatch.setenv("SLURM_JOB_ID", "old")
-    monkeypatch.setenv("A", "old")
-    assert {"SLURM_JOB_ID": "new", "A": "b"}.items() <= clean_environment(SLURM_JOB_ID="new", A="b").items()
 
 
 def test_capture_keeps_the_outputs_apart(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""The caller's environment is input: what reaches Slurm and the user's scripts is decided on."""
+
+from __future__ import annotations
+
+import pytest
+
+from esis.environment import clean_environment, query_environment
+
+# The manual pages of 20.11, 22.05, 24.11 and 26.05, and names that only the programs hold.
+FILTERS = """
+    SQUEUE_ACCOUNT SQUEUE_ALL SQUEUE_ARRAY SQUEUE_ARRAY_UNIQUE SQUEUE_FEDERATION SQUEUE_FORMAT SQUEUE_FORMAT2
+    SQUEUE_LICENSES SQUEUE_LOCAL SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_PRIORITY SQUEUE_QOS SQUEUE_SIBLING SQUEUE_SORT
+    SQUEUE_STATES SQUEUE_USERS SQUEUE_OF_A_LATER_VERSION SACCT_FEDERATION SACCT_FORMAT SACCT_LOCAL SCONTROL_ALL
+    SCONTROL_FEDERATION SCONTROL_FUTURE SCONTROL_LOCAL SCONTROL_SIBLING SCANCEL_ACCOUNT SCANCEL_BATCH SCANCEL_CRON
+    SCANCEL_CTLD SCANCEL_FULL SCANCEL_HURRY SCANCEL_INTERACTIVE SCANCEL_NAME SCANCEL_PARTITION SCANCEL_QOS
+    SCANCEL_STATE SCANCEL_USER SCANCEL_VERBOSE SCANCEL_WCKEY
+""".split()
+BREAKING = """
+    SLURM_ARRAY_TASK_ID SLURM_JOB_ID SLURM_MEM_PER_CPU SLURM_RESTART_COUNT SLURM_ESIS_SUBMISSION SLURM_EXPORT_ENV
+    SLURM_TIME_FORMAT SLURM_BITSTR_LEN SLURM_DEBUG_FLAGS SLURM_JSON SLURM_YAML SLURM_CONF_OUT SLURM_TOPO_LEN SLURM_HINT
+    SLURM_EXIT_ERROR SLURM_UMASK SLURM_JOB_DEPENDENCY SBATCH_ARRAY_INX SBATCH_WAIT SBATCH_DEPENDENCY SBATCH_JOB_NAME
+    SBATCH_OUTPUT SBATCH_ERROR SBATCH_INPUT SBATCH_EXPORT SBATCH_TEST_ONLY SBATCH_DEBUG SBATCH_OF_A_LATER_VERSION
+""".split()
+THE_USERS = """
+    SLURM_CONF SLURM_CLUSTERS SLURM_JWT SBATCH_ACCOUNT SBATCH_PARTITION SBATCH_QOS SBATCH_TIMELIMIT
+    SBATCH_THREADS_PER_CORE HOME_OF_MINE SLURMX XSLURM_JOB_ID
+""".split()
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_f25_what_leaks_or_breaks_the_contract_is_dropped(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """F25: variables of an enclosing job, and those of sbatch that outrank the template's contract, are removed."""
+    monkeypatch.setenv(name, "7")
+    assert name not in clean_environment()
+    assert name not in query_environment()
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_f47_filters_reach_no_query_but_the_users_own_jobs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """F47: an answer with something left out would be taken for the truth; a job may call squeue as its user likes."""
+    monkeypatch.setenv(name, "7")
+    assert name not in query_environment()
+    assert clean_environment()[name] == "7"
+
+
+@pytest.mark.parametrize("name", THE_USERS)
+def test_what_the_user_may_set_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Which cluster, account, partition: these are the user's; everything else of the environment stays too."""
+    monkeypatch.setenv(name, "7")
+    assert clean_environment()[name] == query_environment()[name] == "7"
+
+
+def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's variables are added, also those that would have been dropped."""
+    monkeypatch.setenv("SLURM_JOB_ID", "old")
+    monkeypatch.setenv("A", "old")
+    assert {"SLURM_JOB_ID": "new", "A": "b"}.items() <= clean_environment(SLURM_JOB_ID="new", A="b").items()
+
+
+def test_all_commands_talk_to_the_cluster_that_sbatch_was_sent_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SBATCH_CLUSTERS is read by sbatch alone: squeue would look for the job elsewhere, and not find it."""
+    monkeypatch.setenv("SLURM_CLUSTERS", "here")
+    monkeypatch.setenv("SBATCH_CLUSTERS", "there")
+    assert clean_environment()["SLURM_CLUSTERS"] == query_environment()["SLURM_CLUSTERS"] == "there"
+    assert "SBATCH_CLUSTERS" not in clean_environment()
