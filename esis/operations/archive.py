@@ -107,7 +107,7 @@ def _by_hand(evidence: Evidence, scheduler: Scheduler) -> list[int]:
     """Return the tasks of a complete run that somebody has submitted again by hand, as far as Slurm tells."""
     if not evidence.marked_complete or all(record.ended for record in evidence.records.values()):
         return []
-    seen = scheduler.observe(evidence.clusters).of_run(evidence.run)
+    seen = scheduler.observe(evidence.clusters, evidence.owners).of_run(evidence.run, evidence.jobs)
     return sorted({index for item in seen if item.state in (JobState.WAITING, JobState.ACTIVE)
                    for index in item.indices or ()})
 

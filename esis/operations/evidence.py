@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from esis.errors import CorruptState
 from esis.files import write_atomic
@@ -42,13 +44,31 @@ class Evidence:
         """Return the submissions that Slurm took or may have taken."""
         return tuple(sub for sub in self.submissions if sub.scheduler != LOCAL and sub.outcome is not Outcome.REFUSED)
 
-    @property
-    def jobs(self) -> tuple[str, ...]:
-        """Return all job ids that Slurm gave, and those that tasks recorded (reruns by hand)."""
+    @cached_property
+    def jobs(self) -> frozenset[str]:
+        """Return the ids of all jobs in Slurm that the run knows.
+
+        Slurm gave them, or the jobs themselves wrote them down, among them those of reruns by hand.
+        """
         known = {job.id for sub in self.in_slurm for job in sub.jobs}
         local = {job.id for sub in self.submissions if sub.scheduler == LOCAL for job in sub.jobs}
         known.update(self.records.jobs)
-        return tuple(sorted(known - local, key=lambda job: (len(job), job)))
+        known.update(job for claims in self.claims.values() for job in claims if job is not None)
+        return frozenset(known - local)
+
+    @cached_property
+    def claims(self) -> Mapping[int, Sequence[str | None]]:
+        """Return by submission which jobs have begun the work of its arrays."""
+        return {item.number: submissions.claims(self.run, item) for item in self.submissions
+                if item.outcome is not Outcome.REFUSED}
+
+    @cached_property
+    def owners(self) -> tuple[int, ...]:
+        """Return the users whose jobs may be the run's: its owner's, and who submitted it."""
+        found = {sub.provenance.uid for sub in self.in_slurm if sub.provenance is not None}
+        with suppress(OSError):
+            found.add(self.run.path.stat().st_uid)
+        return tuple(sorted(found))
 
     def needs_queue(self) -> bool:
         """Return whether the queue could add anything; jobs may have been submitted by hand, too."""

@@ -77,7 +77,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         request = Request(
             run, workflow, as_sequence(chosen),
             workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel, None,
-            tuple(sorted({sight.job for sight in snapshot.of_run(run)})), options,
+            tuple(sorted({sight.job for sight in snapshot.of_run(run, found.jobs)})), options,
             packing_of(workflow, wishes, before, chosen), active)
         return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
 

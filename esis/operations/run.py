@@ -108,7 +108,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             # Only sacct may still know that a job ended before it came to all tasks of its pack.
             snapshot, _ = look([found], scheduler)
         else:
-            snapshot = Snapshot() if untouched else scheduler.observe(found.clusters)
+            snapshot = Snapshot() if untouched else scheduler.observe(found.clusters, found.owners)
         before = status_of(found, snapshot)
         todo = as_sequence(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
@@ -120,7 +120,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         if before.indices(*ACTIVE_STATES) and scheduler.name == LOCAL:
             raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
                             f"waiting or running", "wait for them, then repeat the command")
-        seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run)}))
+        seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run, found.jobs)}))
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(node.run, workflow, todo, throttle, dependency, seen, active=active,
                           packing=Packing(workflow.tasks_per_job, workflow.tasks_parallel))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 
 from esis.operations.evidence import Evidence
-from esis.records import submissions
 from esis.records.submissions import Submission
 from esis.schedulers.base import JobState, Sighting, Snapshot
 
@@ -67,7 +66,7 @@ class Sightings:
         self._kinds: dict[int, int] = {}  # by task the place in what was told of it
         self._told: list[Mapping[str, Sighting]] = [{}]  # of what has ended, by job; very many tasks share one
         self._whole: dict[str, Sighting] = {}  # jobs that ended, where their elements aren't named
-        self._claims = {item.number: submissions.claims(evidence.run, item) for item in taken}
+        self._claims = evidence.claims
         self._last = taken[-1] if taken else None
         self._places: dict[str, tuple[Submission, int]] = {}
         self._unshifted: set[str] = set()  # jobs whose indices are the tasks
@@ -82,7 +81,7 @@ class Sightings:
         # sacct is believed about what lives only where squeue failed: its records lag behind.
         for seen in snapshot.accounted(evidence.run):
             self._keep(seen, live=snapshot.problem is not None)
-        for seen in snapshot.of_run(evidence.run):
+        for seen in snapshot.of_run(evidence.run, evidence.jobs):
             self._keep(seen, live=True)
 
     def job_of(self, submission: Submission, position: int) -> str | None:

@@ -148,7 +148,7 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
     items = list(found)
     asking = [item for item in items if item is not None and item.needs_queue()]
     with _reading(asking):
-        snapshot = scheduler.observe(_clusters(asking)) if asking else Snapshot()
+        snapshot = scheduler.observe(_clusters(asking), _owners(asking)) if asking else Snapshot()
     now = time.time()
     judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
     unclear = []
@@ -159,7 +159,7 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
             unclear.append(asked)
     if unclear:
         since = min(sub.created for item in unclear for sub in item.in_slurm)
-        jobs = [job for item in unclear for job in item.jobs]
+        jobs = sorted({job for item in unclear for job in item.jobs}, key=lambda job: (len(job), job))
         # Where the records know all ends, that a script ended with 0 adds nothing.
         unexplained = any(verdict.state in _UNEXPLAINED for _, groups in judged.values() for verdict in groups)
         snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
@@ -245,6 +245,10 @@ def _complete(evidence: Evidence) -> RunStatus:
 
 def _clusters(found: Iterable[Evidence]) -> list[str]:
     return sorted({cluster for item in found for cluster in item.clusters})
+
+
+def _owners(found: Iterable[Evidence]) -> list[int]:
+    return sorted({owner for item in found for owner in item.owners})
 
 
 def _is_unclear(groups: Mapping[Verdict, Sequence[int]]) -> bool:

@@ -310,7 +310,8 @@ def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot)
     if snapshot.problem is not None:
         raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
                               f"Slurm can't be asked: {snapshot.problem}", "repeat the command later: it finds out")
-    found = sorted({seen.job for seen in snapshot.of_run(run)} - others, key=int)
+    # Not what somebody typed in the meantime: that has its own array, and no fence.
+    found = sorted(snapshot.submitted(run) - others, key=int)
     return Job(found[0]) if found else None
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from esis.errors import BadInput
+from esis.errors import BadInput, printable
 from esis.model.limits import Limits
 from esis.model.parameters import parse_ranges
 from esis.process import Completed
 from esis.records.submissions import Job, Outcome
 from esis.schedulers.base import Answer, JobState, Sighting
+from esis.schedulers.commands import ROW_BEGIN, ROW_END
 
 _JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
 _REST = 3  # places where the rest of a line of squeue is cut
+_HEADER = "ARRAY_JOB_ID|"
+_SHOWN = 60  # characters of an answer that can't be read
 _ACCOUNT = re.compile(r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
-                      r"(?P<used>\d*)\|(?P<workdir>.*)\Z", re.DOTALL)
+                      r"(?P<used>\d*)\|(?P<place>.*)\Z", re.DOTALL)
 
 _WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
-                      "SPECIAL_EXIT", "PREEMPTED"})
+                      "SPECIAL_EXIT", "EXPEDITING"})
 _ACTIVE = frozenset({"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"})
 _FAILED = frozenset({"FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED",
-                     "CANCELLED", "REVOKED"})
+                     "CANCELLED", "REVOKED", "PREEMPTED"})
 
 # After these the job may be queued all the same: a lost reply was seen with the job running.
 _UNCERTAIN = ("socket timed out", "zero bytes", "unexpected message", "unable to contact slurm controller",
@@ -60,10 +63,14 @@ def classify(word: str) -> JobState:
     return JobState.COMPLETED if first == "COMPLETED" else JobState.UNKNOWN
 
 
-def parse_squeue(stdout: str) -> list[Sighting]:
-    """Read the answer to `squeue_argv`; a line that isn't one (a newline in a name, a site's notice) is left out."""
+def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
+    """Read the answer to `squeue_argv`; also return why it is no whole answer, if it isn't.
+
+    Between its rows there may be a site's notices and, in rows, the newlines of names.
+    """
     found: list[Sighting] = []
-    alike, others = _elements(stdout, "|")
+    rows, problem = _rows(stdout)
+    alike, others = _elements(rows, "|")
     told: list[tuple[str, Sequence[int] | None, str]]
     told = [(job, indices, rest) for (job, rest), indices in alike.items()]
     for line in others:
@@ -71,11 +78,13 @@ def parse_squeue(stdout: str) -> list[Sighting]:
         index, _, rest = tail.partition("|")
         told.append((job, _indices(index), rest))
     for job, indices, rest in told:
-        fields = rest.split("|", _REST)
-        if len(fields) > _REST and job.isdigit():
+        fields = rest[: -len(ROW_END)].split("|", _REST)
+        if len(fields) > _REST and "|" in fields[_REST] and job.isdigit():
             word, reason, used, place = fields
-            found.append(Sighting(job, indices, classify(word), word, reason, place, used=used))
-    return found
+            found.append(Sighting(job, indices, classify(word), word or "no state told", reason, place, used=used))
+        else:
+            problem = f"squeue's answer can't be read: {printable(job[:_SHOWN])}"
+    return found, problem
 
 
 def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
@@ -84,10 +93,10 @@ def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
     `completed` False: without those in the state COMPLETED, which may be nearly all.
     """
     found: list[Sighting] = []
+    lines = stdout.split("\n")
     if not completed:
-        lines = stdout.split("\n")
-        stdout = "\n".join(line for line in lines if not line.startswith("COMPLETED|", line.find("|") + 1))
-    alike, others = _elements(stdout, "_")
+        lines = [line for line in lines if not line.startswith("COMPLETED|", line.find("|") + 1)]
+    alike, others = _elements(lines, "_")
     for (job, rest), indices in alike.items():
         if match := _ACCOUNT.match(f"{job}|{rest}"):
             found.append(_accounted(match, indices))
@@ -149,14 +158,29 @@ def last_line(error: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _elements(stdout: str, mark: str) -> tuple[dict[tuple[str, str], list[int]], list[str]]:
+def _rows(stdout: str) -> tuple[list[str], str | None]:
+    """Return the rows between their marks, the last one left on; and what is wrong with the answer as a whole."""
+    rows = f"\n{stdout}".split(f"\n{ROW_BEGIN}")[1:]
+    whole = [row for row in rows if row.endswith(ROW_END)]
+    if len(whole) < len(rows):
+        # The last row ends with a newline, and notices may stand behind any.
+        whole = [row[: end + len(ROW_END)] for row in rows if (end := f"{row}\n".rfind(f"{ROW_END}\n")) >= 0]
+    found = [row for row in whole if not row.startswith(_HEADER)]
+    if len(found) == len(whole):
+        shown = printable(stdout.strip()[:_SHOWN])
+        return found, f"squeue's answer can't be read: {shown}" if shown else "squeue said nothing"
+    cut = len(whole) < len(rows) or not stdout.endswith("\n")
+    return found, "squeue's answer is cut short" if cut else None
+
+
+def _elements(lines: Iterable[str], mark: str) -> tuple[dict[tuple[str, str], list[int]], list[str]]:
     """Fold the lines `<job><mark><index>|<rest>` that differ by the index alone; return the other lines, too.
 
     There may be a hundred thousand, most of them alike.
     """
     alike: dict[tuple[str, str], list[int]] = {}
     others: list[str] = []
-    for line in stdout.split("\n"):
+    for line in lines:
         job, _, tail = line.partition(mark)
         index, _, rest = tail.partition("|")
         if not (index.isdecimal() and job.isdecimal()):
@@ -170,7 +194,7 @@ def _elements(stdout: str, mark: str) -> tuple[dict[tuple[str, str], list[int]],
 
 def _accounted(match: re.Match[str], indices: Sequence[int] | None) -> Sighting:
     word, code, signal = match.group("word", "code", "signal")
-    return Sighting(match.group("job"), indices, classify(word), word, "", f"|{match.group('workdir')}",
+    return Sighting(match.group("job"), indices, classify(word), word or "no state told", "", match.group("place"),
                     int(code) if code else None, int(signal) if signal else None, match.group("used"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
+from esis.schedulers.identity import Whose, is_accounted, is_submitted_by_esis, whose_in_queue
 from esis.schedulers.units import parse_elapsed
 
 LOCAL = "local"  # the name of this machine as a scheduler; it stands here so that nobody loads it for its name
@@ -33,7 +34,7 @@ class Sighting(NamedTuple):
     state: JobState
     word: str  # the scheduler's own word for the state
     reason: str = ""
-    place: str = ""  # "command|working directory", as the scheduler shows them
+    place: str = ""  # "command|working directory" as squeue shows them, "working directory|submit line" as sacct
     code: int | None = None  # exit code of the script
     signal: int | None = None
     used: str = ""  # the time it took or has taken, as the scheduler shows it
@@ -54,13 +55,33 @@ class Snapshot:
     accounting_problem: str | None = None
     accounting_asked: bool = False
 
-    def of_run(self, run: RunDir) -> list[Sighting]:
-        """Return what was seen of a run: job ids are used again, so its place has to match."""
-        return _in_place(self.sightings, run)
+    def of_run(self, run: RunDir, jobs: Container[str]) -> list[Sighting]:
+        """Return what was seen of a run, which knows the ids `jobs`; of what may be its own or not, nothing is told."""
+        found = []
+        judged: dict[str, Whose] = {}  # all tasks of an array have one place
+        for seen in self.sightings:
+            key = seen.place if seen.job not in jobs else f"{seen.place}\0"
+            whose = judged.get(key)
+            if whose is None:
+                whose = judged[key] = whose_in_queue(run, seen.place, seen.job in jobs)
+            if whose is Whose.OURS:
+                found.append(seen)
+            elif whose is Whose.DOUBTFUL:
+                word = f"job {seen.job} has the id and the directory, and another script"
+                found.append(seen._replace(state=JobState.UNKNOWN, word=word))
+        return found
 
     def accounted(self, run: RunDir) -> list[Sighting]:
-        """Return what sacct says of a run; here too its place has to match."""
-        return _in_place(self.accounting, run)
+        """Return what sacct says of the jobs of a run that it was asked about."""
+        judged: dict[str, bool] = {}
+        for seen in self.accounting:
+            if seen.place not in judged:
+                judged[seen.place] = is_accounted(run, seen.place)
+        return [seen for seen in self.accounting if judged[seen.place]]
+
+    def submitted(self, run: RunDir) -> set[str]:
+        """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows."""
+        return {seen.job for seen in self.sightings if is_submitted_by_esis(run, seen.place)}
 
 
 @dataclass(frozen=True)
@@ -86,8 +107,8 @@ class Scheduler(Protocol):
         """Hand one array of a submission to the scheduler, telling the job's id through `acknowledged` at once."""
         ...
 
-    def observe(self, clusters: Sequence[str]) -> Snapshot:
-        """Ask once for all of the user's jobs (none named: on the default cluster).
+    def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
+        """Ask once for all jobs of the users `owners` (none named: this one; no cluster named: on the default one).
 
         A failure is a Snapshot with a problem, never an empty answer.
         """
@@ -100,17 +121,3 @@ class Scheduler(Protocol):
         `completed` False: what only says that a script ended with 0 isn't wanted.
         """
         ...
-
-
-def _in_place(sightings: Sequence[Sighting], run: RunDir) -> list[Sighting]:
-    commands = (f"{run.script}|", f"{run.cwd}/../sbatch.sh|")
-    workdir = f"|{run.cwd}"
-    known: dict[str, bool] = {}  # all tasks of an array have one place
-    found = []
-    for seen in sightings:
-        ours = known.get(seen.place)
-        if ours is None:
-            ours = known[seen.place] = seen.place.startswith(commands) or seen.place.endswith(workdir)
-        if ours:
-            found.append(seen)
-    return found

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput
 from esis.model.parameters import format_ranges
+from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Submission
+from esis.schedulers.identity import script_argument
 
-SQUEUE_FORMAT = "%F|%K|%T|%r|%M|%o|%Z"  # %o and %Z are free text, so they come last
-SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir"
+# Marks at both ends tell whole rows from what was cut short, and from what a site prints besides. %o and %Z are free
+# text, so they come last.
+ROW_BEGIN, ROW_END = "esis|", "|end"
+SQUEUE_FORMAT = f"{ROW_BEGIN}%F|%K|%T|%r|%M|%o|%Z{ROW_END}"
+SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir,SubmitLine"
+SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 _SCANCEL_LIMIT = 3500  # characters of an index list
 # Options that ESIS sets itself, or that would turn sbatch into something else.
@@ -20,7 +27,7 @@ _RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wa
 _RESERVED_SHORT = ("-a", "-d", "-D", "-W", "-h", "-V", "-M")
 
 
-def sbatch_argv(submission: Submission, position: int) -> list[str]:
+def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]:
     """Return the command that submits one array; it runs in the run's cwd/.
 
     The script holds the first array. Options of the command line outrank those of the script.
@@ -33,7 +40,7 @@ def sbatch_argv(submission: Submission, position: int) -> list[str]:
     dependency = behind(submission, position)
     if position > 0 or dependency != submission.dependency:
         options.append(f"--dependency={dependency or ''}")
-    return ["sbatch", "--parsable", *options, "../sbatch.sh"]
+    return ["sbatch", "--parsable", *options, script_argument(run)]
 
 
 def behind(submission: Submission, position: int) -> str | None:
@@ -60,24 +67,25 @@ def check_options(options: Sequence[str]) -> None:
         raise BadInput(f"{options[0]!r} is no sbatch option", "options begin with a dash: -- --time=2-0 --mem=64G")
 
 
-def squeue_argv(clusters: Sequence[str] = ()) -> list[str]:
-    """Return the one query for the states of all of the user's jobs.
+def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = ()) -> list[str]:
+    """Return the one query for the states of all jobs of some users; none named: of this one.
 
-    Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. Clusters are named only
-    where sbatch named them: `-M` needs slurmdbd.
+    Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. With the header, which
+    comes also where there are no jobs: no output is no answer. Clusters are named only where sbatch named them: `-M`
+    needs slurmdbd.
     """
-    return ["squeue", "-h", "-t", "all", "--me", "-o", SQUEUE_FORMAT, *_on(clusters)]
+    whose = ["--me"] if set(owners) <= {os.getuid()} else ["-u", ",".join(map(str, sorted(owners)))]
+    return ["squeue", "-t", "all", *whose, "-o", SQUEUE_FORMAT, *_on(clusters)]
 
 
-def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float) -> list[str]:
+def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float, fields: str = SACCT_FORMAT) -> list[str]:
     """Return the one query of the accounting.
 
     With the jobs named, or its window would begin at midnight; with a beginning, or ids used before would match.
     Records lag behind by seconds to minutes.
     """
     start = datetime.fromtimestamp(since - _ACCOUNT_SLACK).strftime("%Y-%m-%dT%H:%M:%S")
-    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", SACCT_FORMAT,
-            *_on(clusters)]
+    return ["sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-S", start, "-o", fields, *_on(clusters)]
 
 
 def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> list[list[str]]:

@@ -54,9 +54,9 @@ class Local:
         self._parallel = max(1, parallel)
         self._progress = progress
 
-    def observe(self, clusters: Sequence[str]) -> Snapshot:
+    def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
         """Ask Slurm: tasks of the same run may be queued there."""
-        return Slurm().observe(clusters)
+        return Slurm().observe(clusters, owners)
 
     def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
                 completed: bool = True) -> Snapshot:

@@ -18,6 +18,7 @@ from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.answers import judge, last_line, parse_job, parse_limits, parse_sacct, parse_squeue, update_problem
 from esis.schedulers.base import Answer, Snapshot
 from esis.schedulers.commands import (
+    SACCT_OLD_FORMAT,
     feeder_argv,
     on_that_of,
     sacct_argv,
@@ -26,6 +27,7 @@ from esis.schedulers.commands import (
     squeue_argv,
     update_argv,
 )
+from esis.schedulers.config import ask_config
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
@@ -61,7 +63,7 @@ class Slurm:
         if len(submission.arrays) > 1:
             env[OFFSET_VARIABLE] = str(submission.arrays[position].offset)
         try:
-            done = capture(sbatch_argv(submission, position), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
+            done = capture(sbatch_argv(run, submission, position), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
         except OSError as error:
             return Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}", asked=False)
         answer = judge(done)
@@ -71,10 +73,14 @@ class Slurm:
                 acknowledged(job)
         return answer
 
-    def observe(self, clusters: Sequence[str]) -> Snapshot:
-        """Call squeue once. See Scheduler."""
-        text, problem = _ask(squeue_argv(clusters))
-        return Snapshot((), problem) if problem is not None else Snapshot(tuple(parse_squeue(text)))
+    def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
+        """Call squeue once; before it scontrol where other users' jobs may be hidden. See Scheduler."""
+        hidden = _hidden_jobs(owners)
+        text, problem = _ask(squeue_argv(clusters, owners))
+        if problem is not None:
+            return Snapshot((), problem)
+        seen, problem = parse_squeue(text)
+        return Snapshot(tuple(seen), problem or hidden)
 
     def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> None:
         """Call scancel for array positions of a job; whether it did anything has to be asked of the queue."""
@@ -121,6 +127,8 @@ class Slurm:
         if not jobs:
             return replace(snapshot, accounting_asked=True)
         text, problem = _ask(sacct_argv(jobs, clusters, since))
+        if problem is not None and "invalid field" in problem.lower():
+            text, problem = _ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
         return replace(snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem,
                        accounting_asked=True)
 
@@ -139,7 +147,22 @@ def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
     if done.code != 0:
         shown = last_line(done.stderr.decode("utf-8", "replace"))
         return "", shown or f"{argv[0]} ended with {done.code}"
+    if b"error: Invalid user" in done.stderr:
+        # It shows what it has of the others, and ends with 0.
+        return "", last_line(done.stderr.decode("utf-8", "replace"))
     return os.fsdecode(done.stdout), None
+
+
+def _hidden_jobs(owners: Sequence[int]) -> str | None:
+    """Return why the jobs of these users may be hidden from this one, so that squeue says the same as without any."""
+    if set(owners) <= {os.getuid()} or os.geteuid() == 0:
+        return None
+    config, problem = ask_config()
+    if problem is not None:
+        return f"whether this cluster hides the jobs of other users can't be asked: {problem}"
+    if "jobs" in config.get("PrivateData", "").split(","):
+        return "this cluster hides the jobs of other users (PrivateData)"
+    return None
 
 
 def _update(job: Job, change: str) -> str | None:

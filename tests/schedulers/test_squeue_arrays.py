@@ -14,7 +14,10 @@ DATA = Path(__file__).parents[1] / "data" / "squeue" / "arrays"
 
 def elements(path: Path) -> dict[tuple[int, int], tuple[JobState, str, str, str]]:
     """Return what an answer tells of each element: by the array's place in the order of submission, and the index."""
-    seen = parse_squeue(path.read_text("utf-8"))
+    # Captured before the marks were asked for.
+    rows = path.read_text("utf-8").splitlines()
+    seen, problem = parse_squeue("".join(f"esis|{line}|end\n" for line in ("ARRAY_JOB_ID|", *rows)))
+    assert problem is None
     jobs = sorted({int(item.job) for item in seen})
     found: dict[tuple[int, int], tuple[JobState, str, str, str]] = {}
     for item in seen:

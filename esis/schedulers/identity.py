@@ -1,0 +1,107 @@
+"""Tell whose a job is that Slurm shows: ids are used again, and users submit jobs of their own from a run's cwd/.
+
+What Slurm shows of a batch job (22.05 to 26.05): squeue the path of the script as it was given to sbatch, relative ones
+unchanged (22.05 with the script's arguments behind it), and the job's working directory, which `--chdir` changes; sacct
+that directory and the words of the command line. So a job is a run's
+
+- if its script is the run's sbatch.sh, by an absolute path or as seen from the working directory that is shown;
+- or, where `--chdir` hides from where a relative path was meant, if the script has that name and the run knows the id
+  of the job: from the answer of sbatch, or from what the job itself wrote into the run.
+
+A known id and the run's cwd/ with another script may be another job under a number that was used again, or the run's
+where a site's sbatch hands scripts on under other names. Nothing is believed of such a job.
+
+ESIS names the script by a detour, `__esis__/../sbatch.sh`. Slurm shows it as it was written, so a job that ESIS
+submitted is told from one that was typed by hand, in all versions and without a field that users need.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterator
+from enum import Enum
+
+from esis.model.workdir import PREFIX, RunDir
+
+
+class Whose(Enum):
+    """Class a job by whose it is."""
+
+    OURS = "ours"
+    DOUBTFUL = "doubtful"
+    FOREIGN = "foreign"
+
+
+def script_argument(run: RunDir) -> str:
+    """Return how ESIS names the script of a run to sbatch."""
+    return f"{run.private}/../{run.script.name}"
+
+
+def is_submitted_by_esis(run: RunDir, place: str) -> bool:
+    """Return whether squeue's `<command>|<working directory>` is that of a job which ESIS itself submitted."""
+    return place.startswith(f"{script_argument(run)}|")
+
+
+def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
+    """Judge squeue's `<command>|<working directory>`; `known`: the run knows the job's id."""
+    for command, rest in _scripts(place, run.script.name):
+        if command.startswith("/"):
+            if _is_in(run, os.path.dirname(command), known):  # noqa: PTH120  a million of them may be looked at
+                return Whose.OURS
+            continue
+        seen_from = [os.path.join(directory, os.path.dirname(command))  # noqa: PTH118, PTH120
+                     for directory in _directories(rest)]
+        if any(_is_in(run, directory, known) for directory in seen_from):
+            return Whose.OURS
+        if known and not any(PREFIX in directory for directory in seen_from):
+            return Whose.OURS
+    return Whose.DOUBTFUL if known and place.endswith(f"|{run.cwd}") else Whose.FOREIGN
+
+
+def is_accounted(run: RunDir, place: str) -> bool:
+    """Judge sacct's `<working directory>|<submit line>` of a job whose id the run knows.
+
+    The line lost its quotation marks; Slurm 20.11 has none.
+    """
+    if place in (f"{run.cwd}|", str(run.cwd)):
+        return True
+    for word in place.partition("|")[2].split():
+        if word.rpartition("/")[2] == run.script.name:
+            # A relative path was meant from the working directory, or from one that --chdir hides.
+            where = word if word.startswith("/") or PREFIX in word else place
+            if run.path.name in where or (where is place and PREFIX not in place):
+                return True
+    return False
+
+
+def _scripts(place: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what may be the path of a script called `name`, and what stands behind it."""
+    end = 0
+    while (at := place.find(name, end)) >= 0:
+        end = at + len(name)
+        if place[end:end + 1] in (" ", "|") and (at == 0 or place[at - 1] == "/"):
+            yield place[:end], place[end:]
+
+
+def _directories(rest: str) -> Iterator[str]:
+    """Yield what may be the working directory: paths may hold the mark that stands before it."""
+    at = rest.find("|")
+    while at >= 0:
+        if rest[at + 1:at + 2] == "/":
+            yield rest[at + 1:]
+        at = rest.find("|", at + 1)
+
+
+def _is_in(run: RunDir, directory: str, known: bool) -> bool:
+    """Return whether `directory` is the run's, perhaps by another name.
+
+    One that isn't there may be its name on another host; one that is there may be a copy of the run.
+    """
+    directory = os.path.normpath(directory)
+    if directory == str(run.path):
+        return True
+    if os.path.basename(directory) != run.path.name:  # noqa: PTH119
+        return False
+    if os.path.realpath(directory) == os.path.realpath(run.path):
+        return True
+    return known and " /" not in directory and not os.path.lexists(directory)  # no argument that looks like it

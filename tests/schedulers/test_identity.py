@@ -1,0 +1,121 @@
+"""Whose a job is that Slurm shows: by its script and what the run knows of it, never by the directory alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esis.model.workdir import RunDir
+from esis.schedulers.base import JobState, Sighting, Snapshot
+from esis.schedulers.identity import Whose, is_accounted, is_submitted_by_esis, script_argument, whose_in_queue
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+NAME = "wrkdir." + "0" * 64
+RUN = RunDir(Path("/scratch/a b|c") / NAME)
+OTHER = RunDir(RUN.path.parent / ("wrkdir." + "1" * 64))
+OURS, DOUBTFUL, FOREIGN = Whose.OURS, Whose.DOUBTFUL, Whose.FOREIGN
+
+
+@pytest.mark.parametrize(("command", "workdir", "stranger", "known"), [
+    (script_argument(RUN), "/elsewhere", OURS, OURS),
+    (str(RUN.script), "/elsewhere", OURS, OURS),
+    (f"{RUN.script} some x|y arguments", "/elsewhere", OURS, OURS),  # 22.05 shows them
+    (f"{RUN.cwd}/../sbatch.sh", "/e|f", OURS, OURS),
+    (f"{RUN.path}//./sbatch.sh", "/e", OURS, OURS),
+    ("../sbatch.sh", str(RUN.cwd), OURS, OURS),  # typed by hand in cwd/
+    ("../sbatch.sh a|b c", str(RUN.cwd), OURS, OURS),
+    ("./sbatch.sh", str(RUN.path), OURS, OURS),
+    (f"{NAME}/sbatch.sh", str(RUN.path.parent), OURS, OURS),
+    ("../sbatch.sh", "/tmp", FOREIGN, OURS),  # --chdir hides from where it was meant
+    ("../sbatch.sh", str(OTHER.cwd), FOREIGN, FOREIGN),
+    (str(OTHER.script), str(RUN.cwd), FOREIGN, DOUBTFUL),
+    (f"{RUN.cwd}/post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),  # the user's own, from cwd/
+    ("post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+    ("(null)", str(RUN.cwd), FOREIGN, DOUBTFUL),  # --wrap, or a script from standard input
+    ("", str(RUN.cwd), FOREIGN, DOUBTFUL),
+    (f"{RUN.cwd}/sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+    ("sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+    (f"{RUN.cwd}/post.sh {RUN.script}", str(RUN.cwd), FOREIGN, DOUBTFUL),
+    (f"{RUN.cwd}/post.sh", f"{RUN.cwd}x", FOREIGN, FOREIGN),
+    (f"{RUN.script}.old", "/elsewhere", FOREIGN, FOREIGN),
+    ("/x/sbatch.sh", str(RUN.path), FOREIGN, FOREIGN),
+    ("/scratch/sbatch.sh", "/elsewhere", FOREIGN, FOREIGN),
+    ("", "", FOREIGN, FOREIGN),
+])
+def test_f45_a_job_is_a_runs_by_its_script(command: str, workdir: str, stranger: Whose, known: Whose) -> None:
+    """F15, F45, F46: an id that the run knows makes nothing its own, only doubtful where the directory is its."""
+    assert whose_in_queue(RUN, f"{command}|{workdir}", known=False) is stranger
+    assert whose_in_queue(RUN, f"{command}|{workdir}", known=True) is known
+
+
+def test_f45_a_copy_of_a_run_is_another_run(tmp_path: Path) -> None:
+    """The copy knows the same ids; its commands must not touch the jobs of the original. A link is the same run."""
+    original, copy = RunDir(tmp_path / "original" / NAME), RunDir(tmp_path / "copy" / NAME)
+    for run in (original, copy):
+        run.cwd.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("original")
+    for place in (f"{script_argument(original)}|/tmp", f"../sbatch.sh|{original.cwd}"):
+        assert whose_in_queue(original, place, known=True) is OURS
+        assert whose_in_queue(copy, place, known=True) is FOREIGN
+        linked = place.replace("/original/", "/link/")
+        assert whose_in_queue(original, linked, known=False) is OURS
+        assert whose_in_queue(copy, linked, known=True) is FOREIGN
+    # Another host may have it under a name that isn't there on this one.
+    away = f"/mnt/of-another-host/{NAME}/sbatch.sh|/tmp"
+    assert whose_in_queue(copy, away, known=True) is OURS
+    assert whose_in_queue(copy, away, known=False) is FOREIGN
+
+
+def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
+    """Only the former may be adopted where an answer was lost: a rerun by hand has another array, and no fence."""
+    assert is_submitted_by_esis(RUN, f"{script_argument(RUN)}|/x")
+    for command in (str(RUN.script), "../sbatch.sh", f"{RUN.cwd}/../sbatch.sh", script_argument(OTHER), "(null)"):
+        assert not is_submitted_by_esis(RUN, f"{command}|{RUN.cwd}")
+    assert os.path.normpath(script_argument(RUN)) == str(RUN.script)
+
+
+@pytest.mark.parametrize(("workdir", "line", "ours"), [
+    (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN)}", True),
+    ("/tmp", f"sbatch --parsable {script_argument(RUN)}", True),
+    (str(RUN.cwd), "sbatch ../sbatch.sh", True), (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
+    ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", True),
+    (str(RUN.cwd), "", True),  # 20.11 tells no line
+    (str(RUN.cwd), "sbatch --array=0-3 post.sh", False), (str(RUN.cwd), "sbatch --wrap=hostname", False),
+    (str(RUN.cwd), "sbatch", False), (str(RUN.cwd), f"sbatch {OTHER.script}", False),
+    (str(OTHER.cwd), "sbatch ../sbatch.sh", False), ("/tmp", "", False), ("/tmp", "sbatch /tmp/sbatch.sh", False),
+    (str(OTHER.cwd), "", False), (f"{RUN.cwd}x", "", False),
+])
+def test_f45_the_accounting_is_believed_of_the_runs_script_alone(workdir: str, line: str, ours: bool) -> None:
+    """It is asked for ids that the run knows; another job may have had one of them since."""
+    assert is_accounted(RUN, f"{workdir}|{line}") is ours
+
+
+def seen(job: str, state: JobState, command: str, index: int = 0) -> Sighting:
+    return Sighting(job, [index], state, state.name, place=f"{command}|{RUN.cwd}")
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_f45_nothing_is_told_of_a_doubtful_job_but_that_it_is_there(state: JobState) -> None:
+    """It may run, so its tasks aren't lost; it may be another's, so they neither wait nor run nor ended."""
+    snapshot = Snapshot((seen("7", state, "post.sh"), seen("8", state, "post.sh"), seen("7", state, "../sbatch.sh")))
+    doubtful, sure = snapshot.of_run(RUN, {"7"})
+    assert (doubtful.state, doubtful.indices) == (JobState.UNKNOWN, [0])
+    assert "another script" in doubtful.word
+    assert sure.state is state
+    assert [item.job for item in snapshot.of_run(RUN, ())] == ["7"]
+
+
+words = st.sampled_from(["sbatch.sh", "/", "|", " ", NAME, str(RUN.path), str(RUN.cwd), "..", "x", "\n", "__esis__", "é"])
+
+
+@RELAXED
+@given(st.lists(words, max_size=12).map("".join), st.booleans())
+def test_no_place_at_all_raises(place: str, known: bool) -> None:
+    """Names may hold anything; and what a stranger's job shows never makes it certain by its directory alone."""
+    assert isinstance(is_accounted(RUN, place), bool)
+    if whose_in_queue(RUN, place, known) is OURS:
+        assert "sbatch.sh" in place
