@@ -180,8 +180,13 @@ class RunDir:
 
     @property
     def completed(self) -> Path:
-        """Return the file that holds 1 once the run is complete, 0 before (0.0.4's name)."""
+        """Return the file that holds 1 once somebody claims that the run is complete, 0 before (0.0.4's name)."""
         return self.private / "completed.state"
+
+    @property
+    def complete_mark(self) -> Path:
+        """Return the file that says who found the run complete; while it is there nobody looks again."""
+        return self.private / "complete"
 
     @property
     def task_table(self) -> Path:

@@ -197,8 +197,12 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 def _check_unchanged(before: Evidence) -> None:
     """Raise EsisError where the run went on while it was being packed."""
     after = gather(before.run)
-    if after is None or replace(after, marked_complete=True) != replace(before, marked_complete=True):
+    if after is None or _but_for_marks(after) != _but_for_marks(before):
         raise EsisError(f"{before.run.label} changed while it was being packed", "repeat the command")
+
+
+def _but_for_marks(evidence: Evidence) -> Evidence:
+    return replace(evidence, marked_complete=True, claimed=True)
 
 
 def _provenance(run: RunDir) -> dict[str, Any]:

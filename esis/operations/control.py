@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ from esis.operations.plan import share
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
-from esis.records.tasks import note_cancelled
+from esis.records.tasks import note
 from esis.schedulers.base import LOCAL
 from esis.schedulers.slurm import Slurm
 
@@ -49,7 +47,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     for job, positions in _by_job(evidence, status, wanted).items():
         slurm.cancel(evidence.job_called(job), positions, pending_only)
     left = _wait_gone(run, wanted, slurm)
-    _note_cancelled(run, status, [task for task in wanted if task not in left])
+    _note_unbegun(run, status, [task for task in wanted if task not in left])
     return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
 
 
@@ -112,29 +110,39 @@ def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elem
                            f"{format_ranges(others)}, and can only be cancelled together with them", "name them too")
 
 
-def _note_cancelled(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
-    """Record the tasks that never began, for Slurm may keep no trace of them."""
+def _cancel_local(evidence: Evidence) -> bool:
+    """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would; False where there is none.
+
+    Raises BadInput where that isn't certainly the process that the run names.
+    """
+    if not evidence.submissions or evidence.submissions[-1].scheduler != LOCAL:
+        return False
+    owner = Owner.parse(evidence.submissions[-1].owner)
+    try:
+        interrupted = owner is not None and owner.interrupt()
+    except PermissionError:
+        interrupted = False
+    if not interrupted:
+        raise BadInput(f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}, which can't "
+                       "be signalled from here", "end that process on its own machine, as its own user")
+    return True
+
+
+def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
+    """Record the tasks that never began, for Slurm may keep no trace of them.
+
+    Not where a rerun by hand was cancelled of a task that had ended before: that end stands.
+    """
     evidence = evidence_of(run)
     for task in gone:
         job = before.tasks[task].job
         submission = next((sub for sub in reversed(evidence.in_slurm) if sub.holds(task)), None)
-        if before.tasks[task].state is TaskState.WAITING and job is not None and submission is not None:
-            record = evidence.records.get(task)
-            if record is None or record.job != job:
-                note_cancelled(run.tasks, task, submission.number, job)
-
-
-def _cancel_local(evidence: Evidence) -> bool:
-    """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would; False where there is none."""
-    if not evidence.submissions or evidence.submissions[-1].scheduler != LOCAL:
-        return False
-    owner = Owner.parse(evidence.submissions[-1].owner)
-    here = Owner.current()
-    if owner is None or owner.is_dead() or owner.host != here.host:
-        raise BadInput(f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}",
-                       "end that process on its own machine")
-    os.kill(owner.pid, signal.SIGINT)
-    return True
+        if before.tasks[task].state is not TaskState.WAITING or job is None or submission is None:
+            continue
+        record = evidence.records.get(task)
+        by_hand = submission.position_of(job) is None and job not in evidence.claims.get(submission.number, ())
+        if record is None or (record.job != job and not (by_hand and record.ended)):
+            note(run.tasks, task, submission.number, job, "CANCELLED")
 
 
 def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm) -> list[int]:

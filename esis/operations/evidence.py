@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from esis.errors import CorruptState
-from esis.files import write_atomic
+from esis.files import read_limited, write_atomic
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions, tasks
@@ -16,6 +16,7 @@ from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
 from esis.schedulers.base import LOCAL
+from esis.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Evidence:
     indices: Sequence[int]
     submissions: tuple[Submission, ...]
     records: TaskRecords  # the latest attempt at each task
-    marked_complete: bool
+    marked_complete: bool  # ESIS found it complete before, or somebody overruled the evidence by hand
+    claimed: bool = False  # completed.state holds 1: a worker may have written it after the first task
 
     @property
     def built(self) -> bool:
@@ -54,7 +56,14 @@ class Evidence:
         local = {job.id for sub in self.submissions if sub.scheduler == LOCAL for job in sub.jobs}
         known.update(self.records.jobs)
         known.update(job for claims in self.claims.values() for job in claims if job is not None)
+        if self.is_old:
+            known.update(_noted_jobs(self.run))
         return frozenset(known - local)
+
+    @property
+    def is_old(self) -> bool:
+        """Return whether nothing but what ESIS 0.0.4 wrote tells of the run's jobs."""
+        return self.state is None and not self.submissions
 
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
@@ -72,7 +81,7 @@ class Evidence:
 
     def needs_queue(self) -> bool:
         """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
-        return not self.marked_complete and bool(self.submissions or self.records)
+        return not self.marked_complete and bool(self.submissions or self.records or self.jobs)
 
     def job_called(self, job: str) -> Job:
         """Return the job of that id with the cluster that it was submitted to."""
@@ -84,7 +93,13 @@ class Evidence:
         if not self.indices:
             return False
         kinds = {self.records.kind(task): task for task in self.indices}
-        return all(kind is not None and self.records[task].code == 0 for kind, task in kinds.items())
+        return all(kind is not None and self.records[task].done for kind, task in kinds.items())
+
+    @property
+    def looks_complete(self) -> bool:
+        """Return whether the run's directory alone says that all tasks are done; nobody is asked."""
+        silent = self.is_old or (bool(self.submissions) and not any(item.records for item in self.submissions))
+        return self.marked_complete or self.recorded_complete or (self.claimed and silent and not self.records)
 
     def attempts(self, task: int) -> int:
         """Return how often the task was handed to a scheduler (and not given back)."""
@@ -113,7 +128,7 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
     else:
         indices = _indices(run)
     complete = is_marked_complete(run)  # all is known; times and hosts are wanted by some
-    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete)
+    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete, _is_claimed(run))
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
@@ -131,24 +146,43 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
 
 
 def is_marked_complete(run: RunDir) -> bool:
-    """Return whether completed.state holds 1."""
+    """Return whether ESIS, or somebody by hand, says that the run is complete."""
     try:
-        return run.completed.read_bytes()[:16].strip() == b"1"
-    except OSError:
+        return bool(read_limited(run.complete_mark).strip())
+    except (OSError, CorruptState):
         return False
 
 
 def mark_complete(run: RunDir) -> None:
-    """Write 1 into completed.state, so that nobody has to look at every task again."""
+    """Mark the run as complete, so that nobody has to look at every task again; also in the way of 0.0.4."""
     try:
         write_atomic(run.completed, "1")
+        write_atomic(run.complete_mark, f"esis {VERSION}\n")
     except OSError:
         return  # somebody else's run, or a full disk: the records still say the same
 
 
 def unmark_complete(run: RunDir) -> None:
-    """Write 0 into completed.state: tasks are about to run again. Raises OSError."""
+    """Take the marks away: tasks are about to run again. Raises OSError."""
+    run.complete_mark.unlink(missing_ok=True)
     write_atomic(run.completed, "0")
+
+
+def _is_claimed(run: RunDir) -> bool:
+    """Return whether completed.state holds 1."""
+    try:
+        return read_limited(run.completed)[:16].strip() == b"1"
+    except (OSError, CorruptState):
+        return False
+
+
+def _noted_jobs(run: RunDir) -> list[str]:
+    """Return the job ids in jobid.tx."""
+    try:
+        words = read_limited(run.job_ids).split()
+    except (OSError, CorruptState):
+        return []
+    return [word.decode("ascii") for word in words if word.isdigit()]
 
 
 def _indices(run: RunDir) -> Sequence[int]:

@@ -6,7 +6,6 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -37,9 +36,12 @@ class TaskState(Enum):
 
 
 # A job that works through a pack may end before it came to all of its tasks: these are submitted again.
-_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"})
+_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
+_COMPLETED = "COMPLETED"  # kept likewise, where the job recorded no end
+_NO_END = "COMPLETED, no record of the end"
+CLAIMED = "completed.state holds 1"
 RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
 
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
@@ -55,6 +57,7 @@ class Verdict:
     code: int | None = None  # exit code of the script
     job: str | None = None  # the array's job id
     passing: bool = False  # a later look will tell more
+    fleeting: bool = False  # only the queue's memory tells it, and that is short
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,6 @@ class Judge:
         self._evidence = evidence
         self._problem = snapshot.problem
         self._now = now
-        self._host = os.uname().nodename
         taken = [item for item in evidence.submissions if item.outcome is not Outcome.REFUSED]
         self._owners = Owners(evidence.indices, taken)
         self._returned: dict[int, tuple[int, ...]] = {}  # by task, the submissions that gave it back
@@ -101,7 +103,9 @@ class Judge:
             for task in item.returned:
                 self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
-        self.outranked: dict[int, tuple[TaskRecord, str]] = {}  # records that a verdict of Slurm's contradicts
+        # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
+        self.outranked: dict[int, tuple[TaskRecord, str]] = {}
+        self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
 
     def groups(self) -> dict[Verdict, list[int]]:
         """Return the tasks of each verdict, sorted.
@@ -157,7 +161,7 @@ class Judge:
         if record is not None and current:
             return self._recorded(task, record, submission)
         if submission is None and self._evidence.state is None:
-            return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
+            return self._old(task)
         if submission is None:
             return Verdict(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission, position)
@@ -172,6 +176,8 @@ class Judge:
             said.append(self._owners.numbers(tasks_))
         if self._sightings.live:
             said.append(map(id, map(self._sightings.live.get, tasks_)))
+        if self._sightings.alive:
+            said.append(map(id, map(self._sightings.alive.get, tasks_)))
         if self._sightings.any_ended:
             said.append(self._sightings.kinds(tasks_))
         if self._returned:
@@ -188,7 +194,7 @@ class Judge:
         Not where records and queue are compared task by task (packs), where the place in a pack, a start time or a
         process counts, or where the record has to be put right.
         """
-        if task in self.outranked:
+        if task in self.outranked or task in self.unrecorded:
             return False
         submission, _ = self._owners.place(task)
         packed = submission is not None and submission.packed
@@ -202,11 +208,15 @@ class Judge:
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""
         seen, failed = self._sightings.ended(record.job, task), self._failure(record)
+        rival = self._evidence.records.rival(task)
+        also = f"; {rival.outcome} was recorded as well" if rival is not None else ""
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
+        if record.verdict == _COMPLETED and failed is None:
+            return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
         if record.verdict is not None:
             reason = _reason(failed, None, started=True) if failed is not None else record.verdict
-            return Verdict(TaskState.FAILED, reason, job=record.job)
+            return Verdict(TaskState.FAILED, reason + also, job=record.job)
         if record.resumable:
             # Whatever became of its job afterwards: the state is saved.
             return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
@@ -222,14 +232,16 @@ class Judge:
                            record.job)
         if record.code is not None:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
-            return Verdict(state, _exit_reason(record.code), record.code, record.job)
+            reason = f"{_exit_reason(record.code)}{also}".removeprefix("; ")
+            return Verdict(state, reason, record.code, record.job)
         if submission is not None and submission.scheduler == LOCAL:
-            return self._local_process(record)
+            return self._local_process(record, submission)
         if seen is not None:
             if seen.state is JobState.COMPLETED:
-                return Verdict(TaskState.DONE, "COMPLETED, no record of the end", job=record.job)
+                self.outranked[task] = (record, _COMPLETED)
+                return Verdict(TaskState.DONE, _NO_END, job=record.job)
             return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
-        return self._absent(record.start, record.job, "started, and left no record of its end")
+        return self._absent(task, record.start, record.job, "started, and left no record of its end")
 
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
@@ -240,7 +252,9 @@ class Judge:
         """Judge a task whose present submission left no record of it."""
         if submission.scheduler == LOCAL:
             owner = Owner.parse(submission.owner)
-            if owner is not None and owner.is_dead():
+            if owner is None or not owner.is_here():
+                return Verdict(TaskState.UNKNOWN, _elsewhere(owner))
+            if owner.is_dead():
                 return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
             return Verdict(TaskState.WAITING, "local")
         job = self._sightings.job_of(submission, position)
@@ -251,29 +265,53 @@ class Judge:
             word = seen.word.split()[0]
             if submission.packed and word in _CUTTING:
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
+            if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
+                self.unrecorded[task] = (submission.number, job, word)
             if seen.state is JobState.FAILED:
                 return Verdict(TaskState.FAILED, _reason(seen, None, started=not submission.records), seen.code, job)
             if seen.state is JobState.COMPLETED and not submission.records:
-                return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job)
+                return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
             return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job)
         since = submission.answered or submission.created
         if not submission.records and self._problem is None:
+            if self._evidence.claimed:
+                return Verdict(TaskState.DONE, CLAIMED, job=job)
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
-        return self._absent(since, job, "Slurm doesn't know it, and it left no record")
+        return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
 
-    def _local_process(self, record: TaskRecord) -> Verdict:
+    def _old(self, task: int) -> Verdict:
+        """Judge a task of a run of ESIS 0.0.4, whose job was not seen to wait or run."""
+        for job in self._evidence.jobs:
+            seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
+            if seen is not None and seen.state is JobState.FAILED:
+                return Verdict(TaskState.FAILED, _reason(seen, None, started=True), seen.code, job)
+        if self._evidence.claimed and self._problem is None:
+            return Verdict(TaskState.DONE, CLAIMED)
+        return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
+
+    def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
+        """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
+        owner = Owner.parse(submission.owner)
+        if owner is None or not owner.is_here():
+            return Verdict(TaskState.UNKNOWN, _elsewhere(owner), job=record.job)
         process = tasks.read_details(self._evidence.run.tasks, record)
-        if process is None or process.host != self._host:
-            where = process.host if process is not None else "an unknown host"
-            return Verdict(TaskState.UNKNOWN, f"a local run on {where}", job=record.job)
-        if process_alive(process.pid, 0):
-            return Verdict(TaskState.RUNNING, job=record.job)
-        return Verdict(TaskState.LOST, "its local process is gone", job=record.job)
+        if process is None:
+            return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
+        if not process_alive(process.pid, process.started):
+            return Verdict(TaskState.LOST, "its local process is gone", job=record.job)
+        if process.started == 0 and owner.is_dead():
+            return Verdict(TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another",
+                           job=record.job)
+        return Verdict(TaskState.RUNNING, job=record.job)
 
-    def _absent(self, since: float, job: str, what: str) -> Verdict:
+    def _absent(self, task: int, since: float, job: str, what: str) -> Verdict:
         """Judge a task that should be in the queue and isn't."""
         if self._problem is not None:
             return Verdict(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
+        accounted = self._sightings.said_alive(job, task)
+        if accounted is not None:
+            return Verdict(TaskState.UNKNOWN, f"sacct says {accounted.word}, and squeue doesn't show it", job=job,
+                           passing=True)
         if self._now - since < GRACE_SECONDS:
             return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
                            passing=True)
@@ -304,6 +342,11 @@ def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
     if verdict.signal:
         return f"signal {verdict.signal}"
     return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"
+
+
+def _elsewhere(owner: Owner | None) -> str:
+    where = f"a local run on {owner.host}" if owner is not None else "a local run somewhere"
+    return f"{where}: another machine, boot or container, whose processes can't be seen from here"
 
 
 def _exit_reason(code: int | None) -> str:

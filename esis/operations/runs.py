@@ -86,7 +86,7 @@ def _listed(run: RunDir, evidence: Evidence) -> Listed:
     if started is None and run.start_time.exists():
         started = run.start_time.stat().st_mtime
     return Listed(run, started, job[-1] if job else None, len(evidence.indices),
-                  evidence.marked_complete or evidence.recorded_complete, False)
+                  evidence.looks_complete, False)
 
 
 def _text(path: Path) -> str | None:

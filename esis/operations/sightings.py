@@ -66,6 +66,8 @@ class Sightings:
         self._kinds: dict[int, int] = {}  # by task the place in what was told of it
         self._told: list[Mapping[str, Sighting]] = [{}]  # of what has ended, by job; very many tasks share one
         self._whole: dict[str, Sighting] = {}  # jobs that ended, where their elements aren't named
+        self.alive: dict[int, Sighting] = {}  # what waits or runs as sacct says, which may be late
+        self._alive_whole: dict[str, Sighting] = {}  # the same of jobs, where their elements aren't named
         self._claims = evidence.claims
         self._last = taken[-1] if taken else None
         self._places: dict[str, tuple[Submission, int]] = {}
@@ -81,7 +83,9 @@ class Sightings:
         # sacct is believed about what lives only where squeue failed: its records lag behind.
         for seen in snapshot.accounted(evidence.run):
             self._keep(seen, live=snapshot.problem is not None)
-        for seen in snapshot.of_run(evidence.run, evidence.jobs):
+            if snapshot.problem is None and seen.state in (JobState.WAITING, JobState.ACTIVE):
+                self._note_alive(seen)
+        for seen in snapshot.of_run(evidence.run, evidence.jobs, evidence.is_old):
             self._keep(seen, live=True)
 
     def job_of(self, submission: Submission, position: int) -> str | None:
@@ -94,6 +98,11 @@ class Sightings:
     def ended(self, job: str, task: int) -> Sighting | None:
         """Return what was said of the end of a task in a job."""
         return self._told[self._kinds.get(task, 0)].get(job)
+
+    def said_alive(self, job: str, task: int) -> Sighting | None:
+        """Return what sacct says of a task in a job if that waits or runs."""
+        seen = self.alive.get(task)
+        return seen if seen is not None and seen.job == job else self._alive_whole.get(job)
 
     def ended_whole(self, job: str) -> Sighting | None:
         """Return what was said of the end of a job without naming its elements."""
@@ -120,6 +129,13 @@ class Sightings:
             self._kinds.update(dict.fromkeys(tasks, len(self._told) - 1))
         else:
             self._add(seen, tasks)
+
+    def _note_alive(self, seen: Sighting) -> None:
+        tasks = self._tasks(seen)
+        if tasks is None:
+            self._alive_whole[seen.job] = seen
+        else:
+            self.alive.update(dict.fromkeys(tasks, seen))
 
     def _add(self, seen: Sighting, tasks: Iterable[int]) -> None:
         """Keep what is said of tasks of which something was said before."""

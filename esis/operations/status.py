@@ -14,8 +14,8 @@ from esis.errors import EsisError
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
-from esis.operations.judge import ACTIVE_STATES, Judge, TaskState, TaskStatus, Verdict
-from esis.records.tasks import keep_verdict
+from esis.operations.judge import ACTIVE_STATES, CLAIMED, Judge, TaskState, TaskStatus, Verdict
+from esis.records.tasks import keep_verdict, note
 from esis.schedulers.base import Scheduler, Snapshot
 
 __all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "look", "look_at",
@@ -161,7 +161,8 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
         since = min(sub.created for item in unclear for sub in item.in_slurm)
         jobs = sorted({job for item in unclear for job in item.jobs}, key=lambda job: (len(job), job))
         # Where the records know all ends, that a script ended with 0 adds nothing.
-        unexplained = any(verdict.state in _UNEXPLAINED for _, groups in judged.values() for verdict in groups)
+        unexplained = any(verdict.state in _UNEXPLAINED or verdict.fleeting
+                          for _, groups in judged.values() for verdict in groups)
         snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
         judged = {run: heard for run, heard in judged.items() if not snapshot.accounted(run)}  # others: more to hear
     statuses: list[RunStatus | None] = []
@@ -210,19 +211,32 @@ def describe_failures(status: RunStatus) -> str:
 def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], snapshot: Snapshot) -> RunStatus:
     run = evidence.run
     states = {verdict.state for verdict in groups}
-    complete = evidence.built and states == {TaskState.DONE}
+    complete = evidence.built and (states == {TaskState.DONE} or (not states and evidence.looks_complete))
     heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
-    if complete and (heard or not evidence.in_slurm):
+    # A claim is believed while there is nothing better; to write it down as found would make more of it.
+    found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
+    if complete and found and (heard or not evidence.in_slurm):
         mark_complete(run)
     if snapshot.problem is None:
         # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
         for record, word in judge.outranked.values():
             keep_verdict(run.tasks, record, word)
+        if snapshot.accounting_problem is not None:
+            _note_unrecorded(run, judge)
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
     missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
     return RunStatus(evidence, _Tasks(evidence.indices, judge.task), groups, complete,
                      snapshot.problem if evidence.in_slurm else None, missed,
                      tuple(sorted(active, key=lambda job: (len(job), job))))
+
+
+def _note_unrecorded(run: RunDir, judge: Judge) -> None:
+    """Keep what squeue said of tasks that write no records: once it has forgotten them, nobody could tell."""
+    for task, (submission, job, word) in judge.unrecorded.items():
+        try:
+            note(run.tasks, task, submission, job, word)
+        except OSError:
+            return  # somebody else's run, or a full disk
 
 
 def _complete(evidence: Evidence) -> RunStatus:
@@ -258,4 +272,5 @@ def _is_unclear(groups: Mapping[Verdict, Sequence[int]]) -> bool:
     (OUT_OF_MEMORY with exit status 0) was looked for once.
     """
     states = {verdict.state for verdict in groups}
-    return bool(states & _UNRESOLVED) or states == {TaskState.DONE}
+    return (bool(states & _UNRESOLVED) or states == {TaskState.DONE}
+            or any(verdict.fleeting for verdict in groups))

@@ -69,8 +69,33 @@ class TaskRecord:
                    int(code) if code is not None else None, int(last) if last is not None else None, verdict,
                    resumable=saved is not None)
 
+    @property
+    def never_began(self) -> bool:
+        """Return whether it only notes that somebody cancelled the attempt while it waited."""
+        return self.verdict == "CANCELLED" and self.start == self.end
+
+    @property
+    def done(self) -> bool:
+        """Return whether it says that the attempt's script ended with 0; Slurm's word may stand for a missing end."""
+        return self.code == 0 or self.verdict == "COMPLETED"
+
+    @property
+    def outcome(self) -> str:
+        """Return how it ended, in a word for people."""
+        return self.verdict or (f"exit code {self.code}" if self.code is not None else "running")
+
+    def is_attempt_of(self, other: TaskRecord) -> bool:
+        """Return whether both are about the same attempt at the same task."""
+        return (self.task, self.submission, self.job, self.restart) == (
+            other.task, other.submission, other.job, other.restart)
+
     def supersedes(self, other: TaskRecord) -> bool:
-        """Return whether this is a later attempt than `other`; the end of an attempt is later than its start."""
+        """Return whether this is a later attempt than `other`, or tells more of the same one.
+
+        Of one attempt the end is later than its start. Slurm's verdict outranks what the job itself wrote, and a later
+        end an earlier one; that it was cancelled before it began is outdone by any sign that it did begin: Slurm may
+        lose a cancellation that it acknowledged.
+        """
         if self.submission != other.submission:
             return self.submission > other.submission
         if self.job != other.job:
@@ -78,7 +103,11 @@ class TaskRecord:
             return (self.start, len(self.job), self.job) > (other.start, len(other.job), other.job)
         if self.restart != other.restart:
             return self.restart > other.restart
-        return self.ended and not other.ended
+        return self._weight() > other._weight()
+
+    def _weight(self) -> tuple[int, int, bool, str]:
+        rank = 0 if self.never_began else 3 if self.verdict is not None else 2 if self.ended else 1
+        return rank, self.end or self.start, not self.done, self.name
 
 
 class TaskRecords(Mapping[int, TaskRecord]):
@@ -102,8 +131,9 @@ class TaskRecords(Mapping[int, TaskRecord]):
         _ = self._read
 
     @cached_property
-    def _read(self) -> tuple[dict[int, str], dict[int, int]]:
-        """Hold names and kinds by task. Raises OSError, CorruptState as the given names do."""
+    def _read(self) -> tuple[dict[int, str], dict[int, int], dict[int, str]]:
+        """Hold names, kinds and rivals by task. Raises OSError, CorruptState as the given names do."""
+        rivals: dict[int, str] = {}
         found: dict[int, str] = {}
         found_kinds: dict[int, int] = {}
         known: dict[tuple[str, str], int] = {}
@@ -123,9 +153,20 @@ class TaskRecords(Mapping[int, TaskRecord]):
                 found_kinds.update(zip(tasks, kinds))
                 continue
             for task, name, kind in zip(tasks, chunk, kinds):  # retries
-                if task not in found or _supersedes(name, found[task]):
+                if task not in found:
                     found[task], found_kinds[task] = name, kind
-        return found, found_kinds
+                    continue
+                new, old = TaskRecord.parse(name), TaskRecord.parse(found[task])
+                if new is None or old is None:
+                    continue
+                later, earlier = (new, old) if new.supersedes(old) else (old, new)
+                if later is new:
+                    found[task], found_kinds[task] = name, kind
+                if later.is_attempt_of(earlier) and later.ended and earlier.ended and not earlier.never_began:
+                    rivals[task] = earlier.name
+        # Each is of its own kind: what holds for others needn't hold for it.
+        found_kinds.update((task, len(known) + position) for position, task in enumerate(rivals))
+        return found, found_kinds, rivals
 
     @cached_property
     def _names(self) -> dict[int, str]:
@@ -150,6 +191,12 @@ class TaskRecords(Mapping[int, TaskRecord]):
 
     def __contains__(self, task: object) -> bool:
         return task in self._names
+
+    def rival(self, task: int) -> TaskRecord | None:
+        """Return another end that was recorded of the attempt whose end counts."""
+        name = self._read[2].get(task)
+        rival = TaskRecord.parse(name) if name is not None else None
+        return rival if rival is not None and rival.is_attempt_of(self[task]) else None
 
     def kind(self, task: int) -> int | None:
         """Return the number of the kind of a task's record: its submission, job, restart count and outcome."""
@@ -233,11 +280,6 @@ def read_records(run: RunDir, later: bool = False) -> TaskRecords:
     return TaskRecords(Names(run), later)
 
 
-def _supersedes(name: str, other: str) -> bool:
-    new, old = TaskRecord.parse(name), TaskRecord.parse(other)
-    return new is not None and (old is None or new.supersedes(old))
-
-
 def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
     iterator = iter(names)
     while chunk := list(islice(iterator, _CHUNK)):
@@ -258,13 +300,13 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
         return
 
 
-def note_cancelled(directory: Path, task: int, submission: int, job: str) -> None:
-    """Record that a task was cancelled before it began: Slurm keeps no trace of that for single tasks of an array.
+def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:
+    """Record what Slurm said of a task that left no record itself, for Slurm forgets it. Raises OSError.
 
-    Raises OSError.
+    Of single tasks of an array that were cancelled before they began it keeps no trace at all.
     """
     now = int(time.time())
-    record = TaskRecord(task, submission, job, 0, now, end=now, verdict="CANCELLED")
+    record = TaskRecord(task, submission, job, 0, now, end=now, verdict=word)
     (directory / record.name).touch()
 
 
@@ -280,6 +322,7 @@ class Details:
     cpus: int | None = None  # of the allocation, on the node that runs the script
     kernel: str = ""
     modules: tuple[str, ...] = ()
+    started: int = 0  # when that shell started, in clock ticks since boot; only local runs tell, else 0
 
 
 def read_details(directory: Path, record: TaskRecord) -> Details | None:
@@ -291,8 +334,8 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
     host, pid, job = content.get("host"), content.get("pid"), content.get("job", "")
     if not (isinstance(host, str) and isinstance(pid, int) and isinstance(job, str)):
         return None
-    cpus = content.get("cpus")
+    cpus, started = content.get("cpus"), content.get("started")
     modules = str(content.get("modules", "")).split(":")
     return Details(host, pid, job, str(content.get("partition", "")), str(content.get("nodes", "")),
                    cpus if isinstance(cpus, int) else None, str(content.get("kernel", "")),
-                   tuple(name for name in modules if name))
+                   tuple(name for name in modules if name), started if isinstance(started, int) else 0)

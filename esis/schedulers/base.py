@@ -55,8 +55,11 @@ class Snapshot:
     accounting_problem: str | None = None
     accounting_asked: bool = False
 
-    def of_run(self, run: RunDir, jobs: Container[str]) -> list[Sighting]:
-        """Return what was seen of a run, which knows the ids `jobs`; of what may be its own or not, nothing is told."""
+    def of_run(self, run: RunDir, jobs: Container[str], by_place: bool = False) -> list[Sighting]:
+        """Return what was seen of a run, which knows the ids `jobs`; of what may be its own or not, nothing is told.
+
+        `by_place`: a known id with the run's directory will do (ESIS 0.0.4 gave its scripts other names).
+        """
         found = []
         judged: dict[str, Whose] = {}  # all tasks of an array have one place
         for seen in self.sightings:
@@ -64,7 +67,7 @@ class Snapshot:
             whose = judged.get(key)
             if whose is None:
                 whose = judged[key] = whose_in_queue(run, seen.place, seen.job in jobs)
-            if whose is Whose.OURS:
+            if whose is Whose.OURS or (by_place and whose is Whose.DOUBTFUL):
                 found.append(seen)
             elif whose is Whose.DOUBTFUL:
                 word = f"job {seen.job} has the id and the directory, and another script"

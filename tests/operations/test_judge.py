@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esis.locks import Owner
+from esis.locks import Owner, process_start
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
@@ -20,7 +22,7 @@ from esis.operations.plan import UNPACKED, Packing, plan
 from esis.operations.status import status_of
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
-from esis.records.tasks import TaskRecord, TaskRecords
+from esis.records.tasks import TaskRecord, TaskRecords, read_records
 from esis.schedulers.answers import classify
 from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
 
@@ -28,6 +30,7 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = 1_000_000.0
 RUN = RunDir(Path("/nowhere/wrkdir." + "0" * 64))
 HERE, STRANGE = f"{RUN.script}|{RUN.cwd}", "/else/sbatch.sh|/else"
+ACCOUNTED = f"{RUN.cwd}|sbatch --parsable {RUN.script}"
 TASKS = 24
 
 
@@ -57,7 +60,7 @@ def evidence(found: Sequence[Submission], records: Sequence[TaskRecord] = (), ta
 def verdicts(told: Evidence, *seen: Sighting, accounted: Sequence[Sighting] = (), problem: str | None = None,
              now: float = NOW) -> dict[int, Verdict]:
     """Return the verdict of each task, and see that groups and single tasks agree."""
-    snapshot = Snapshot(seen, problem, tuple(accounted))
+    snapshot = Snapshot(seen, problem, tuple(item._replace(place=ACCOUNTED) for item in accounted))
     return agreed(told, snapshot, now)
 
 
@@ -71,6 +74,7 @@ def agreed(told: Evidence, snapshot: Snapshot, now: float = NOW) -> dict[int, Ve
     assert found == {task: single.verdict(task) for task in told.indices}
     assert {task: single.task(task).verdict for task in told.indices} == found
     assert grouping.outranked == single.outranked
+    assert grouping.unrecorded == single.unrecorded
     return found
 
 
@@ -125,7 +129,8 @@ def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str
         st.sampled_from([HERE, HERE, HERE, STRANGE]), reason=st.sampled_from(["None", "Priority"]),
         code=st.sampled_from([None, 0, 3]), signal=st.sampled_from([None, 0, 53]), used=st.sampled_from(["", "0:07"]))
     snapshot = Snapshot(tuple(draw(st.lists(seen, max_size=8))), draw(st.sampled_from([None, None, "timed out"])),
-                        tuple(draw(st.lists(seen, max_size=8))))
+                        tuple(item._replace(place=draw(st.sampled_from([ACCOUNTED, ACCOUNTED, "/else|sbatch x"])))
+                              for item in draw(st.lists(seen, max_size=8))))
     links = [(RUN.claim(number, position).name, target) for number, position, target in claims]
     return evidence(found, records), snapshot, links
 
@@ -250,6 +255,169 @@ def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
     assert states(verdicts(evidence([THREE]), problem="timed out")) == {"unknown": list(range(24))}
 
 
+# --- whose job is it, and what did it really do
+
+
+PLAIN = submission(range(4), ["71"], Array("0-3", 0, 4))
+
+
+def judged(*records: TaskRecord, seen: Sequence[Sighting] = (), accounted: Sequence[Sighting] = (),
+           sub: Submission = PLAIN, claimed: bool = False) -> Verdict:
+    """Return the verdict on task 0 of four."""
+    told = replace(evidence([sub], records, 4), claimed=claimed)
+    return verdicts(told, *seen, accounted=accounted)[0]
+
+
+@pytest.mark.parametrize("word", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"])
+def test_f45_a_known_id_with_another_script_makes_nothing_of_a_task(word: str) -> None:
+    """F45: it may be ours, so nothing is lost; it may not be, so what was recorded stands."""
+    own = [sighting("71", range(4), word, f"post.sh|{RUN.cwd}")]
+    assert judged(seen=own).state is TaskState.UNKNOWN
+    assert judged(a_record(0, "71", 0), seen=own).state is TaskState.DONE
+    assert judged(a_record(0, "71", 3), seen=own).state is TaskState.FAILED
+    assert judged(a_record(0, "71"), seen=own).state is TaskState.UNKNOWN
+    assert judged(sub=replace(PLAIN, records=False), seen=own).state is TaskState.UNKNOWN
+    stranger = [sighting("99", range(4), word, f"post.sh|{RUN.cwd}")]
+    assert judged(a_record(0, "71", 0), seen=stranger).state is TaskState.DONE
+    assert judged(seen=stranger).state is TaskState.LOST
+
+
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+def test_f49_preempted_is_a_verdict_of_failure(asked: str) -> None:
+    """F49: also where the script trapped the signal and ended with 0. One that is queued again waits."""
+    told = [sighting("71", range(4), "PREEMPTED")]
+    ways = {"seen": told} if asked == "squeue" else {"accounted": told}
+    for records in ([], [a_record(0, "71", 0)], [a_record(0, "71", 143)], [a_record(0, "71")]):
+        found = judged(*records, **ways)  # type: ignore[arg-type]
+        assert (found.state, found.reason) == (TaskState.FAILED, "PREEMPTED")
+    again = judged(a_record(0, "71", 0), seen=[sighting("71", (0,), "PENDING")], accounted=told)
+    assert again.state is TaskState.WAITING
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED", "REQUEUED"])
+def test_f52_what_sacct_says_is_alive_is_not_lost(word: str) -> None:
+    """F52: an answer of squeue without it is no proof of absence then; of other tasks it is."""
+    for records in ([], [a_record(0, "71")]):
+        found = judged(*records, accounted=[sighting("71", (0,), word)])
+        assert (found.state, found.passing) == (TaskState.UNKNOWN, True)
+        assert word in found.reason
+        assert judged(*records, accounted=[sighting("71", (1,), word)]).state is TaskState.LOST
+    assert judged(a_record(0, "71", 0), accounted=[sighting("71", (0,), word)]).state is TaskState.DONE
+
+
+@pytest.mark.parametrize(("first", "second", "state", "said"), [
+    (a_record(0, "71", 0), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 0"),
+    (a_record(0, "71", 3), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 3"),
+    (a_record(0, "71", 0, start=100), a_record(0, "71", 3, start=101), TaskState.FAILED, "exit code 0"),
+    (a_record(0, "71", 3, start=100), a_record(0, "71", 0, start=101), TaskState.DONE, "exit code 3"),
+    (a_record(0, "71", 3), a_record(0, "71", 0), TaskState.FAILED, "exit code 0"),
+])
+def test_f51_of_two_ends_of_one_attempt_a_rule_decides_and_both_are_shown(
+        first: TaskRecord, second: TaskRecord, state: TaskState, said: str) -> None:
+    """F51: Slurm's word, then the later end, then the worse one; not the order of the directory."""
+    for records in ((first, second), (second, first)):
+        found = judged(*records)
+        assert found.state is state
+        assert f"{said} was recorded as well" in found.reason
+
+
+def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
+    """F51: it was noted for a task that waited; Slurm lost it, and the task began all the same."""
+    note = replace(a_record(0, "71", verdict="CANCELLED", start=200), end=200)
+    for records in ((note, a_record(0, "71", 0, start=300)), (a_record(0, "71", 0, start=300), note)):
+        assert judged(*records) == Verdict(TaskState.DONE, "", 0, "71")
+    live = [sighting("71", (0,), "RUNNING")]
+    assert judged(note, a_record(0, "71", start=300), seen=live).state is TaskState.RUNNING
+    assert judged(a_record(0, "71", start=300), note).state is TaskState.LOST
+    assert judged(note).state is TaskState.FAILED
+
+
+def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Path) -> None:
+    """F55: an EXIT trap of the script's own, a sibling that failed, no accounting: done stays done."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(task, "71") for task in range(4)]
+    for record in records:
+        (run.tasks / record.name).touch()
+    place = f"{run.script}|{run.cwd}"
+    seen = (sighting("71", (0, 1), "COMPLETED", place), sighting("71", (2,), "FAILED", place, code=3),
+            sighting("71", (3,), "RUNNING", place))
+    told = evidence([PLAIN], records, 4, run)
+    before = status_of(told, Snapshot(seen), NOW).counts()
+    assert before == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
+    kept = replace(told, records=read_records(run))
+    after = status_of(kept, Snapshot(), NOW).counts()
+    assert after == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.LOST: 1}
+
+
+@pytest.mark.parametrize(("problem", "kept"), [("Slurm accounting storage is disabled", True), (None, False)])
+def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers(
+        tmp_path: Path, problem: str | None, kept: bool) -> None:
+    """F55: sacct remembers by itself; without it squeue's word is noted, once."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    place = f"{run.script}|{run.cwd}"
+    silent = replace(PLAIN, records=False)
+    seen = (sighting("71", (0,), "COMPLETED", place), sighting("71", (1,), "FAILED", place, code=3),
+            sighting("71", (2, 3), "RUNNING", place))
+    asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
+    for _ in range(2):
+        status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW)
+    assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
+    after = status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), Snapshot(), NOW).counts()
+    assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept
+                     else {TaskState.UNKNOWN: 4})
+
+
+def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
+    """F66: a worker of 0.0.4 writes it after the first task. It decides where there is no evidence about tasks."""
+    live = [sighting("71", (0,), "RUNNING")]
+    assert judged(claimed=True, seen=live).state is TaskState.RUNNING
+    assert judged(a_record(0, "71", 3), claimed=True).state is TaskState.FAILED
+    assert judged(claimed=True).state is TaskState.LOST
+    silent = replace(PLAIN, records=False)
+    assert judged(sub=silent, claimed=True).state is TaskState.DONE
+    assert judged(sub=silent).state is TaskState.UNKNOWN
+    assert judged(sub=silent, claimed=True, seen=live).state is TaskState.RUNNING
+    failed = [sighting("71", (0,), "FAILED", code=3)]
+    assert judged(sub=silent, claimed=True, seen=failed).state is TaskState.FAILED
+    assert verdicts(replace(evidence([silent], (), 4), claimed=True), problem="no")[0].state is TaskState.UNKNOWN
+    assert verdicts(replace(evidence([], (), 4), claimed=True))[0].state is TaskState.UNSUBMITTED
+    old = replace(evidence([], (), 4), claimed=True, state=None)
+    assert verdicts(old)[0].state is TaskState.DONE
+    assert verdicts(replace(old, claimed=False))[0].state is TaskState.UNKNOWN
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({}, TaskState.WAITING), ({"pid": 2**22 + 1}, TaskState.UNSUBMITTED),
+    ({"boot": "another-boot/1"}, TaskState.UNKNOWN), ({"host": "elsewhere"}, TaskState.UNKNOWN),
+])
+def test_f65_a_local_run_is_judged_only_where_its_processes_can_be_seen(
+        change: dict[str, object], expected: TaskState, tmp_path: Path) -> None:
+    """F65: the same host name says nothing in another boot or PID name space."""
+    owner = replace(Owner.current(), **change)  # type: ignore[arg-type]
+    sub = replace(PLAIN, scheduler="local", owner=owner.text())
+    assert judged(sub=sub).state is expected
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    record, started = a_record(0, "71"), process_start(os.getpid())
+    told = evidence([sub], [record], 4, run)
+
+    def state(pid: int, started: int | None) -> TaskState:
+        (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": pid, "job": "7", "started": started}))
+        return verdicts(told)[0].state
+
+    unseen = expected is TaskState.UNKNOWN
+    assert state(os.getpid(), started) is (TaskState.UNKNOWN if unseen else TaskState.RUNNING)
+    assert state(os.getpid(), 1) is (TaskState.UNKNOWN if unseen else TaskState.LOST)  # the number was used again
+    assert state(2**22 + 1, started) is (TaskState.UNKNOWN if unseen else TaskState.LOST)
+    # Without the start time only the run's own process, while it lives, vouches for the number.
+    assert state(os.getpid(), None) is (TaskState.RUNNING if expected is TaskState.WAITING else TaskState.UNKNOWN)
+
+
 # --- packs
 
 
@@ -265,7 +433,7 @@ def test_a_task_of_a_pack_that_is_done_stays_done(word: str) -> None:
     assert found[1].reason == "exit code 3"
 
 
-@pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"])
+@pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"])
 @pytest.mark.parametrize("asked", ["squeue", "sacct"])
 def test_what_the_job_of_a_pack_did_not_come_to_is_unsubmitted(word: str, asked: str) -> None:
     """At the time limit, and when a node dies: tasks that never started are submitted again."""

@@ -109,7 +109,7 @@ def test_f45_nothing_is_told_of_a_doubtful_job_but_that_it_is_there(state: JobSt
     assert [item.job for item in snapshot.of_run(RUN, ())] == ["7"]
 
 
-words = st.sampled_from(["sbatch.sh", "/", "|", " ", NAME, str(RUN.path), str(RUN.cwd), "..", "x", "\n", "__esis__", "é"])
+words = st.sampled_from(["sbatch.sh", "/", "|", " ", NAME, str(RUN.path), str(RUN.cwd), "..", "x", "\n", "__esis__"])
 
 
 @RELAXED

@@ -192,7 +192,8 @@ def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str =
     return form.replace("\0", "%")
 
 
-HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR")  # seen on 22.05 to 26.05
+# The same on 22.05, 24.11 and 26.05.
+HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR")
 
 
 def queue(*rows: str) -> str:
@@ -237,8 +238,8 @@ def test_every_field_arrives() -> None:
 
 def test_between_rows_a_site_may_print_what_it_likes() -> None:
     """A site's notice, the newlines of a name, the lines that -M puts in between: the rows count."""
-    text = "\n".join(["slurm_load_jobs: notice", "", "CLUSTER: a", HEADER, row(5, "1", workdir="/x\ny|\n/z"), "CLUSTER: b",
-                      HEADER, row(5, "2"), "have fun", ""])
+    text = "\n".join(["slurm_load_jobs: notice", "", "CLUSTER: a", HEADER, row(5, "1", workdir="/x\ny|\n/z"),
+                      "CLUSTER: b", HEADER, row(5, "2"), "have fun", ""])
     found, problem = parse_squeue(text)
     assert (named(found), problem) == ([1, 2], None)
     assert found[0].place == "/x/sbatch.sh|/x\ny|\n/z"
@@ -456,9 +457,9 @@ def test_the_command_for_a_further_array() -> None:
     assert commands.sbatch_argv(RUN, submission, 0) == ["sbatch", "--parsable", "--mem=1G", SCRIPT]
     assert commands.sbatch_argv(RUN, submission, 1) == [
         "sbatch", "--parsable", "--mem=1G", "--array=0-99", "--output=out_%A_%a.log", "--dependency=afterok:5",
-        SCRIPT]
-    assert commands.sbatch_argv(RUN, sent("0-99", "0-99"), 1) == ["sbatch", "--parsable", "--array=0-99", "--dependency=",
                                                          SCRIPT]
+    assert commands.sbatch_argv(RUN, sent("0-99", "0-99"), 1) == [
+        "sbatch", "--parsable", "--array=0-99", "--dependency=", SCRIPT]
 
 
 def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
