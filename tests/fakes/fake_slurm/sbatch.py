@@ -226,7 +226,8 @@ def _read_script(names: Mapping[str, str], operands: list[str]) -> tuple[str, by
     except OSError:
         raise UsageError(f"sbatch: error: Unable to open file {operands[0]}") from None
     check_script(data)
-    return os.path.join(os.getcwd(), operands[0]), data
+    # A path stays as it was typed; a bare name is made absolute (22.05 to 26.05).
+    return operands[0] if "/" in operands[0] else os.path.join(os.getcwd(), operands[0]), data
 
 
 def _submit(
@@ -256,7 +257,7 @@ def _submit(
         job, tasks = _describe(knobs, options, command, operands, data, now)
     except (SlurmError, ValueError) as error:
         return _failed(str(error))
-    job.submit_line = shlex.join(["sbatch", *arguments])
+    job.submit_line = " ".join(["sbatch", *arguments])  # without the quotation marks
     try:
         with store.transaction() as cluster:
             advance(cluster, knobs, now)
@@ -329,7 +330,7 @@ def _describe(
         account=options.get("account", ""),
         comment=options.get("comment", ""),
         workdir=os.path.normpath(os.path.join(cwd, options.get("chdir", ""))),
-        command=" ".join([command, *operands[1:]]),
+        command=" ".join([command, *(operands[1:] if knobs.release() < (23, 2) else [])]),
         argv=operands[1:],
         output=options.get("output", default_output),
         error=options.get("error", ""),

@@ -190,6 +190,7 @@ def _config(knobs: Knobs) -> int:
         "MaxJobCount": str(knobs.max_job_count),
         "MessageTimeout": f"{knobs.message_timeout} sec",
         "MinJobAge": f"{knobs.min_job_age:.0f} sec",
+        "PrivateData": knobs.private_data,
         "SchedulerParameters": knobs.scheduler_parameters,
         "SchedulerType": "sched/backfill",
         "SelectType": "select/cons_tres",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from .options import UsageError, clock, iso, parse, table, words
-from .program import emit, fail, user_name
+from .program import emit, fail, user_name, warn
 from .queue import reason
 from .records import COMPACT, Cluster, Job, SlurmError, Task, array_text, bitstr_len, expand
 from .store import Knobs, Store
@@ -33,7 +33,9 @@ ENVIRONMENT = {
     "SLURM_CLUSTERS": "clusters",
     "SQUEUE_FORMAT": "format",
     "SQUEUE_FORMAT2": "Format",
+    "SQUEUE_LICENSES": "licenses",
     "SQUEUE_NAMES": "name",
+    "SQUEUE_QOS": "qos",
     "SQUEUE_PARTITION": "partition",
     "SQUEUE_STATES": "states",
     "SQUEUE_USERS": "user",
@@ -182,11 +184,16 @@ def _select(cluster: Cluster, knobs: Knobs, options: Mapping[str, str], states: 
                 continue
             wanted += found
     user = user_name() if "me" in options else options.get("user", "")
+    if "me" not in options and "user" in options:
+        _complain_of_unknown(user.split(","), cluster)
     rows: list[Row] = []
     for job in sorted(cluster.jobs.values(), key=lambda job: job.id):
         if user and job.user not in user.split(",") and str(job.uid) not in user.split(","):
             continue
-        actual = {"name": job.name, "partition": job.partition, "account": job.account}
+        if "jobs" in knobs.private_data.split(",") and job.uid != os.getuid():
+            continue
+        actual = {"name": job.name, "partition": job.partition, "account": job.account, "qos": "normal",
+                  "licenses": ""}
         if any(name in options and value not in options[name].split(",") for name, value in actual.items()):
             continue
         for row in rows_of(job, knobs, now, "array" in options):
@@ -197,6 +204,17 @@ def _select(cluster: Cluster, knobs: Knobs, options: Mapping[str, str], states: 
             rows.append(row)
     # As Slurm's own default (-S P,t,-p): by the name of the state, then by priority, and held jobs have none.
     return sorted(rows, key=lambda row: (row.state, row.job.held, row.job.id))
+
+
+def _complain_of_unknown(users: list[str], cluster: Cluster) -> None:
+    """Say which users nobody knows; those that are known are shown, and the exit status is 0 all the same."""
+    import pwd
+
+    known = {entry.pw_name for entry in pwd.getpwall()} | {str(entry.pw_uid) for entry in pwd.getpwall()}
+    known |= {name for job in cluster.jobs.values() for name in (job.user, str(job.uid))}
+    for user in users:
+        if user and user not in known:
+            warn(f"squeue: error: Invalid user: {user}\n")
 
 
 def _named(row: Row, only: list[int] | None) -> bool:

@@ -41,6 +41,7 @@ class Knobs:
         self.dependency_rules: str = ""  # "22.05" drops unknown ids, "23.02" refuses them; "": as the version does
         self.unknown_options: str = "refuse"  # or "accept", as a site with SPANK plugins would
         self.submit_limit: int = 0  # 0 is none
+        self.private_data: str = "none"  # "jobs": who isn't their owner sees none of them
         self.accounting: bool = False
         self.sacct_lag: float = 0.0
         self.clusters: list[str] = []  # what -M knows; needs accounting
