@@ -18,6 +18,7 @@ import io
 import ipaddress
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -52,8 +53,8 @@ HOME_LABEL: Final = "org.esis.home"
 PEOPLE: Final = "people"
 """The name of the one cluster that outlives the process which started it."""
 
-PYTHON_OF: Final[Mapping[str, str]] = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"}
-"""The Debian suites that make a cluster, and the Python that each brings. Slurm: 20.11, 22.05, 24.11."""
+PYTHON_OF: Final[Mapping[str, str]] = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13", "forky": "3.14"}
+"""The Debian suites that make a cluster, and the Python that each brings. Slurm: 20.11, 22.05, 24.11, 26.05."""
 
 PREFIX: Final = "/opt/esis"
 """Where ESIS is installed, on the login nodes alone."""
@@ -393,7 +394,7 @@ class SlurmCluster:
 
     def kill_daemon(self, host: str, signal: str = "KILL") -> None:
         """Send a signal to the Slurm daemon of a container; jobs on it live on."""
-        self.run(["pkill", f"-{signal}", "-x", _ROLES[host]], user="root", cwd="/", host=host)
+        self.run(["pkill", f"-{signal}", "-x", _process_names(host)], user="root", cwd="/", host=host)
         if signal in ("KILL", "TERM"):
             wait_until(lambda: not self._daemon_lives(host), what=f"{_ROLES[host]} on {host} is gone")
 
@@ -404,8 +405,9 @@ class SlurmCluster:
 
     def _daemon_lives(self, host: str) -> bool:
         # A zombie that nobody has collected yet is dead: pgrep would count it.
-        listing = self.run(["ps", "-o", "stat=", "-C", _ROLES[host]], user="root", host=host, check=False)
-        return any(not state.startswith("Z") for state in listing.stdout.split())
+        listing = self.run(["ps", "-e", "-o", "stat=,comm="], user="root", cwd="/", host=host)
+        rows = [row.split(maxsplit=1) for row in listing.stdout.splitlines()]
+        return any(re.fullmatch(_process_names(host), name) and not state.startswith("Z") for state, name in rows)
 
     # --- waiting and looking
 
@@ -520,6 +522,12 @@ def login_environment(user: str) -> dict[str, str]:
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
     }
+
+
+def _process_names(host: str) -> str:
+    """Return a regular expression for the names that the daemon of a container's process may have."""
+    # `scontrol reconfigure` lets slurmctld (24.11 and later) start itself anew under its file's name, slurmctld-wlm.
+    return f"{_ROLES[host]}(-wlm)?"
 
 
 def _home_of(user: str) -> str:

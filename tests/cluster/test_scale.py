@@ -40,7 +40,8 @@ WORKER = """#!/bin/sh
 begin=$(date +%s%N)
 cp "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" "seen.$SLURM_ARRAY_TASK_ID"
 """
-SPAN = 'echo "$begin $(date +%s%N) ${SLURM_STEP_ID:-batch}" >>"ran.$SLURM_ARRAY_TASK_ID"\n'
+# Slurm 26.05 numbers the batch script, too: -5.
+SPAN = 'echo "$begin $(date +%s%N) ${SLURM_STEP_ID:--5}" >>"ran.$SLURM_ARRAY_TASK_ID"\n'
 HOLDING = "while ! [ -e ../go ]; do sleep 0.2; done\n"
 
 
@@ -181,7 +182,7 @@ def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterS
     for task in range(TASKS):
         assert json.loads((run / f"cwd/seen.{task}").read_text()) == {"n": task, "square": task * task}
     steps = {int(path.name[4:]): path.read_text().split()[2] for path in (run / "cwd").glob("ran.*")}
-    assert steps == {task: "0" if task % 20 == 1 else "batch" for task in range(TASKS)}
+    assert steps == {task: "0" if task % 20 == 1 else "-5" for task in range(TASKS)}
     assert executions(run) == dict.fromkeys(range(TASKS), 1)
     assert 10 < most_at_once(run) <= 44
     logs = {path.name for path in (run / "cwd").glob("slurm-*")}
