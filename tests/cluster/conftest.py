@@ -28,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
+PREEMPTING = """PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+PartitionName=low Nodes=c[1-2] PriorityTier=0 PreemptMode=CANCEL DefaultTime=10 State=UP"""
+"""Jobs of the partition low give way to those of the others, and are not requeued."""
+
+
 @pytest.fixture(scope="session")
 def engine() -> None:
     """Skip where no container engine answers; fail instead where ESIS_REQUIRE_CLUSTER=1."""
@@ -41,14 +47,14 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def bare_cluster(engine: None) -> Iterator[harness.SlurmCluster]:
     """A cluster without accounting and without ESIS."""
-    with harness.SlurmCluster(suite=SUITE) as cluster:
+    with harness.SlurmCluster(suite=SUITE, extra_conf=PREEMPTING) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def bare_cluster_accounting(engine: None) -> Iterator[harness.SlurmCluster]:
     """A cluster with accounting, without ESIS."""
-    with harness.SlurmCluster(suite=SUITE, accounting=True) as cluster:
+    with harness.SlurmCluster(suite=SUITE, accounting=True, extra_conf=PREEMPTING) as cluster:
         yield cluster
 
 
@@ -64,3 +70,10 @@ def cluster_accounting(bare_cluster_accounting: harness.SlurmCluster) -> harness
     """The cluster with accounting, ESIS installed on its login nodes."""
     bare_cluster_accounting.install(harness.wheelhouse(harness.PYTHON_OF[SUITE]))
     return bare_cluster_accounting
+
+
+@pytest.fixture(params=["cluster", "cluster_accounting"])
+def either_cluster(request: pytest.FixtureRequest) -> harness.SlurmCluster:
+    """The cluster without accounting, then the one with it."""
+    cluster: harness.SlurmCluster = request.getfixturevalue(request.param)
+    return cluster
