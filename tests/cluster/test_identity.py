@@ -34,6 +34,8 @@ OWN = {
     "a script outside": f"sbatch --parsable --array=0-3 {LATER} ../../post.sh",
     "a script of the same name": f"sbatch --parsable --array=0-3 {LATER} ../../sbatch.sh",
     "the run's script as an argument": f"sbatch --parsable --array=0-3 {LATER} post.sh ../sbatch.sh",
+    "the run's script as an argument, by its path":
+        f"sbatch --parsable --array=0-3 {LATER} ../../post.sh $(cd .. && pwd)/sbatch.sh",
     "--wrap": f"sbatch --parsable --array=0-3 {LATER} --wrap 'sleep 600'",
     "stdin": f"sbatch --parsable --array=0-3 {LATER} <post.sh",
     "the run's name": f"sbatch --parsable --array=0-3 {LATER} --job-name=sbatch.sh --comment=../sbatch.sh post.sh",
@@ -80,7 +82,7 @@ def test_f45_jobs_of_the_users_own_beside_a_done_run_are_not_the_runs(site: Clus
     own = submit_own(flow, *OWN)
     wait_until(lambda: set(queue(site, own[-1]).values()) == {"RUNNING"}, what="the user's job runs")
     before = queue(site, *own)
-    assert len(before) == 8 * 4 + 1 + 2
+    assert len(before) == 9 * 4 + 1 + 2
     assert flow.states() == {"done": 4}
     assert "nothing to resubmit" in flow.esis("resubmit").ok().stderr
     for command in ("cancel", "throttle 1", "cancel --tasks 0-3", "cancel --pending"):

@@ -31,7 +31,8 @@ def main(store: Store, arguments: list[str]) -> int:
         return fail("Slurm accounting storage is disabled")
     try:
         pairs, operands = parse("sacct", arguments, SHORT, FLAGS, VALUED)
-        options = dict(pairs)
+        options = {"format": os.environ["SACCT_FORMAT"]} if "SACCT_FORMAT" in os.environ else {}
+        options.update(pairs)
         fields = _fields(options.get("format", DEFAULT))
         now = time.time()
         first = _moment(options.get("starttime", ""), now)

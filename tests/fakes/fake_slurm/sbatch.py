@@ -226,8 +226,12 @@ def _read_script(names: Mapping[str, str], operands: list[str]) -> tuple[str, by
     except OSError:
         raise UsageError(f"sbatch: error: Unable to open file {operands[0]}") from None
     check_script(data)
-    # A path stays as it was typed; a bare name is made absolute (22.05 to 26.05).
-    return operands[0] if "/" in operands[0] else os.path.join(os.getcwd(), operands[0]), data
+    return _as_shown(operands[0]), data
+
+
+def _as_shown(script: str) -> str:
+    """Return the path that squeue shows: as it was typed, but absolute for a name without a slash."""
+    return script if "/" in script else os.path.join(os.getcwd(), script)
 
 
 def _submit(
@@ -330,7 +334,8 @@ def _describe(
         account=options.get("account", ""),
         comment=options.get("comment", ""),
         workdir=os.path.normpath(os.path.join(cwd, options.get("chdir", ""))),
-        command=" ".join([command, *(operands[1:] if knobs.release() < (23, 2) else [])]),
+        # Seen with arguments in 22.05, without in 24.11.
+        command=" ".join([command, *operands[1:]]) if knobs.release() < (24, 11) else command,
         argv=operands[1:],
         output=options.get("output", default_output),
         error=options.get("error", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from .options import UsageError, parse, table, words
@@ -16,6 +17,17 @@ SHORT = table(
 )
 FLAGS = words("batch cron ctld full hurry interactive me quiet verbose version")
 VALUED = words("account clusters jobname name nodelist partition qos reservation sibling signal state user wckey")
+ENVIRONMENT = {
+    "SCANCEL_ACCOUNT": "account",
+    "SCANCEL_BATCH": "batch",
+    "SCANCEL_FULL": "full",
+    "SCANCEL_NAME": "name",
+    "SCANCEL_PARTITION": "partition",
+    "SCANCEL_QOS": "qos",
+    "SCANCEL_STATE": "state",
+    "SCANCEL_USER": "user",
+    "SCANCEL_WCKEY": "wckey",
+}
 
 
 def main(store: Store, arguments: list[str]) -> int:
@@ -24,7 +36,8 @@ def main(store: Store, arguments: list[str]) -> int:
         pairs, operands = parse("scancel", arguments, SHORT, FLAGS, VALUED)
     except UsageError as error:
         return fail(str(error))
-    options = dict(pairs)
+    options = {name: os.environ[key] for key, name in ENVIRONMENT.items() if key in os.environ}
+    options.update(pairs)
     knobs = store.knobs()
     if "clusters" in options and options["clusters"] not in knobs.clusters:
         return fail(f"scancel: error: No cluster '{options['clusters']}' known by database.")
@@ -84,6 +97,8 @@ def _passes(job: Job, options: dict[str, str]) -> bool:
         (options.get("name", options.get("jobname")), (job.name,)),
         (options.get("partition"), (job.partition,)),
         (options.get("account"), (job.account,)),
+        (options.get("qos"), ("normal",)),
+        (options.get("wckey"), ("",)),
     ]
     return all(value is None or value in actual for value, actual in wanted)
 
