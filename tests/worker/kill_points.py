@@ -95,31 +95,56 @@ class Iterative:
         return found.get_iteration(), read(Path(found.get_file_name("small")).parent)
 
     def litter(self) -> list[str]:
+        place = self.place / "__checkpoints__" / "x"
         kept = {"storage", "kept", "checkpoint.meta.json"}
-        more = [name for name in os.listdir(self.place / "x" / "kept") if not name.isdigit()]
-        return sorted(set(os.listdir(self.place / "x")) - kept) + more
+        more = [name for name in os.listdir(place / "kept") if not name.isdigit()]
+        return sorted(set(os.listdir(place)) - kept) + more
 
 
-class Plain:
-    """A plain checkpoint of 0.0.4 that is made anew over one that is complete."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
+class First(Iterative):
+    """The same, of which nothing was kept before: each attempt begins one of a new name."""
 
     def save(self, value: int) -> None:
-        found = esis.checkpoint.checkpoint_facility(1, overwrite_path=self.place).create_checkpoint("x")
-        write(Path(found.get_file_name("small")).parent, value)
+        facility = self.facility()
+        name = f"x{value}"
+        if facility.has_iterative_checkpoint(name):
+            found = facility.open_iterative(name)  # killed after it was kept
+        else:
+            found = facility.create_iterative_checkpoint(name)
+            write(Path(found.get_file_name("small")).parent, value)
+            found.set_iteration(value)
         found.set_OK()
 
     def load(self) -> tuple[int, int]:
-        facility = esis.checkpoint.checkpoint_facility(1, overwrite_path=self.place)
-        if not facility.has_checkpoint("x"):
-            return (0, 0)
-        value = read(Path(facility.load_checkpoint("x").get_file_name("small")).parent)
-        return value, value
+        facility = self.facility()
+        value = 0
+        while facility.has_iterative_checkpoint(f"x{value + 1}"):
+            value += 1
+        found = facility.open_iterative(f"x{value}")
+        return found.get_iteration(), read(Path(found.get_file_name("small")).parent)
 
     def litter(self) -> list[str]:
-        return sorted(set(os.listdir(self.place / "x")) - {"storage", "checkpoint.meta.json", "checkpoint.ok"})
+        place = self.place / "__checkpoints__"
+        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.ok"}
+        return sorted({item for name in os.listdir(place) for item in os.listdir(place / name)} - kept)
+
+
+class Plain(First):
+    """Plain checkpoints of 0.0.4; what a killed worker began is begun anew under its name."""
+
+    def save(self, value: int) -> None:
+        facility = self.facility()
+        if not facility.has_checkpoint(f"x{value}"):
+            found = facility.create_checkpoint(f"x{value}")
+            write(Path(found.get_file_name("small")).parent, value)
+            found.set_OK()
+
+    def load(self) -> tuple[int, int]:
+        facility = self.facility()
+        value = 0
+        while facility.has_checkpoint(f"x{value + 1}"):
+            value += 1
+        return value, read(Path(facility.load_checkpoint(f"x{value}").get_file_name("small")).parent)
 
 
 class Results:
@@ -142,7 +167,8 @@ class Results:
         return []
 
 
-SCENARIOS: dict[str, Callable[[Path], Any]] = {"new": New, "iterative": Iterative, "plain": Plain, "results": Results}
+SCENARIOS: dict[str, Callable[[Path], Any]] = {"new": New, "iterative": Iterative, "first": First,
+                                              "plain": Plain, "results": Results}
 
 
 def strike(kind: str, at: int, report: Path, work: Callable[[], None]) -> str:

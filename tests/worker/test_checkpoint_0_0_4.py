@@ -1,28 +1,46 @@
-"""The checkpoint interface of ESIS 0.0.4: its names and its layout go on working."""
+"""The checkpoint interface of ESIS 0.0.4: its names, values, errors and files go on working."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import esis
 import esis.checkpoint
-from esis.errors import BadInput
+from esis.checkpoint import checkpoint_facility
+from esis.checkpoint.disk import seed_number, seed_text
+from esis.errors import BadInput, CorruptState, EsisError
 from esis.model.workdir import RunDir
-from esis.worker.seeds import seed_of
 
-PLAIN = """
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
+
+# A generator of random numbers that takes what NumPy's old one takes.
+PICKY = """
+def generator(seed):
+    import random
+    if not 0 <= seed <= 2**32 - 1:
+        raise ValueError("Seed must be between 0 and 2**32 - 1")
+    return random.Random(seed)
+"""
+
+PLAIN = PICKY + """
 import json, os
 import esis
 task = os.environ["SLURM_ARRAY_TASK_ID"]
 facility = esis.checkpoint.checkpoint_facility(17)
 if not facility.has_checkpoint("conf" + task):
     cp = facility.create_checkpoint("conf" + task)
+    generator(cp.get_seed_int())
     with open(cp.get_file_name("lattice"), "w") as stream:
         stream.write(f"made with {cp.get_seed_int()}")
     open(cp.get_file_name("second"), "w").close()
@@ -30,7 +48,7 @@ if not facility.has_checkpoint("conf" + task):
         os.kill(os.getpid(), 9)
     cp.set_OK()
 cp = facility.load_checkpoint("conf" + task)
-print(open(cp.get_file_name("lattice")).read(), len(cp.get_seed()))
+print(open(cp.get_file_name("lattice")).read(), cp.get_seed())
 """
 
 ITERATIVE = """
@@ -45,7 +63,7 @@ else:
     open(cp.get_file_name("sum"), "w").write("0")
 if not facility.iterative_checkpoint_is_finished(name):
     for i in range(cp.get_iteration(), 5):
-        total = int(open(cp.get_file_name("sum")).read())
+        total = int(open(cp.get_latest("sum")).read())
         with open(cp.get_file_name("sum"), "w") as stream:
             stream.write(str(total))
             stream.flush()
@@ -61,26 +79,172 @@ if not facility.iterative_checkpoint_is_finished(name):
     facility.set_run_OK()
 print(cp.get_iteration(), open(cp.get_file_name("sum")).read(), facility.iterative_checkpoint_is_finished(name))
 """
+ROOT = Path(esis.__file__).parents[1]
 
 
 def worker(run: RunDir, text: str) -> subprocess.CompletedProcess[str]:
-    root = Path(esis.__file__).parents[1]
     return subprocess.run([sys.executable, "-c", text], cwd=run.cwd, capture_output=True, text=True, check=False,
-                          env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root), "SLURM_ARRAY_TASK_ID": "3"})
+                          env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLURM_ARRAY_TASK_ID": "3"})
+
+
+def facility_on(run: RunDir, base: object = 17, **more: Any) -> checkpoint_facility:
+    return checkpoint_facility(base, overwrite_path=run.path, **more)
+
+
+def meta_of(run: RunDir, name: str) -> dict[str, Any]:
+    found = json.loads((run.checkpoints / name / "checkpoint.meta.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def made_by_0_0_4(run: RunDir, name: str, kind: str = "Checkpoint", ok: bool = True, **changes: Any) -> Path:
+    """Make a checkpoint as COMPAT.md describes it; a change of None leaves a field out."""
+    directory = run.checkpoints / name
+    (directory / "storage").mkdir(parents=True)
+    (directory / "storage" / "x").write_text(name)
+    meta = {"__type__": kind, "created_on": "03.02.2022-11:12:13", "original_internal": "/scratch/old/x",
+            "storage_rela": "storage", "state_OK_file": "checkpoint.ok", "external_storage_path": "/scratch/none",
+            "workdir_name": run.path.name, "external_link_name": "external", "baseseed": 5,
+            **({"iteration": 4} if kind == "IterativeCheckpoint" else {}), **changes}
+    (directory / "checkpoint.meta.json").write_text(json.dumps({k: v for k, v in meta.items() if v is not None}))
+    if ok:
+        (directory / "checkpoint.ok").write_text("1\n")
+    return directory
+
+
+# --- how it is imported
+
+
+def test_its_modules_can_be_imported() -> None:
+    """`esis.checkpoint`, and by their own names the facility and the checkpoints."""
+    assert importlib.import_module("esis.checkpoint.facility").checkpoint_facility is checkpoint_facility
+    assert importlib.import_module("esis.checkpoint.checkpoint").iterative_checkpoint
+    assert esis.checkpoint.checkpoint_facility is checkpoint_facility
+    for text in ("import esis; esis.checkpoint.checkpoint_facility",
+                 "import esis.checkpoint.facility as f; f.checkpoint_facility",
+                 "from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint",
+                 "import esis; esis.checkpoint.checkpoint.checkpoint"):
+        subprocess.run([sys.executable, "-c", text], env={"PYTHONPATH": str(ROOT)}, check=True)
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize(("base", "name", "text", "number"), [
+    (17, "conf3", "17conf3", 17 + 99 + 111 + 110 + 102 + 51),
+    (0, "", "0", 0), (5, "a", "5a", 102), ("ab", "c", "abc", 97 + 98 + 99), ("", "b", "b", 98), (-3, "b", "-3b", 95),
+])
+def test_seeds_are_those_of_0_0_4(base: int | str, name: str, text: str, number: int) -> None:
+    """Base seed and name joined; base seed (of a text: its code points) and the code points of the name added up."""
+    assert (seed_text(base, name, None), seed_number(base, name, None)) == (text, number)
+    assert (seed_text(base, name, 7), seed_number(base, name, 7)) == (text + "7", number + 7)
+
+
+@RELAXED
+@given(st.integers(0, 2**31) | st.text(max_size=30), st.text(min_size=1, max_size=200), st.integers(0, 2**30))
+def test_seeds_are_sums_whatever_the_names(base: int | str, name: str, iteration: int) -> None:
+    """They fit a generator of 32 bits where 0.0.4's did, and each iteration's is the next number."""
+    expected = (base if isinstance(base, int) else sum(ord(c) for c in base)) + sum(ord(c) for c in name)
+    assert seed_number(base, name, None) == expected
+    assert seed_number(base, name, iteration) == expected + iteration
+    assert seed_text(base, name, iteration) == str(base) + name + str(iteration)
+
+
+def test_a_checkpoint_tells_its_seeds_and_they_follow_the_iteration(run: RunDir) -> None:
+    facility = facility_on(run)
+    plain = facility.create_checkpoint("a")
+    assert (plain.get_seed(), plain.get_seed_int()) == ("17a", 17 + 97)
+    state = facility.create_iterative_checkpoint("b")
+    assert (state.get_seed(), state.get_seed_int()) == ("17b0", 17 + 98)
+    state.set_iteration(12)
+    assert (state.get_seed(), state.get_seed_int()) == ("17b12", 17 + 98 + 12)
+    text = facility_on(run, "ab").create_checkpoint("c")
+    assert (text.get_seed(), text.get_seed_int()) == ("abc", 97 + 98 + 99)
+
+
+def test_base_seed_and_iteration_are_those_of_the_checkpoint_itself(run: RunDir) -> None:
+    """Whatever facility loads it, also where somebody wrote other ones into its file."""
+    facility = facility_on(run, 17)
+    facility.create_checkpoint("p").set_OK()
+    facility.create_iterative_checkpoint("i").set_iteration(3)
+    for other in (facility_on(run, 99), facility_on(run, "text"), checkpoint_facility.open_external(run.path)):
+        assert other.load_checkpoint("p").get_seed_int() == 17 + ord("p")
+        assert (other.open_iterative("i").get_iteration(), other.open_iterative("i").get_seed()) == (3, "17i3")
+    for name, changes in (("p", {"baseseed": "ab"}), ("i", {"baseseed": 8, "iteration": 21})):
+        path = run.checkpoints / name / "checkpoint.meta.json"
+        path.write_text(json.dumps({**meta_of(run, name), **changes}))
+    assert facility.load_checkpoint("p").get_seed() == "abp"
+    assert facility.open_iterative("i").get_seed() == "8i21"
+
+
+@pytest.mark.parametrize("base", [1.5, None, b"x", [1]])
+def test_a_base_seed_is_a_whole_number_or_a_text(run: RunDir, base: object) -> None:
+    with pytest.raises(ValueError, match="is no base seed"):
+        facility_on(run, base)
+
+
+def test_a_whole_number_of_numpy_is_one(run: RunDir) -> None:
+    class Number:
+        def __index__(self) -> int:
+            return 12
+
+    facility_on(run, Number()).create_checkpoint("a").set_OK()
+    assert meta_of(run, "a")["baseseed"] == 12
+
+
+# --- plain ones
 
 
 def test_a_plain_checkpoint_is_there_once_it_is_ok(run: RunDir) -> None:
+    """A worker that was killed before set_OK begins it anew."""
     (run.cwd / "die").touch()
-    assert worker(run, PLAIN).returncode == -9
+    assert worker(run, PLAIN).returncode == -signal.SIGKILL
     directory = run.checkpoints / "conf3"
-    assert sorted(os.listdir(directory)) == ["storage"]
+    assert sorted(os.listdir(directory)) == ["checkpoint.begun", "checkpoint.meta.json", "storage"]
+    assert not facility_on(run).has_checkpoint("conf3")
     (run.cwd / "die").unlink()
     first = worker(run, PLAIN)
-    assert (first.returncode, first.stdout) == (0, f"made with {seed_of(17, 'conf3')} 64\n"), first.stderr
+    assert (first.returncode, first.stdout) == (0, "made with 490 17conf3\n"), first.stderr
     assert sorted(os.listdir(directory)) == ["checkpoint.meta.json", "checkpoint.ok", "storage"]
     assert sorted(os.listdir(directory / "storage")) == ["lattice", "second"]
     (directory / "storage" / "lattice").write_text("kept")
-    assert worker(run, PLAIN).stdout == "kept 64\n"
+    assert worker(run, PLAIN).stdout == "kept 17conf3\n"
+
+
+def test_one_name_is_created_once(run: RunDir) -> None:
+    """ValueError where there is a complete one, and where a living process makes it; what a dead one left is free."""
+    facility = facility_on(run)
+    made = facility.create_checkpoint("a")
+    Path(made.get_file_name("f")).write_text("mine")
+    for again in (facility, facility_on(run)):
+        for create in (again.create_checkpoint, again.create_iterative_checkpoint):
+            with pytest.raises(ValueError, match="being made by process"):
+                create("a")
+    assert Path(made.get_file_name("f")).read_text() == "mine"
+    made.set_OK()
+    for create in (facility.create_checkpoint, facility.create_iterative_checkpoint):
+        with pytest.raises(ValueError, match="there is a complete checkpoint a"):
+            create("a")
+    child = os.fork()
+    if child == 0:
+        Path(facility.create_checkpoint("b").get_file_name("half")).write_text("ha")
+        os._exit(0)
+    os.waitpid(child, 0)
+    anew = facility.create_checkpoint("b")
+    assert os.listdir(Path(anew.get_file_name("x")).parent) == []
+
+
+def test_one_that_is_not_ok_can_be_loaded_and_completed(run: RunDir) -> None:
+    facility = facility_on(run)
+    Path(facility.create_checkpoint("a").get_file_name("f")).write_text("half")
+    loaded = facility.load_checkpoint("a")
+    assert Path(loaded.get_file_name("f")).read_text() == "half"
+    loaded.set_OK()
+    assert facility.has_checkpoint("a")
+    assert (run.checkpoints / "a" / "checkpoint.ok").read_text() == "1\n"
+
+
+# --- iterative ones
 
 
 @pytest.mark.parametrize("dies", [[], [0], [3], [1, 2, 4]])
@@ -89,90 +253,348 @@ def test_an_iterative_one_goes_on_where_it_was(run: RunDir, dies: list[int]) -> 
     for number in dies:
         (run.cwd / f"die{number}").touch()
     codes = [worker(run, ITERATIVE).returncode for _ in dies]
-    assert codes == [-9] * len(dies)
+    assert codes == [-signal.SIGKILL] * len(dies)
     done = worker(run, ITERATIVE)
     assert (done.returncode, done.stdout) == (0, "5 10 True\n"), done.stderr
     assert worker(run, ITERATIVE).stdout == "5 10 True\n"
     directory = run.checkpoints / "mc3"
     assert (directory / "storage" / "sum").read_text() == "10"
-    assert (directory / "checkpoint.ok").exists()
-    assert json.loads((directory / "checkpoint.meta.json").read_text())["iteration"] == 5
+    assert (directory / "checkpoint.ok").read_text() == "1\n"
+    assert meta_of(run, "mc3")["iteration"] == 5
+    assert run.completed.read_text().strip() == "1"
 
 
-def test_the_first_iteration_that_dies_begins_anew(run: RunDir) -> None:
+def test_one_exists_from_its_creation_on_unless_its_maker_died_before_anything_was_kept(run: RunDir) -> None:
+    """There would be nothing to go on from: what it left may be half a file."""
+    facility = facility_on(run)
+    assert not facility.has_iterative_checkpoint("a")
+    facility.create_iterative_checkpoint("a")
+    assert facility_on(run).has_iterative_checkpoint("a")
+    assert facility_on(run).open_iterative("a").get_iteration() == 0
     (run.cwd / "die0").touch()
-    assert worker(run, ITERATIVE).returncode == -9
-    assert not esis.checkpoint.checkpoint_facility(17, overwrite_path=run.path).has_iterative_checkpoint("mc3")
+    assert worker(run, ITERATIVE).returncode == -signal.SIGKILL
+    assert not facility.has_iterative_checkpoint("mc3")
+    assert facility.open_iterative("mc3").get_iteration() == 0  # who insists gets it as it is
+    (run.cwd / "die3").touch()
+    assert worker(run, ITERATIVE).returncode == -signal.SIGKILL
+    assert facility.has_iterative_checkpoint("mc3")
+    for create in (facility.create_iterative_checkpoint, facility.create_checkpoint):
+        with pytest.raises(ValueError, match="open_iterative opens it"):
+            create("mc3")
+
+
+def test_one_is_finished_once_set_ok_was_called(run: RunDir) -> None:
+    facility = facility_on(run)
+    assert not facility.iterative_checkpoint_is_finished("a")
+    state = facility.create_iterative_checkpoint("a")
+    state.set_iteration(2)
+    assert not facility.iterative_checkpoint_is_finished("a")
+    facility.set_run_OK()  # says nothing of a checkpoint
+    assert not facility.iterative_checkpoint_is_finished("a")
+    state.set_OK()
+    assert facility_on(run, 4).iterative_checkpoint_is_finished("a")
+    facility.create_checkpoint("plain").set_OK()
+    assert not facility.iterative_checkpoint_is_finished("plain")
+    assert not facility.has_iterative_checkpoint("plain")
+    assert facility.load_checkpoint("a").get_seed() == "17a2"
+
+
+def test_get_latest_is_the_path_of_get_file_name(run: RunDir, tmp_path: Path) -> None:
+    state = facility_on(run, external_storage_path=tmp_path / "large").create_iterative_checkpoint("a")
+    for external in (False, True):
+        assert state.get_latest("f", external) == state.get_file_name("f", store_external=external)
+
+
+# --- the run
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_set_run_ok_marks_the_run_without_an_argument(run: RunDir, checkpoints: bool) -> None:
+    """Also without any checkpoint, and from the working directory alone."""
+    text = "import esis.checkpoint as c; f = c.checkpoint_facility(1); "
+    text += "f.create_iterative_checkpoint('x'); " if checkpoints else ""
+    run.completed.write_text("0")
+    done = worker(run, text + "f.set_run_OK()")
+    assert done.returncode == 0, done.stderr
+    assert run.completed.read_text().strip() == "1"
+    assert not (run.checkpoints / "x" / "checkpoint.ok").exists()
+
+
+def test_the_run_is_the_one_around_the_working_directory(run: RunDir, monkeypatch: pytest.MonkeyPatch,
+                                                        tmp_path: Path) -> None:
+    """ValueError outside of one; a job knows its run wherever its worker goes; any wrkdir.* will do."""
+    monkeypatch.chdir(run.cwd)
+    assert checkpoint_facility.get_workdir() == str(run.path)
+    deep = run.cwd / "wrkdir.scratch"
+    deep.mkdir()
+    monkeypatch.chdir(deep)
+    assert checkpoint_facility(1).get_workdir() == str(run.path)
+    monkeypatch.setenv("SLURM_SUBMIT_DIR", "/")
+    monkeypatch.chdir(tmp_path)
+    for call in (checkpoint_facility.get_workdir, lambda: checkpoint_facility(1)):
+        with pytest.raises(ValueError, match="not inside of a run"):
+            call()
+    monkeypatch.setenv("SLURM_SUBMIT_DIR", str(run.cwd))
+    assert checkpoint_facility.get_workdir() == str(run.path)
+    (tmp_path / "wrkdir.test").mkdir()
+    monkeypatch.chdir(tmp_path / "wrkdir.test")
+    assert checkpoint_facility.get_workdir() == str(tmp_path / "wrkdir.test")
+    checkpoint_facility(1).create_checkpoint("a").set_OK()
+    assert (tmp_path / "wrkdir.test/__checkpoints__/a/checkpoint.ok").exists()
+
+
+def test_overwrite_path_is_a_run_that_may_have_no_checkpoints_yet(tmp_path: Path) -> None:
+    place = tmp_path / "wrkdir.mine"
+    place.mkdir()
+    facility = checkpoint_facility("s", overwrite_path=str(place))
+    assert not facility.has_checkpoint("a")
+    assert os.listdir(place) == []
+    facility.create_checkpoint("a").set_OK()
+    assert (place / "__checkpoints__/a/storage").is_dir()
+    facility.set_run_OK()
+    assert (place / "__esis__/completed.state").read_text().strip() == "1"
 
 
 def test_a_requirement_is_read_and_not_written(run: RunDir, tmp_path: Path) -> None:
     worker(run, PLAIN)
     worker(run, ITERATIVE)
-    for opened in (esis.checkpoint.checkpoint_facility.open_external(run.path),
-                   esis.checkpoint.checkpoint_facility(5, overwrite_path=tmp_path).open_external(str(run.path)),
-                   esis.checkpoint.checkpoint_facility(5, external_storage_path=str(run.path))):
+    for opened in (checkpoint_facility.open_external(run.path),
+                   checkpoint_facility(5, overwrite_path=tmp_path).open_external(str(run.path))):
         assert opened.has_checkpoint("conf3")
         assert not opened.has_checkpoint("conf4")
         plain, state = opened.load_checkpoint("conf3"), opened.open_iterative("mc3")
-        assert plain.get_seed_int() == seed_of(17, "conf3")  # what it was made with
+        assert plain.get_seed_int() == 490
         assert Path(plain.get_file_name("lattice")).read_text().startswith("made with")
         assert (state.get_iteration(), Path(state.get_file_name("sum")).read_text()) == (5, "10")
-    external = esis.checkpoint.checkpoint_facility.open_external(run.path)
+    external = checkpoint_facility.open_external(run.path)
     for action in (lambda: external.create_checkpoint("new"), lambda: external.create_iterative_checkpoint("new"),
-                   lambda: external.load_checkpoint("conf3").set_OK(),
+                   lambda: external.load_checkpoint("conf3").set_OK(), external.set_run_OK,
                    lambda: external.open_iterative("mc3").set_iteration(6)):
         with pytest.raises(BadInput, match="to be read"):
             action()
-    with pytest.raises(BadInput, match="there are no checkpoints"):
-        esis.checkpoint.checkpoint_facility.open_external(tmp_path / "nowhere")
+    nothing = checkpoint_facility.open_external(tmp_path)
+    assert not nothing.has_checkpoint("conf3")
+
+
+def test_a_run_that_is_not_there_is_a_file_not_found_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "nowhere", str(tmp_path / "file")):
+        with pytest.raises(FileNotFoundError, match="there is no run") as caught:
+            checkpoint_facility.open_external(path)
+        assert isinstance(caught.value, EsisError)
+        assert (caught.value.errno, caught.value.filename) == (2, str(path))
 
 
 def test_a_half_written_requirement_is_read_as_of_its_last_iteration(run: RunDir) -> None:
     (run.cwd / "die3").touch()
-    assert worker(run, ITERATIVE).returncode == -9
-    state = esis.checkpoint.checkpoint_facility.open_external(run.path).open_iterative("mc3")
+    assert worker(run, ITERATIVE).returncode == -signal.SIGKILL
+    state = checkpoint_facility.open_external(run.path).open_iterative("mc3")
     assert (state.get_iteration(), Path(state.get_file_name("sum")).read_text()) == (3, "3")
     assert "garbage" in (run.checkpoints / "mc3" / "storage" / "sum").read_text()
 
 
-def test_directories_that_0_0_4_made_are_read(tmp_path: Path) -> None:
-    """Its layout, as far as it is known: storage, checkpoint.meta.json, checkpoint.ok."""
-    for name, ok in (("done", True), ("half", False)):
-        (tmp_path / name / "storage").mkdir(parents=True)
-        (tmp_path / name / "storage" / "x").write_text(name)
-        (tmp_path / name / "checkpoint.meta.json").write_text('{"iteration": 4, "seed_int": 99}')
-        if ok:
-            (tmp_path / name / "checkpoint.ok").touch()
-    facility = esis.checkpoint.checkpoint_facility(1, overwrite_path=tmp_path)
-    assert [facility.has_checkpoint(name) for name in ("done", "half")] == [True, False]
-    assert facility.load_checkpoint("done").get_seed_int() == 99
-    state = facility.open_iterative("half")
-    assert (state.get_iteration(), Path(state.get_file_name("x")).read_text()) == (4, "half")
+# --- large files
+
+
+def test_large_files_are_below_the_storage_and_the_name_of_the_run(run: RunDir, tmp_path: Path) -> None:
+    """Reached through a link, made on first use; the checkpoints themselves stay in the run."""
+    root = tmp_path / "large"
+    facility = facility_on(run, external_storage_path=str(root))
+    made = facility.create_checkpoint("a")
+    assert not root.exists()
+    assert not (run.checkpoints / "a" / "external").is_symlink()
+    path = Path(made.get_file_name("big", store_external=True))
+    assert path.parent == run.checkpoints / "a" / "external"
+    assert path.parent.is_symlink()
+    assert root / run.path.name in path.resolve().parents
+    path.write_text("large")
+    assert made.get_external_storage_path() == str(root)
+    assert made.get_file_name("big") == str(run.checkpoints / "a" / "storage" / "big")
+    made.set_OK()
+    loaded = checkpoint_facility(3, overwrite_path=run.path).load_checkpoint("a")
+    assert Path(loaded.get_file_name("big", True)).read_text() == "large"
+    assert loaded.get_external_storage_path() == str(root)
+    assert Path(checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)
+                ).read_text() == "large"
+    other = facility.create_iterative_checkpoint("b")
+    assert not Path(other.get_file_name("big", True)).exists(), "each checkpoint has its own"
+
+
+def test_runs_and_checkpoints_that_share_a_storage_share_no_names(tmp_path: Path) -> None:
+    for name in ("wrkdir.one", "wrkdir.two"):
+        facility = checkpoint_facility(1, str(tmp_path / "large"), tmp_path / name)
+        assert not facility.has_checkpoint("a")
+        made = facility.create_checkpoint("a")
+        path = Path(made.get_file_name("big", True))
+        assert not path.exists()
+        path.write_text(name)
+        made.set_OK()
+
+
+def test_without_a_storage_the_first_use_is_an_error_and_the_environment_may_choose(
+        run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never the import, nor what needs no large files."""
+    monkeypatch.delenv("ESIS_EXTERNAL_STORAGE", raising=False)
+    made = facility_on(run).create_checkpoint("a")
+    for call in (made.get_external_storage_path, lambda: made.get_file_name("big", store_external=True)):
+        with pytest.raises(ValueError, match="ESIS_EXTERNAL_STORAGE"):
+            call()
+    monkeypatch.setenv("ESIS_EXTERNAL_STORAGE", str(tmp_path / "chosen"))
+    Path(made.get_file_name("big", store_external=True)).touch()
+    assert list((tmp_path / "chosen" / run.path.name).rglob("big"))
+    made.set_OK()
+    assert meta_of(run, "a")["external_storage_path"] == str(tmp_path / "chosen")
+
+
+def test_what_a_killed_attempt_left_outside_is_gone_when_it_is_begun_anew(run: RunDir, tmp_path: Path) -> None:
+    facility = facility_on(run, external_storage_path=tmp_path)
+    child = os.fork()
+    if child == 0:
+        Path(facility.create_checkpoint("a").get_file_name("big", True)).write_text("half")
+        os._exit(0)
+    os.waitpid(child, 0)
+    anew = facility.create_checkpoint("a")
+    assert not (run.checkpoints / "a" / "external").exists()
+    assert not Path(anew.get_file_name("big", True)).exists()
+
+
+def test_reading_a_requirement_makes_no_link_in_it(run: RunDir, tmp_path: Path) -> None:
+    facility_on(run, external_storage_path=tmp_path / "large").create_checkpoint("a").set_OK()
+    found = checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)
+    assert run.path.name in found
+    assert not (run.checkpoints / "a" / "external").is_symlink()
+    assert not (tmp_path / "large").exists()
+
+
+# --- on disk
+
+
+@pytest.mark.parametrize("kind", ["Checkpoint", "IterativeCheckpoint"])
+def test_the_files_are_those_of_0_0_4(run: RunDir, kind: str) -> None:
+    facility = facility_on(run, external_storage_path="/scratch/me")
+    made: Any = (facility.create_checkpoint if kind == "Checkpoint" else facility.create_iterative_checkpoint)("a")
+    directory = run.checkpoints / "a"
+    for _ in range(2):
+        meta = meta_of(run, "a")
+        assert set(meta) == {"__type__", "created_on", "original_internal", "storage_rela", "state_OK_file",
+                             "external_storage_path", "workdir_name", "external_link_name", "baseseed",
+                             *(["iteration"] if kind == "IterativeCheckpoint" else [])}
+        assert (meta["__type__"], meta["baseseed"], meta["storage_rela"]) == (kind, 17, "storage")
+        assert (meta["state_OK_file"], meta["external_link_name"]) == ("checkpoint.ok", "external")
+        assert (meta["workdir_name"], meta["external_storage_path"]) == (run.path.name, "/scratch/me")
+        assert meta.get("iteration", 0) == 0
+        made.set_OK()
+    assert Path(made.get_file_name("f")).parent == directory / "storage"
+    assert (directory / "checkpoint.ok").read_bytes() == b"1\n"
+    assert set(os.listdir(directory)) - {"kept"} == {"storage", "checkpoint.meta.json", "checkpoint.ok"}
+
+
+def test_directories_that_0_0_4_made_are_loaded(run: RunDir) -> None:
+    made_by_0_0_4(run, "done")
+    made_by_0_0_4(run, "half", ok=False)
+    made_by_0_0_4(run, "mc", "IterativeCheckpoint", ok=False)
+    made_by_0_0_4(run, "end", "IterativeCheckpoint", baseseed="ab")
+    facility = facility_on(run, 1)
+    assert [facility.has_checkpoint(name) for name in ("done", "half", "mc", "end")] == [True, False, False, True]
+    assert [facility.has_iterative_checkpoint(name) for name in ("done", "half", "mc", "end")] == [False, False,
+                                                                                                   True, True]
+    assert [facility.iterative_checkpoint_is_finished(name) for name in ("done", "mc", "end")] == [False, False, True]
+    for name in ("done", "half"):
+        loaded = facility.load_checkpoint(name)
+        assert (loaded.get_seed(), Path(loaded.get_file_name("x")).read_text()) == (f"5{name}", name)
+    assert facility.open_iterative("end").get_seed() == "abend4"
+    state = facility.open_iterative("mc")
+    assert (state.get_iteration(), Path(state.get_file_name("x")).read_text()) == (4, "mc")
+    assert state.get_seed_int() == 5 + ord("m") + ord("c") + 4
+    for create in (facility.create_iterative_checkpoint, facility.create_checkpoint):
+        with pytest.raises(ValueError, match="open_iterative"):
+            create("mc")
     state.set_iteration(5)
-    assert esis.checkpoint.checkpoint_facility(1, overwrite_path=tmp_path).open_iterative("half").get_iteration() == 5
+    assert facility_on(run, 2).open_iterative("mc").get_seed() == "5mc5"
+    assert meta_of(run, "mc")["created_on"] == "03.02.2022-11:12:13"
+    assert os.listdir(Path(facility.create_checkpoint("half").get_file_name("f")).parent) == []
 
 
-def test_seeds_of_checkpoints_differ_and_stay(tmp_path: Path) -> None:
-    seeds = {esis.checkpoint.checkpoint_facility(base, overwrite_path=tmp_path / str(base))
-             .create_checkpoint(name).get_seed_int() for base in (1, 11) for name in ("a", "1", "1a")}
-    assert len(seeds) == 6
-    assert all(0 <= seed < 2**63 for seed in seeds)
+@pytest.mark.parametrize("missing", ["__type__", "created_on", "original_internal", "storage_rela", "state_OK_file",
+                                     "external_storage_path", "workdir_name", "external_link_name", "baseseed",
+                                     "iteration"])
+def test_old_ones_with_a_field_missing_are_loaded(run: RunDir, missing: str) -> None:
+    """What they lack comes from the facility, or is what a new one has."""
+    made_by_0_0_4(run, "p", **{missing: None})
+    made_by_0_0_4(run, "i", "IterativeCheckpoint", **{missing: None})
+    facility = facility_on(run, 8)
+    base = 8 if missing == "baseseed" else 5
+    assert facility.has_checkpoint("p")
+    assert facility.load_checkpoint("p").get_seed() == f"{base}p"
+    state = facility.open_iterative("i")
+    assert state.get_seed() == f"{base}i{0 if missing == 'iteration' else 4}"
+    state.set_iteration(9)
+    assert facility_on(run, 3).open_iterative("i").get_iteration() == 9
+
+
+def test_an_older_checkpoint_than_its_meta_data_counts_as_it_is(run: RunDir) -> None:
+    """0.0.4 went on with one of ours: it makes no copies, so its files are the latest."""
+    state = facility_on(run).create_iterative_checkpoint("a")
+    Path(state.get_file_name("f")).write_text("ours")
+    state.set_iteration(3)
+    Path(state.get_file_name("f")).write_text("its")
+    (run.checkpoints / "a/checkpoint.meta.json").write_text(json.dumps({**meta_of(run, "a"), "iteration": 8}))
+    again = facility_on(run).open_iterative("a")
+    assert (again.get_iteration(), Path(again.get_file_name("f")).read_text()) == (8, "its")
+    again.set_iteration(9)
+    Path(again.get_file_name("f")).write_text("half")
+    last = facility_on(run).open_iterative("a")
+    assert (last.get_iteration(), Path(last.get_file_name("f")).read_text()) == (9, "its")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0", '{"__type__": "IterativeCheckpoint", "iteration": "x"}'])
+def test_f07_damaged_meta_data_are_named_and_never_taken_for_iteration_0(run: RunDir, text: str) -> None:
+    """F07: what was kept still tells; without that nothing begins anew by itself."""
+    directory = made_by_0_0_4(run, "a", "IterativeCheckpoint", ok=False)
+    (directory / "checkpoint.meta.json").write_text(text)
+    with pytest.raises(CorruptState, match=r"checkpoint\.meta\.json"):
+        facility_on(run).open_iterative("a")
+    state = facility_on(run).create_iterative_checkpoint("b")
+    state.set_iteration(6)
+    (run.checkpoints / "b/checkpoint.meta.json").write_text(text)
+    if "iteration" not in text:
+        assert facility_on(run).open_iterative("b").get_iteration() == 6
+
+
+def test_a_mark_that_holds_another_word_is_no_ok(run: RunDir) -> None:
+    directory = made_by_0_0_4(run, "a")
+    for text, ok in (("0\n", False), ("1", True), ("1\n", True), ("", True), ("no", False)):
+        (directory / "checkpoint.ok").write_text(text)
+        assert facility_on(run).has_checkpoint("a") is ok, text
+
+
+def test_f58_a_fifo_in_the_place_of_a_mark_hangs_nobody(run: RunDir) -> None:
+    """F58: special files are read without blocking, and are no marks."""
+    directory = made_by_0_0_4(run, "a", ok=False)
+    os.mkfifo(directory / "checkpoint.ok")
+    os.mkfifo(directory / "checkpoint.begun")
+    assert not facility_on(run).has_checkpoint("a")
+
+
+# --- names and errors
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/../../b", "/etc/x", "x\0"])
 def test_a_name_stays_inside_of_its_directory(tmp_path: Path, name: str) -> None:
-    facility = esis.checkpoint.checkpoint_facility(1, overwrite_path=tmp_path / "place")
+    facility = checkpoint_facility(1, overwrite_path=tmp_path / "place")
     with pytest.raises(BadInput, match="can't be the name"):
         facility.create_checkpoint(name)
-    with pytest.raises(BadInput, match="can't be the name"):
+    with pytest.raises(ValueError, match="can't be the name"):
         facility.create_checkpoint("ok").get_file_name(name)
 
 
-def test_what_is_not_there_is_an_error_that_says_how_to_ask(tmp_path: Path) -> None:
-    facility = esis.checkpoint.checkpoint_facility(1, overwrite_path=tmp_path)
-    with pytest.raises(BadInput, match="has_checkpoint"):
-        facility.load_checkpoint("x")
-    with pytest.raises(BadInput, match="has_iterative_checkpoint"):
-        facility.open_iterative("x")
-    with pytest.raises(BadInput, match="set_run_OK"):
-        facility.set_run_OK()
+def test_what_is_not_there_is_a_value_error_that_says_how_to_ask(run: RunDir) -> None:
+    facility = facility_on(run)
+    for kind in (ValueError, BadInput):
+        with pytest.raises(kind, match="has_checkpoint"):
+            facility.load_checkpoint("x")
+        with pytest.raises(kind, match="has_iterative_checkpoint"):
+            facility.open_iterative("x")
+    facility.create_checkpoint("plain").set_OK()
+    with pytest.raises(ValueError, match="has_iterative_checkpoint"):
+        facility.open_iterative("plain")

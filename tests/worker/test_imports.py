@@ -16,7 +16,8 @@ import esis
 
 PACKAGE = Path(esis.__file__).parent
 BARE = [sys.executable, "-I", "-S", "-c"]
-ALLOWED = re.compile(r"esis(\.(version|errors|files|process|checkpoint|model|model\.workdir|worker(\.\w+)?))?\Z")
+ALLOWED = re.compile(
+    r"esis(\.(version|errors|files|process|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
 # What the whole of the interface is used for, in a process of its own.
 USE = """
 import sys
@@ -33,6 +34,8 @@ with task.checkpoints().save(step=1) as directory:
 assert task.checkpoints().latest.step == 1
 facility = esis.checkpoint.checkpoint_facility(1, overwrite_path=place)
 facility.create_checkpoint("c").set_OK()
+facility.create_iterative_checkpoint("i").set_iteration(1)
+facility.set_run_OK()
 with esis.stopping() as stop:
     assert not stop
 esis.should_stop()

@@ -1,0 +1,171 @@
+"""Know what stands in the directory of a checkpoint of 0.0.4's, and what its seeds are made of."""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+import shutil
+import time
+from pathlib import Path, PurePath
+
+from esis.errors import BadInput, CorruptState, FileTrouble
+from esis.files import read_json_object, read_limited, write_atomic, write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STORAGE, META, OK, EXTERNAL, KEPT = "storage", "checkpoint.meta.json", "checkpoint.ok", "external", "kept"
+PLAIN, ITERATIVE = "Checkpoint", "IterativeCheckpoint"
+EXTERNAL_VARIABLE = "ESIS_EXTERNAL_STORAGE"
+_BEGUN = "checkpoint.begun"
+_SMALL = 4096  # bytes
+
+
+class CheckpointTrouble(BadInput, ValueError):
+    """Report what can't be done with a checkpoint; 0.0.4 raised a ValueError."""
+
+
+class NoSuchPlace(BadInput, FileNotFoundError):
+    """Report a run that isn't there; 0.0.4 raised a FileNotFoundError."""
+
+    def __init__(self, message: str, advice: str | None = None, path: str | None = None) -> None:
+        """Keep the texts, and what programs look for in an OSError."""
+        super().__init__(message, advice)
+        self.errno, self.strerror, self.filename = errno.ENOENT, os.strerror(errno.ENOENT), path
+
+
+class trouble:  # noqa: N801  reads like a function
+    """Turn an OSError of the block into one that says what was being done."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, shutil.Error)):
+            raise FileTrouble.of(error, self._doing, "the one before it is as it was") from error
+
+
+def base_seed(given: object) -> int | str:
+    """Return a base seed as it is stored: a whole number (also one of NumPy) or a text. Raises CheckpointTrouble."""
+    if isinstance(given, str):
+        return given
+    try:
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise CheckpointTrouble(f"{given!r} is no base seed", "give a whole number or a text") from None
+
+
+def seed_text(base: int | str, name: str, iteration: int | None) -> str:
+    """Return 0.0.4's seed as text."""
+    return f"{base}{name}{'' if iteration is None else iteration}"
+
+
+def seed_number(base: int | str, name: str, iteration: int | None) -> int:
+    """Return 0.0.4's seed as a number. Other names may have the same one ("ab", "ba"): it stays what it was."""
+    start = base if isinstance(base, int) else sum(map(ord, base))
+    return start + sum(map(ord, name)) + (iteration or 0)
+
+
+def inner(name: str, what: str) -> str:
+    """Return a name that stays inside of its directory. Raises CheckpointTrouble."""
+    parts = PurePath(name).parts
+    if not parts or PurePath(name).is_absolute() or ".." in parts or "\0" in name:
+        raise CheckpointTrouble(f"{name!r} can't be the name of {what}", "give a relative path without '..'")
+    return name
+
+
+def new_meta(kind: str, directory: Path, workdir: Path, base: int | str, external: str | None) -> dict[str, Any]:
+    """Return what stands in checkpoint.meta.json of a new checkpoint."""
+    meta: dict[str, Any] = {
+        "__type__": kind, "created_on": time.strftime("%d.%m.%Y-%H:%M:%S"), "original_internal": str(directory),
+        "storage_rela": STORAGE, "state_OK_file": OK, "external_storage_path": external, "workdir_name": workdir.name,
+        "external_link_name": EXTERNAL, "baseseed": base}
+    if kind == ITERATIVE:
+        meta["iteration"] = 0
+    return meta
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """Return checkpoint.meta.json as it is; nothing where there is none. Raises CorruptState."""
+    try:
+        return read_json_object(directory / META)
+    except FileNotFoundError:
+        return {}
+
+
+def write_meta(directory: Path, meta: dict[str, Any]) -> None:
+    """Write checkpoint.meta.json, atomically. Raises OSError."""
+    write_json(directory / META, meta)
+
+
+def iteration_in(meta: dict[str, Any], directory: Path) -> int:
+    """Return the iteration that the meta data hold; 0 where they hold none. Raises CorruptState."""
+    found = meta.get("iteration", 0)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise CorruptState(f"{directory / META} is corrupt: iteration is {found!r}",
+                           f"mend it, or begin anew: remove {directory}")
+    return found
+
+
+def exists(directory: Path) -> bool:
+    """Return whether there is a checkpoint, complete or not."""
+    return (directory / STORAGE).is_dir()
+
+
+def is_ok(directory: Path) -> bool:
+    """Return whether set_OK was called: checkpoint.ok holds 1 (ESIS 0.1 left it empty)."""
+    try:
+        said = read_limited(directory / OK, _SMALL)
+    except (OSError, CorruptState):
+        return False
+    return said.strip() in (b"1", b"") and exists(directory)
+
+
+def say_ok(directory: Path) -> None:
+    """Write checkpoint.ok; what was begun is there now. Raises OSError."""
+    forget_beginning(directory)
+    write_atomic(directory / OK, "1\n")
+
+
+def note_beginning(directory: Path) -> None:
+    """Write down that this process makes the checkpoint. Raises OSError."""
+    write_atomic(directory / _BEGUN, f"{os.uname().nodename} {os.getpid()} {_start(os.getpid())}\n")
+
+
+def forget_beginning(directory: Path) -> None:
+    """Take that away: there is something to go on from. Raises OSError."""
+    try:
+        (directory / _BEGUN).unlink()
+    except FileNotFoundError:
+        return
+
+
+def beginner(directory: Path) -> tuple[int, bool] | None:
+    """Return the process that began the checkpoint and got no further, and whether it lives; None: there is none.
+
+    A process of another machine counts as dead, as this one couldn't go on for ever otherwise.
+    """
+    try:
+        words = read_limited(directory / _BEGUN, _SMALL).decode("utf-8", "replace").split()
+    except (OSError, CorruptState):
+        return None
+    if len(words) < 2 or not words[1].isdecimal():
+        return 0, False
+    host, pid, start = words[0], int(words[1]), words[2] if len(words) > 2 else ""
+    alive = host == os.uname().nodename and start == _start(pid) and (start != "" or pid == os.getpid())
+    return pid, alive
+
+
+def _start(pid: int) -> str:
+    """Return when a process of this machine began, in its own unit; empty where nobody tells."""
+    try:
+        text = read_limited(Path(f"/proc/{pid}/stat"), _SMALL).decode("utf-8", "replace")
+    except (OSError, CorruptState):
+        return ""
+    fields = text.rpartition(")")[2].split()  # the name in brackets may hold anything
+    return fields[19] if len(fields) > 19 else ""

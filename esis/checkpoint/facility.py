@@ -1,0 +1,249 @@
+"""Make and find the checkpoints of a run by their names, as ESIS 0.0.4 does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from esis.checkpoint import disk
+from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
+from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
+from esis.errors import BadInput, CorruptState
+from esis.files import fsync_directory, write_atomic
+from esis.model.workdir import PREFIX, RunDir, is_run_name
+from esis.worker.checkpoints import Checkpoint, Checkpoints
+from esis.worker.durable import aside, discard, sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class checkpoint_facility:  # noqa: N801  the names of 0.0.4
+    """Make and find checkpoints of a run by their names."""
+
+    def __init__(self, baseseed: object = 0, external_storage_path: str | os.PathLike[str] | None = None,
+                 overwrite_path: str | os.PathLike[str] | None = None) -> None:
+        """Use the run around the working directory, or the one at `overwrite_path`.
+
+        `external_storage_path` is the root for large files alone (get_file_name with store_external). Raises
+        CheckpointTrouble (a ValueError) outside of a run.
+        """
+        self._baseseed = disk.base_seed(baseseed)
+        self._external = os.path.abspath(external_storage_path) if external_storage_path is not None else None  # noqa: PTH100
+        self._run = RunDir(Path(self.get_workdir() if overwrite_path is None else os.path.abspath(overwrite_path)))  # noqa: PTH100
+        self._readonly = False
+
+    @classmethod
+    def open_external(cls, path: str | os.PathLike[str]) -> checkpoint_facility:
+        """Return the checkpoints of another run, e.g. of a requirement, to be read.
+
+        Raises NoSuchPlace (a FileNotFoundError).
+        """
+        if not Path(path).is_dir():
+            raise NoSuchPlace(f"there is no run {path}", "is it the wrkdir of a run?", os.fspath(path))
+        other = cls(overwrite_path=path)
+        other._readonly = True
+        return other
+
+    @classmethod
+    def get_workdir(cls) -> str:
+        """Return the run around the working directory. Raises CheckpointTrouble (a ValueError) outside of one."""
+        found = _around_here()
+        if found is not None:
+            return str(found)
+        from esis.worker.task import around_here
+
+        try:
+            return str(around_here())  # a worker may have gone elsewhere: the job knows its run
+        except BadInput as error:
+            raise CheckpointTrouble(error.message, "go to its cwd/, or name the run: overwrite_path='wrkdir.…'"
+                                    ) from None
+
+    def has_checkpoint(self, name: str) -> bool:
+        """Return whether there is a complete checkpoint of that name."""
+        return disk.is_ok(self._directory(name))
+
+    def create_checkpoint(self, name: str) -> checkpoint:
+        """Begin a checkpoint. Raises CheckpointTrouble (a ValueError) where there is one.
+
+        What a killed worker began and didn't complete is begun anew.
+        """
+        directory, meta = self._begin(name, disk.PLAIN)
+        return checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
+
+    def load_checkpoint(self, name: str) -> checkpoint:
+        """Return a checkpoint, also one that isn't complete. Raises CheckpointTrouble (a ValueError) for none."""
+        directory = self._directory(name)
+        if not disk.exists(directory) and _kept(directory) is None:
+            raise CheckpointTrouble(f"there is no checkpoint {name} in {self._run.checkpoints}",
+                                    "has_checkpoint tells before")
+        if _stored(directory).get("__type__") == disk.ITERATIVE:
+            return self.open_iterative(name)
+        meta = self._meta(directory, disk.PLAIN, _stored(directory))
+        return checkpoint(directory, name, meta, directory / disk.STORAGE, self._readonly)
+
+    def has_iterative_checkpoint(self, name: str) -> bool:
+        """Return whether there is an iterative checkpoint of that name.
+
+        One whose maker was killed before anything was kept isn't: there is nothing to go on from.
+        """
+        directory = self._directory(name)
+        if not _is_iterative(directory):
+            return False
+        begun = disk.beginner(directory)
+        return begun is None or begun[1] or _kept(directory) is not None
+
+    def create_iterative_checkpoint(self, name: str) -> iterative_checkpoint:
+        """Begin an iterative checkpoint at iteration 0, without files. Raises as create_checkpoint does."""
+        directory, meta = self._begin(name, disk.ITERATIVE)
+        return iterative_checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
+
+    def open_iterative(self, name: str) -> iterative_checkpoint:
+        """Return an iterative checkpoint with its files as of the last set_iteration.
+
+        Raises CheckpointTrouble (a ValueError) where there is none, CorruptState where nothing tells the iteration.
+        """
+        directory = self._directory(name)
+        if not _is_iterative(directory):
+            raise CheckpointTrouble(f"there is no iterative checkpoint {name} in {self._run.checkpoints}",
+                                    "has_iterative_checkpoint tells before")
+        latest = _kept(directory)
+        stored = _stored(directory) if latest is not None else disk.read_meta(directory)
+        files = directory / disk.STORAGE
+        meta = self._meta(directory, disk.ITERATIVE, stored)
+        if latest is not None and _belongs(latest, stored):
+            meta["iteration"] = latest.step
+            files = latest / disk.STORAGE if self._readonly else self._restore(latest, directory, meta)
+        disk.iteration_in(meta, directory)
+        return iterative_checkpoint(directory, name, meta, files, self._readonly)
+
+    def iterative_checkpoint_is_finished(self, name: str) -> bool:
+        """Return whether set_OK was called on that checkpoint."""
+        directory = self._directory(name)
+        return _is_iterative(directory) and disk.is_ok(directory)
+
+    def set_run_OK(self) -> None:  # noqa: N802
+        """Write 1 into the run's completed.state: this worker says that the whole run is complete."""
+        self._check_writable()
+        with trouble(f"marking {self._run.path} as complete"):
+            self._run.private.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._run.completed, "1")
+
+    def _directory(self, name: str) -> Path:
+        return self._run.checkpoints / disk.inner(name, "a checkpoint")
+
+    def _check_writable(self) -> None:
+        if self._readonly:
+            raise CheckpointTrouble(f"{self._run.path} was opened with open_external, to be read",
+                                    "use a facility of your own")
+
+    def _begin(self, name: str, kind: str) -> tuple[Path, dict[str, Any]]:
+        """Make the directory of a new checkpoint, with what stands in its meta data. Raises CheckpointTrouble."""
+        self._check_writable()
+        directory = self._directory(name)
+        new = not directory.exists()
+        _check_free(directory, name)
+        external = self._external or os.environ.get(disk.EXTERNAL_VARIABLE) or None
+        meta = disk.new_meta(kind, directory, self._run.path, self._baseseed, external)
+        with trouble(f"beginning the checkpoint {name}"):
+            try:
+                directory.mkdir(parents=True, exist_ok=not new)
+            except FileExistsError:
+                raise _being_made(directory, name, "another process") from None
+            sweep(directory)
+            disk.note_beginning(directory)
+            for leftover in (disk.STORAGE, disk.KEPT):
+                if (directory / leftover).is_dir():
+                    discard(directory / leftover)
+            for mark in (disk.OK, disk.EXTERNAL):  # an ok beside an empty storage would be a lie
+                if (directory / mark).is_symlink() or (directory / mark).is_file():
+                    (directory / mark).unlink()
+            disk.write_meta(directory, meta)
+            (directory / disk.STORAGE).mkdir()
+            fsync_directory(directory)
+        return directory, meta
+
+    def _meta(self, directory: Path, kind: str, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return the meta data of a checkpoint that is there: its own, and where they lack something, this run's."""
+        meta = {**disk.new_meta(kind, directory, self._run.path, self._baseseed, self._external), **stored}
+        if not isinstance(meta["baseseed"], (int, str)):
+            meta["baseseed"] = self._baseseed
+        if not isinstance(meta["workdir_name"], str) or os.path.basename(meta["workdir_name"]) != meta["workdir_name"]:  # noqa: PTH119
+            meta["workdir_name"] = self._run.path.name
+        if not meta["external_storage_path"]:
+            meta["external_storage_path"] = self._external
+        return meta
+
+    @staticmethod
+    def _restore(latest: Checkpoint, directory: Path, meta: dict[str, Any]) -> Path:
+        """Let files and meta data be those of the copy; a kill may have left both behind it."""
+        files = directory / disk.STORAGE
+        with trouble(f"restoring the checkpoint {directory.name}"):
+            sweep(directory)
+            fresh = aside(directory)
+            shutil.copytree(latest / disk.STORAGE, fresh, symlinks=True)
+            if files.exists():
+                discard(files)
+            fresh.rename(files)
+            if _stored(directory) != meta:
+                disk.write_meta(directory, meta)
+            disk.forget_beginning(directory)
+        return files
+
+
+def _check_free(directory: Path, name: str) -> None:
+    """Raise CheckpointTrouble where something of that name is of use, or being made."""
+    if disk.is_ok(directory):
+        raise CheckpointTrouble(f"there is a complete checkpoint {name} in {directory.parent}",
+                                "load it, or choose another name")
+    begun = disk.beginner(directory)
+    if begun is not None and begun[1]:
+        raise _being_made(directory, name, f"process {begun[0]}")
+    going_on = begun is None and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
+    if going_on or _kept(directory) is not None:
+        raise CheckpointTrouble(f"there is an iterative checkpoint {name} in {directory.parent}, with an iteration to "
+                                f"go on from", "open_iterative opens it")
+
+
+def _being_made(directory: Path, name: str, by: str) -> CheckpointTrouble:
+    return CheckpointTrouble(f"the checkpoint {name} in {directory.parent} is being made by {by}",
+                             "choose another name")
+
+
+def _is_iterative(directory: Path) -> bool:
+    """Return whether there is a checkpoint that isn't a plain one; very old ones may not say what they are."""
+    there = disk.exists(directory) or _kept(directory) is not None  # killed while the files were being restored
+    return there and _stored(directory).get("__type__", disk.ITERATIVE) == disk.ITERATIVE
+
+
+def _kept(directory: Path) -> Checkpoint | None:
+    return Checkpoints(directory / disk.KEPT, keep=1).latest
+
+
+def _belongs(latest: Checkpoint, stored: dict[str, Any]) -> bool:
+    """Return whether the copy is what the meta data speak of, or the next one: a kill may come between the two.
+
+    Else something that makes no copies (0.0.4) has gone on with the checkpoint, and its files count as they are.
+    """
+    known = (latest.step, latest.note.get("before", stored.get("iteration")))
+    return stored.get("iteration", latest.step) in known
+
+
+def _stored(directory: Path) -> dict[str, Any]:
+    """Return the meta data; nothing where they can't be read."""
+    try:
+        return disk.read_meta(directory)
+    except (OSError, CorruptState):
+        return {}
+
+
+def _around_here() -> Path | None:
+    """Return the run at or above the working directory; 0.0.4 goes by the name alone."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return None
+    places = [place for place in (here, *here.parents) if place.name.startswith(PREFIX)]
+    return next((place for place in places if is_run_name(place.name)), places[0] if places else None)
