@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
 workflow_out_option = click.option("-o", "--workflow-out", metavar="FILE",
                                    help="The workflow file to write.  [default: wf.esis.json]")
+workflow_rewritten_option = click.option("-o", "--workflow-out", metavar="FILE",
+                                         help="The workflow file to write.  [default: the one that is read]")
 max_parallel_option = click.option("-m", "--max-parallel", type=click.IntRange(min=0), metavar="N",
                                    help="At most N tasks at a time; 0: no limit.")
 local_option = click.option("--local", is_flag=True, help="Run the tasks on this machine, without Slurm.")

@@ -18,10 +18,13 @@ def dependency(workflow_file: str | None, max_parallel: int | None, local: bool,
     """
     from esis.cli.running import pick_scheduler, show_done
     from esis.operations.chain import run_chain
+    from esis.operations.define import name_notes
     from esis.operations.early import resolved
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records)
     with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler, \
             resolved(path, context, verify, whole_chain=True) as (node, context):
+        for note in name_notes(node):
+            context.say(note)
         run_chain(node, scheduler, context, show_done, max_parallel)

@@ -12,17 +12,25 @@ from esis.cli.common import json_option, verify_option
 
 @click.command("list")
 @click.argument("path", default=".")
-@click.option("--by-time", is_flag=True, help="In the order of their first submission.")
-@click.option("--by-jobid", is_flag=True, help="In the order of their latest job id.")
+@click.option("-r", "--recursive", is_flag=True, help="Also those in the directories below it.")
+@click.option("--by-time", is_flag=True, help="In the order of their first submission; in a pipe with its time.")
+@click.option("--by-jobid", is_flag=True, help="In the order of their latest job id; in a pipe with that id.")
+@click.option("--grep", is_flag=True, help="Does nothing; scripts written for 0.0.4 give it.")
 @json_option
 @verify_option
-def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool, verify: bool) -> None:
-    """List the runs below PATH, the current one of each workflow marked; in a pipe, one bare path a line."""
+def list_command(path: str, recursive: bool, by_time: bool, by_jobid: bool, grep: bool, as_json: bool,
+                 verify: bool) -> None:
+    """List the runs in the directory PATH, the current one of each workflow marked.
+
+    In a pipe it is one path a line; with --by-time and --by-jobid behind time or id and a tab (`-` where there is
+    none).
+    """
     import json
 
     from esis.operations import runs
+    from esis.records.start_time import format_start_time
 
-    found = runs.list_runs(Path(path), verify)
+    found = runs.list_runs(Path(path), verify, recursive)
     if by_time:
         found = runs.by_time(found)
     if by_jobid:
@@ -34,7 +42,9 @@ def list_command(path: str, by_time: bool, by_jobid: bool, as_json: bool, verify
         return
     if not sys.stdout.isatty():
         for item in found:
-            click.echo(item.run.path)
+            time = format_start_time(item.started) if item.started is not None else "-"
+            click.echo("".join([f"{item.job or '-'}\t" if by_jobid else f"{time}\t" if by_time else "",
+                                str(item.run.path)]))
         return
     import os
     from datetime import datetime

@@ -21,7 +21,7 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     """
     from esis.cli.running import pick_scheduler, show_done, show_plan
     from esis.operations import run as operation
-    from esis.operations.define import node_of
+    from esis.operations.define import name_notes, node_of
     from esis.operations.early import resolved
 
     path = find_workflow(workflow_file)
@@ -31,6 +31,8 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
         return
     with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler, \
             resolved(path, context, verify) as (node, context):
+        for note in name_notes(node):
+            context.say(note)
         done = operation.run(node, scheduler, context, max_parallel)
     show_done(done)
     if local:

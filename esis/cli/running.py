@@ -58,7 +58,9 @@ def show_done(done: Done) -> None:
     elif done.status is not None:
         say(f"{name}: nothing to submit: {done.status.summary()}")
         failed = done.status.indices(TaskState.FAILED, TaskState.LOST)
-        if failed:
+        if failed and done.status.evidence.state is None:
+            say(f"{name}: failed: {describe_failures(done.status)}")
+        elif failed:
             say(f"{name}: failed: {describe_failures(done.status)}; rerun them: esis resubmit")
         unknown = done.status.indices(TaskState.UNKNOWN)
         if unknown:

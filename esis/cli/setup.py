@@ -21,10 +21,11 @@ from esis.cli.common import make_context, max_parallel_option, workflow_out_opti
               help="Let each element of the array work through K tasks.")
 @click.option("--parallel", type=click.IntRange(min=1, max=2**31 - 1), default=1, show_default=True, metavar="P",
               help="P of these K at a time.")
+@click.option("--update", is_flag=True, help="Take over the requirements and pins of the wf.esis2.json beside it.")
 @click.option("--workdir-path", metavar="DIR", help="Where the runs are made.  [default: beside the workflow file]")
 def setup(setup_script: str, parameter_generator: str, sbatch_template: str, worker_script: str,
           includes: tuple[str, ...], workflow_out: str | None, max_parallel: int | None, tasks_per_job: int,
-          parallel: int, workdir_path: str | None) -> None:
+          parallel: int, update: bool, workdir_path: str | None) -> None:
     """Describe a workflow by its four files (and what they include) in a workflow file.
 
     0.0.4's order (template, worker, generator behind the setup script) is recognised by the template. At most 10 tasks
@@ -36,5 +37,6 @@ def setup(setup_script: str, parameter_generator: str, sbatch_template: str, wor
     target = Path(workflow_out if workflow_out is not None else DEFAULT_NAME)
     files = (setup_script, parameter_generator, sbatch_template, worker_script)
     throttle = DEFAULT_MAX_PARALLEL if max_parallel is None else max_parallel
-    made = set_up(files, includes, target, Amounts(throttle, tasks_per_job, parallel), workdir_path, make_context())
+    amounts = Amounts(throttle, tasks_per_job, parallel)
+    made = set_up(files, includes, target, amounts, workdir_path, make_context(), update)
     click.echo(made.path)

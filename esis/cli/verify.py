@@ -36,15 +36,21 @@ def verify(target: str | None, as_json: bool) -> int:
         click.echo(json.dumps({
             "schema": 1, "path": str(report.path), "kind": report.kind, "hash": report.digest, "files": report.files,
             "ok": not report.problems,
-            "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems]}, indent=2))
+            "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems],
+            "unknown": [{"path": item.path, "what": item.what} for item in report.unknown]}, indent=2))
     else:
         for problem in report.problems:
             click.echo(printable(f"{problem.path}: {problem.what}"))
+    for item in report.unknown:
+        say(f"{report.path}: made by ESIS 0.0.4, which doesn't keep everything: {item.path} {item.what}")
     count = len(report.problems)
     files = f"{report.files} file{'s' if report.files != 1 else ''}"
     if count:
         say(f"{report.path}: {count} problem{'s' if count != 1 else ''} ({files} looked at)")
         return int(ExitCode.FAILURE)
+    if report.unknown:
+        say(f"{report.path}: nothing that can be checked was changed ({files} looked at)")
+        return int(ExitCode.OK)
     say(f"{report.path}: {files} as they were, and the hash belongs to them" if report.kind != "run" else
         f"{report.path}: the hash belongs to its {files}")
     return int(ExitCode.OK)

@@ -113,7 +113,7 @@ class _Resolver:
         return node
 
     def _requirement(self, workflow: Workflow, stored: str) -> Requirement:
-        path = key_of(workflow.resolve(stored))
+        path = key_of(workflow.requirement_file(stored))
         name = workflow.name_of(stored)
         frozen = workflow.freeze_requirements.get(stored)
         if frozen is None:

@@ -175,8 +175,18 @@ class RunDir:
 
     @property
     def start_time(self) -> Path:
-        """Return the file with the time of the first submission, in seconds since 1970 (0.0.4's name)."""
+        """Return the file with the time of the first submission, as DD.MM.YYYY-HH:MM:SS (0.0.4's name)."""
         return self.private / "wf_starttime"
+
+    @property
+    def oldest_job_ids(self) -> Path:
+        """Return where versions before 0.0.4, which had no corner of their own, kept the job id."""
+        return self.path / "jobid.tx"
+
+    @property
+    def oldest_start_time(self) -> Path:
+        """Return where they kept the time of the submission."""
+        return self.path / "wf_starttime"
 
     @property
     def completed(self) -> Path:

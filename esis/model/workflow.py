@@ -52,6 +52,10 @@ class Workflow:
         """Return where a stored path points."""
         return self.directory / stored
 
+    def requirement_file(self, stored: str) -> Path:
+        """Return the workflow file that a requirement means: where its path points, or what stands in for that."""
+        return stand_in(self.resolve(stored))
+
     @property
     def run_parent(self) -> Path:
         """Return the directory in which this workflow's runs are made."""
@@ -83,11 +87,31 @@ def locate(given: str | None) -> tuple[Path, str | None]:
     """Return the workflow file that `given` means (a file, a directory, None for here), and a note for the user."""
     base = Path(given) if given is not None else Path()
     if given is not None and not base.is_dir():
-        return base, None
+        return stand_in(base), name_note(base)
     default, old = base / DEFAULT_NAME, base / OLD_NAME
     if not default.exists() and old.exists():
         return old, f"using {old}: there is no {DEFAULT_NAME} here (0.0.4's name)"
-    return default, None
+    return default, name_note(default)
+
+
+def stand_in(path: Path) -> Path:
+    """Return `path`, or the wf.esis.json beside it where it names a wf.esis2.json that isn't there.
+
+    Scripts written for 0.0.4 name that one right after `esis setup`.
+    """
+    beside = path.with_name(DEFAULT_NAME) if path.name == OLD_NAME else path
+    return beside if beside != path and not path.exists() and beside.exists() else path
+
+
+def name_note(named: Path) -> str | None:
+    """Return what the user has to know about a workflow file that was named, because there are two names."""
+    if named.name not in (DEFAULT_NAME, OLD_NAME):
+        return None
+    if stand_in(named) != named:
+        return f"there is no {named}: using the {DEFAULT_NAME} beside it"
+    if named.with_name(DEFAULT_NAME).exists() and named.with_name(OLD_NAME).exists():
+        return f"{named.parent} holds {DEFAULT_NAME} and {OLD_NAME} (0.0.4's name): using {named.name}"
+    return None
 
 
 def load(path: Path) -> Workflow:

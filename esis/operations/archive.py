@@ -34,6 +34,7 @@ from esis.operations import anonymous, supplement
 from esis.operations.contents import Choice, Item, select, walk
 from esis.operations.crate import About, Subject, metadata, need_rocrate
 from esis.operations.evidence import Evidence, gather
+from esis.operations.old_runs import check_ours
 from esis.operations.pack import Format, Hashing, Packer, need_zstandard, packing
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.target import definition
@@ -83,6 +84,7 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice,
 def check_packable(evidence: Evidence, status: RunStatus, scheduler: Scheduler, incomplete: bool) -> None:
     """Raise StillActive while tasks may run; without `incomplete`, TasksFailed or Incomplete if any isn't done."""
     run = evidence.run
+    check_ours(run, "packed so that others can check and rerun it")
     builder = holder(run.lock)
     if builder is not None:
         raise Busy(f"{run.label}: {builder} is at it", "wait for it, then repeat the command")

@@ -40,7 +40,9 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     status = _asked(evidence, slurm)
     wanted = _active(status, tasks, pending_only)
     if not wanted:
-        raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}")
+        untold = evidence.is_old and not evidence.submissions
+        hint = "it holds no job id: squeue shows its jobs, scancel ends them" if untold else None
+        raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
     if _cancel_local(evidence):
         left = _wait_gone(run, wanted, slurm)
         return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
@@ -134,7 +136,7 @@ def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
     Not where a rerun by hand was cancelled of a task that had ended before: that end stands.
     """
     evidence = evidence_of(run)
-    for task in gone:
+    for task in () if evidence.is_old else gone:  # nothing is written into a run of 0.0.4
         job = before.tasks[task].job
         submission = next((sub for sub in reversed(evidence.in_slurm) if sub.holds(task)), None)
         if before.tasks[task].state is not TaskState.WAITING or job is None or submission is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from esis.errors import BadInput
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
-from esis.model.requirements import Node, check_names, key_of, resolve, run_parent
+from esis.model.requirements import Node, chain, check_names, key_of, resolve, run_parent
 from esis.model.sources import Sources
 from esis.model.workdir import HASH, PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
@@ -28,10 +28,11 @@ class Amounts:
 
 
 def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts: Amounts, workdir_path: str | None,
-           context: Context) -> Workflow:
+           context: Context, update: bool = False) -> Workflow:
     """Describe a workflow by its four files, in the present order or in 0.0.4's, and write the workflow file.
 
-    Raises BadInput. Requirements that the workflow file has already are kept.
+    Raises BadInput. Requirements that the workflow file has already are kept; with `update` those of the wf.esis2.json
+    beside it are taken over.
     """
     setup, generator, sbatch_template, worker = _in_order(files, context)
     for path in (setup, generator, sbatch_template, worker):
@@ -54,8 +55,7 @@ def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts:
         tasks_parallel=amounts.tasks_parallel,
         workdirpath=stored_path(Path(workdir_path), target) if workdir_path is not None else "./",
     )
-    if target.exists():
-        made = _keep_requirements(made, workflow.load(target), context)
+    made = _keep_requirements(made, update, context)
     check_names(made)
     if not os.access(worker, os.X_OK):
         context.say(f"note: the worker {worker} is not executable; srun needs that, unless the template names an "
@@ -64,29 +64,35 @@ def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts:
     return made
 
 
-def add_requirement(required: Path, name: str, owner: Path, target: Path | None) -> Workflow:
-    """Write that the workflow `owner` requires the workflow `required` under `name`. Raises BadInput."""
+def add_requirement(required: Path, name: str, owner: Path, target: Path | None, context: Context) -> Workflow:
+    """Write that the workflow `owner` requires the workflow `required` under `name`. Raises BadInput.
+
+    The path is stored as `required` names it, also where another file stands in for it: it counts in the hash.
+    """
     if not name or any(ord(character) < 32 for character in name):
         raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
-    workflow.load(required)
-    into = target if target is not None else owner
+    workflow.load(workflow.stand_in(required))
+    into = _beside(owner, target)
     before = workflow.load(owner)
-    if into.parent.resolve() != owner.parent.resolve():
-        raise BadInput(f"{into} is not beside {owner}, so its paths would mean other files",
-                       "write it into the same directory")
-    made = replace(workflow.require(before, stored_path(required, into), name), path=into)
+    stored = stored_path(required, into)
+    for other in before.requires:
+        if other != stored and key_of(before.requirement_file(other)) == key_of(workflow.stand_in(required)):
+            context.say(f"note: {owner} requires that workflow already, as {other}, and goes on naming it so")
+            stored = other
+    made = replace(workflow.require(before, stored, name), path=into)
     _check_acyclic(made)
     workflow.save(made)
     return made
 
 
-def freeze(path: Path, name: str, digest: str) -> tuple[Workflow, str]:
+def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tuple[Workflow, str]:
     """Pin the requirement called `name` to the run whose hash begins with `digest`; return the whole hash too."""
+    into = _beside(path, target)
     before = workflow.load(path)
     stored = before.requirement_called(name)
     digest = digest[len(PREFIX):] if digest.startswith(PREFIX) else digest
     digest = digest.rstrip("/").lower()
-    parent = run_parent(workflow.load(before.resolve(stored)))
+    parent = run_parent(workflow.load(before.requirement_file(stored)))
     found = [known for known in run_digests(parent) if known.startswith(digest)] if digest else []
     if len(found) > 1:
         raise BadInput(f"{digest!r} begins the hashes of {len(found)} runs in {parent}: "
@@ -94,15 +100,16 @@ def freeze(path: Path, name: str, digest: str) -> tuple[Workflow, str]:
     if not found:
         raise BadInput(f"no run in {parent} has a hash that begins with {digest!r}",
                        "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first")
-    made = workflow.freeze(before, stored, found[0])
+    made = replace(workflow.freeze(before, stored, found[0]), path=into)
     workflow.save(made)
     return made, found[0]
 
 
-def unfreeze(path: Path, name: str) -> Workflow:
+def unfreeze(path: Path, name: str, target: Path | None = None) -> Workflow:
     """Let the requirement called `name` follow its workflow file again."""
+    into = _beside(path, target)
     before = workflow.load(path)
-    made = workflow.freeze(before, before.requirement_called(name), None)
+    made = replace(workflow.freeze(before, before.requirement_called(name), None), path=into)
     workflow.save(made)
     return made
 
@@ -172,8 +179,34 @@ def _check_name(path: Path) -> None:
         raise BadInput(f"the path {text!r} is not valid UTF-8, so no workflow file can hold it", "rename it") from None
 
 
-def _keep_requirements(made: Workflow, before: Workflow, context: Context) -> Workflow:
-    if before.requires:
+def _beside(owner: Path, target: Path | None) -> Path:
+    """Return the file to write, which has to be in the same directory. Raises BadInput."""
+    if target is None:
+        return owner
+    if target.parent.resolve() != owner.parent.resolve():
+        raise BadInput(f"{target} is not beside {owner}, so its paths would mean other files",
+                       "write it into the same directory")
+    return target
+
+
+def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workflow:
+    """Return the workflow with the requirements of the file that is written anew, or of 0.0.4's beside it."""
+    old = made.path.with_name(workflow.OLD_NAME)
+    beside = made.path.name == workflow.DEFAULT_NAME and old.exists()
+    before = workflow.load(made.path) if made.path.exists() else None
+    if beside and update:
+        before = workflow.load(old)
+        context.say(f"{made.path}: taking over {len(before.requires)} requirement(s) and "
+                    f"{len(before.freeze_requirements)} pin(s) of {old}")
+    elif beside:
+        context.say(f"note: {old} (0.0.4's name) stays as it is: commands that name it use it; its requirements and "
+                    f"pins are taken over with --update")
+    elif made.path.name == workflow.OLD_NAME and made.path.with_name(workflow.DEFAULT_NAME).exists():
+        context.say(f"note: {made.path.with_name(workflow.DEFAULT_NAME)} stays as it is, and comes first where no "
+                    f"workflow file is named")
+    if before is None:
+        return made
+    if before.requires and not (beside and update):
         context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
     return replace(made, requires=before.requires, requires_names=before.requires_names,
                    freeze_requirements=before.freeze_requirements, extra=before.extra)
@@ -191,3 +224,13 @@ def node_of(path: Path, verify: bool = False) -> Node:
     """Read the workflow at `path` with all that it requires; with `verify` every byte. Raises BadInput."""
     sources = Sources(verify)
     return resolve(path, sources.read, sources.digest_of)
+
+
+def name_notes(wanted: Node) -> list[str]:
+    """Return what the user has to know about the names of workflow files that are required, directly or not."""
+    notes = []
+    for node in chain(wanted):
+        for item in node.requirements:
+            note = workflow.name_note(Path(os.path.normpath(node.workflow.resolve(item.stored))))
+            notes += [f"{item.name}: {note}"] if note is not None and f"{item.name}: {note}" not in notes else []
+    return notes

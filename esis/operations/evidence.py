@@ -11,7 +11,7 @@ from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
-from esis.records import stage, submissions, tasks
+from esis.records import old, stage, submissions, tasks
 from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
@@ -56,14 +56,12 @@ class Evidence:
         local = {job.id for sub in self.submissions if sub.scheduler == LOCAL for job in sub.jobs}
         known.update(self.records.jobs)
         known.update(job for claims in self.claims.values() for job in claims if job is not None)
-        if self.is_old:
-            known.update(_noted_jobs(self.run))
         return frozenset(known - local)
 
     @property
     def is_old(self) -> bool:
-        """Return whether nothing but what ESIS 0.0.4 wrote tells of the run's jobs."""
-        return self.state is None and not self.submissions
+        """Return whether ESIS 0.0.4 made the run, which kept no records."""
+        return self.state is None
 
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
@@ -81,7 +79,7 @@ class Evidence:
 
     def needs_queue(self) -> bool:
         """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
-        return not self.marked_complete and bool(self.submissions or self.records or self.jobs)
+        return not self.marked_complete and bool(self.submissions or self.records)
 
     def job_called(self, job: str) -> Job:
         """Return the job of that id with the cluster that it was submitted to."""
@@ -98,8 +96,9 @@ class Evidence:
     @property
     def looks_complete(self) -> bool:
         """Return whether the run's directory alone says that all tasks are done; nobody is asked."""
-        silent = self.is_old or (bool(self.submissions) and not any(item.records for item in self.submissions))
-        return self.marked_complete or self.recorded_complete or (self.claimed and silent and not self.records)
+        untold = not self.records and not any(item.records for item in self.submissions)
+        claimed = self.claimed and untold and (self.is_old or bool(self.submissions))
+        return self.marked_complete or self.recorded_complete or claimed
 
     def attempts(self, task: int) -> int:
         """Return how often the task was handed to a scheduler (and not given back)."""
@@ -127,6 +126,7 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
         indices: Sequence[int] = state.tasks
     else:
         indices = _indices(run)
+    subs = subs or old.submissions_of(run, indices)
     complete = is_marked_complete(run)  # all is known; times and hosts are wanted by some
     return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete, _is_claimed(run))
 
@@ -174,15 +174,6 @@ def _is_claimed(run: RunDir) -> bool:
         return read_limited(run.completed)[:16].strip() == b"1"
     except (OSError, CorruptState):
         return False
-
-
-def _noted_jobs(run: RunDir) -> list[str]:
-    """Return the job ids in jobid.tx."""
-    try:
-        words = read_limited(run.job_ids).split()
-    except (OSError, CorruptState):
-        return []
-    return [word.decode("ascii") for word in words if word.isdigit()]
 
 
 def _indices(run: RunDir) -> Sequence[int]:

@@ -130,7 +130,7 @@ def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
     try:
         origin = read_json_object(run.provenance)["workflow_file"]
         workflow = replace(definition(run), path=Path(origin))
-        place = run_parent(load(workflow.resolve(stored))) / name
+        place = run_parent(load(workflow.requirement_file(stored))) / name
     except (EsisError, OSError, KeyError, TypeError):
         return None
     return place if place.is_dir() else None

@@ -161,7 +161,9 @@ class Judge:
         if record is not None and current:
             return self._recorded(task, record, submission)
         if submission is None and self._evidence.state is None:
-            return self._old(task)
+            if self._evidence.claimed:
+                return Verdict(TaskState.DONE, CLAIMED)
+            return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
         if submission is None:
             return Verdict(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission, position)
@@ -278,16 +280,6 @@ class Judge:
                 return Verdict(TaskState.DONE, CLAIMED, job=job)
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
         return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
-
-    def _old(self, task: int) -> Verdict:
-        """Judge a task of a run of ESIS 0.0.4, whose job was not seen to wait or run."""
-        for job in self._evidence.jobs:
-            seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
-            if seen is not None and seen.state is JobState.FAILED:
-                return Verdict(TaskState.FAILED, _reason(seen, None, started=True), seen.code, job)
-        if self._evidence.claimed and self._problem is None:
-            return Verdict(TaskState.DONE, CLAIMED)
-        return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
 
     def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
         """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""

@@ -41,6 +41,9 @@ def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
     holding = [sub for sub in evidence.submissions if sub.holds(task)]
     if record is not None:
         holding = [sub for sub in holding if sub.number == record.submission] or holding
+    if not holding and evidence.state is None:
+        raise BadInput(f"{run.label} was made by an older ESIS and holds no job id, so nothing tells which log is that "
+                       f"of task {task}", f"the logs are in {run.cwd}")
     if not holding:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]

@@ -30,6 +30,7 @@ from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.context import Context
 from esis.operations.evidence import gather
+from esis.operations.old_runs import check_ours
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
@@ -90,6 +91,7 @@ def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = Fa
 @contextlib.contextmanager
 def hold_run(run: RunDir, context: Context) -> Iterator[None]:
     """Hold a run that is built during the block. Raises Busy, BadInput where it isn't one."""
+    check_ours(run, "changed")
     if not run.private.is_dir():
         raise BadInput(f"there is no run {run.path}", "esis run builds it")
     with _troubles(f"locking {run.label}"):
@@ -184,6 +186,7 @@ def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequenc
 def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, State]:
     """Get the lock of the run, built as far as the snapshot."""
     run = node.run
+    check_ours(run, "built or submitted again")
     what = run.label
     parent = run.path.parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -218,8 +221,8 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
         found = gather(run)
         state = found.state if found is not None else State(Stage.SNAPSHOT)
         if state is None:
-            raise EsisError(f"{run.path} was made by an ESIS that kept no state.json (0.0.4)",
-                            "it is left as it is: rerun it by hand, or remove it and run again")
+            raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
+                            "it is left as it is; esis doc by-hand tells how to go on")
         if state.stage is not Stage.PREPARED and state.pid is not None and process_alive(state.pid, state.pid_started):
             raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
                        "wait for it or end it, then repeat the command")

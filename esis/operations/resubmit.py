@@ -15,6 +15,7 @@ from esis.operations.context import Context
 from esis.operations.evidence import unmark_complete
 from esis.operations.feed import submit_what_fits
 from esis.operations.judge import ACTIVE_STATES, TaskState
+from esis.operations.old_runs import check_ours
 from esis.operations.plan import Packing
 from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
@@ -58,6 +59,7 @@ class Resubmitted:
 def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Scheduler, context: Context) -> Resubmitted:
     """Submit the selected tasks of `run` again. Raises BadInput, also where active tasks were asked for."""
     check_options(wishes.options)
+    check_ours(run, "resubmitted")
     check_available(scheduler)
     workflow = definition(run)
     with hold_run(run, context):

@@ -15,11 +15,13 @@ from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
 from esis.operations.feed import submit_what_fits
+from esis.operations.old_runs import leave_alone
 from esis.operations.plan import Packing, plan
 from esis.operations.prepare import check_sources, prepared, trial
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, look, status_of
 from esis.operations.submit import Request, settle
 from esis.operations.target import definition
+from esis.records import old
 from esis.records.submissions import Submission
 from esis.schedulers.base import LOCAL, Scheduler, Snapshot
 from esis.schedulers.slurm import Slurm
@@ -91,6 +93,8 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
     finished = gather(node.run)
     if finished is not None and finished.built and finished.marked_complete:
         return Done(node, None, status_of(finished, Snapshot()))
+    if old.is_old(node.run) or old.is_oldest(node.run):
+        return Done(node, None, leave_alone(node.run, finished, scheduler, context))
     fresh = finished is None or not finished.built
     with prepared(node, context, scheduler.limits() if fresh else None):
         found = gather(node.run)

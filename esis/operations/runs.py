@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput, EsisError
+from esis.model.parameters import find_parameter_files
 from esis.model.requirements import resolve
 from esis.model.sources import Sources
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
 from esis.operations.status import Evidence, gather
+from esis.records import old
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Listed:
     current: bool  # whether a workflow file beside it has this hash now
 
 
-def list_runs(below: Path, verify: bool = False) -> list[Listed]:
-    """Return the runs below `below`, sorted by path; interrupted builds are none. Raises BadInput.
+def list_runs(below: Path, verify: bool = False, deep: bool = False) -> list[Listed]:
+    """Return the runs in a directory, sorted by path; interrupted builds are none. Raises BadInput.
 
-    With `verify` every byte of the workflows there is read to tell which runs are current.
+    `deep`: down the tree. With `verify` every byte of the workflows there is read to tell which runs are current.
     """
     if not below.is_dir():
         raise BadInput(f"there is no directory {below}")
@@ -41,8 +42,9 @@ def list_runs(below: Path, verify: bool = False) -> list[Listed]:
     for directory, names, files in os.walk(below):
         place = Path(directory)
         runs = [name for name in names if is_run_name(name)]
-        names[:] = sorted(name for name in names
-                          if not is_run_name(name) and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git")))
+        oldest = [name for name in names if old.is_oldest(RunDir(place / name))]
+        names[:] = sorted(name for name in names if deep and not is_run_name(name) and name not in oldest
+                          and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git")))
         current.update(_current_runs(place, files, sources))
         for name in runs:
             run = RunDir(place.resolve() / name)
@@ -52,6 +54,7 @@ def list_runs(below: Path, verify: bool = False) -> list[Listed]:
                 continue
             if evidence is not None and evidence.built:
                 found.append(_listed(run, evidence))
+        found += [_listed_oldest(RunDir(place.resolve() / name)) for name in oldest]
     marked = [Listed(item.run, item.started, item.job, item.tasks, item.complete, item.run.path in current)
               for item in found]
     return sorted(marked, key=lambda item: str(item.run.path))
@@ -67,33 +70,17 @@ def by_job(runs: list[Listed]) -> list[Listed]:
     return sorted(runs, key=lambda item: (item.job is None, len(item.job or ""), item.job or ""))
 
 
-def parse_time(text: str) -> float | None:
-    """Read wf_starttime: seconds since 1970, or a date as text."""
-    text = text.strip()
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
 def _listed(run: RunDir, evidence: Evidence) -> Listed:
-    job = (_text(run.job_ids) or "").split()
-    started = parse_time(_text(run.start_time) or "")
-    if started is None and run.start_time.exists():
-        started = run.start_time.stat().st_mtime
-    return Listed(run, started, job[-1] if job else None, len(evidence.indices),
+    jobs = old.job_ids_in(run.job_ids)
+    return Listed(run, old.start_time_in(run.start_time), jobs[-1] if jobs else None, len(evidence.indices),
                   evidence.looks_complete, False)
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return None
+def _listed_oldest(run: RunDir) -> Listed:
+    """List a run of before 0.0.4, of which little is known."""
+    jobs = old.job_ids_in(run.oldest_job_ids)
+    return Listed(run, old.start_time_in(run.oldest_start_time), jobs[-1] if jobs else None,
+                  len(find_parameter_files(run.parameters)) if run.parameters.is_dir() else 0, False, False)
 
 
 def _current_runs(place: Path, files: list[str], sources: Sources) -> Iterator[Path]:

@@ -26,6 +26,7 @@ from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
 from esis.records import provenance, submissions
 from esis.records.origin import Origin
+from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.answers import is_limit
 from esis.schedulers.base import Answer, Scheduler, Snapshot
@@ -108,7 +109,7 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         write_atomic(run.map(number), "".join(f"{task}\n" for task in tasks))
     write_atomic(run.script, rendered.text, executable=True)
     if number == 1:
-        write_atomic(run.start_time, f"{time.time():.3f}")
+        write_atomic(run.start_time, format_start_time(time.time()))
     output = log_pattern(rendered.text, request.options)
     intent = Submission(
         number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
@@ -248,7 +249,7 @@ def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
 
 
 def _job_ids(submission: Submission) -> str:
-    return "\n".join(job.id for job in submission.jobs)
+    return "".join(f"{job.id}\n" for job in submission.jobs)
 
 
 def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:

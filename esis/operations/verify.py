@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
@@ -24,6 +25,7 @@ from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow, parse
 from esis.operations.evidence import gather
 from esis.operations.unpacked import Entry, Found, Problem, read_archive, read_directory
+from esis.records import old
 from esis.records.submissions import Submission
 
 _RUN = RunDir(Path())
@@ -46,6 +48,7 @@ class Report:
     digest: str | None  # the hash that the run says it has
     files: int  # looked at
     problems: tuple[Problem, ...]
+    unknown: tuple[Problem, ...] = ()  # what a run of 0.0.4 doesn't hold, so that it can't be checked
 
 
 def verify_archive(path: Path) -> Report:
@@ -91,7 +94,20 @@ def verify_run(run: RunDir) -> Report:
     found = read_directory(run.path, _wanted, into)
     _check_snapshot(found, run.digest, "the name of the directory")
     _check_parameters(run, found)
-    return _report(run.path, "run", run.digest, found)
+    report = _report(run.path, "run", run.digest, found)
+    return _without_what_it_lacks(report, found) if old.is_old(run) else report
+
+
+def _without_what_it_lacks(report: Report, found: Found) -> Report:
+    """Call unknown what can't be checked in a run of 0.0.4, which copies no template and may keep no definition."""
+    lacking = {_DEFINITION}
+    if _WF_STATUS not in found.contents:
+        lacking.add(_WF_STATUS)
+    with suppress(KeyError, BadInput):
+        template = base_name(parse(Path(_DEFINITION), found.contents[_DEFINITION]).sbatchtemplate)
+        lacking.update({template} - found.entries.keys())
+    unknown = tuple(item for item in report.problems if item.path in lacking)
+    return replace(report, problems=tuple(item for item in report.problems if item not in unknown), unknown=unknown)
 
 
 def _wanted(name: str) -> bool:

@@ -54,7 +54,7 @@ def submissions(run: Path) -> list[dict[str, object]]:
 
 def job_of(flow: Workflow) -> str:
     """Return the id of the latest array."""
-    return (flow.only_run() / "__esis__/jobid.tx").read_text()
+    return (flow.only_run() / "__esis__/jobid.tx").read_text().strip()
 
 
 def executions(run: Path) -> dict[int, int]:
@@ -687,7 +687,7 @@ def test_f04_a_disk_that_is_full_when_the_answer_comes_does_not_submit_twice(dis
     assert disk.site.submissions() == 1
     assert flow.states() == {"waiting": 2}
     queued = disk.site.run(["squeue", "-h", "--me", "-n", HELD, "-o", "%F"], disk.site.home).stdout.strip()
-    assert disk.sh("cat wrkdir.*/__esis__/jobid.tx") == queued
+    assert disk.sh("cat wrkdir.*/__esis__/jobid.tx").strip() == queued
     assert ".esis-tmp" not in disk.sh(LISTING)
 
 

@@ -44,8 +44,9 @@ def test_the_directory_is_the_contract(site: Site) -> None:
             "__esis__/jobid.tx", "__esis__/wf_starttime", "__esis__/completed.state"} <= names
     record = json.loads((run / "__esis__/submissions/0001.json").read_text())
     assert record["outcome"] == "submitted"
-    assert [job["id"] for job in record["jobs"]] == [(run / "__esis__/jobid.tx").read_text()]
-    assert re.fullmatch(r"\d+", (run / "__esis__/jobid.tx").read_text())
+    assert [f'{job["id"]}\n' for job in record["jobs"]] == [(run / "__esis__/jobid.tx").read_text()]
+    assert re.fullmatch(r"\d+\n", (run / "__esis__/jobid.tx").read_text())
+    assert re.fullmatch(r"\d\d\.\d\d\.\d{4}-\d\d:\d\d:\d\d", (run / "__esis__/wf_starttime").read_text())
     for name in ("setup.sh", "gen.py", "template.sh", "worker.sh"):
         assert not (run / name).stat().st_mode & 0o222
     assert not [name for name in names if ".esis-tmp-" in name or name.endswith("lock")]
@@ -121,7 +122,7 @@ def test_chains_run_in_the_right_order(site: Site, links: dict[str, list[str]]) 
     for name, required in links.items():
         script = (runs[name] / "sbatch.sh").read_text()
         assert ("#SBATCH --dependency=afterok:" in script) == bool(required)
-        ids = [(runs[other] / "__esis__/jobid.tx").read_text() for other in required]
+        ids = [(runs[other] / "__esis__/jobid.tx").read_text().strip() for other in required]
         assert all(job in script for job in ids)
     site.settle()
     for name, required in links.items():
@@ -185,7 +186,7 @@ def test_a_dependant_whose_requirement_was_lifted_does_not_start(site: Site) -> 
     site.settle()
     run = flows["b"].only_run()
     site.run(["sbatch", "--dependency=", "../sbatch.sh"], run / "cwd", env).ok()
-    job = (run / "__esis__/jobid.tx").read_text()
+    job = (run / "__esis__/jobid.tx").read_text().strip()
     site.run(["scancel", job], run / "cwd")
     site.settle()
     assert not list((run / "cwd").glob("begin.*"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esis.records.start_time import parse_start_time
 from tests.contract.site import BIN, Result
 from tests.fakes import FakeSlurm
 from tests.fakes.fake_slurm.store import BIN as FAKE_BIN
@@ -221,7 +222,7 @@ def tree(root: Path) -> dict[str, Any]:
 def _content(path: Path) -> Any:
     data = path.read_bytes()
     if path.name == "wf_starttime":
-        return float(data) > 0
+        return parse_start_time(data.decode()) is not None
     times = SUBMISSION_TIMES if path.parent.name == "submissions" else TIMES.get(path.name)
     if times is None or path.suffix != ".json":
         return data

@@ -63,7 +63,7 @@ def test_two_hundred_and_fifty_tasks_where_a_hundred_and_one_fit(bench: Bench) -
     before = len(bench.slurm.calls())
     assert (calls(bench)[0], calls(bench)[1] <= 2) == (3, True)
     assert specs(place) == [("0-100", 0, 101), ("0-100", 101, 101), ("0-47", 202, 48)]
-    assert (only_run(place) / "__esis__/jobid.tx").read_text() == "1\n2\n3"
+    assert (only_run(place) / "__esis__/jobid.tx").read_text() == "1\n2\n3\n"
     assert bench.states(place) == {"waiting": 250}
     assert calls(bench, before)[1] == 1
     bench.slurm.run(parallel=4)

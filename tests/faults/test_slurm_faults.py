@@ -49,7 +49,7 @@ def test_f10_a_lost_reply_is_looked_up_until_the_job_appears(bench: Bench, looku
     assert "Socket timed out" in shown.stderr
     assert len(bench.slurm.jobs()) == len(bench.slurm.calls("sbatch")) == 1
     assert submission(place)["jobs"] == [{"id": "1", "cluster": None}]
-    assert (only_run(place) / "__esis__/jobid.tx").read_text() == "1"
+    assert (only_run(place) / "__esis__/jobid.tx").read_text() == "1\n"
     bench.slurm.run()
     assert did(place) == {f"did.{n}": 1 for n in range(3)}
     assert bench.states(place) == {"done": 3}

@@ -230,7 +230,10 @@ def test_the_workflow_file_is_found(tmp_path: Path) -> None:
     assert note is not None
     assert OLD_NAME in note
     (tmp_path / DEFAULT_NAME).write_text("{}")
-    assert locate(str(tmp_path)) == (tmp_path / DEFAULT_NAME, None)
+    path, note = locate(str(tmp_path))
+    assert path == tmp_path / DEFAULT_NAME
+    assert note is not None
+    assert OLD_NAME in note
 
 
 def test_without_an_argument_the_present_directory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

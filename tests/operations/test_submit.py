@@ -15,7 +15,7 @@ def test_a_lost_reply_is_adopted_by_the_same_command(site: FakeSite) -> None:
     assert "Slurm has it as job 1" in shown.stderr
     assert site.submissions() == 1
     assert len(site.slurm.calls("sbatch")) == 1
-    assert (flow.only_run() / "__esis__/jobid.tx").read_text() == "1"
+    assert (flow.only_run() / "__esis__/jobid.tx").read_text() == "1\n"
 
 
 def test_a_submission_that_never_arrived_is_sent_once_more(site: FakeSite) -> None:

@@ -1,0 +1,67 @@
+"""Read what runs hold that ESIS 0.0.4, or a version before it, made: a job id and a time, no records of tasks.
+
+They have no state.json, no submissions, and their template isn't copied; most have no completed.state. So their tasks
+are judged by what Slurm says of that job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from esis.errors import CorruptState
+from esis.files import read_limited
+from esis.model.parameters import as_sequence, format_ranges
+from esis.model.workdir import PREFIX, RunDir
+from esis.records.start_time import parse_start_time
+from esis.records.submissions import Array, Job, Outcome, Submission
+from esis.schedulers.directives import Options
+
+_SMALL = 64 * 1024  # bytes
+_SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes
+_DIGITS = 20
+
+
+def is_old(run: RunDir) -> bool:
+    """Return whether 0.0.4 made a run: what each build of ours begins with isn't there."""
+    return run.private.is_dir() and not any(
+        path.exists() for path in (run.state, run.submissions, run.tasks, run.provenance))
+
+
+def is_oldest(run: RunDir) -> bool:
+    """Return whether a version before 0.0.4 made a run: it has no corner for ESIS, and the names are at its root."""
+    return (run.path.name.startswith(PREFIX) and not run.private.is_dir()
+            and (run.oldest_job_ids.is_file() or run.oldest_start_time.is_file()))
+
+
+def job_ids_in(path: Path) -> tuple[str, ...]:
+    """Return the job ids in a jobid.tx; none where it isn't there or holds something else."""
+    return tuple(word for word in _text(path).split() if word.isascii() and word.isdigit() and len(word) <= _DIGITS)
+
+
+def start_time_in(path: Path) -> float | None:
+    """Return the time in a wf_starttime, in seconds since 1970; that of the file where its text means none."""
+    try:
+        return parse_start_time(_text(path)) or path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def submissions_of(run: RunDir, tasks: Sequence[int]) -> tuple[Submission, ...]:
+    """Return the submission that an old run tells of by its job id, as far as it does."""
+    jobs = job_ids_in(run.job_ids) if tasks and is_old(run) else ()
+    if not jobs:
+        return ()
+    created = start_time_in(run.start_time) or start_time_in(run.job_ids) or 0.0
+    array = Array(format_ranges(tasks), 0, len(tasks))
+    script = _text(run.script, _SCRIPT_LIMIT)
+    return (Submission(number=1, scheduler="slurm", tasks=as_sequence(tasks), arrays=(array,), script_digest="",
+                       created=created, owner="", records=False, outcome=Outcome.SUBMITTED, jobs=(Job(jobs[-1]),),
+                       answered=created, output=Options.of(script, ()).output if script else ""),)
+
+
+def _text(path: Path, limit: int = _SMALL) -> str:
+    try:
+        return read_limited(path, limit).decode("utf-8", "surrogateescape")
+    except (OSError, CorruptState):
+        return ""
