@@ -78,6 +78,8 @@ def verify_run(run: RunDir) -> Report:
 
     Results have no checksums before the run is archived. Raises BadInput where there is no run.
     """
+    if old.is_oldest(run):
+        raise BadInput(f"{run.path} was made by an ESIS before 0.0.4: nothing in it says what its hash is made of")
     if not run.private.is_dir():
         raise BadInput(f"{run.path}: there is no such run", "esis verify takes an archive or a run")
     try:
