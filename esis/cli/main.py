@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "why": ("esis.cli.why", "why", "Tell why a workflow's hash is not that of a run."),
     "compact": ("esis.cli.compact", "compact", "Fold records and logs of a complete run into one file each."),
     "doctor": ("esis.cli.doctor", "doctor", "Look for what people get wrong in a workflow and in Slurm."),
-    "list": ("esis.cli.list", "list_command", "List the runs below a path."),
+    "list": ("esis.cli.list", "list_command", "List the runs in a directory."),
     "archive": ("esis.cli.archive", "archive", "Pack a run as an RO-Crate, for others to check and rerun."),
     "verify": ("esis.cli.verify", "verify", "Check an archive or a run against its checksums and its hash."),
     "doc": ("esis.cli.doc", "doc", "Show the documentation."),
