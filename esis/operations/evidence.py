@@ -58,10 +58,10 @@ class Evidence:
         known.update(job for claims in self.claims.values() for job in claims if job is not None)
         return frozenset(known - local)
 
-    @property
+    @cached_property
     def is_old(self) -> bool:
         """Return whether ESIS 0.0.4 made the run, which kept no records."""
-        return self.state is None
+        return self.state is None and old.is_old(self.run)
 
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
