@@ -16,7 +16,7 @@ from esis.model.fingerprint import Kind, text_digest
 from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
 from esis.model.workdir import RunDir, is_run_name
-from esis.model.workflow import Workflow
+from esis.model.workflow import Workflow, stand_in
 from esis.operations.target import definition
 from esis.records import stage
 from esis.records.stage import Stage
@@ -97,7 +97,7 @@ def workflow_of(run: RunDir) -> Path:
         found = None
     if not isinstance(found, str):
         raise BadInput(f"{run.path} doesn't tell which workflow file it is of", "name the workflow file, too")
-    return Path(found)
+    return stand_in(Path(found))
 
 
 def _runs(parent: Path) -> Iterator[RunDir]:

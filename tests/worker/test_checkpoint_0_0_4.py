@@ -418,6 +418,8 @@ def test_large_files_are_below_the_storage_and_the_name_of_the_run(run: RunDir, 
                 ).read_text() == "large"
     other = facility.create_iterative_checkpoint("b")
     assert not Path(other.get_file_name("big", True)).exists(), "each checkpoint has its own"
+    Path(other.get_file_name("big", True)).write_text("another")
+    assert path.read_text() == "large"
 
 
 def test_runs_and_checkpoints_that_share_a_storage_share_no_names(tmp_path: Path) -> None:
@@ -566,6 +568,21 @@ def test_a_mark_that_holds_another_word_is_no_ok(run: RunDir) -> None:
     for text, ok in (("0\n", False), ("1", True), ("1\n", True), ("", True), ("no", False)):
         (directory / "checkpoint.ok").write_text(text)
         assert facility_on(run).has_checkpoint("a") is ok, text
+
+
+def test_a_mark_without_files_is_no_checkpoint_and_none_of_the_next_one(run: RunDir) -> None:
+    """Somebody removed the files to save room: what is begun then isn't complete before set_OK."""
+    directory = made_by_0_0_4(run, "a")
+    (directory / "storage" / "x").unlink()
+    (directory / "storage").rmdir()
+    facility = facility_on(run)
+    assert not facility.has_checkpoint("a")
+    with pytest.raises(ValueError, match="has_checkpoint tells"):
+        facility.load_checkpoint("a")
+    made = facility.create_checkpoint("a")
+    assert not facility.has_checkpoint("a")
+    made.set_OK()
+    assert facility.has_checkpoint("a")
 
 
 def test_f58_a_fifo_in_the_place_of_a_mark_hangs_nobody(run: RunDir) -> None:
