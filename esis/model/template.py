@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,21 @@ _MARKS = re.compile(f"{ARRAY_MARK}|{WORKER_MARK}")
 _ARRAY_OPTION = re.compile(r"(?:--array(?:\s*=\s*|\s+)|(?<!\S)-a\s*=?\s*)[\"']?\Z")
 _POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "ksh93", "mksh", "ash", "busybox", "zsh"})
 _HOOK = """\
-# ESIS writes the task records from here (__esis__/task.sh); the job also runs without.
-esis_submission={submission}
-{more}esis_hook=../__esis__/task.sh
+# ESIS writes the task records from here: __esis__/task.sh, which has to know all this. By hand a job may do without.
+esis_submission={submission} esis_run={run} esis_arrays={arrays} esis_required={required} esis_mapped={mapped}
+esis_offset={offset}
+esis_pack={pack}
+esis_script=$0 esis_whole= esis_bound={bound}
+esis_hook=../__esis__/task.sh
 [ -r "$esis_hook" ] || esis_hook="${{SLURM_SUBMIT_DIR:-..}}/../__esis__/task.sh"
-if [ -r "$esis_hook" ]; then . "$esis_hook"; fi
+if [ -f "$esis_hook" ] && [ -r "$esis_hook" ]; then . "$esis_hook"; fi
+if [ "$esis_whole" = no ] || {{ [ -n "$esis_bound" ] && ! command -v esis_signalled >/dev/null; }}; then
+    echo "ESIS: $esis_hook is missing, unreadable or cut, and this job can't do without" >&2
+    exit 75
+fi
 """
+# A hash of the map that awk and any other language can make: exact where numbers are doubles.
+_FACTOR, _MODULUS = 31, 2147483647
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,9 @@ class Values:
     records: bool = True  # whether the tasks are to write records
     offset: int = 0  # what the first array adds to Slurm's index
     pack: Pack | None = None
+    arrays: int = 1  # of the submission
+    mapped: Sequence[int] | None = None  # the list of tasks, where Slurm's indices count positions in it
+    required: int = 0  # runs whose completion each job has to look at
 
 
 def read_template(path: Path) -> str:
@@ -240,12 +252,25 @@ def _insert_hook(text: str, values: Values) -> str:
     at = len(_header(text))
     if at and not lines[at - 1].endswith("\n"):
         lines[at - 1] += "\n"
-    more = f"esis_offset={values.offset}\n" if values.offset else ""
-    if values.pack is not None:
-        pack = values.pack
-        # Not taken from $0 in the hook: zsh has the name of the sourced file there.
-        more += f"esis_pack='{pack.per_job} {pack.parallel} {pack.first} {pack.last}'\nesis_script=$0\n"
-    return "".join([*lines[:at], _HOOK.format(submission=f"{values.submission:04d}", more=more), *lines[at:]])
+    pack = values.pack
+    # Each of them is set, for the environment may hold anything under these names. Not all can be checked by the hook:
+    # that of an older run knows nothing of it. $0 isn't taken in there: zsh has the name of the sourced file then.
+    bound = values.offset or pack is not None or values.arrays > 1 or values.mapped is not None
+    hook = _HOOK.format(
+        submission=f"{values.submission:04d}", run=values.digest, arrays=values.arrays, required=values.required,
+        mapped="" if values.mapped is None else f"'{len(values.mapped)} {checksum(values.mapped)}'",
+        offset=values.offset,
+        pack="" if pack is None else f"'{pack.per_job} {pack.parallel} {pack.first} {pack.last}'",
+        bound="1" if bound else "${SLURM_ESIS_SUBMISSION:-}")
+    return "".join([*lines[:at], hook, *lines[at:]])
+
+
+def checksum(tasks: Iterable[int]) -> int:
+    """Return what the task hook compares a map with, so that no line of it can be missing or changed."""
+    value = 0
+    for task in tasks:
+        value = (value * _FACTOR + task) % _MODULUS
+    return value
 
 
 def _header(text: str) -> list[str]:

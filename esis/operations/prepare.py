@@ -19,7 +19,7 @@ from pathlib import Path
 
 from esis.environment import clean_environment
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
-from esis.files import fsync_directory, sweep_temporaries, write_atomic, write_json
+from esis.files import fsync_directory, read_limited, sweep_temporaries, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -179,7 +179,8 @@ def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequenc
     first = planned.arrays[0]
     values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
                              dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
-                             offset=first.offset, pack=pack)
+                             offset=first.offset, pack=pack, arrays=len(planned.arrays),
+                             mapped=tasks if planned.mapped else None, required=_count_required(run))
     return template.render(template.read_template(run.path / name), name, values)
 
 
@@ -340,6 +341,14 @@ def _write_requirements(node: Node, staging: RunDir) -> None:
             lines.append(f"{found.indices[0]}:{found.indices[-1]}:{item.run.path}\n")
     if lines:
         write_atomic(staging.requirements, "".join(lines))
+
+
+def _count_required(run: RunDir) -> int:
+    """Return how many runs the jobs look at before their work, so that they see if some are missing."""
+    try:
+        return read_limited(run.requirements).count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def _readme(node: Node) -> str:

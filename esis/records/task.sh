@@ -1,4 +1,6 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
+# shellcheck disable=SC2034
+esis_whole=no
 # ESIS: sourced by sbatch.sh at the start of every task. Writes the task records, lets only one job of a submission
 # do the work, and checks that the runs which this one requires are complete. POSIX shell, no ESIS needed here.
 #
@@ -7,19 +9,49 @@
 #   <task>.<submission>.<array job id>.<restart count>.<start>.exit<code>.<end>      (the same file, renamed)
 #   <task>.<submission>.<array job id>.<restart count>.<start>.slurm-<WORD>.<end>    (renamed by ESIS: Slurm's verdict)
 #   <task>.<submission>.<array job id>.<restart count>.<start>.resumable.<end>       (it saved, and wants to go on)
-# with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on.
+# with times in seconds since 1970. Whatever goes wrong with the records, the job itself runs on; but without what tells
+# which task it is, and that nobody else is at it, it ends with 75.
+#
+# The environment is input. What is read from it: SLURM_*, ESIS_REQUIREMENT_WAIT, LOADEDMODULES. All else is set before
+# it is used, here or in the lines of sbatch.sh: esis_submission, esis_run (the run's hash), esis_arrays (how many),
+# esis_offset, esis_mapped ("<lines> <checksum>" of the map), esis_pack, esis_required (lines of the list) and
+# esis_script; those of earlier versions set the first, and esis_offset and esis_pack where they have them. Programs are
+# called by `command`, for bash takes functions from the environment, too. Files are made with >|, for `set -C` may hold,
+# and no pipe's status is that of its first part, for `set -o pipefail` may.
+
+# --- what this is
+
+# Into esis_text: the number, or null.
+esis_number() {
+    case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) esis_text=null ;; *) esis_text=$1 ;; esac
+}
+
+# Elsewhere `command` finds what the shell itself has, but in zsh only when it is told so: too much of a change for the
+# script, no matter for a subshell.
+esis_in_subshell() {
+    [ -z "${ZSH_VERSION:-}" ] || setopt posix_builtins 2>/dev/null || :
+}
+
+# The message goes to the log of the job; the task is failed, and can be resubmitted.
+esis_refuse() {
+    command printf 'ESIS: %s\n' "$1" >&2 || :
+    exit 75
+}
 
 esis_job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-0}}
+case $esis_job in *[!0123456789]*) esis_job=0 ;; esac
+esis_number "${SLURM_RESTART_COUNT:-0}"
+esis_restart=$esis_text
+[ "$esis_restart" != null ] || esis_restart=0
 esis_index=${SLURM_ARRAY_TASK_ID:-}
 esis_fenced=${SLURM_ESIS_SUBMISSION:-}
-esis_offset=${SLURM_ESIS_OFFSET:-${esis_offset:-0}}
-# Not for jobs that this one submits, and not from one that submitted this.
-esis_from=${SLURM_ESIS_FROM:-}
-unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM SLURM_ESIS_INDEX SLURM_ESIS_RECORD
+esis_shift=${SLURM_ESIS_OFFSET:-}
+esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
+case $esis_wait in *[!0123456789]*) esis_wait=75 ;; esac
 esis_record=
 esis_made=
-esis_wait=${ESIS_REQUIREMENT_WAIT:-75}
-case $esis_wait in *[!0-9]*) esis_wait=75 ;; esac
+esis_shared=
+esis_from=
 
 # One task of a pack is this script once more, started by the job that works through the pack (see esis_work_pack).
 # Such tasks may be short and many, so they start as few processes as can be: the job tells them what it found out.
@@ -28,77 +60,244 @@ case ${SLURM_ESIS_PACKED:-} in
     "$esis_job:"*)
         esis_in_pack=1
         esis_dir=${SLURM_ESIS_PACKED#*:}
+        esis_fenced=${esis_dir%%:*}
+        esis_dir=${esis_dir#*:}
         esis_host=${esis_dir%%:*}
         esis_dir=${esis_dir#*:}
+        esis_from=${SLURM_ESIS_FROM:-}
         ;;
     *)
-        esis_dir=$(CDPATH='' cd -- "${esis_hook%/task.sh}" 2>/dev/null && pwd -P) || esis_dir=
-        esis_host=$(uname -nr)
+        unset SLURM_ESIS_PACKED
+        esis_dir=$(esis_in_subshell
+            CDPATH='' command cd -- "${esis_hook%/task.sh}" >/dev/null 2>&1 && command pwd -P) || esis_dir=
+        # ksh needs a disk with room for $(...).
+        [ -n "$esis_dir" ] || case $esis_hook in
+            /*) esis_dir=${esis_hook%/task.sh} ;;
+            *) esis_dir=$PWD/${esis_hook%/task.sh} ;;
+        esac
+        [ -d "$esis_dir" ] || esis_dir=
+        esis_host=$(command uname -nr) || esis_host=
         ;;
 esac
+# Not for jobs that this one submits, and not from one that submitted this.
+unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM SLURM_ESIS_INDEX SLURM_ESIS_RECORD
+[ "${SLURM_CLUSTER_NAME:-}" = local ] || unset SLURM_ESIS_LOCAL
 esis_map=$esis_dir/submissions/$esis_submission.map
+esis_attempt=$esis_dir/attempts
 
-# Bash knows the time since its version 5.
-esis_now() {
-    case ${BASH_VERSION:-} in
-        [5-9].* | [1-9][0-9]*) esis_time=$EPOCHSECONDS ;;
-        *) esis_time=$(date +%s) ;;
-    esac
-}
-
-# The fence: a symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced.
-if [ -n "$esis_fenced" ] && [ -n "$esis_dir" ]; then
-    esis_claim=$esis_dir/submissions/$esis_fenced.claim
-    if ! ln -s "$esis_job" "$esis_claim" 2>/dev/null && [ -L "$esis_claim" ] \
-        && [ "$(readlink "$esis_claim")" != "$esis_job" ]; then
-        echo "ESIS: job $(readlink "$esis_claim") does the work of this submission; job $esis_job steps aside" >&2
-        exit 0
-    fi
+# A relative path may lead into another run. One that somebody has renamed is taken as it is.
+case ${esis_dir%/__esis__} in
+    */wrkdir."${esis_run:-}") ;;
+    */wrkdir.????????????????????????????????????????????????????????????????)
+        [ -z "${esis_run:-}" ] \
+            || esis_refuse "this script is one of wrkdir.$esis_run, not of ${esis_dir%/__esis__}" ;;
+esac
+if [ -z "$esis_dir" ] && { [ -n "$esis_fenced" ] || [ -n "${esis_pack:-}" ] || [ -n "${esis_mapped:-}" ]; }; then
+    esis_refuse "the directory of $esis_hook can't be used, and this job needs it"
 fi
 
+# --- the time
+
+# Into esis_time. Bash knows the time since its version 5, and ignores what is assigned; zsh does neither. A variable of
+# that name, or one that tells the shell, may as well come from the environment.
+esis_now() {
+    if [ -z "${ZSH_VERSION:-}" ]; then
+        EPOCHSECONDS=0
+        esis_time=$EPOCHSECONDS
+        [ "$esis_time" = 0 ] || return 0
+    fi
+    esis_number "$(command date +%s)"
+    esis_time=$esis_text
+    [ "$esis_time" != null ] || esis_time=0
+}
+
+# --- the fence
+
+# A symbolic link carries the owner and is made in one atomic step. Submissions by hand aren't fenced. It never opens by
+# itself: where the link can't be made (no inodes, quota, read-only), or something else lies in its place, nobody knows
+# whether another job is at the same work. `ln` makes links inside of a directory of that name, so what counts is what
+# is read back. Network file systems may hide a new link from the first look, but not from `ln`.
+if [ -n "$esis_fenced" ] && [ -z "$esis_in_pack" ]; then
+    case $esis_fenced in
+        "$esis_submission" | "$esis_submission".*) ;;
+        *) esis_refuse "SLURM_ESIS_SUBMISSION=$esis_fenced is not submission $esis_submission, whose script this is" ;;
+    esac
+    if [ "$esis_job" = 0 ] || [ -z "$esis_index" ]; then
+        esis_refuse "this task of submission $esis_fenced has no SLURM_ARRAY_JOB_ID or no SLURM_ARRAY_TASK_ID"
+    fi
+    esis_claim=$esis_dir/submissions/$esis_fenced.claim
+    esis_problem="it is there, and names no job"
+    [ -L "$esis_claim" ] || [ -e "$esis_claim" ] \
+        || esis_problem=$(command ln -s "$esis_job" "$esis_claim" 2>&1) || :
+    esis_owner=$(command readlink "$esis_claim" 2>/dev/null) || esis_owner=
+    case $esis_owner in
+        "$esis_job") ;;
+        '' | *[!0123456789]*) esis_refuse "nobody knows which job does this work, for $esis_claim can't be made or read, so job $esis_job doesn't: $esis_problem" ;;
+        *)
+            command printf 'ESIS: job %s does the work of this submission; job %s steps aside\n' \
+                "$esis_owner" "$esis_job" >&2 || :
+            exit 0
+            ;;
+    esac
+fi
+
+# --- which task this is
+
+# The tasks at the positions $1 to $2 of the map, from 0, a line each. The whole of the map has to be as it was made:
+# without one of its lines all behind it are other tasks.
+esis_mapped_tasks() {
+    [ -f "$esis_map" ] && [ -r "$esis_map" ] || return 1
+    LC_ALL=C command awk -v first="$1" -v last="$2" -v made="${esis_mapped:-}" '
+        /[^0-9]/ || NF == 0 { bad = 1 }
+        { sum = (sum * 31 + $0) % 2147483647 }
+        NR > first + 0 && NR <= last + 1 { found = found $0 "\n" }
+        END {
+            if (bad || (made != "" && (NR " " sum + 0) != made)) exit 1
+            printf "%s", found
+        }' "$esis_map"
+}
+
+# Earlier versions tell nothing of a map: there it counts where it is.
+esis_is_mapped() {
+    [ -n "${esis_mapped-}" ] || { [ -z "${esis_mapped+set}" ] && [ -r "$esis_map" ]; }
+}
+
+esis_map_problem="$esis_map is missing, unreadable or not as it was made, so nobody knows which tasks these are"
+
 # Slurm's indices end at MaxArraySize, tasks don't: what Slurm counts is shifted, or a position in a list of tasks.
+if [ -n "$esis_index" ]; then
+    esis_number "$esis_index"
+    [ "$esis_text" != null ] || esis_refuse "SLURM_ARRAY_TASK_ID=$esis_index is no index of a task"
+fi
 if [ -n "$esis_index" ] && [ -z "$esis_in_pack" ]; then
+    # sbatch.sh holds the offset of the first array. A site may take variables away; by hand there are none to begin with.
+    if [ -n "$esis_shift" ]; then
+        esis_offset=$esis_shift
+    elif [ -n "$esis_fenced" ]; then
+        case ${esis_arrays:-1}.$esis_fenced in
+            "1.$esis_submission") ;;
+            *) esis_refuse "SLURM_ESIS_OFFSET got lost on the way, so nobody knows which task this is" ;;
+        esac
+    elif [ "${esis_arrays:-1}" != 1 ] && command grep -q -e "\"id\": \"$esis_job\"" -e '"outcome": "open"' \
+        "$esis_dir/submissions/$esis_submission.json" 2>/dev/null; then
+        esis_refuse "which of its $esis_arrays arrays job $esis_job is got lost on the way (by hand: SLURM_ESIS_OFFSET=${esis_offset:-0} sbatch …)"
+    fi
+    esis_number "${esis_offset:-0}"
+    [ "$esis_text" != null ] || esis_refuse "SLURM_ESIS_OFFSET=$esis_offset is no number"
     # For who has to name this task to Slurm: scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX".
     export SLURM_ESIS_INDEX="$esis_index"
-    esis_unit=$((esis_index + esis_offset))
+    esis_unit=$((esis_index + esis_text))
     SLURM_ARRAY_TASK_ID=$esis_unit
-    if [ -z "${esis_pack:-}" ] && [ -n "$esis_dir" ] && [ -r "$esis_map" ]; then
-        SLURM_ARRAY_TASK_ID=$(sed -n "$((esis_unit + 1)){p;q;}" "$esis_map")
-        if [ -z "$SLURM_ARRAY_TASK_ID" ]; then
-            printf 'ESIS: %s.map has no task at position %s\n' "$esis_submission" "$esis_unit" >&2
-            exit 75
-        fi
+    if [ -z "${esis_pack:-}" ] && esis_is_mapped; then
+        SLURM_ARRAY_TASK_ID=$(esis_mapped_tasks "$esis_unit" "$esis_unit") || esis_refuse "$esis_map_problem"
+        [ -n "$SLURM_ARRAY_TASK_ID" ] || esis_refuse "$esis_submission.map has no task at position $esis_unit"
     fi
     export SLURM_ARRAY_TASK_ID
 fi
 
-# Where all parameter sets are lines of one file, the task's own file is made for the time of the task.
+# --- attempts
+
+# A node that is lost may go on with a task which Slurm has queued again, or which somebody has resubmitted: two attempts
+# at once. The later one leaves its name in attempts/<task>, and what ESIS writes for the earlier one (import esis) looks
+# there first. Only where there may be another attempt: a file for each task would be too many. Into esis_later: the name
+# of the latest attempt that is known, if it isn't this one.
+esis_look_for_attempts() {
+    esis_later=
+    [ -f "$esis_attempt/$SLURM_ARRAY_TASK_ID" ] || return 0
+    { read -r esis_later <"$esis_attempt/$SLURM_ARRAY_TASK_ID" || :; } 2>/dev/null
+    case $esis_later in
+        *[!0123456789.]* | *..* | *. | *.*.*.*.*.*) esis_later= ;;
+        "$SLURM_ARRAY_TASK_ID".*.*.*.*) [ "$esis_later" != "${esis_record##*/}" ] || esis_later= ;;
+        *) esis_later= ;;
+    esac
+}
+
+# Into esis_text: the number without zeros in front, which some shells take for octal.
+esis_plain() {
+    esis_text=$1
+    while :; do
+        case $esis_text in 0?*) esis_text=${esis_text#0} ;; *) return 0 ;; esac
+    done
+}
+
+# Which of two attempts is the later one, `esis.records.tasks` says, too: the higher submission, within one job the
+# higher restart, else the later start. A clock that was set back makes no attempt an earlier one.
+esis_check_attempts() {
+    esis_look_for_attempts
+    [ -n "$esis_later" ] || return 0
+    esis_plain "$esis_submission"
+    esis_mine=$esis_text
+    set -- "${esis_later#*.}"
+    esis_plain "${1%%.*}"
+    set -- "${1#*.}"
+    if [ "$esis_text" = "$esis_mine" ] && [ "${1%%.*}" != "$esis_job" ]; then
+        esis_plain "${1##*.}"
+        [ "$esis_time" -gt "$esis_text" ] || esis_time=$((esis_text + 1))
+        return 0
+    fi
+    if [ "$esis_text" = "$esis_mine" ]; then
+        esis_mine=$esis_restart
+        set -- "${1#*.}"
+        esis_plain "${1%%.*}"
+    fi
+    [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, so this one does nothing"
+}
+
+# Never half of a name for long; who reads an empty file knows of no later attempt yet.
+esis_tell_attempt() {
+    esis_plain "$esis_submission"
+    if [ "$esis_restart.$esis_text" = 0.1 ] && [ -n "$esis_fenced" ] && [ -z "$esis_later" ]; then
+        return 0
+    fi
+    { [ -d "$esis_attempt" ] || command mkdir -p "$esis_attempt"; } 2>/dev/null \
+        && command printf '%s\n' "$esis_stem" 2>/dev/null >|"$esis_attempt/$SLURM_ARRAY_TASK_ID" && return 0
+    command printf "ESIS: can't tell earlier attempts at this task of this one in %s\n" "$esis_attempt" >&2 || :
+}
+
+# Whether another attempt at this task may be running, as its record says. Only asked where there is another one.
+esis_has_rival() {
+    esis_look_for_attempts
+    [ -n "$esis_later$esis_shared" ] && [ -d "$esis_dir/tasks" ] || return 1
+    QUOTING_STYLE=literal command ls -f "$esis_dir/tasks" 2>/dev/null | LC_ALL=C command awk -F. \
+        -v task="$SLURM_ARRAY_TASK_ID" -v mine="${esis_stem##*/}.running" '
+        NF == 6 && $6 == "running" && ($1 "") == (task "") && ($0 "") != (mine "") { found = 1 }
+        END { exit !found }'
+}
+
+# --- parameters
+
+# Where all parameter sets are lines of one file, the task's own file is made for the time of the task. Made aside and
+# renamed, for another attempt may be reading it; then neither takes it away before the other has ended.
 esis_parameters() {
     esis_sets=$esis_dir/../parameters/parameters
     [ -n "$esis_dir" ] && [ -n "$esis_index" ] && [ -r "$esis_sets.jsonl" ] || return 0
     esis_made=$esis_sets.$SLURM_ARRAY_TASK_ID.json
-    # Made aside and renamed, for another job of the same task may be reading it; only one has a pack.
-    esis_aside=$esis_made.$$
-    [ -z "$esis_in_pack" ] || esis_aside=$esis_made
+    esis_aside=$esis_made
+    if [ -e "$esis_made" ] || [ -z "$esis_in_pack" ]; then
+        esis_aside=$esis_made.$esis_job.$esis_restart.$$
+    fi
+    [ ! -e "$esis_made" ] || esis_shared=1
     if [ -z "$esis_from" ]; then
-        esis_from=$(dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null)
+        esis_from=$(command dd if="$esis_sets.index" bs=17 skip="$SLURM_ARRAY_TASK_ID" count=1 2>/dev/null) || esis_from=
         # Without a whole entry the task must not get the parameters of another one.
         case $esis_from in
-            *[!0-9]*) esis_from= ;;
-            # Some shells take numbers with zeros in front for octal ones.
-            ????????????????) esis_from=$(printf '%s\n' "$esis_from" | sed 's/^0*\([0-9]\)/\1/') ;;
+            *[!0123456789]*) esis_from= ;;
+            ????????????????) esis_plain "$esis_from"; esis_from=$esis_text ;;
             *) esis_from= ;;
         esac
     fi
     if [ -n "$esis_from" ] \
-        && tail -c "+$((esis_from + 1))" "$esis_sets.jsonl" 2>/dev/null | head -n 1 >"$esis_aside" \
-        && [ -s "$esis_aside" ] && { [ -n "$esis_in_pack" ] || mv -f "$esis_aside" "$esis_made"; }; then
+        && { command tail -c "+$((esis_from + 1))" "$esis_sets.jsonl" || :; } 2>/dev/null \
+            | command head -n 1 2>/dev/null >|"$esis_aside" \
+        && [ -s "$esis_aside" ] && { [ "$esis_aside" = "$esis_made" ] || command mv -f "$esis_aside" "$esis_made"; }; then
         return 0
     fi
-    rm -f "$esis_aside"
-    printf "ESIS: can't write the parameters of task %s into %s\n" "$SLURM_ARRAY_TASK_ID" "$esis_made" >&2
+    command rm -f "$esis_aside"
+    command printf "ESIS: can't write the parameters of task %s into %s\n" "$SLURM_ARRAY_TASK_ID" "$esis_made" >&2 || :
     return 1
 }
+
+# --- records
 
 # Values of the environment may hold anything. Into esis_text for a JSON string: characters that no name of a module, a
 # node or a partition needs become _ (no sed: a process per value and task is too many).
@@ -120,11 +319,6 @@ esis_json() {
     esis_text=$esis_text$1
 }
 
-# Into esis_text: the number, or null.
-esis_number() {
-    case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) esis_text=null ;; *) esis_text=$1 ;; esac
-}
-
 # Into esis_details: where and with what this attempt runs, one line of JSON.
 esis_describe() {
     esis_kernel=$esis_host
@@ -134,8 +328,7 @@ esis_describe() {
     esis_details="$esis_details, \"job\": \"$esis_text\""
     esis_number "$esis_index"
     esis_details="$esis_details, \"index\": $esis_text"
-    esis_number "${SLURM_RESTART_COUNT:-0}"
-    esis_details="$esis_details, \"restart\": $esis_text"
+    esis_details="$esis_details, \"restart\": $esis_restart"
     esis_json "${SLURM_JOB_PARTITION:-}"
     esis_details="$esis_details, \"partition\": \"$esis_text\""
     esis_json "${SLURM_JOB_NODELIST:-}"
@@ -144,29 +337,52 @@ esis_describe() {
     esis_details="$esis_details, \"cpus\": $esis_text"
     esis_json "${esis_kernel#* }"
     esis_details="$esis_details, \"kernel\": \"$esis_text\""
+    if [ -n "${SLURM_JOB_SLUID:-}" ]; then
+        esis_json "$SLURM_JOB_SLUID"
+        esis_details="$esis_details, \"sluid\": \"$esis_text\""
+    fi
     esis_json "${LOADEDMODULES:-}"
     esis_details="$esis_details, \"modules\": \"$esis_text\"}"
 }
 
-# Start record: made aside, then renamed, so that no reader sees half of it. What is in those of packs nobody reads
-# while they run.
+# A new file at $1, with the details in it. `set -C` makes it in one step or not at all where there is one already.
+esis_create() {
+    case $- in
+        *C*) true 2>/dev/null >"$1" || return 1 ;;
+        *)
+            set -C
+            true 2>/dev/null >"$1" || { set +C; return 1; }
+            set +C
+            ;;
+    esac
+    command printf '%s\n' "$esis_details" 2>/dev/null >|"$1" && return 0
+    command rm -f "$1" 2>/dev/null
+    return 1
+}
+
+# Start record. An attempt of the same name, in the same second, keeps its own.
 esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
     esis_now
-    esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.${SLURM_RESTART_COUNT:-0}.$esis_time
-    esis_temporary=$esis_dir/tasks/.$esis_stem.$$
+    esis_check_attempts
     esis_describe
-    [ -z "$esis_in_pack" ] || esis_temporary=$esis_dir/tasks/$esis_stem.running
-    if printf '%s\n' "$esis_details" 2>/dev/null >"$esis_temporary" \
-        && { [ -n "$esis_in_pack" ] || mv -f "$esis_temporary" "$esis_dir/tasks/$esis_stem.running" 2>/dev/null; }; then
+    esis_left=9
+    while :; do
+        esis_stem=$SLURM_ARRAY_TASK_ID.$esis_submission.$esis_job.$esis_restart.$esis_time
         esis_record=$esis_dir/tasks/$esis_stem
-        # A worker that has saved its state, wants to go on later and can't be requeued leaves a file of this name
-        # with .resume behind it, and ends with 75: esis resubmit takes it.
-        export SLURM_ESIS_RECORD="$esis_record"
-    else
-        rm -f "$esis_temporary" 2>/dev/null
-        printf "ESIS: can't write the record of this task's start into %s\n" "$esis_dir/tasks" >&2
-    fi
+        ! esis_create "$esis_record.running" || break
+        if [ "$esis_left" = 0 ] || ! [ -e "$esis_record.running" ]; then
+            esis_record=
+            command printf "ESIS: can't write the record of this task's start into %s\n" "$esis_dir/tasks" >&2 || :
+            break
+        fi
+        esis_left=$((esis_left - 1))
+        esis_time=$((esis_time + 1))
+    done
+    # A worker that has saved its state, wants to go on later and can't be requeued leaves a file of this name
+    # with .resume behind it, and ends with 75: esis resubmit takes it.
+    [ -z "$esis_record" ] || export SLURM_ESIS_RECORD="$esis_record"
+    [ ! -d "$esis_dir/tasks" ] || esis_tell_attempt
     return 0
 }
 
@@ -175,109 +391,161 @@ esis_start() {
 # Not 0 where the record can't be written: a task whose end nobody can know must not end well, or Slurm's COMPLETED
 # would make it done. Where somebody has removed the records there is none to write, and the exit status stays.
 esis_end() {
-    [ -z "$esis_made" ] || rm -f "$esis_made"
+    esis_stem=${esis_record##*/}
+    if [ -n "$esis_made" ]; then
+        esis_has_rival || command rm -f "$esis_made"
+        esis_made=
+    fi
     [ -n "$esis_record" ] || return 0
     esis_stem=$esis_record
     esis_record=
-    esis_word=exit$1
+    esis_status "$1"
+    esis_word=exit$esis_text
     [ ! -e "$esis_stem.resume" ] || esis_word=resumable
     esis_now
-    if mv -f "$esis_stem.running" "$esis_stem.$esis_word.$esis_time" 2>/dev/null; then
+    if command mv -f "$esis_stem.running" "$esis_stem.$esis_word.$esis_time" 2>/dev/null; then
         [ "$esis_word" = resumable ] || return 0
-        rm -f "$esis_stem.resume" 2>/dev/null
-        echo "ESIS: task ${SLURM_ARRAY_TASK_ID:-} saved its state and has more to do: esis resubmit" >&2
+        command rm -f "$esis_stem.resume" 2>/dev/null
+        command printf 'ESIS: task %s saved its state and has more to do: esis resubmit\n' \
+            "${SLURM_ARRAY_TASK_ID:-}" >&2 || :
         # Not a bare `return`: in a trap that has the status of before the trap.
         [ "$1" = 0 ] && return 1
         return 0
     fi
-    printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2
+    command printf "ESIS: can't write the record of this task's end into %s\n" "$esis_dir/tasks" >&2 || :
     ! [ -d "$esis_dir/tasks" ]
 }
 
-# A run is complete when completed.state holds 1, or when the latest record of each of its tasks says exit0.
+# Into esis_text: the exit status that Slurm will see for $1. Exit statuses end at 255; ksh counts signals from 256 on,
+# and `exit 256` is none of 0.
+esis_status() {
+    esis_text=$1
+    [ "$1" -gt 255 ] || return 0
+    esis_text=$(($1 % 256))
+    [ "$1" -gt 320 ] || esis_text=$((esis_text + 128))
+    [ "$esis_text" != 0 ] || esis_text=1
+}
+
+# --- requirements
+
+# A run is complete when the latest record of each of its tasks says exit0: of two ends of one attempt the later one
+# counts, in the same second the worse one. Where there is no record of any of them, completed.state decides: workers of
+# ESIS 0.0.4 write 1 there, whatever became of the other tasks.
 esis_is_complete() {
-    [ "$(cat "$3/__esis__/completed.state" 2>/dev/null)" = 1 ] && return 0
-    # shellcheck disable=SC2012
-    { ls -f "$3/__esis__/tasks"; sed 's/ .*//' "$3/__esis__/tasks.txt"; } 2>/dev/null | awk -F. -v first="$1" -v last="$2" '
+    if [ -e "$3/__esis__/tasks" ] && ! [ -r "$3/__esis__/tasks" ]; then
+        return 1
+    fi
+    {
+        QUOTING_STYLE=literal command ls -f "$3/__esis__/tasks" || :
+        [ ! -f "$3/__esis__/tasks.txt" ] || LC_ALL=C command sed 's/ .*//' "$3/__esis__/tasks.txt" || :
+    } 2>/dev/null | LC_ALL=C command awk -F. -v first="$1" -v last="$2" '
         function later(started, id) {
             if ($5 + 0 != started) return $5 + 0 > started
             return length($3) != length(id) ? length($3) > length(id) : ($3 "") > (id "")
         }
+        function outranks(ended, than) {
+            if (than == "running" || ended == "running") return than == "running"
+            return $7 + 0 != end[$1] ? $7 + 0 > end[$1] : ended != "exit0"
+        }
         !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : later(start[$1], job[$1]))) {
-            submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6
+            submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6; end[$1] = $7 + 0
         }
-        $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && $6 != "running" { word[$1] = $6 }
-        END { for (task in word) if (word[task] == "exit0") done++; exit done + 0 < last - first + 1 }'
+        $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && outranks($6, word[$1]) { word[$1] = $6; end[$1] = $7 + 0 }
+        END {
+            for (task in word) { seen++; if (word[task] == "exit0") done++ }
+            exit !seen ? 3 : done + 0 < last - first + 1
+        }' && return 0
+    [ $? = 3 ] && [ -f "$3/__esis__/completed.state" ] || return 1
+    { read -r esis_text <"$3/__esis__/completed.state" || :; } 2>/dev/null
+    [ "$esis_text" = 1 ]
 }
 
 # Slurm lifts the dependency on a failed job once it has forgotten that job, so the job itself looks again. Directory
 # listings of network file systems may be a minute old: not complete is believed only after a while.
 esis_check_requirements() {
-    [ -n "$esis_dir" ] && [ -r "$esis_dir/requirements" ] || return 0
-    while IFS= read -r esis_line || [ -n "$esis_line" ]; do
-        esis_waited=0
-        # <first task>:<last task>:<path>
-        esis_tasks=${esis_line%%:*}
-        esis_line=${esis_line#*:}
-        until esis_is_complete "$esis_tasks" "${esis_line%%:*}" "${esis_line#*:}"; do
-            if [ "$esis_waited" -ge "$esis_wait" ]; then
-                # Not echo: some shells' echo takes the backslashes of a path away.
-                printf 'ESIS: the required run %s is not complete, so this task does not start; %s\n' \
-                    "${esis_line#*:}" "esis status on it tells why" >&2
-                return 1
-            fi
-            esis_waited=$((esis_waited + 5))
-            sleep 5
-        done
-    done <"$esis_dir/requirements"
-    return 0
+    esis_needs=$esis_dir/requirements
+    [ -n "$esis_dir" ] || return 0
+    esis_left=${esis_required:-0}
+    [ "$esis_left" != 0 ] || [ -e "$esis_needs" ] || return 0
+    if [ -f "$esis_needs" ] && [ -r "$esis_needs" ]; then
+        while IFS= read -r esis_line || [ -n "$esis_line" ]; do
+            esis_left=$((esis_left - 1))
+            esis_waited=0
+            # <first task>:<last task>:<path>
+            esis_tasks=${esis_line%%:*}
+            esis_line=${esis_line#*:}
+            until esis_is_complete "$esis_tasks" "${esis_line%%:*}" "${esis_line#*:}"; do
+                if [ "$esis_waited" -ge "$esis_wait" ]; then
+                    # Not echo: some shells' echo takes the backslashes of a path away.
+                    command printf 'ESIS: the required run %s is not complete, so this task does not start; %s\n' \
+                        "${esis_line#*:}" "esis status on it tells why" >&2 || :
+                    return 1
+                fi
+                esis_waited=$((esis_waited + 5))
+                command sleep 5
+            done
+        done <"$esis_needs"
+        [ "$esis_left" -gt 0 ] || return 0
+    fi
+    command printf "ESIS: %s is missing, unreadable or cut, so nobody knows what this task requires\n" "$esis_needs" >&2 || :
+    return 1
 }
 
-# A pack: $1 tasks a job, $2 at a time, of the tasks $3 to $4 or of a list.
+# --- packs
+
+# A pack: $1 tasks a job, $2 at a time, of the tasks $3 to $4 or of the map. These functions run in subshells. All tasks
+# of a pack are too much for the arguments of a program, so it is `echo`, which every shell has itself.
 esis_pack_tasks() {
-    if [ -r "$esis_map" ]; then
-        sed -n "$((esis_unit * $1 + 1)),$((esis_unit * $1 + $1))p" "$esis_map"
-        return 0
+    esis_in_subshell
+    if esis_is_mapped; then
+        esis_mapped_tasks "$((esis_unit * $1))" "$((esis_unit * $1 + $1 - 1))"
+        return
     fi
     esis_task=$(($3 + esis_unit * $1))
     esis_left=$1
     while [ "$esis_left" -gt 0 ] && [ "$esis_task" -le "$4" ]; do
-        echo "$esis_task"
+        command echo "$esis_task"
         esis_task=$((esis_task + 1))
         esis_left=$((esis_left - 1))
     done
 }
 
-# After a requeue the tasks of the pack that are done stay done.
+# After a requeue the tasks of the pack that are done stay done. Not as arguments: they may be too many.
 esis_pack_left() {
-    esis_done=
-    if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
-        # shellcheck disable=SC2012
-        esis_done=$(ls -f "$esis_dir/tasks" 2>/dev/null \
-            | sed -n "s/^\([0-9]*\)\.$esis_submission\.$esis_job\.[0-9]*\.[0-9]*\.exit0\..*/\1/p")
-    fi
-    if [ -n "$esis_done" ]; then
-        esis_pack_tasks "$@" | grep -vxF -e "$esis_done"
-    else
+    if [ "$esis_restart" = 0 ]; then
         esis_pack_tasks "$@"
+        return
     fi
+    { esis_pack_tasks "$@" || command echo damaged
+        command echo
+        QUOTING_STYLE=literal command ls -f "$esis_dir/tasks" 2>/dev/null || :
+    } | LC_ALL=C command awk -F. -v submission="$esis_submission" -v job="$esis_job" '
+        $0 == "damaged" { exit }
+        !listed && NF == 0 { listed = 1; next }
+        !listed { wanted[++count] = $0; next }
+        NF == 7 && ($2 "") == (submission "") && ($3 "") == (job "") && $6 == "exit0" { done[$1] }
+        END {
+            if (!listed) exit 1
+            for (one = 1; one <= count; one++) if (!(wanted[one] in done)) print wanted[one]
+        }'
 }
 
 # Each line of the pack is a task and where its parameters begin: one look for all. Where that isn't told the task looks.
 esis_pack_lines() {
-    esis_todo=$(esis_pack_left "$@")
+    esis_in_subshell
     esis_sets=$esis_dir/../parameters/parameters
     if [ -z "$esis_todo" ] || ! [ -r "$esis_sets.jsonl" ]; then
-        printf '%s\n' "$esis_todo"
+        command echo "$esis_todo"
         return 0
     fi
-    esis_first=${esis_todo%%[!0-9]*}
-    esis_last=${esis_todo##*[!0-9]}
-    { printf '%s\n\n' "$esis_todo"
-        dd if="$esis_sets.index" bs=17 skip="$esis_first" count="$((esis_last - esis_first + 1))" 2>/dev/null
-    } | awk -v task="$esis_first" '
+    esis_first=${esis_todo%%[!0123456789]*}
+    esis_last=${esis_todo##*[!0123456789]}
+    { command echo "$esis_todo"
+        command echo
+        command dd if="$esis_sets.index" bs=17 skip="$esis_first" count="$((esis_last - esis_first + 1))" 2>/dev/null || :
+    } | LC_ALL=C command awk -v task="$esis_first" '
         !listed && NF == 0 { listed = 1; next }
         !listed { wanted[$1]; next }
         task in wanted && length($0) == 16 && !/[^0-9]/ { at = $0; sub(/^0+/, "", at); print task ":" (at == "" ? 0 : at); delete wanted[task] }
@@ -287,15 +555,16 @@ esis_pack_lines() {
 
 # Each task is this script once more, with its own record and log; what one of them does is nothing to the others. In the
 # background, so that a signal to this shell ends it at once: then no further task begins. Some xargs start the command
-# for an empty list, too.
+# for an empty list, too. After a requeue an earlier attempt may still be writing its logs.
 esis_work_pack() {
     esis_logs=$esis_dir/../cwd/slurm-$esis_job
     # shellcheck disable=SC2016
-    esis_pack_lines "$@" | SLURM_ESIS_PACKED=$esis_job:$esis_host:$esis_dir xargs -n 1 -P "$2" sh -c '
-        [ -n "${2:-}" ] || exit 0
-        task=${2%%:*} from=${2#"${2%%:*}"}
-        SLURM_ARRAY_TASK_ID=$task SLURM_ESIS_FROM=${from#:} "$0" >"$1_task$task.out" 2>&1 </dev/null || exit 1' \
-        "$esis_script" "$esis_logs" &
+    esis_pack_lines | SLURM_ESIS_PACKED=$esis_job:$esis_fenced:$esis_host:$esis_dir command xargs -n 1 -P "$1" sh -c '
+        [ -n "${3:-}" ] || exit 0
+        task=${3%%:*} from=${3#"${3%%:*}"}
+        [ "$2" = 0 ] || rm -f "$1_task$task.out"
+        SLURM_ARRAY_TASK_ID=$task SLURM_ESIS_FROM=${from#:} "$0" >|"$1_task$task.out" 2>&1 </dev/null || exit 1' \
+        "${esis_script:-$0}" "$esis_logs" "$esis_restart" &
     esis_workers=$!
     trap 'kill "$esis_workers" 2>/dev/null; exit 143' TERM
     trap 'kill "$esis_workers" 2>/dev/null; exit 138' USR1
@@ -307,42 +576,61 @@ esis_work_pack() {
 if [ -n "${esis_pack:-}" ] && [ -z "$esis_in_pack" ] && [ -n "$esis_index" ] && [ -n "$esis_dir" ]; then
     esis_check_requirements || exit 75
     eval "set -- $esis_pack"
-    esis_work_pack "$@" || exit 1
+    esis_todo=$(esis_pack_left "$@") || esis_refuse "$esis_map_problem"
+    esis_work_pack "$2" || exit 1
     exit 0
 fi
+
+# --- signals
+
+# Every signal that can end a shell: some shells would run the EXIT trap with the exit status of the command before, often
+# 0. Here, because ksh and mksh under set -e leave the EXIT trap out when a signal has ended their wait.
+esis_stopped() {
+    esis_end "$1" || :
+    exit "$1"
+}
+
 # A signal for the script is meant for the worker: hand it on to the last command that runs in the background, as in
 # `srun WORKERSCRIPT & wait $!`, and give it the time to save. Its exit status becomes the script's, but never 0: the
 # lines behind the worker were not run.
 esis_signalled() {
-    esis_child=$(set +u; echo "$!")
+    esis_child=$(set +u; command printf %s "$!")
     esis_code=$((128 + $2))
-    case $esis_child in "" | 0 | *[!0-9]*) exit "$esis_code" ;; esac
+    case $esis_child in "" | 0 | *[!0123456789]*) esis_stopped "$esis_code" ;; esac
     if kill -s "$1" "$esis_child" 2>/dev/null; then
         esis_ended=0
         while kill -0 "$esis_child" 2>/dev/null; do
             wait "$esis_child" && esis_ended=0 || esis_ended=$?
         done
-        # ksh counts signals from 256 on, and exit statuses end at 255.
-        [ "$esis_ended" -le 255 ] || esis_ended=$((esis_ended - 128))
-        [ "$esis_ended" = 0 ] || esis_code=$esis_ended
+        esis_status "$esis_ended"
+        [ "$esis_ended" = 0 ] || esis_code=$esis_text
     fi
-    # Here, because ksh and mksh under set -e leave the EXIT trap out when a signal has ended their wait.
-    esis_end "$esis_code"
+    esis_stopped "$esis_code"
+}
+
+# The script has ended with $1.
+esis_leave() {
+    esis_status "$1"
+    esis_code=$esis_text
+    esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=75
     exit "$esis_code"
 }
 
 esis_start
-# A shell that a signal kills would run the EXIT trap with the exit status of its previous command, often 0: each
-# signal ends the script with a status of its own. Traps that the script sets later replace these.
-trap 'esis_code=$?; esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=75; exit "$esis_code"' EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 131' QUIT
+# Linux' numbers, for not every shell knows every name; nor every number. Not those that stop a process, or do nothing
+# unless somebody asks for them. Traps that the script sets later replace these.
+esis_signal=1
+while [ "$esis_signal" -le 64 ]; do
+    # shellcheck disable=SC2064
+    case $esis_signal in
+        9 | 1[05789] | 2[01238] | 3[23]) ;;
+        *) trap "esis_stopped $((128 + esis_signal))" "$esis_signal" 2>/dev/null || : ;;
+    esac
+    esis_signal=$((esis_signal + 1))
+done
 trap 'esis_signalled USR1 10' USR1
-trap 'exit 141' PIPE
-trap 'exit 142' ALRM
 trap 'esis_signalled TERM 15' TERM
-trap 'exit 140' USR2
-trap 'exit 152' XCPU
+trap 'esis_leave "$?"' EXIT
 esis_parameters || exit 75
 [ -n "$esis_in_pack" ] || esis_check_requirements || exit 75
+esis_whole=yes

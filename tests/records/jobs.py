@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -65,9 +65,14 @@ class Job:
     """A job of a run: its script, spooled as slurmd does it, and the variables that Slurm sets."""
 
     def __init__(self, run: RunDir, body: str, shell: str = "bash", number: int = 1, first: str | None = None,
-                 offset: int = 0, pack: Pack | None = None) -> None:
+                 offset: int = 0, pack: Pack | None = None, arrays: int = 1, mapped: Sequence[int] | None = None,
+                 required: int = 0) -> None:
         text = f"{first or shebang(shell)}\n#SBATCH --array=TASKARRAYDEFINITION\n{body}\n"
-        run.script.write_text(render(text, "t.sh", Values("0-9", "w", number, offset=offset, pack=pack)).text)
+        values = Values("0-9", "w", number, digest=run.digest, offset=offset, pack=pack, arrays=arrays, mapped=mapped,
+                        required=required)
+        run.script.write_text(render(text, "t.sh", values).text)
+        if mapped is not None:
+            run.map(number).write_text("".join(f"{task}\n" for task in mapped))
         self.run_dir = run
         self.spool = run.path.parent / f"slurm_script {time.monotonic_ns()}"
         shutil.copy(run.script, self.spool)

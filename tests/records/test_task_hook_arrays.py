@@ -59,8 +59,7 @@ def test_a_further_array_gets_its_offset_from_the_environment(tmp_path: Path, sh
 def test_a_map_and_an_offset(tmp_path: Path, shell: str) -> None:
     """The second array of scattered tasks: index plus offset is the position in the list."""
     run = make_run(tmp_path)
-    run.map(1).write_text("".join(f"{task}\n" for task in (5, 17, 4099, 5000, 6001)))
-    job = Job(run, SHOW, shell)
+    job = Job(run, SHOW, shell, mapped=(5, 17, 4099, 5000, 6001))
     assert job.run(task=1)[:2] == (0, "17\n17\n")
     assert job.run(task=1, SLURM_ESIS_OFFSET="3")[:2] == (0, "6001\n6001\n")
     assert sorted(codes(run)) == [17, 6001]
@@ -70,8 +69,7 @@ def test_a_map_and_an_offset(tmp_path: Path, shell: str) -> None:
 def test_a_position_that_the_map_has_not_is_an_error(tmp_path: Path, shell: str) -> None:
     """`sbatch --array=9` typed by hand, or a map that was cut: no task is worked on in its place."""
     run = make_run(tmp_path)
-    run.map(1).write_text("5\n17\n")
-    code, out, err = Job(run, SHOW, shell).run(task=2)
+    code, out, err = Job(run, SHOW, shell, mapped=(5, 17)).run(task=2)
     assert (code, out) == (75, "")
     assert "0001.map has no task at position 2" in err
     assert os.listdir(run.tasks) == []
@@ -135,8 +133,7 @@ def test_a_pack_of_scattered_tasks_comes_from_the_map(tmp_path: Path, shell: str
     """Of K tasks a line each; the last pack may be smaller."""
     run = make_run(tmp_path)
     scattered = (2, 3, 5, 7, 110, 130, 170)
-    run.map(1).write_text("".join(f"{task}\n" for task in scattered))
-    job = Job(run, SHOW, shell, pack=Pack(3, 2, 2, 170))
+    job = Job(run, SHOW, shell, pack=Pack(3, 2, 2, 170), mapped=scattered)
     for index, tasks in ((1, (7, 110, 130)), (2, (170,)), (0, (2, 3, 5))):
         assert job.run(task=index) == (0, "", "")
         assert set(tasks) <= set(logs(run))
@@ -312,8 +309,7 @@ def test_every_task_finds_its_own_parameters(tmp_path: Path, shell: str) -> None
     for index in range(4):
         assert packed.run(task=index) == (0, "", "")
     assert {task: json.loads(text) for task, text in logs(run).items()} == dict(enumerate(HOSTILE))
-    run.map(1).write_text("11\n4\n")
-    assert json.loads(Job(run, READ, shell).run(task=1)[1]) == HOSTILE[4]
+    assert json.loads(Job(run, READ, shell, mapped=(11, 4)).run(task=1)[1]) == HOSTILE[4]
     assert sorted(os.listdir(run.parameters)) == ["parameters.index", "parameters.jsonl"]
 
 
