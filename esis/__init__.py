@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from esis import checkpoint
+    from esis.worker.attempts import Overtaken
     from esis.worker.checkpoints import Checkpoint, Checkpoints
     from esis.worker.requeue import Requeued, requeue
     from esis.worker.stop import Stop, should_stop, stopping
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-__all__ = ["Checkpoint", "Checkpoints", "Requeued", "Stop", "Task", "__version__", "checkpoint", "checkpoints",
-           "export", "export_array", "requeue", "should_stop", "stopping", "task"]
+__all__ = ["Checkpoint", "Checkpoints", "Overtaken", "Requeued", "Stop", "Task", "__version__", "checkpoint",
+           "checkpoints", "export", "export_array", "requeue", "should_stop", "stopping", "task"]
 
 _PLACES = (
+    ("esis.worker.attempts", ("Overtaken",)),
     ("esis.worker.task", ("Task", "checkpoints", "export", "export_array", "task")),
     ("esis.worker.checkpoints", ("Checkpoint", "Checkpoints")),
     ("esis.worker.stop", ("Stop", "should_stop", "stopping")),

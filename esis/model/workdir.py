@@ -149,6 +149,11 @@ class RunDir:
         return self.private / "tasks"
 
     @property
+    def attempts(self) -> Path:
+        """Return where the latest attempts at tasks leave their names, where there may be more than one at a time."""
+        return self.private / "attempts"
+
+    @property
     def task_hook(self) -> Path:
         """Return the shell file that writes the task records."""
         return self.private / "task.sh"
@@ -253,6 +258,10 @@ class RunDir:
     def parameter_file(self, task: int) -> Path:
         """Return the parameter file of `task`."""
         return self.parameters / f"parameters.{task}.json"
+
+    def latest_attempt(self, task: int) -> Path:
+        """Return the file with the name of the latest attempt at `task`; most often there is none."""
+        return self.attempts / str(task)
 
     def result_file(self, task: int) -> Path:
         """Return the file with the results of `task`."""

@@ -177,10 +177,11 @@ def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequenc
     name = base_name(workflow.sbatchtemplate)
     pack = template.Pack(packing.per_job, packing.parallel, tasks[0], tasks[-1]) if packing.per_job > 1 else None
     first = planned.arrays[0]
+    required = read_limited(run.requirements).count(b"\n") if run.requirements.exists() else 0
     values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
                              dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
                              offset=first.offset, pack=pack, arrays=len(planned.arrays),
-                             mapped=tasks if planned.mapped else None, required=_count_required(run))
+                             mapped=tasks if planned.mapped else None, required=required)
     return template.render(template.read_template(run.path / name), name, values)
 
 
@@ -341,14 +342,6 @@ def _write_requirements(node: Node, staging: RunDir) -> None:
             lines.append(f"{found.indices[0]}:{found.indices[-1]}:{item.run.path}\n")
     if lines:
         write_atomic(staging.requirements, "".join(lines))
-
-
-def _count_required(run: RunDir) -> int:
-    """Return how many runs the jobs look at before their work, so that they see if some are missing."""
-    try:
-        return read_limited(run.requirements).count(b"\n")
-    except FileNotFoundError:
-        return 0
 
 
 def _readme(node: Node) -> str:

@@ -243,14 +243,19 @@ esis_check_attempts() {
     [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, so this one does nothing"
 }
 
-# Never half of a name for long; who reads an empty file knows of no later attempt yet.
+# Who reads an empty file knows of no later attempt yet, as before; what is there already is replaced at once.
 esis_tell_attempt() {
     esis_plain "$esis_submission"
     if [ "$esis_restart.$esis_text" = 0.1 ] && [ -n "$esis_fenced" ] && [ -z "$esis_later" ]; then
         return 0
     fi
+    esis_aside=$esis_attempt/$SLURM_ARRAY_TASK_ID
+    [ ! -e "$esis_aside" ] || esis_aside=$esis_attempt/.$esis_stem
     { [ -d "$esis_attempt" ] || command mkdir -p "$esis_attempt"; } 2>/dev/null \
-        && command printf '%s\n' "$esis_stem" 2>/dev/null >|"$esis_attempt/$SLURM_ARRAY_TASK_ID" && return 0
+        && command printf '%s\n' "$esis_stem" 2>/dev/null >|"$esis_aside" \
+        && { [ "$esis_aside" = "$esis_attempt/$SLURM_ARRAY_TASK_ID" ] \
+            || command mv -f "$esis_aside" "$esis_attempt/$SLURM_ARRAY_TASK_ID" 2>/dev/null; } \
+        && return 0
     command printf "ESIS: can't tell earlier attempts at this task of this one in %s\n" "$esis_attempt" >&2 || :
 }
 

@@ -6,10 +6,11 @@ latest. It is made in a directory beside it and renamed when it is complete. `st
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from esis.files import read_json_object, write_all
 from esis.worker.durable import aside, discard, publish, sweep
 
 NOTE = "step.json"
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 
@@ -65,13 +67,17 @@ class Checkpoint:
 class Checkpoints:
     """Be the checkpoints of one name, of which the last `keep` are kept."""
 
-    def __init__(self, directory: Path, keep: int = 2) -> None:
-        """Name the directory that holds them; it is made with the first one."""
+    def __init__(self, directory: Path, keep: int = 2, allowed: Callable[[], None] | None = None) -> None:
+        """Name the directory that holds them; it is made with the first one.
+
+        `allowed` raises where nothing may be saved any more.
+        """
         if keep < 1:
             raise BadInput(f"keep={keep} would keep no checkpoint", "keep at least 1")
         self.directory = directory
         self.keep = keep
         self._swept = False
+        self._allowed = allowed or _always
 
     def all(self) -> list[Checkpoint]:
         """Return what is there, the latest last."""
@@ -93,8 +99,9 @@ class Checkpoints:
         """Give a directory to write in; at the end of the block it becomes the latest checkpoint.
 
         Where the block raises, or the process is killed at any moment, the one before it stays the latest. Raises
-        FileTrouble where the disk is full or fails.
+        FileTrouble where the disk is full or fails, Overtaken where a later attempt at the task has begun.
         """
+        self._allowed()  # first, for what else lies there may be that of the later attempt
         noted = json.dumps({"step": step, **note}, ensure_ascii=False)
         staging = aside(self.directory)
         try:
@@ -108,13 +115,27 @@ class Checkpoints:
         try:
             yield staging
             _write(staging / NOTE, noted)
-            known = self.all()
-            publish(staging, self.directory / str(known[-1].number + 1 if known else 1))
+            self._allowed()
+            self._publish(staging)
         except BaseException:
             discard(staging)
             raise
         for old in self.all()[: -self.keep]:
             discard(old.directory)
+
+    def _publish(self, staging: Path) -> None:
+        """Give it the next number, which an attempt that was overtaken may take at the same moment."""
+        while True:
+            latest = self.latest
+            try:
+                return publish(staging, self.directory / str(latest.number + 1 if latest is not None else 1))
+            except FileTrouble as trouble:
+                if not isinstance(trouble.__cause__, OSError) or trouble.__cause__.errno not in _TAKEN:
+                    raise
+
+
+def _always() -> None:
+    """Have nothing against it."""
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from esis.worker.task import INDEX_VARIABLE, RECORD_VARIABLE
+from esis.worker.task import INDEX_VARIABLE, RECORD_VARIABLE, own_record
 
 LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"
 PACKED_VARIABLE = "SLURM_ESIS_PACKED"
@@ -24,8 +24,10 @@ class Job:
     def here(cls) -> Job | None:
         """Return the job around this process; None outside of one."""
         array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        # The hook may have put the task's index into SLURM_ARRAY_TASK_ID; Slurm knows its own one only.
-        index = os.environ.get(INDEX_VARIABLE) or index
+        record = own_record()
+        if record is not None or not os.environ.get(RECORD_VARIABLE):  # else both are those of another job
+            # The hook may have put the task's index into SLURM_ARRAY_TASK_ID; Slurm knows its own one only.
+            index = os.environ.get(INDEX_VARIABLE) or index
         plain = os.environ.get("SLURM_JOB_ID")
         if array and index:
             # Not SLURM_JOB_ID: in the last task of an array that is the array's own id, which names all of its tasks.
@@ -34,5 +36,4 @@ class Job:
             name = plain
         else:
             return None
-        return cls(name, bool(os.environ.get(LOCAL_VARIABLE)), bool(os.environ.get(PACKED_VARIABLE)),
-                   os.environ.get(RECORD_VARIABLE))
+        return cls(name, bool(os.environ.get(LOCAL_VARIABLE)), bool(os.environ.get(PACKED_VARIABLE)), record)

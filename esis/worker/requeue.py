@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from esis.worker.attempts import later_attempt
 from esis.worker.job import Job
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not a failure, come back later
@@ -17,7 +18,8 @@ class Requeued(SystemExit):
     """End the process with exit code 75; `how` says what will bring the task back.
 
     `how` is "slurm" (it is queued again), "resubmit" (marked: `esis resubmit` takes it) or "nothing" (outside of a
-    run, or where no record is written: the task has just failed with 75). `problem` says why it isn't "slurm".
+    run, where no record is written, or a later attempt has begun: this one has just failed with 75). `problem` says
+    why it isn't "slurm".
     """
 
     def __init__(self, how: str, problem: str | None = None) -> None:
@@ -34,6 +36,10 @@ def requeue(at_most: int | None = None) -> NoReturn:
     SystemExit with code 75.
     """
     job = Job.here()
+    later = later_attempt(job.record) if job is not None and job.record is not None else None
+    if later is not None:
+        # Slurm knows both by one name, and would end the later one.
+        raise Requeued("nothing", f"attempt {later} at this task began after this one")
     problem = _obstacle(job, at_most)
     if job is not None and problem is None:
         problem = _ask_slurm(job)

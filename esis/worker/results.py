@@ -6,7 +6,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ def merge(path: Path, values: Mapping[str, object]) -> None:
     write_atomic(path, json.dumps({**_present(path), **added}, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_array(run: RunDir, task: int, name: str, values: object) -> None:
-    """Write an array, then its file's name into the results. Raises BadInput, OSError."""
+def write_array(run: RunDir, task: int, name: str, values: object, allowed: Callable[[], None]) -> None:
+    """Write an array, then its file's name into the results. Raises BadInput, OSError, and what `allowed` raises."""
     from esis.worker.npy import encode
 
     if _ARRAY_NAME.match(name) is None:
@@ -40,8 +40,10 @@ def write_array(run: RunDir, task: int, name: str, values: object) -> None:
         content = encode(values)
     except BadInput as error:
         raise BadInput(f"the array {name!r}: {error.message}", error.advice) from error
+    allowed()  # here, for large arrays take their time
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
+    allowed()
     merge(run.result_file(task), {name: path.name})
 
 

@@ -89,19 +89,26 @@ class Task:
         from esis.worker.checkpoints import Checkpoints, check_name
 
         check_name(name)
-        return Checkpoints(self.paths.checkpoints_of(self.index, name), keep)
+        return Checkpoints(self.paths.checkpoints_of(self.index, name), keep, self._check_attempt)
 
     def export(self, /, **values: object) -> None:
-        """Write results; those of earlier calls stay. Raises BadInput for what JSON can't hold."""
+        """Write results; those of earlier calls stay. Raises BadInput for what JSON can't hold, Overtaken."""
         from esis.worker.results import merge
 
+        self._check_attempt()
         merge(self.paths.result_file(self.index), values)
 
     def export_array(self, name: str, values: object) -> None:
-        """Write numbers as results/results.<n>.<name>.npy, and the file's name into the results."""
+        """Write numbers as results/results.<n>.<name>.npy, and the file's name into the results. Raises Overtaken."""
         from esis.worker.results import write_array
 
-        write_array(self.paths, self.index, name, values)
+        write_array(self.paths, self.index, name, values, self._check_attempt)
+
+    def _check_attempt(self) -> None:
+        """Raise Overtaken where a later attempt at this task has begun."""
+        from esis.worker.attempts import check
+
+        check(self.paths, self.index)
 
 
 def task(index: int | None = None, run: str | os.PathLike[str] | None = None, *, base_seed: object = None,
@@ -151,12 +158,22 @@ def around_here() -> Path:
 
 def _search() -> Path | None:
     """Find the run from the job's record, the working directory, or where the job was submitted."""
-    record = os.environ.get(RECORD_VARIABLE)
-    for place in (record, _here(), os.environ.get("SLURM_SUBMIT_DIR")):
+    for place in (own_record(), _here(), os.environ.get("SLURM_SUBMIT_DIR")):
         found = _around(Path(place)) if place else None
         if found is not None:
             return found
     return None
+
+
+def own_record() -> str | None:
+    """Return the path of this attempt's record, without its last word; None where the job writes none.
+
+    A job that was submitted from within another one inherits the variable; it names that other job.
+    """
+    record, job = os.environ.get(RECORD_VARIABLE), os.environ.get("SLURM_ARRAY_JOB_ID")
+    if not record or (job and record.rpartition("/")[2].split(".")[2:3] != [job]):
+        return None
+    return record
 
 
 def _here() -> Path | None:

@@ -1,0 +1,100 @@
+"""task.sh and signals: whatever ends the script, or its worker, under every POSIX shell, never ends as exit0."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.records.jobs import Job, every_shell, make_run, read_records, states, wait_for
+
+# All but KILL and what stops a process or does nothing by itself; 32 and 33 are those of the C library.
+ENDING = [number for number in range(1, signal.SIGRTMAX + 1)
+          if number not in {signal.SIGKILL, signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP,
+                            signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH, 32, 33}]
+CHILD = "sh -c ': >ready.$SLURM_ARRAY_TASK_ID; while [ ! -e go.$SLURM_ARRAY_TASK_ID ]; do sleep 0.01; done'"
+BUSY = ": >ready.$SLURM_ARRAY_TASK_ID; while [ ! -e go.$SLURM_ARRAY_TASK_ID ]; do :; done"
+BODIES = {
+    "a child in the foreground": f"{CHILD}\nexit 0",
+    "a child in the foreground, set -e": f"set -e\n{CHILD}\nexit 0",
+    "wait": f"{CHILD} & wait $!\nexit 0",
+    "wait, set -e": f"set -e\n{CHILD} & wait $!\nexit 0",
+    "between commands": f"{BUSY}\nexit 0",
+    "between commands, set -e": f"set -eu\n{BUSY}\nexit 0",
+}
+
+
+def ends(tmp_path: Path, shell: str, body: str, group: bool = False) -> Mapping[int, tuple[int, int | None]]:
+    """Send each signal to a task of its own; return exit status and recorded code by signal."""
+    run = make_run(tmp_path)
+    job = Job(run, body, shell)
+
+    def end(number: int) -> int:
+        with job.start(job.environment(number)) as child:
+            wait_for((run.cwd / f"ready.{number}").exists)
+            (os.killpg if group else os.kill)(child.pid, number)
+            (run.cwd / f"go.{number}").touch()
+            child.communicate(timeout=60)
+        return child.returncode
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = dict(zip(ENDING, pool.map(end, ENDING)))
+    codes = {record.task: record.code for record in read_records(run.tasks)}
+    return {number: (seen[number], codes[number]) for number in ENDING}
+
+
+@every_shell
+@pytest.mark.parametrize("state", BODIES)
+def test_f50_every_signal_that_ends_the_script_is_recorded(tmp_path: Path, shell: str, state: str) -> None:
+    """F50: 128 and its number; or, where a shell knows it not, no end at all and death by that signal."""
+    for number, (seen, code) in ends(tmp_path, shell, BODIES[state]).items():
+        if shell == "ksh" and state == "wait, set -e":
+            # In `wait` it leaves all traps but that of EXIT out, and its own status is 1.
+            assert (seen, code) in {(1, 1), (128 + number, 128 + number)}
+        elif shell == "zsh" and number >= signal.SIGRTMIN:
+            assert (seen, code) == (-number, None)
+        else:
+            assert (seen, code) == (128 + number, 128 + number)
+
+
+@every_shell
+def test_f50_a_signal_to_the_whole_job_is_recorded(tmp_path: Path, shell: str) -> None:
+    """F50: Slurm signals all processes of a step: the script's end is the signal, whatever its worker makes of it."""
+    for number, (seen, code) in ends(tmp_path, shell, BODIES["wait"], group=True).items():
+        assert code is None or code == 128 + number == seen
+        assert seen != 0
+
+
+@every_shell
+@pytest.mark.parametrize("options", ["", "set -e\n"])
+@pytest.mark.parametrize("number", [1, 4, 6, 7, 8, 9, 11, 14, 15, 24, 31, 34, 64])
+def test_f50_a_worker_that_a_signal_ends_has_failed_with_it(tmp_path: Path, shell: str, options: str,
+                                                            number: int) -> None:
+    """F50: 128 and its number, also in ksh, which counts them from 256 on."""
+    run = make_run(tmp_path)
+    body = f"{options}sh -c 'ulimit -c 0; kill -{number} $$; sleep 60'"
+    assert Job(run, body, shell).run()[0] == 128 + number
+    assert states(run) == [(3, "0001", "77", 0, 128 + number)]
+
+
+@every_shell
+@pytest.mark.parametrize("code", [256, 257, 271, 320, 512, 1000])
+def test_a_status_that_no_process_can_have_is_no_success(tmp_path: Path, shell: str, code: int) -> None:
+    """`exit 256` would be 0 to Slurm where the shell doesn't see it itself; record and status say the same."""
+    run = make_run(tmp_path)
+    seen = Job(run, f"exit {code}", shell).run()[0]
+    assert states(run) == [(3, "0001", "77", 0, seen)]
+    # bash and zsh have it cut before anybody sees it.
+    assert seen != 0 or (shell in ("bash", "zsh", "mksh", "ksh", "busybox") and code % 256 == 0)
+
+
+@every_shell
+def test_traps_of_the_hook_are_no_matter_to_the_worker(tmp_path: Path, shell: str) -> None:
+    """A program that the script starts has the signals as they were: it dies of them."""
+    run = make_run(tmp_path)
+    body = "sh -c 'sh -c \"kill -ABRT \\$\\$; exit 0\"; echo $?' 2>/dev/null"
+    assert Job(run, f"ulimit -c 0\n{body}", shell).run()[1] == "134\n"
