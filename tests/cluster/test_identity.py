@@ -150,17 +150,17 @@ BY_HAND = {
     "by a path through a link": "cd cwd && sbatch --parsable {later} $PWD/../../link/sbatch.sh",
     "with a name and a comment": "cd cwd && sbatch --parsable {later} -J mine --comment='a|b' ../sbatch.sh",
     "with arguments": "cd cwd && sbatch --parsable {later} ../sbatch.sh --this 'and that|' ../post.sh",
-    "from elsewhere": "sbatch --parsable {later} --chdir=cwd sbatch.sh",
+    "from elsewhere": "sbatch --parsable {later} --chdir=cwd $PWD/sbatch.sh",
 }
 """Reruns of a run's script by hand, from the directory of the run."""
 
 
 def test_a_script_that_is_submitted_by_hand_stays_the_runs(site: ClusterSite) -> None:
     """`sbatch ../sbatch.sh`, however the script and the directory are named: the tasks wait, and can be cancelled."""
-    flow = make_workflow(site, "byhand", 2, worker=COUNTING)
+    flow = make_workflow(site, "byhand", 2, worker=COUNTING + "exit 3\n")
     flow.esis("run").ok()
     ended(flow)
-    assert flow.states() == {"done": 2}
+    assert flow.states() == {"failed": 2}
     found = {}
     for form, command in BY_HAND.items():
         job = site.run(["bash", "-c", command.format(later=LATER)], flow.only_run()).ok().stdout.strip()
