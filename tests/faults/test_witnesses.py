@@ -1,0 +1,141 @@
+"""Witnesses that lie, are blind, are somebody else's, or claim too much."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from esis.schedulers.slurm import Slurm
+from tests.faults.bench import TEMPLATE, Bench, only_run
+from tests.faults.test_disk import age
+
+HEADER = "esis|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|TIME|COMMAND|WORK_DIR|end\n"
+OWN_TRAP = TEMPLATE.replace("WORKERSCRIPT", "trap 'rm -rf scratch' EXIT\nWORKERSCRIPT")
+ONE_FAILS = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ "$SLURM_ARRAY_TASK_ID" != 1 ]\n'
+
+
+@pytest.mark.parametrize(("kind", "details"), [
+    ("empty", {}), ("say", {"stdout": "<html>Bad gateway</html>\n"}), ("say", {"stdout": "\n"}),
+    ("say", {"stdout": "1|0-2|RUNNING|None|0:01|x|/y\n"}), ("say", {"stdout": HEADER[:-5]}), ("cut", {"bytes": 0}),
+    ("cut", {"bytes": len(HEADER) - 1}), ("cut", {"bytes": len(HEADER) + 3}), ("cut", {"bytes": len(HEADER) + 40}),
+])
+def test_f52_what_is_no_whole_answer_of_squeue_proves_nothing(
+        bench: Bench, kind: str, details: Mapping[str, Any]) -> None:
+    """F52: it ends with 0, and tasks run: they aren't lost, and nothing is submitted beside them."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    age(only_run(place))
+    bench.slurm.fail("squeue", kind, times=None, **details)
+    assert bench.states(place) == {"unknown": 3}
+    assert "squeue" in bench.esis(place, "run").stderr
+    assert [bench.esis(place, command).code for command in ("resubmit", "cancel")] == [6, 6]
+    assert len(bench.slurm.jobs()) == 1
+    bench.slurm.set(faults=[])
+    assert bench.states(place) == {"waiting": 3}
+
+
+def test_f52_what_accounting_calls_running_is_not_lost(bench: Bench) -> None:
+    """F52: squeue was cut at the end of a line, which nobody can tell; sacct knows better."""
+    bench.slurm.set(accounting=True)
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    age(only_run(place))
+    bench.slurm.fail("squeue", "say", times=None, stdout=HEADER)
+    assert bench.states(place) == {"unknown": 3}
+    assert "sacct says PENDING" in bench.esis(place, "status").stdout
+    assert "left out" in bench.esis(place, "resubmit").ok().stderr
+    assert len(bench.slurm.jobs()) == 1
+
+
+@pytest.mark.parametrize("records", [True, False])
+@pytest.mark.parametrize("accounting", [True, False])
+def test_f15_an_id_that_the_users_own_job_got_tells_nothing(bench: Bench, records: bool, accounting: bool) -> None:
+    """F15, F45: slurmctld lost the job, and its id went to an array from cwd/, which runs and ends well."""
+    bench.slurm.set(accounting=accounting)
+    place = bench.workflow("a")
+    bench.esis(place, "run", *([] if records else ["--no-task-records"])).ok()
+    run = only_run(place)
+    bench.slurm.forget(1, reuse_id=True)
+    (run / "cwd/post.sh").write_text("#!/bin/sh\n")
+    bench.slurm.call("sbatch", "--array=0-2", "post.sh", cwd=run / "cwd").check_returncode()
+    assert [job.id for job in bench.slurm.jobs()] == [1]
+    age(run)
+    assert bench.states(place) == {"unknown": 3}
+    bench.slurm.run()
+    assert bench.states(place) == {"unknown": 3}
+    bench.slurm.purge()
+    assert bench.states(place) == {"lost": 3} if records else {"unknown": 3}
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_f55_what_slurm_said_outlasts_slurms_memory(bench: Bench, records: bool) -> None:
+    """F55: nobody wrote an end record, a sibling failed, there is no accounting; somebody looked in time."""
+    place = bench.workflow("a", worker=ONE_FAILS)
+    (place / "template.sh").write_text(OWN_TRAP if records else TEMPLATE)
+    bench.esis(place, "run", *([] if records else ["--no-task-records"])).ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    bench.slurm.purge()
+    age(only_run(place))
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    assert "1 task" in bench.esis(place, "resubmit").ok().stderr
+
+
+def test_f66_a_worker_that_claims_completion_hides_nothing(bench: Bench) -> None:
+    """F66: 0.0.4 told its users to let the worker write 1 at its end, which the first task does."""
+    claim = '#!/bin/sh\n[ "$SLURM_ARRAY_TASK_ID" != 1 ] || exit 3\necho 1 >../__esis__/completed.state\n'
+    place = bench.workflow("a", worker=claim)
+    bench.workflow("b", requires=["a"])
+    bench.esis(place, "run").ok()
+    only_run(place).joinpath("__esis__/completed.state").write_text("1")
+    assert bench.states(place) == {"waiting": 3}
+    assert "nothing to resubmit" in bench.esis(place, "resubmit").ok().stderr
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    assert bench.esis(place, "wait").code == 8
+    assert bench.esis(bench.home / "b", "run").code == 3
+    assert "1 task" in bench.esis(place, "resubmit").ok().stderr
+    assert bench.states(place) == {"done": 2, "waiting": 1}
+
+
+def test_evidence_is_overruled_by_hand_in_a_way_of_its_own(bench: Bench) -> None:
+    """A line in `__esis__/complete` declares the run complete; taken away, the tasks are judged again."""
+    place = bench.workflow("a", worker=ONE_FAILS)
+    bench.workflow("b", requires=["a"])
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    mark = only_run(place) / "__esis__/complete"
+    mark.write_text("by hand: task 1 is not needed\n")
+    assert bench.states(place) == {"done": 3}
+    bench.esis(bench.home / "b", "run").ok()
+    mark.write_text("")
+    assert bench.states(place) == {"done": 2, "failed": 1}
+
+
+def test_f53_the_owner_of_a_run_is_asked_about(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F53: not who looks; a user whom the machine doesn't know, and a site that hides jobs, prove nothing."""
+    for name, value in bench.env().items():
+        monkeypatch.setenv(name, value)
+    bench.slurm.call("sbatch", "--hold", "--wrap=true").check_returncode()
+    me = os.getuid()
+
+    def asked(*owners: int) -> tuple[int, str | None]:
+        found = Slurm().observe((), owners)
+        return len(found.sightings), found.problem
+
+    assert asked() == asked(me) == (1, None)
+    assert "--me" in bench.slurm.calls("squeue")[-1].argv
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)  # root sees all
+    assert asked(me, 65534) == (1, None)
+    assert f"{me},65534" in bench.slurm.calls("squeue")[-1].argv
+    assert "Invalid user" in (asked(me, 4242424242)[1] or "")
+    bench.slurm.set(private_data="accounts,jobs")
+    assert asked(me) == (1, None)
+    seen, problem = asked(65534)
+    assert (seen, "PrivateData" in (problem or "")) == (0, True)
+    bench.slurm.fail("scontrol", "error", times=None)
+    assert asked(65534)[1] is not None
