@@ -1,10 +1,14 @@
-"""Write files so that a reader sees the old content or the new one, also after a crash.
+"""Write files so that a reader sees the old content or the new one, also after a crash; read what may be damaged.
 
 Order of every write (shown by strace in the tests): temporary file, fsync, rename, fsync of the directory.
+
+Whatever stands at the path of a file (a FIFO, a device, an exabyte of nothing), reading it ends and takes bounded
+memory. `esis.typed` reads ESIS's own JSON.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -20,6 +24,7 @@ CHUNK = 1024 * 1024  # bytes read or written at a time
 _BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
 _DECODER = json.JSONDecoder()
 _SMALL = 16 * 1024  # bytes; most parameter sets and results are smaller
+_HOLLOW = 64 * 1024**3  # bytes; a larger file that takes hardly any room on the disk is nothing that anybody wrote
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -87,8 +92,11 @@ def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> 
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a stable key order, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON with a stable key order, atomically.
+
+    Bytes of names and arguments that are no UTF-8 (surrogates) become JSON's own escapes and come back as they were.
+    """
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def read_limited(path: Path, limit: int = STATE_FILE_LIMIT) -> bytes:
@@ -96,45 +104,74 @@ def read_limited(path: Path, limit: int = STATE_FILE_LIMIT) -> bytes:
 
     Opened without blocking, so that a FIFO planted at `path` can't hang the command.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        import stat
-
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CorruptState(f"{path} is not a regular file")
+    with open_regular(path, whole=False) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise CorruptState(f"{path} is larger than {limit} bytes")
     return data
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, without blocking on a FIFO. Raises OSError, CorruptState for anything else."""
+def open_regular(path: Path, whole: bool = True) -> BinaryIO:
+    """Open a regular file for reading, without blocking on a FIFO. Raises OSError, CorruptState for anything else.
+
+    `whole`: it is to be read to its end, so that it mustn't be hollow.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        check_regular(descriptor, str(path), whole)
+        return os.fdopen(descriptor, "rb", _BUFFER)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_regular(descriptor: int, name: str, whole: bool = True) -> int:
+    """Return the size of an open file. Raises CorruptState unless it is regular, and readable to its end if `whole`."""
     import stat
 
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    stream = os.fdopen(descriptor, "rb", _BUFFER)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        stream.close()
-        raise CorruptState(f"{path} is not a regular file")
-    return stream
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise CorruptState(f"{name} is not a regular file")
+    if whole and is_hollow(found):
+        raise CorruptState(f"{name} is a sparse file of {found.st_size} bytes, which nobody can read to its end")
+    return found.st_size
 
 
-def read_at(directory: int, name: str) -> bytes:
-    """Return the content of a small file in an open directory; as few system calls as can be, for many of them.
+def is_hollow(found: os.stat_result) -> bool:
+    """Return whether a file is huge and takes hardly any room: truncate(1) makes an exabyte in no time."""
+    return found.st_size > _HOLLOW and found.st_blocks * 512 < found.st_size // 1000
 
-    Opened without blocking, so that a FIFO has no content. Raises OSError, CorruptState beyond STATE_FILE_LIMIT.
+
+def read_at(directory: int, name: str, place: Path) -> bytes:
+    """Return the content of a small file in the open directory `place`; as few system calls as can be, for many.
+
+    Opened without blocking. Raises OSError, CorruptState for what is no regular file or beyond STATE_FILE_LIMIT; both
+    name the path.
     """
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
-        data = os.read(descriptor, _SMALL)
-        while more := os.read(descriptor, CHUNK):
-            data += more
-            if len(data) > STATE_FILE_LIMIT:
-                raise CorruptState(f"{name} is larger than {STATE_FILE_LIMIT} bytes")
-    finally:
-        os.close(descriptor)
-    return data
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            size = check_regular(descriptor, name)
+            data = os.read(descriptor, _SMALL)
+            return data if len(data) == size else data + _rest(descriptor, name)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        error.filename = str(place / name)
+        raise
+    except CorruptState as error:
+        raise CorruptState(f"{place}/{error.message}") from None
+
+
+def _rest(descriptor: int, name: str) -> bytes:
+    parts: list[bytes] = []
+    size = _SMALL
+    while more := os.read(descriptor, CHUNK):
+        parts.append(more)
+        size += len(more)
+        if size > STATE_FILE_LIMIT:
+            raise CorruptState(f"{name} is larger than {STATE_FILE_LIMIT} bytes")
+    return b"".join(parts)
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -148,7 +185,7 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in one of ESIS's own files.
+    """Return the JSON object in a file that workers may have written, whatever numbers Python puts into it.
 
     Raises FileNotFoundError where there is none, CorruptState where it can't be read as one.
     """
@@ -159,6 +196,61 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptState(f"{path} is corrupt: expected a JSON object")
     return value
+
+
+def sync_tree(root: Path) -> None:
+    """Make durable what other programs wrote below `root`: contents and names. Raises OSError.
+
+    syncfs(2) is one call, whatever the number of files: a hundred thousand of them took it 1.1 s where fsync(2) of each
+    took 17 s. sync(2) would wait for every file system of the machine, also for a dead one. Where there is no syncfs
+    each file is synced by itself.
+    """
+    with naming(root):
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            whole = _syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+    if not whole:
+        _sync_each(root)
+
+
+def _syncfs(descriptor: int) -> bool:
+    """Sync the file system of an open file; False where this system can't. Raises OSError."""
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).syncfs
+    except (AttributeError, OSError):
+        return False
+    if call(descriptor) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ENOSYS:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _sync_each(root: Path) -> None:
+    """Sync every file and directory below `root`; links are names, and those are their directory's."""
+    import stat
+
+    pending = [root]
+    while pending:
+        place = pending.pop()
+        for name in os.listdir(place):
+            path = place / name
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                pending.append(path)
+            elif stat.S_ISREG(mode):
+                with naming(path):
+                    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    try:
+                        os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
+        fsync_directory(place)
 
 
 def sweep_temporaries(directory: Path) -> None:

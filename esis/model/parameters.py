@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from esis.errors import BadInput, UserScriptFailed
 
 _FILES = re.compile(r"^parameters\.(0|[1-9][0-9]{0,11})\.json$", re.MULTILINE)
+_SHOWN = 60  # characters of a text in a message
 _RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?\Z")
-LARGEST_RANGE = 100_000_000  # more tasks than that in one range is a typing error
+MOST_TASKS = 10_000_000  # of a run; more is a typing error, or a damaged file, and would take all memory
 
 
 def find_parameter_files(directory: Path) -> list[int]:
@@ -36,6 +38,9 @@ def check_indices(indices: Sequence[int], announced: int) -> bool:
     if first not in (0, 1):
         raise UserScriptFailed(f"the parameter files start at index {first}", "start at 0 or 1")
     count = len(indices)
+    if count > MOST_TASKS:
+        raise UserScriptFailed(f"the parameter generator wrote {count} parameter sets, and a run has {MOST_TASKS} at "
+                               f"most", "make several workflows of it, or let a task do more")
     if indices[-1] - first + 1 != count:
         present = set(indices)
         missing = next(n for n in range(first, indices[-1]) if n not in present)
@@ -79,22 +84,34 @@ def as_sequence(indices: Sequence[int]) -> Sequence[int]:
 def parse_ranges(text: str) -> Sequence[int]:
     """Read what `format_ranges` writes; also unsorted, overlapping or spaced. Raises BadInput.
 
-    What is one range stays one: a million tasks take no more room than one.
+    What is one range stays one: a million tasks take no more room than one. Holds no more than MOST_TASKS.
     """
-    found: set[int] = set()
-    parts = text.split(",")
-    for part in parts:
-        match = _RANGE.match(part.strip())
-        if match is None:
-            raise BadInput(f"{text!r} is not a set of task indices", "write it like 3,5-7")
-        low = int(match.group(1))
-        high = int(match.group(2)) if match.group(2) is not None else low
-        if high < low or high - low > LARGEST_RANGE:
-            raise BadInput(f"the range {part.strip()!r} is not usable", "write it like 5-7")
-        if len(parts) == 1:
-            return range(low, high + 1)
-        found.update(range(low, high + 1))
-    return sorted(found)
+    ranges: list[range] = []
+    for low, high in sorted(map(_bounds, text.split(","))):
+        if ranges and low <= ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, high + 1))
+        else:
+            ranges.append(range(low, high + 1))
+    if len(ranges) == 1 and len(ranges[0]) <= MOST_TASKS:
+        return ranges[0]
+    if sum(map(len, ranges)) > MOST_TASKS:
+        raise BadInput(f"{_short(text)!r} are more than {MOST_TASKS} tasks", "write it like 3,5-7")
+    return list(chain.from_iterable(ranges))
+
+
+def _bounds(part: str) -> tuple[int, int]:
+    match = _RANGE.match(part.strip())
+    if match is None:
+        raise BadInput(f"{_short(part)!r} is not a set of task indices", "write it like 3,5-7")
+    low = int(match.group(1))
+    high = int(match.group(2)) if match.group(2) is not None else low
+    if high < low:
+        raise BadInput(f"the range {part.strip()!r} is not usable", "write it like 5-7")
+    return low, high
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _part(start: int, end: int) -> str:

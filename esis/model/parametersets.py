@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
 from esis.files import STATE_FILE_LIMIT, naming, open_regular, parse_json, read_at, replacing, write_all
-from esis.model.parameters import find_parameter_files
+from esis.model.parameters import MOST_TASKS, find_parameter_files
 from esis.model.workdir import PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
 INDEX_ENTRY = 17  # bytes
@@ -42,11 +42,14 @@ class ParameterSets:
             return len(find_parameter_files(self._run.parameters))
         path = self._run.parameters_index
         try:
-            size = path.stat().st_size
+            with open_regular(path) as stream:
+                size = os.fstat(stream.fileno()).st_size
         except FileNotFoundError:
             return _count_lines(self._run.parameters_lines)
         if size % INDEX_ENTRY:
             raise _bad_index(path, f"its size is no multiple of {INDEX_ENTRY}")
+        if size // INDEX_ENTRY > MOST_TASKS:
+            raise _bad_index(path, f"it has more than {MOST_TASKS} entries")
         return size // INDEX_ENTRY
 
     def get(self, task: int) -> Mapping[str, Any]:
@@ -75,12 +78,9 @@ class ParameterSets:
             for task in tasks:
                 name = f"parameters.{task}.json"
                 try:
-                    data = read_at(directory, name)
+                    data = read_at(directory, name, place)
                 except FileNotFoundError:
                     raise BadInput(f"{place / name} is missing") from None
-                except OSError as error:
-                    error.filename = str(place / name)
-                    raise
                 try:
                     value = parse_json(data)
                 except (ValueError, RecursionError) as error:
@@ -116,20 +116,20 @@ class _Offsets:
 
     def __enter__(self) -> _Offsets:
         try:
-            self._descriptor: int | None = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._index: BinaryIO | None = open_regular(self._path)
         except FileNotFoundError:
-            self._descriptor = None
+            self._index = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        if self._index is not None:
+            self._index.close()
 
     def of(self, task: int) -> int | None:
         """Return the offset of a task's line; None where there is no index. Raises BadInput, CorruptState."""
-        if self._descriptor is None:
+        if self._index is None:
             return None
-        entry = os.pread(self._descriptor, INDEX_ENTRY, task * INDEX_ENTRY)
+        entry = os.pread(self._index.fileno(), INDEX_ENTRY, task * INDEX_ENTRY)
         if not entry:
             raise BadInput(f"{self._lines} has no line {task + 1}, for task {task}")
         if len(entry) != INDEX_ENTRY or not entry[:-1].isdigit():
@@ -179,6 +179,9 @@ def write_index(path: Path) -> int:
                     _check_json(line, path)
                 batch.append(b"%016d\n" % offset)
                 count = number
+                if count > MOST_TASKS:
+                    raise UserScriptFailed(f"{path} has more than {MOST_TASKS} lines, and a run has no more tasks",
+                                           "make several workflows of it, or let a task do more")
             offset += len(line)
             if len(batch) == _BATCH:
                 write_all(descriptor, b"".join(batch))
@@ -200,7 +203,10 @@ def _check_json(line: bytes, path: Path) -> None:
 def _count_lines(path: Path) -> int:
     """Count the lines that hold something."""
     with open_regular(path) as stream:
-        return sum(1 for line in iter(lambda: stream.readline(STATE_FILE_LIMIT), b"") if line.strip())
+        count = sum(1 for line in iter(lambda: stream.readline(STATE_FILE_LIMIT), b"") if line.strip())
+    if count > MOST_TASKS:
+        raise CorruptState(f"{path} holds {count} lines, and a run has {MOST_TASKS} tasks at most")
+    return count
 
 
 def _bad_index(path: Path, why: str) -> CorruptState:

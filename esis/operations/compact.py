@@ -85,7 +85,7 @@ def _fold_records(run: RunDir) -> int:
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
             before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
-            added = (f"{name} {_one_line(read_at(directory, name))}" for name in names)
+            added = (f"{name} {_one_line(read_at(directory, name, run.tasks))}" for name in names)
             _write_lines(descriptor, merge(before, added, key=lambda line: _order(line.partition(" ")[0])))
         for name in names:
             os.unlink(name, dir_fd=directory)

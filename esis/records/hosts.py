@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from esis.errors import CorruptState
 from esis.files import parse_json, read_at
 from esis.model.workdir import RunDir
 from esis.records.tasks import folded_lines
@@ -40,9 +41,9 @@ class Hosts:
         content: str | bytes | None = self._folded.content_of(task, record)
         if content is None and self._directory is not None:
             try:
-                content = read_at(self._directory, record)
-            except OSError:
-                return None  # renamed meanwhile
+                content = read_at(self._directory, record, self._run.tasks)
+            except (CorruptState, OSError):
+                return None  # renamed meanwhile, or damaged; the name tells what is needed
         try:
             host = parse_json(content or b"")["host"]
         except (ValueError, RecursionError, TypeError, KeyError):

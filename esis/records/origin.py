@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from esis.locks import user_name
+from esis.typed import Fields
 from esis.version import VERSION
 
 
@@ -46,11 +46,11 @@ class Origin:
         )
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Origin:
-        """Read what `to_json` gave. Raises KeyError, TypeError, ValueError."""
-        return cls(str(raw["user"]), int(raw["uid"]), str(raw["host"]), str(raw["esis"]), str(raw["python"]),
-                   str(raw["python_executable"]), str(raw["platform"]), tuple(str(name) for name in raw["modules"]),
-                   raw["conda_environment"], raw["virtual_environment"])
+    def from_fields(cls, raw: Fields) -> Origin:
+        """Read what `to_json` gave. Raises CorruptState."""
+        return cls(raw.text("user"), raw.number("uid", 0, 2**32), raw.text("host"), raw.text("esis"),
+                   raw.text("python"), raw.text("python_executable"), raw.text("platform"), raw.texts("modules"),
+                   raw.text_or_none("conda_environment"), raw.text_or_none("virtual_environment"))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in files."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from esis.errors import CorruptState
-from esis.files import read_json_object
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
 from esis.records.origin import Origin
+from esis.typed import Fields, read_object
 
 _GIT_SECONDS = 10.0
+_LARGEST = 2**31  # Slurm's numbers have 32 bits
 
 
 def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> dict[str, Any]:
@@ -39,12 +39,14 @@ def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> d
 def noted_limits(run: RunDir) -> Limits | None:
     """Return Slurm's limits as they were when the run was built; None where nobody asked, or Slurm didn't answer."""
     try:
-        noted = read_json_object(run.provenance)
-        limits = noted["slurm_limits"]
-        return Limits(operator.index(limits["max_array_size"]),
-                      operator.index(limits["max_array_tasks"]) if limits["max_array_tasks"] is not None else None,
-                      float(limits["message_timeout"]), noted["slurm"])
-    except (CorruptState, KeyError, OSError, TypeError, ValueError):
+        fields = Fields(run.provenance, read_object(run.provenance))
+        if not fields.has("slurm_limits"):
+            return None
+        limits = fields.object("slurm_limits")
+        return Limits(limits.number("max_array_size", 1, _LARGEST),
+                      limits.number_or_none("max_array_tasks", 1, _LARGEST),
+                      limits.real("message_timeout", _LARGEST), fields.text_or_none("slurm"))
+    except (CorruptState, OSError):
         return None
 
 

@@ -70,12 +70,9 @@ class Results:
     def _from_file(self, task: int, directory: int) -> Exported | None:
         name = f"results.{task}.json"
         try:
-            data = read_at(directory, name)
+            data = read_at(directory, name, self._run.results)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            error.filename = str(self._run.results / name)
-            raise
         try:
             value = parse_json(data)
         except (ValueError, RecursionError) as error:

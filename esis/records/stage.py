@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from enum import Enum
 
-from esis.errors import CorruptState
-from esis.files import read_json_object, write_json
+from esis.files import write_json
+from esis.model.parameters import MOST_TASKS
 from esis.model.workdir import RunDir
+from esis.typed import Fields, read_object
 
 SCHEMA = 1
+_LARGEST = 2**63 - 1  # of what the kernel and users count
 
 
 class Stage(Enum):
@@ -32,6 +33,7 @@ class State:
     max_parallel: int = 0
     pid: int | None = None
     pid_started: int = 0
+    process: str | None = None  # the same process as locks.Owner.text: on which host, since which boot
 
     @property
     def tasks(self) -> range:
@@ -44,18 +46,19 @@ def save(run: RunDir, state: State) -> None:
     write_json(run.state, {
         "schema": SCHEMA, "stage": state.stage.value, "first": state.first, "count": state.count,
         "max_parallel": state.max_parallel, "pid": state.pid, "pid_started": state.pid_started,
+        "process": state.process,
     })
 
 
 def read(run: RunDir) -> State | None:
-    """Return the stage; None where there is no record of it (0.0.4's runs). Raises CorruptState."""
+    """Return the stage; None where there is no record of it (0.0.4's runs). Raises CorruptState, OSError."""
     try:
-        raw = read_json_object(run.state)
+        raw = read_object(run.state)
     except FileNotFoundError:
         return None
-    try:
-        pid = raw["pid"]
-        return State(Stage(raw["stage"]), int(raw["first"]), int(raw["count"]), int(raw["max_parallel"]),
-                     operator.index(pid) if pid is not None else None, int(raw["pid_started"]))
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CorruptState(f"{run.state} is corrupt: {error!r}") from error
+    fields = Fields(run.state, raw)
+    stage = Stage(fields.choice("stage", [item.value for item in Stage]))
+    return State(
+        stage, fields.number("first", 0, 1), fields.number("count", 1 if stage is Stage.PREPARED else 0, MOST_TASKS),
+        fields.number("max_parallel", 0, _LARGEST), fields.number_or_none("pid", 1, _LARGEST),
+        fields.number("pid_started", 0, _LARGEST), fields.text("process") if fields.has("process") else None)

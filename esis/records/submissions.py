@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 import os
 import re
 from bisect import bisect_left, bisect_right
@@ -12,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from esis.errors import BadInput, CorruptState
-from esis.files import read_json_object, write_json
-from esis.model.parameters import as_sequence, format_ranges, parse_ranges
+from esis.files import read_limited, write_json
+from esis.model.parameters import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import RunDir
 from esis.records.origin import Origin
+from esis.typed import LATEST, Fields, parse_object
 
 SCHEMA = 1
+_SCHEDULERS = ("slurm", "local")
+_MOST_SUBMISSIONS = 999_999_999
+_LARGEST = 2**63 - 1
+_LIMIT = re.compile(r"[0-9]{1,12}\Z")
+_JOB = re.compile(r"[0-9]{1,20}\Z")
+_CLAIM_ADVICE = "squeue shows whether a job of it runs; esis doc faults"
 _NAME = re.compile(r"(\d{4,9})\.json\Z")
 
 
@@ -53,6 +62,14 @@ class Array:
     def throttle(self) -> int:
         """Return how many elements may run at a time; 0: no limit."""
         return int(self.spec.partition("%")[2] or 0)
+
+    def indices(self) -> Sequence[int] | None:
+        """Return Slurm's indices; None where the specification is none."""
+        indices, percent, limit = self.spec.partition("%")
+        try:
+            return None if percent and _LIMIT.match(limit) is None else parse_ranges(indices)
+        except BadInput:
+            return None
 
 
 @dataclass(frozen=True)
@@ -169,40 +186,56 @@ class Submission:
 
     @classmethod
     def from_json(cls, path: Path, raw: Mapping[str, Any]) -> Submission:
-        """Read a record. Raises CorruptState."""
-        try:
-            if raw["schema"] != SCHEMA:
-                raise CorruptState(f"{path} has schema {raw['schema']!r}, this esis knows {SCHEMA}",
-                                   "use a newer esis")
-            return cls(
-                number=int(raw["number"]),
-                scheduler=str(raw["scheduler"]),
-                tasks=as_sequence(parse_ranges(raw["tasks"])),
-                arrays=tuple(Array(str(item["array"]), int(item["offset"]), int(item["tasks"]))
-                             for item in raw["arrays"]),
-                dependency=raw["dependency"],
-                script_digest=str(raw["script_sha256"]),
-                created=float(raw["created"]),
-                owner=str(raw["owner"]),
-                records=bool(raw["records"]),
-                argv=tuple(raw["argv"]),
-                outcome=Outcome(raw["outcome"]),
-                jobs=tuple(Job(str(job["id"]), job["cluster"]) for job in raw["jobs"]),
-                message=raw["message"],
-                answered=raw["answered"],
-                returned=tuple(parse_ranges(raw["returned"])) if raw["returned"] else (),
-                throttle=int(raw["throttle"]),
-                unique_output=str(raw["unique_output"]),
-                mapped=bool(raw["mapped"]),
-                per_job=max(1, int(raw["per_job"])),
-                parallel=max(1, int(raw["parallel"])),
-                options=tuple(raw["options"]),
-                output=str(raw["output"]),
-                seen=tuple(str(job) for job in raw["seen"]),
-                provenance=Origin.from_json(raw["provenance"]) if raw.get("provenance") else None,
-            )
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, BadInput) as error:
-            raise CorruptState(f"{path} is corrupt: {error!r}") from error
+        """Read a record. Raises CorruptState, also where its parts contradict each other."""
+        fields = Fields(path, raw)
+        if fields.get("schema") is True or raw["schema"] != SCHEMA:
+            raise CorruptState(f"{path} has schema {raw['schema']!r}, this esis knows {SCHEMA}", "use a newer esis")
+        made = cls(
+            number=fields.number("number", 1, _MOST_SUBMISSIONS),
+            scheduler=fields.choice("scheduler", _SCHEDULERS),
+            tasks=as_sequence(_ranges(fields, "tasks")),
+            arrays=tuple(_array(item) for item in fields.objects("arrays")),
+            dependency=fields.text_or_none("dependency"),
+            script_digest=fields.text("script_sha256"),
+            created=fields.real("created", LATEST),
+            owner=fields.text("owner"),
+            records=fields.flag("records"),
+            argv=fields.texts("argv"),
+            outcome=Outcome(fields.choice("outcome", [item.value for item in Outcome])),
+            jobs=tuple(Job(_job(item, "id", item.text("id")), item.text_or_none("cluster"))
+                       for item in fields.objects("jobs")),
+            message=fields.text_or_none("message"),
+            answered=fields.real("answered", LATEST) if fields.get("answered") is not None else None,
+            returned=tuple(_ranges(fields, "returned")) if fields.text("returned") else (),
+            throttle=fields.number("throttle", 0, _LARGEST),
+            unique_output=fields.text("unique_output"),
+            mapped=fields.flag("mapped"),
+            per_job=fields.number("per_job", 1, _LARGEST),
+            parallel=fields.number("parallel", 1, _LARGEST),
+            options=fields.texts("options"),
+            output=fields.text("output"),
+            seen=tuple(_job(fields, "seen", job) for job in fields.texts("seen")),
+            provenance=Origin.from_fields(fields.object("provenance")) if fields.has("provenance") else None,
+        )
+        contradiction = made.contradiction()
+        if contradiction is not None:
+            raise CorruptState(f"{path} is corrupt: {contradiction}")
+        return made
+
+    def contradiction(self) -> str | None:
+        """Say where the arrays aren't those of the tasks: then nobody knows which of them were submitted."""
+        if sum(array.tasks for array in self.arrays) != len(self.tasks):
+            return f"its arrays hold {sum(array.tasks for array in self.arrays)} tasks, and it has {len(self.tasks)}"
+        if len(self.jobs) > len(self.arrays):
+            return f"it has {len(self.jobs)} jobs for {len(self.arrays)} arrays"
+        start = 0
+        for position, array in enumerate(self.arrays):
+            indices = array.indices()
+            held = self.tasks[start:start + array.tasks]
+            if indices is None or not _same(self.tasks_at(position, indices), held):
+                return f"array {position + 1}, {array.spec[:60]!r}, is not that of its {array.tasks} tasks"
+            start += array.tasks
+        return None
 
 
 def save(run: RunDir, submission: Submission) -> None:
@@ -212,20 +245,63 @@ def save(run: RunDir, submission: Submission) -> None:
 
 def read_all(run: RunDir) -> list[Submission]:
     """Return the submissions of a run in their order. Raises CorruptState."""
-    return [Submission.from_json(path, read_json_object(path)) for path in _paths(run)]
+    return [parse(path, read_limited(path)) for path in _paths(run)]
+
+
+def parse(path: Path, data: bytes) -> Submission:
+    """Read the content of a record that is called as `path`. Raises CorruptState."""
+    made = Submission.from_json(path, parse_object(path, data))
+    if path.stem != f"{made.number:04d}":
+        raise CorruptState(f"{path} is corrupt: it is the record of submission {made.number}")
+    return made
 
 
 def read_claim(run: RunDir, number: int, position: int = 0) -> str | None:
-    """Return the id of the job that does the work of an array of a submission; None where none has started."""
+    """Return the id of the job that does the work of an array of a submission; None where none has started.
+
+    Raises CorruptState, OSError where something is there that can't be read: somebody may be at work.
+    """
+    path = run.claim(number, position)
     try:
-        return str(run.claim(number, position).readlink())
-    except OSError:
+        job = os.readlink(path)  # noqa: PTH115  a path would tidy it up
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise CorruptState(f"{path} is corrupt: it is no symbolic link", _CLAIM_ADVICE) from None
+    if _JOB.match(job) is None:
+        raise CorruptState(f"{path} is corrupt: expected the id of a job, found {job[:60]!r}", _CLAIM_ADVICE)
+    return job
 
 
 def claims(run: RunDir, submission: Submission) -> list[str | None]:
-    """Return the claim of each of its arrays."""
+    """Return the claim of each of its arrays. Raises as read_claim does."""
     return [read_claim(run, submission.number, position) for position in range(len(submission.arrays))]
+
+
+def _ranges(fields: Fields, key: str) -> Sequence[int]:
+    text = fields.text(key)
+    try:
+        return parse_ranges(text)
+    except BadInput as error:
+        raise fields.wrong(key, "ranges of tasks", text) from error
+
+
+def _array(fields: Fields) -> Array:
+    return Array(fields.text("array"), fields.number("offset", 0, _LARGEST), fields.number("tasks", 1, MOST_TASKS))
+
+
+def _job(fields: Fields, key: str, value: str) -> str:
+    if _JOB.match(value) is None:
+        raise fields.wrong(key, "the id of a job", value)
+    return value
+
+
+def _same(tasks: Sequence[int], others: Sequence[int]) -> bool:
+    if isinstance(tasks, range) and isinstance(others, range):
+        return tasks == others
+    return len(tasks) == len(others) and all(map(operator.eq, tasks, others))
 
 
 def _paths(run: RunDir) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import sys
 import threading
@@ -231,3 +232,65 @@ def test_readers_see_the_old_or_the_new_content(tmp_path: Path) -> None:
         seen.add(target.read_bytes())
     writer.join()
     assert seen <= set(contents)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "socket", "loop", "exabyte"])
+def test_f58_whatever_stands_at_a_path_reading_it_ends_and_names_it(tmp_path: Path, kind: str) -> None:
+    """F58: no reader of files blocks, or reads what has no end."""
+    path = tmp_path / "state"
+    {"fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero"), "directory": path.mkdir,
+     "socket": lambda: socket.socket(socket.AF_UNIX).bind(str(path)) if len(str(path)) < 100 else os.mkfifo(path),
+     "loop": lambda: path.symlink_to("state"), "exabyte": lambda: (path.touch(), os.truncate(path, 2**42))}[kind]()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for read in (lambda: files.open_regular(path), lambda: files.read_at(directory, "state", tmp_path)):
+            with time_limit(10), pytest.raises((CorruptState, OSError)) as error:
+                read()
+            assert str(path) in str(error.value)
+    finally:
+        os.close(directory)
+
+
+def test_f58_a_small_sparse_file_and_a_large_full_one_are_read(tmp_path: Path) -> None:
+    """Only what is both huge and empty is nothing that anybody wrote."""
+    path = tmp_path / "x"
+    path.touch()
+    os.truncate(path, 10_000_000)
+    assert not files.is_hollow(path.stat())
+    assert len(files.read_limited(path)) == 10_000_000
+    full = os.stat_result([0, 0, 0, 0, 0, 0, 2**40, 0, 0, 0], {"st_blocks": 2**40 // 512})
+    assert not files.is_hollow(full)
+
+
+def test_f58_what_is_longer_than_one_read_is_whole(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for size in (0, 1, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 3_000_000):
+        (tmp_path / "x").write_bytes(os.urandom(size))
+        assert files.read_at(directory, "x", tmp_path) == (tmp_path / "x").read_bytes()
+    os.close(directory)
+
+
+@pytest.mark.parametrize("way", ["syncfs", "each"])
+def test_f67_a_tree_is_synced_with_one_call_or_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           way: str) -> None:
+    """F67: where there is no syncfs every file and every directory is synced by itself, links are left alone."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/x", "a/b/y", "z"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "a" / "link").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    if way == "each":
+        monkeypatch.setattr(files, "_syncfs", lambda descriptor: False)
+    with time_limit(30):
+        files.sync_tree(tmp_path)
+    everything = [tmp_path, tmp_path / "a", tmp_path / "a/b", *(tmp_path / name for name in ("a/x", "a/b/y", "z"))]
+    assert sorted(synced) == ([] if way == "syncfs" else sorted(map(str, everything)))
+
+
+def test_f67_a_disk_that_can_not_take_it_is_an_error_with_the_path(tmp_path: Path) -> None:
+    """F67: errors of syncfs aren't lost."""
+    with pytest.raises(OSError, match="Bad file") as error:
+        files._syncfs(10_000)
+    assert error.value.errno == errno.EBADF

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from esis.errors import BadInput, CorruptState, ExitCode, UserScriptFailed
 from esis.model import parametersets
+from esis.model.parameters import MOST_TASKS
 from esis.model.parametersets import INDEX_ENTRY, ParameterSets, write_index
 from esis.model.workdir import RunDir
 from esis.operations.select import parameters_of
@@ -174,11 +175,27 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     os.mkfifo(run.parameter_file(0))
-    with pytest.raises(BadInput, match="no JSON"):
+    with pytest.raises(CorruptState, match=r"parameters\.0\.json is not a regular file"):
         ParameterSets(run).get(0)
     os.mkfifo(run.parameters_lines)
     with pytest.raises(CorruptState, match="not a regular file"):
         ParameterSets(run).get(0)
+    run.parameters_lines.unlink()
+    run.parameters_lines.write_text("{}\n")
+    os.mkfifo(run.parameters_index)
+    with pytest.raises(CorruptState, match="not a regular file"):
+        ParameterSets(run).get(0)
+    with pytest.raises(CorruptState, match="not a regular file"):
+        ParameterSets(run).count()
+
+
+def test_f58_an_index_of_absurd_size_gives_no_tasks(tmp_path: Path) -> None:
+    """F58: a sparse index of a petabyte would make more tasks than any memory holds."""
+    run = in_lines(a_run(tmp_path), [{"n": 0}])._run
+    for size in (17 * (MOST_TASKS + 1), 17 * 2**38):
+        os.truncate(run.parameters_index, size)
+        with pytest.raises(CorruptState, match=r"parameters\.index"):
+            ParameterSets(run).indices()
 
 
 def test_reading_all_lines_opens_two_files(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ IN_BOTH: dict[str, Tampering] = {
                   {("sbatch.sh", "was changed: it is not what __esis__/submissions/0001.json was submitted with")}),
     "submission": (lambda run: (run / "__esis__/submissions/0001.json").write_text("{}"),
                    {("__esis__/submissions/0001.json",
-                     "__esis__/submissions/0001.json is corrupt: KeyError('schema')")}),
+                     "__esis__/submissions/0001.json is corrupt: key 'schema' is missing")}),
     "no wf_status": (lambda run: (run / "__esis__/wf_status").unlink(),
                      {("__esis__/wf_status", "is missing, so nothing says what the hash is made of")}),
     "no definition": (lambda run: (run / "__esis__/workflow_definition.json").unlink(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -13,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import CorruptState, EsisError
+from esis.model.limits import Limits
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
+from esis.operations.plan import Packing, plan
 from esis.records.origin import Origin
 from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
 
@@ -22,19 +25,31 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 
 text = st.text(max_size=12)
 tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: as_sequence(sorted(found)))
-arrays = st.lists(st.builds(Array, text, st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=3)
-made = st.builds(
-    Submission, number=st.integers(1, 10**6), scheduler=st.sampled_from(["slurm", "local"]), tasks=tasks,
-    arrays=arrays.map(tuple), script_digest=text, created=st.floats(0, 1e11), owner=text,
+described = st.builds(
+    Submission, number=st.integers(1, 10**6), scheduler=st.sampled_from(["slurm", "local"]), tasks=st.just(()),
+    arrays=st.just(()), script_digest=text, created=st.floats(0, 1e10), owner=text,
     records=st.booleans(), argv=st.lists(text, max_size=3).map(tuple), dependency=st.none() | text,
     outcome=st.sampled_from(Outcome),
-    jobs=st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text), max_size=2).map(tuple),
-    message=st.none() | text, answered=st.none() | st.floats(0, 1e11), returned=st.just(()) | tasks.map(tuple),
-    throttle=st.integers(0, 99), unique_output=text, mapped=st.booleans(), per_job=st.integers(1, 500),
+    message=st.none() | text, answered=st.none() | st.floats(0, 1e10), returned=st.just(()) | tasks.map(tuple),
+    throttle=st.integers(0, 99), unique_output=text,
     parallel=st.integers(1, 9), options=st.lists(text, max_size=2).map(tuple), output=text,
     seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple),
     provenance=st.none() | st.builds(Origin, text, st.integers(0, 2**31), text, text, text, text, text,
                                      st.lists(text, max_size=2).map(tuple), st.none() | text, st.none() | text))
+
+
+@st.composite
+def made(draw: st.DrawFn) -> Submission:
+    """A submission as `plan` cuts it: whole, in several arrays, mapped, packed."""
+    several, per_job = draw(tasks), draw(st.integers(1, 5))
+    limits = draw(st.none() | st.builds(Limits, st.integers(1, 10**6), st.integers(1, 9)))
+    planned = plan(several, draw(st.integers(0, 9)), limits, Packing(per_job))
+    jobs = draw(st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text),
+                         max_size=len(planned.arrays)))
+    return replace(draw(described), tasks=several, arrays=planned.arrays, mapped=planned.mapped, per_job=per_job,
+                   jobs=tuple(jobs))
+
+
 SAMPLE = Submission(1, "slurm", range(3), (Array("0-2%10", 0, 3),), "ab", 1.5, "owner", True,
                     jobs=(Job("17", "c1"),), throttle=10)
 
@@ -46,7 +61,7 @@ def run_at(path: Path) -> RunDir:
 
 
 @RELAXED
-@given(made)
+@given(made())
 def test_a_record_survives_its_file(submission: Submission) -> None:
     """What is written is what is read."""
     again = json.loads(json.dumps(submission.to_json()))
@@ -79,7 +94,7 @@ def test_the_file_carries_its_schema() -> None:
 
 def test_a_million_tasks_make_a_short_record() -> None:
     """Written and read, they stay a range."""
-    many = replace(SAMPLE, tasks=range(1_000_000))
+    many = replace(SAMPLE, tasks=range(1_000_000), arrays=(Array("0-999999%10", 0, 1_000_000),))
     text = json.dumps(many.to_json())
     assert len(text) < 2000
     assert Submission.from_json(Path("x.json"), json.loads(text)).tasks == range(1_000_000)
@@ -108,8 +123,29 @@ def test_a_claim_names_the_job(tmp_path: Path) -> None:
     assert read_claim(run, 1) is None
     run.claim(1).symlink_to("4711")
     assert read_claim(run, 1) == "4711"
-    run.claim(2).write_text("4711")
-    assert read_claim(run, 2) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo", "no job", "loop"])
+def test_f57_a_claim_that_cannot_be_read_is_not_no_claim(tmp_path: Path, kind: str) -> None:
+    """F57: something stands there, so somebody may be at work: an error that names it."""
+    run = run_at(tmp_path)
+    path = run.claim(2)
+    {"file": lambda: path.write_text("4711"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path),
+     "no job": lambda: path.symlink_to("../4711"), "loop": lambda: path.symlink_to(path.name)}[kind]()
+    with pytest.raises(CorruptState, match=r"0002\.claim"):
+        read_claim(run, 2)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])
+def test_f57_a_claim_that_the_file_system_keeps_back_is_not_no_claim(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """F57: only ENOENT says that nobody has claimed the work."""
+    def refuse(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "readlink", refuse)
+    with pytest.raises(OSError, match=r"0002\.claim"):
+        read_claim(run_at(tmp_path), 2)
 
 
 def test_each_array_has_a_claim_of_its_own(tmp_path: Path) -> None:
