@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from esis.errors import CorruptState
-from esis.files import read_limited, write_atomic
+from esis.files import write_atomic
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
-from esis.records import old, stage, submissions, tasks
+from esis.records import old, stage, submissions, tasks, traces
 from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
@@ -88,7 +89,7 @@ class Evidence:
     @property
     def recorded_complete(self) -> bool:
         """Return whether the records alone say that all tasks are done."""
-        if not self.indices:
+        if not self.indices or len(self.records) < len(self.indices):
             return False
         kinds = {self.records.kind(task): task for task in self.indices}
         return all(kind is not None and self.records[task].done for kind, task in kinds.items())
@@ -127,30 +128,34 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
     else:
         indices = _indices(run)
     subs = subs or old.submissions_of(run, indices)
-    complete = is_marked_complete(run)  # all is known; times and hosts are wanted by some
-    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete, _is_claimed(run))
+    complete = traces.is_marked(run)  # all is known; times and hosts are wanted by some
+    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete,
+                    traces.is_claimed(run))
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
-    """Return the stage; a corrupt record of it is derived anew.
+    """Return the stage; where its record is damaged or lost it is derived anew. Raises CorruptState, OSError.
 
-    A run with a submission was prepared; without one nothing is lost by building it again.
+    A run with a submission was prepared. Without a trace of one nothing is lost by building it again. What lies
+    between is for the user to decide: nothing may be built anew, and nobody knows all of its tasks.
     """
     try:
-        return stage.read(run)
-    except CorruptState:
-        indices = _indices(run)
-        if not subs or not indices:
-            return State(Stage.SNAPSHOT)
+        state = stage.read(run)
+        if state is not None or not os.path.lexists(run.submissions):
+            return state
+        damage = CorruptState(f"{run.state} is missing")  # 0.0.4's runs have neither
+    except CorruptState as error:
+        damage = error
+    indices = _indices(run)
+    submitted = {task for sub in subs for task in (sub.tasks[0], sub.tasks[-1])}
+    whole = bool(indices) and indices[-1] - indices[0] + 1 == len(indices) and submitted <= set(indices)
+    if whole and (subs or traces.is_marked(run)):
         return State(Stage.PREPARED, indices[0], len(indices))
-
-
-def is_marked_complete(run: RunDir) -> bool:
-    """Return whether ESIS, or somebody by hand, says that the run is complete."""
-    try:
-        return bool(read_limited(run.complete_mark).strip())
-    except (OSError, CorruptState):
-        return False
+    left = traces.found(run, None)
+    if not left:
+        return State(Stage.SNAPSHOT)
+    why = f"{run.parameters.name}/ holds {len(indices)} parameter sets" if not whole else "nothing was submitted"
+    raise CorruptState(f"{damage.message}, and {why}; but there are {'; '.join(left)}", traces.KEPT)
 
 
 def mark_complete(run: RunDir) -> None:
@@ -166,14 +171,6 @@ def unmark_complete(run: RunDir) -> None:
     """Take the marks away: tasks are about to run again. Raises OSError."""
     run.complete_mark.unlink(missing_ok=True)
     write_atomic(run.completed, "0")
-
-
-def _is_claimed(run: RunDir) -> bool:
-    """Return whether completed.state holds 1."""
-    try:
-        return read_limited(run.completed)[:16].strip() == b"1"
-    except (OSError, CorruptState):
-        return False
 
 
 def _indices(run: RunDir) -> Sequence[int]:

@@ -15,11 +15,12 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esis.environment import clean_environment
-from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
-from esis.files import fsync_directory, read_limited, sweep_temporaries, write_atomic, write_json
+from esis.errors import BadInput, Busy, CorruptState, EsisError, FileTrouble, UserScriptFailed, printable
+from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic, write_json
 from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -34,7 +35,7 @@ from esis.operations.old_runs import check_ours
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
-from esis.records import provenance, stage
+from esis.records import provenance, stage, traces
 from esis.records.stage import Stage, State
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
@@ -207,6 +208,9 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, S
             return owner, state
         context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
         _discard(run.path, owner)
+    if not run.private.is_dir():
+        raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
+                        "move it away, or remove it if nothing in it is worth keeping")
     holding = holder(run.lock)
     raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
 
@@ -218,20 +222,48 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
     acquire(run.lock, owner, run.label, context.take_over)
     try:
         sweep(run.lock)
-        for directory in (run.path, run.private, run.submissions, run.parameters):
-            sweep_temporaries(directory)
         found = gather(run)
         state = found.state if found is not None else State(Stage.SNAPSHOT)
         if state is None:
             raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
                             "it is left as it is; esis doc by-hand tells how to go on")
-        if state.stage is not Stage.PREPARED and state.pid is not None and process_alive(state.pid, state.pid_started):
-            raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
-                       "wait for it or end it, then repeat the command")
+        if state.stage is not Stage.PREPARED:
+            _check_script(run, state, context)
+            _check_untouched(run, state)
+        elif found is not None and not found.marked_complete:
+            traces.check_submissions(run, found.submissions)
+        for directory in (run.path, run.private, run.submissions, run.parameters):
+            sweep_temporaries(directory)
     except BaseException:
         release(run.lock, owner)
         raise
     return owner, state
+
+
+def _check_script(run: RunDir, state: State, context: Context) -> None:
+    """Raise Busy where the script of an interrupted build still runs, or may run on another machine."""
+    owner = Owner.parse(state.process) if state.process is not None else None
+    if owner is None:  # of an earlier version
+        running = state.pid is not None and process_alive(state.pid, state.pid_started)
+    elif owner.is_here():
+        running = not owner.is_dead()
+    elif context.take_over:
+        return
+    else:
+        raise Busy(f"{run.label}: a script of an interrupted build may still run as process {owner.pid} on "
+                   f"{owner.host}, in another boot or container",
+                   "look there, and end it; if it is gone, repeat the command with --take-over")
+    if running:
+        raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
+                   "wait for it or end it, then repeat the command")
+
+
+def _check_untouched(run: RunDir, state: State) -> None:
+    """Raise CorruptState where a build that seems to be unfinished has been submitted or has results."""
+    left = traces.found(run, state.stage)
+    if left:
+        raise CorruptState(f"{run.state} says that the build was interrupted while {state.stage.value}, but there are "
+                           f"{'; '.join(left)}", traces.KEPT)
 
 
 def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) -> bool:
@@ -279,6 +311,8 @@ def _finish(node: Node, run: RunDir, context: Context) -> State:
     stage.save(run, building)
     _run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
     make_read_only(node, run)
+    # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
+    sync_tree(run.path)
     prepared_state = State(Stage.PREPARED, indices[0], len(indices), throttle)
     stage.save(run, prepared_state)
     return prepared_state
@@ -299,10 +333,10 @@ def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, cont
 
     def started(pid: int) -> None:
         if run.state.exists():
+            owner = replace(Owner.current(), pid=pid, started=process_start(pid) or 0)
             # An error of ours, not of the script that was just started.
             with _troubles(f"building {run.label}"):
-                stage.save(run, State(before.stage, before.first, before.count, before.max_parallel, pid,
-                                      process_start(pid) or 0))
+                stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()))
 
     try:
         done = run_logged([str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live,
@@ -313,6 +347,10 @@ def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, cont
         why = "it has no '#!' line" if error.errno == errno.ENOEXEC else str(error.strerror)
         raise UserScriptFailed(f"the {what} {base_name(stored)} can't be started: {why}",
                                "look at its first line") from error
+    if (done.timed_out or done.code != 0) and run.state.exists():
+        # From another machine nobody could see that it is over. Whoever can't write this here hears why it failed.
+        with contextlib.suppress(OSError):
+            stage.save(run, before)
     if done.timed_out:
         raise UserScriptFailed(f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s"
                                f"{_tail(done)}", f"its output is in {log}; --script-timeout sets the limit")

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.errors import BadInput, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
-from esis.files import write_atomic
+from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.files import read_limited, write_atomic
 from esis.locks import Owner
 from esis.model.limits import Limits
 from esis.model.parameters import as_sequence, format_ranges
@@ -24,7 +24,7 @@ from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
-from esis.records import provenance, submissions
+from esis.records import provenance, submissions, traces
 from esis.records.origin import Origin
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Outcome, Submission
@@ -94,7 +94,7 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
             scheduler: Scheduler, context: Context) -> Submission:
     """Write script, map and intent of a submission."""
     run = request.run
-    number = next_number(known)
+    number = next_number(run)
     # On this machine each task is a process of its own.
     packing = request.packing if limits is not None else UNPACKED
     planned = plan(tasks, request.throttle, limits, packing)
@@ -105,8 +105,6 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         raise BadInput(f"{run.label}: {len(tasks)} tasks don't fit into one array as they are, and without task "
                        f"records no job can look its task up",
                        "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time")
-    if planned.mapped:
-        write_atomic(run.map(number), "".join(f"{task}\n" for task in tasks))
     write_atomic(run.script, rendered.text, executable=True)
     if number == 1:
         write_atomic(run.start_time, format_start_time(time.time()))
@@ -120,7 +118,17 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen,
         provenance=Origin.here())
     submissions.save(run, intent)
+    _write_map(run, intent)
     return intent
+
+
+def _write_map(run: RunDir, intent: Submission) -> None:
+    """Write the list that the jobs of a mapped submission read.
+
+    Behind the intent: a map without its record means that the record was lost.
+    """
+    if intent.mapped:
+        write_atomic(run.map(intent.number), "".join(f"{task}\n" for task in intent.tasks))
 
 
 def log_pattern(script: str, options: Sequence[str]) -> str:
@@ -163,10 +171,10 @@ def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], schedul
     return settled
 
 
-def next_number(known: Sequence[Submission]) -> int:
+def next_number(run: RunDir) -> int:
     """Return the number of the next submission; a refused one at the end left nothing behind, so it is used again."""
-    numbers = [item.number for item in known if item.outcome is not Outcome.REFUSED]
-    return max(numbers, default=0) + 1
+    known = submissions.read_all(run)  # also what was refused a moment ago
+    return traces.next_number(run, known, (item.number for item in known if item.outcome is Outcome.REFUSED))
 
 
 def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
@@ -232,6 +240,7 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
     renewed = replace(intent, dependency=dependency, script_digest=_digest(rendered.text),
                       owner=Owner.current().text())
     submissions.save(run, renewed)
+    _write_map(run, renewed)
     return renewed
 
 
@@ -259,9 +268,9 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
         return
     text = _job_ids(last)
     try:
-        if run.job_ids.read_bytes() == text.encode():
+        if read_limited(run.job_ids) == text.encode():
             return
-    except OSError:
+    except (CorruptState, OSError):
         pass
     write_atomic(run.job_ids, text)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import open_regular, read_json_object
+from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
 from esis.model.workdir import RunDir
 
 _NAME = re.compile(
@@ -21,6 +21,7 @@ _NAME = re.compile(
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
 _ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
                   r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
+_SUBMISSION = re.compile(r"^\d{1,12}\.(\d{4,9})\.\d{1,20}\.\d{1,9}\.", re.MULTILINE)
 _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 RESUMABLE_CODE = 75  # what a worker ends with that has saved its state and wants to go on later
@@ -254,25 +255,43 @@ class Names:
 
 def _folded_names(run: RunDir) -> Iterator[str]:
     """Yield the names of the records that were folded; many lines at a time are faster."""
-    try:
-        stream = open_regular(run.folded_tasks)
-    except FileNotFoundError:
-        return
-    with stream:
-        while lines := stream.readlines(_BLOCK):
-            names = [line.partition(b" ")[0] for line in lines]
-            yield from b"\n".join(names).decode("utf-8", "surrogateescape").split("\n")
+    for lines in _folded_blocks(run):
+        names = [line.partition(b" ")[0] for line in lines]
+        yield from b"\n".join(names).decode("utf-8", "surrogateescape").split("\n")
 
 
 def folded_lines(run: RunDir) -> Iterator[str]:
     """Yield the lines `<name> <content>` of the records that were folded. Raises OSError, CorruptState."""
+    for lines in _folded_blocks(run):
+        for line in lines:
+            yield line.decode("utf-8", "surrogateescape")
+
+
+def _folded_blocks(run: RunDir) -> Iterator[list[bytes]]:
+    """Yield the lines of the folded records, a bounded number of bytes at a time. Raises OSError, CorruptState."""
+    path = run.folded_tasks
     try:
-        stream = open_regular(run.folded_tasks)
+        stream = open_regular(path)
     except FileNotFoundError:
         return
     with stream:
-        for line in stream:
-            yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+        rest = b""
+        while block := stream.read(_BLOCK):
+            *lines, rest = (rest + block).split(b"\n")
+            if len(rest) > STATE_FILE_LIMIT:
+                raise CorruptState(f"{path} is corrupt: a line has more than {STATE_FILE_LIMIT} bytes")
+            if lines:
+                yield lines
+        if rest:
+            yield [rest]
+
+
+def submission_numbers(run: RunDir) -> set[int]:
+    """Return the numbers of all submissions whose tasks have left records. Raises OSError, CorruptState."""
+    found: set[str] = set()
+    for chunk in _chunks(Names(run)):
+        found.update(_SUBMISSION.findall("\n".join(chunk)))
+    return set(map(int, found))
 
 
 def read_records(run: RunDir, later: bool = False) -> TaskRecords:

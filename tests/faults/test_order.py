@@ -5,6 +5,7 @@ SIGKILL tells nothing about the order in which things reach the disk, so strace 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -49,7 +50,7 @@ def traced(bench: Bench, place: Path, *arguments: str) -> list[Call]:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     trace = bench.directory / "trace"
-    names = "openat,write,fsync,fdatasync,rename,renameat,renameat2,mkdir,execve"
+    names = "openat,write,fsync,fdatasync,syncfs,rename,renameat,renameat2,mkdir,execve"
     done = subprocess.run(
         ["strace", "-f", "-y", "-s", "4096", "-qq", "-e", f"trace={names}", "-e", "signal=none", "-o", str(trace),
          str(BIN / "esis"), *arguments], cwd=place, env=bench.env(), capture_output=True, text=True, check=False)
@@ -74,7 +75,7 @@ def _parse(text: str) -> Iterator[Call]:
         if call is None or int(call.group(3)) < 0:
             continue
         name, given = call.group(1), call.group(2)
-        if name in ("write", "fsync", "fdatasync"):
+        if name in ("write", "fsync", "fdatasync", "syncfs"):
             descriptor = _DESCRIPTOR.match(given)
             yield Call(pid, name, (descriptor.group(1),) if descriptor else (), given)
         else:
@@ -204,8 +205,27 @@ def test_f02_resubmission_keeps_the_same_order(bench: Bench) -> None:
     assert (run / "__esis__/completed.state").read_text() == "0"
 
 
-def test_f23_the_map_of_scattered_tasks_is_durable_before_the_intent_and_sbatch(bench: Bench) -> None:
-    """A job could look its index up the moment that sbatch returns."""
+def test_f67_what_the_scripts_wrote_is_durable_before_anything_says_that_tasks_may_use_it(bench: Bench) -> None:
+    """F67: after a power cut no task finds an empty parameter file, or half of what the setup script made."""
+    place = bench.workflow("a")
+    calls = traced(bench, place, "run")
+    (run,) = place.glob("wrkdir.*")
+    found = renames(calls, run)
+    scripts = [number for number, call in enumerate(calls)
+               if call.name == "execve" and Path(call.path).parent == run]
+    last = max(number for number, call in enumerate(calls) if call.pid == calls[scripts[-1]].pid)
+    syncs = [number for number, call in enumerate(calls) if call.name == "syncfs" and call.path == str(run)]
+    prepared = found["__esis__/state.json"][-1]
+    assert len(scripts) == 2
+    assert len(syncs) == 1, "one call, whatever the number of files"
+    assert last < syncs[0] < prepared < found["__esis__/submissions/0001.json"][0] < execs(calls, "sbatch")[0]
+    written = [number for number in range(syncs[0], prepared) if calls[number].creates]
+    assert [Path(calls[number].path).name[:10] for number in written] == [".esis-tmp-"], "nothing but the state itself"
+    assert json.loads((run / "__esis__/state.json").read_text())["stage"] == "prepared"
+
+
+def test_f23_intent_and_map_of_scattered_tasks_are_durable_before_sbatch(bench: Bench) -> None:
+    """F23, F56: a job could look its index up the moment that sbatch returns; a map is never older than its record."""
     place = bench.workflow("a")
     (place / "gen.sh").write_text(generator(2000))
     bench.slurm.set(max_array_size=4001)
@@ -217,6 +237,6 @@ def test_f23_the_map_of_scattered_tasks_is_durable_before_the_intent_and_sbatch(
     found = renames(calls, run)
     for number in found["__esis__/submissions/0002.map"]:
         check_record(calls, number)
-    assert found["__esis__/submissions/0002.map"][0] < found["__esis__/submissions/0002.json"][0]
-    assert found["__esis__/submissions/0002.json"][0] < execs(calls, "sbatch")[0]
+    assert found["__esis__/submissions/0002.json"][0] < found["__esis__/submissions/0002.map"][0]
+    assert found["__esis__/submissions/0002.map"][0] < execs(calls, "sbatch")[0]
     assert (run / "__esis__/submissions/0002.map").read_text().split(",") == ["\n".join(scattered.split(",")) + "\n"]

@@ -1,0 +1,242 @@
+"""Pieces of a run are gone, as after a power cut or a slip of the hand: nothing is discarded or numbered anew (F56)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from esis.locks import Owner
+from tests.faults.bench import Bench, only_run
+
+STATES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda state: state.write_bytes(b""),
+    "missing": lambda state: state.unlink(),
+    "garbage": lambda state: state.write_bytes(b"\0" * 100),
+    "of before": lambda state: state.write_text(json.dumps({**json.loads(state.read_text()), "stage": "snapshot"})),
+    "absurd": lambda state: state.write_text(json.dumps({**json.loads(state.read_text()), "count": 10**30})),
+}
+
+
+def emptied(run: Path) -> None:
+    """Take all away that submissions and tasks leave, parameter sets and state of the build as well."""
+    for place in ("parameters", "results", "cwd", "__checkpoints__", "__esis__/submissions", "__esis__/tasks"):
+        for path in (run / place).iterdir():
+            path.unlink()
+    for name in ("jobid.tx", "wf_starttime"):
+        (run / "__esis__" / name).unlink()
+    (run / "__esis__/completed.state").write_text("0")
+
+
+TRACES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "an unreadable submission": ("0001.json", lambda run: (run / "__esis__/submissions/0001.json").write_bytes(b"\0")),
+    "a map": ("0001.map", lambda run: (run / "__esis__/submissions/0001.map").write_text("1\n")),
+    "a claim": ("0001.2.claim", lambda run: (run / "__esis__/submissions/0001.2.claim").symlink_to("7")),
+    "half a submission": (".esis-tmp-1-ab", lambda run: (run / "__esis__/submissions/.esis-tmp-1-ab").touch()),
+    "a record": ("0.0001.1.0.5.running", lambda run: (run / "__esis__/tasks/0.0001.1.0.5.running").touch()),
+    "folded records": ("tasks.txt", lambda run: (run / "__esis__/tasks.txt").write_text("0.0001.1.0.5.exit0.6 {}\n")),
+    "folded logs": ("logs.zip", lambda run: (run / "__esis__/logs.zip").touch()),
+    "a job id": ("jobid.tx", lambda run: (run / "__esis__/jobid.tx").write_text("1")),
+    "a start": ("wf_starttime", lambda run: (run / "__esis__/wf_starttime").write_text("1")),
+    "a completed run": ("completed.state", lambda run: (run / "__esis__/completed.state").write_text("1")),
+    "results": ("results.0.json", lambda run: (run / "results/results.0.json").write_text("{}")),
+    "checkpoints": ("task.0", lambda run: (run / "__checkpoints__/task.0").mkdir()),
+    "a log": ("slurm-1_0.out", lambda run: (run / "cwd/slurm-1_0.out").touch()),
+}
+
+
+def seen(root: Path) -> dict[str, object]:
+    """Return every name below `root` with its content; what is damaged is compared as it is."""
+    return {str(path): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            for path in sorted(root.rglob("*"))}
+
+
+def refused(bench: Bench, place: Path, word: str) -> None:
+    """See that no command does anything but say what is there."""
+    before = seen(bench.home)
+    calls = len(bench.slurm.calls("sbatch"))
+    for command in (["run"], ["run", "--local"], ["dependency"], ["resubmit"], ["run", "--take-over"]):
+        if command == ["dependency"] and word == "completed.state":
+            continue  # it has nothing to submit
+        shown = bench.esis(place, *command)
+        assert shown.code == 1, (command, shown)
+        assert word in shown.stderr, (command, shown.stderr)
+        assert "nothing was removed" in shown.stderr or "is corrupt" in shown.stderr
+        assert len(shown.stderr.splitlines()) == 1
+    assert seen(bench.home) == before
+    assert len(bench.slurm.calls("sbatch")) == calls
+
+
+@pytest.mark.parametrize("trace", TRACES)
+@pytest.mark.parametrize("state", ["empty", "of before"])
+def test_f56_any_single_trace_of_a_submission_keeps_the_run(bench: Bench, state: str, trace: str) -> None:
+    """F56: whatever is left of it, and however it reads: it is named, and nothing is removed or submitted."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = only_run(place)
+    emptied(run)
+    STATES[state](run / "__esis__/state.json")
+    word, leave = TRACES[trace]
+    leave(run)
+    refused(bench, place, word)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_f56_without_stage_and_parameters_nothing_is_discarded_while_tasks_are_queued(bench: Bench, state: str) -> None:
+    """F56: the run with its results used to be removed and submitted anew under number 1."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = only_run(place)
+    STATES[state](run / "__esis__/state.json")
+    for path in (run / "parameters").iterdir():
+        path.unlink()
+    refused(bench, place, "0001.json")
+    assert len(bench.slurm.jobs()) == 1
+
+
+@pytest.mark.parametrize("state", [name for name in STATES if name != "of before"])
+def test_f56_without_any_trace_the_run_is_built_anew(bench: Bench, state: str) -> None:
+    """F07: then nothing is lost."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = only_run(place)
+    emptied(run)
+    STATES[state](run / "__esis__/state.json")
+    bench.esis(place, "run").ok()
+    assert len((only_run(place) / "setup-ran").read_text().splitlines()) == 1
+    assert len(list((only_run(place) / "parameters").iterdir())) == 3
+
+
+def test_f56_what_an_interrupted_setup_script_left_keeps_nothing(bench: Bench) -> None:
+    """A setup script may fill results/, cwd/ and __checkpoints__/; its interrupted build is built again."""
+    place = bench.workflow("a")
+    (place / "setup.sh").write_text("#!/bin/sh\ntouch cwd/data results/plan __checkpoints__/seed\n[ -e ../../go ]\n")
+    assert bench.esis(place, "run").code == 4
+    (bench.home / "go").touch()
+    bench.esis(place, "run").ok()
+
+
+def test_f56_parameter_sets_of_some_tasks_are_missing_and_so_is_the_stage(bench: Bench) -> None:
+    """F56: the number of tasks isn't derived from what happens to be left."""
+    place = bench.workflow("a", 5)
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    run = only_run(place)
+    (run / "__esis__/state.json").write_bytes(b"")
+    for task in (3, 4):
+        (run / f"parameters/parameters.{task}.json").unlink()
+    refused(bench, place, "3 parameter sets")
+    shown = bench.esis(place, "status")
+    assert shown.code == 1
+    assert "complete" not in shown.stdout
+
+
+LOST: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "the record": ("jobid.tx", lambda run: (run / "__esis__/submissions/0001.json").unlink()),
+    "the record and the job id, a claim is left": (
+        "0001.claim", lambda run: ((run / "__esis__/submissions/0001.json").unlink(),
+                                   (run / "__esis__/jobid.tx").unlink(),
+                                   (run / "__esis__/submissions/0001.claim").symlink_to("1"))),
+    "all but a task's record": (
+        "left records", lambda run: (shutil.rmtree(run / "__esis__/submissions"), (run / "__esis__/jobid.tx").unlink(),
+                                     (run / "__esis__/submissions").mkdir(),
+                                     (run / "__esis__/tasks/0.0001.1.0.5.running").touch())),
+    "the first of two": ("0001.claim", lambda run: (
+        (run / "__esis__/submissions/0001.json").rename(run / "__esis__/submissions/0002.json"),
+        (run / "__esis__/submissions/0002.json").write_text(
+            (run / "__esis__/submissions/0002.json").read_text().replace('"number": 1', '"number": 2')),
+        (run / "__esis__/submissions/0001.claim").symlink_to("1"))),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_f56_a_submission_whose_record_was_lost_is_not_made_again(bench: Bench, what: str) -> None:
+    """F56: its tasks may be queued; the stage alone doesn't tell that nothing was submitted."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = only_run(place)
+    word, lose = LOST[what]
+    lose(run)
+    refused(bench, place, word)
+
+
+def test_f56_records_that_were_deleted_of_a_complete_run_are_not_missed(bench: Bench) -> None:
+    """`esis doc layout` says that they may go; the run stays complete, and can be run again, under a new number."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    run = only_run(place)
+    for path in (run / "__esis__/submissions").iterdir():
+        path.unlink()
+    bench.esis(place, "run").ok()
+    assert len(bench.slurm.jobs()) == 1
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
+    assert [path.name for path in (run / "__esis__/submissions").glob("*.json")] == ["0002.json"]
+    bench.slurm.run()
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "2").ok()
+    assert len(bench.slurm.jobs()) == 3
+
+
+def test_f56_a_directory_without_esis_own_corner_is_left_alone(bench: Bench) -> None:
+    """F56: nobody knows what it is; that it is in the way is said."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = only_run(place)
+    shutil.rmtree(run / "__esis__")
+    before = seen(bench.home)
+    shown = bench.esis(place, "run")
+    assert shown.code == 1
+    assert f"{run} is in the way" in shown.stderr
+    assert seen(bench.home) == before
+
+
+@pytest.mark.parametrize("left", ["0001.claim", "record"])
+def test_f56_the_number_of_a_refused_submission_is_used_again_only_without_a_trace(bench: Bench, left: str) -> None:
+    """F56: a refusal that was none (a job began after all) keeps its number, or the fence turns the new job away."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid account")
+    assert bench.esis(place, "run").code == 5
+    run = only_run(place)
+    if left == "record":
+        (run / "__esis__/tasks/0.0001.99.0.5.running").touch()
+    else:
+        (run / "__esis__/submissions" / left).symlink_to("99")
+    bench.esis(place, "resubmit", "--tasks", "1-2").ok()
+    assert sorted(os.listdir(run / "__esis__/submissions"))[-1] == "0002.json"
+
+
+def test_f65_the_script_of_an_interrupted_build_on_another_host_is_not_taken_for_dead(bench: Bench) -> None:
+    """F65: its PID means nothing here: exit code 7, the host is named, and --take-over goes on."""
+    place = bench.workflow("a")
+    (place / "setup.sh").write_text("#!/bin/sh\n[ -e ../../go ]\n")
+    assert bench.esis(place, "run").code == 4
+    state = only_run(place) / "__esis__/state.json"
+    told = json.loads(state.read_text())
+    assert (told["stage"], told["pid"], told["process"]) == ("setting up", None, None), "its end was noted"
+    here = Owner.current()
+    far = Owner("login7", here.boot, os.getpid(), 5, here.user, "00000000")
+    state.write_text(json.dumps({**told, "pid": far.pid, "pid_started": far.started, "process": far.text()}))
+    (bench.home / "go").touch()
+    busy = bench.esis(place, "run")
+    assert busy.code == 7
+    assert f"process {far.pid} on login7" in busy.stderr
+    assert "--take-over" in busy.stderr
+    bench.esis(place, "run", "--take-over").ok()
+
+
+def test_f65_a_state_of_an_earlier_version_is_read(bench: Bench) -> None:
+    """It has no `process`; a PID that nobody has any more is dead."""
+    place = bench.workflow("a")
+    (place / "setup.sh").write_text("#!/bin/sh\n[ -e ../../go ]\n")
+    assert bench.esis(place, "run").code == 4
+    state = only_run(place) / "__esis__/state.json"
+    told = json.loads(state.read_text())
+    del told["process"]
+    state.write_text(json.dumps({**told, "pid": 2**22 + 1, "pid_started": 1}))
+    (bench.home / "go").touch()
+    bench.esis(place, "run").ok()
