@@ -14,7 +14,7 @@ from esis.files import read_limited
 
 FILE_LIMIT = 16 * 1024 * 1024  # bytes; as objects they may take twenty times that
 LATEST = 32503680000.0  # the year 3000, in seconds since 1970; dates beyond it are no dates of a run
-_DIGITS = 25  # of a whole number; Python takes the square of their number of steps to read it
+_DIGITS = 1000  # of a whole number; Python takes the square of their number of steps to read it
 
 
 def read_object(path: Path) -> dict[str, Any]:

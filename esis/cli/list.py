@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import json_option, verify_option
+from esis.cli.common import json_option, say, verify_option
+from esis.errors import ExitCode
+
+if TYPE_CHECKING:
+    from esis.operations.runs import Listed
 
 
 @click.command("list")
@@ -19,18 +25,19 @@ from esis.cli.common import json_option, verify_option
 @json_option
 @verify_option
 def list_command(path: str, recursive: bool, by_time: bool, by_jobid: bool, grep: bool, as_json: bool,
-                 verify: bool) -> None:
+                 verify: bool) -> int:
     """List the runs in the directory PATH, the current one of each workflow marked.
 
     In a pipe it is one path a line; with --by-time and --by-jobid behind time or id and a tab (`-` where there is
-    none).
+    none). What can't be read of a damaged run is told on stderr, with exit code 1; the others are listed all the same.
     """
     import json
 
     from esis.operations import runs
     from esis.records.start_time import format_start_time
 
-    found = runs.list_runs(Path(path), verify, recursive)
+    damaged: list[str] = []
+    found = runs.list_runs(Path(path), verify, recursive, damaged.append)
     if by_time:
         found = runs.by_time(found)
     if by_jobid:
@@ -38,14 +45,21 @@ def list_command(path: str, recursive: bool, by_time: bool, by_jobid: bool, grep
     if as_json:
         click.echo(json.dumps({"schema": 1, "runs": [
             {"path": str(item.run.path), "hash": item.run.digest, "started": item.started, "job": item.job,
-             "tasks": item.tasks, "complete": item.complete, "current": item.current} for item in found]}, indent=2))
-        return
-    if not sys.stdout.isatty():
+             "tasks": item.tasks, "complete": item.complete, "current": item.current} for item in found],
+            "damaged": damaged}, indent=2))
+    elif sys.stdout.isatty():
+        _show(found)
+    else:
         for item in found:
             time = format_start_time(item.started) if item.started is not None else "-"
             click.echo("".join([f"{item.job or '-'}\t" if by_jobid else f"{time}\t" if by_time else "",
                                 str(item.run.path)]))
-        return
+    for problem in damaged:
+        say(problem)
+    return int(ExitCode.FAILURE if damaged else ExitCode.OK)
+
+
+def _show(found: Sequence[Listed]) -> None:
     import os
     from datetime import datetime
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from esis.errors import BadInput, EsisError
+from esis.errors import BadInput, EsisError, FileTrouble
+from esis.files import read_limited
 from esis.model.parameters import find_parameter_files
 from esis.model.requirements import resolve
 from esis.model.sources import Sources
@@ -15,6 +17,9 @@ from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
 from esis.operations.status import Evidence, gather
 from esis.records import old
+from esis.records.start_time import parse_start_time
+
+_SMALL = 1024 * 1024  # bytes; a job id a line
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,23 @@ class Listed:
     current: bool  # whether a workflow file beside it has this hash now
 
 
-def list_runs(below: Path, verify: bool = False, deep: bool = False) -> list[Listed]:
+def list_runs(below: Path, verify: bool = False, deep: bool = False,
+              tell: Callable[[str], None] | None = None) -> list[Listed]:
     """Return the runs in a directory, sorted by path; interrupted builds are none. Raises BadInput.
 
     `deep`: down the tree. With `verify` every byte of the workflows there is read to tell which runs are current.
+    `tell` hears of each run that can't be read, and why; the others are listed all the same.
     """
     if not below.is_dir():
         raise BadInput(f"there is no directory {below}")
     found: list[Listed] = []
     sources = Sources(verify)
     current: set[Path] = set()
-    for directory, names, files in os.walk(below):
+    def unreadable(error: OSError) -> None:
+        if tell is not None:
+            tell(str(FileTrouble.of(error, "left out")))
+
+    for directory, names, files in os.walk(below, onerror=unreadable):
         place = Path(directory)
         runs = [name for name in names if is_run_name(name)]
         oldest = [name for name in names if old.is_oldest(RunDir(place / name))]
@@ -48,12 +59,10 @@ def list_runs(below: Path, verify: bool = False, deep: bool = False) -> list[Lis
         current.update(_current_runs(place, files, sources))
         for name in runs:
             run = RunDir(place.resolve() / name)
-            try:
+            with _telling(run, tell):
                 evidence = gather(run)
-            except EsisError:
-                continue
-            if evidence is not None and evidence.built:
-                found.append(_listed(run, evidence))
+                if evidence is not None and evidence.built:
+                    found.append(_listed(run, evidence))
         found += [_listed_oldest(RunDir(place.resolve() / name)) for name in oldest]
     marked = [Listed(item.run, item.started, item.job, item.tasks, item.complete, item.run.path in current)
               for item in found]
@@ -70,10 +79,27 @@ def by_job(runs: list[Listed]) -> list[Listed]:
     return sorted(runs, key=lambda item: (item.job is None, len(item.job or ""), item.job or ""))
 
 
+@contextmanager
+def _telling(run: RunDir, tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell of what is damaged instead of raising: a neighbour's run must not hide all others."""
+    try:
+        yield
+    except OSError as error:
+        problem = str(FileTrouble.of(error, run.label))
+    except EsisError as error:
+        problem = error.message
+    else:
+        return
+    if tell is not None:
+        tell(problem if str(run.path) in problem else f"{run.path}: {problem}")
+
+
 def _listed(run: RunDir, evidence: Evidence) -> Listed:
-    jobs = old.job_ids_in(run.job_ids)
-    return Listed(run, old.start_time_in(run.start_time), jobs[-1] if jobs else None, len(evidence.indices),
-                  evidence.looks_complete, False)
+    jobs = old.job_ids(_text(run.job_ids))
+    started = parse_start_time(_text(run.start_time))
+    if started is None and run.start_time.exists():
+        started = run.start_time.stat().st_mtime
+    return Listed(run, started, jobs[-1] if jobs else None, len(evidence.indices), evidence.looks_complete, False)
 
 
 def _listed_oldest(run: RunDir) -> Listed:
@@ -83,11 +109,19 @@ def _listed_oldest(run: RunDir) -> Listed:
                   len(find_parameter_files(run.parameters)) if run.parameters.is_dir() else 0, False, False)
 
 
+def _text(path: Path) -> str:
+    """Return the content of a small file; empty where there is none. Raises OSError, CorruptState."""
+    try:
+        return read_limited(path, _SMALL).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
 def _current_runs(place: Path, files: list[str], sources: Sources) -> Iterator[Path]:
     """Yield where the run of each workflow file in `place` is or would be; one that can't be read has none."""
     for name in files:
         if name in (DEFAULT_NAME, OLD_NAME) or name.endswith(".esis.json"):
             try:
                 yield resolve(place / name, sources.read, sources.digest_of).run.path
-            except EsisError:
+            except (EsisError, OSError, RuntimeError):  # Path.resolve() raises that for a loop of links
                 continue

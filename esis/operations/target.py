@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from esis.errors import BadInput, Busy
+from esis.files import read_limited
 from esis.locks import holder
 from esis.model.requirements import resolve
 from esis.model.sources import Sources
 from esis.model.workdir import RunDir, is_run_name
-from esis.model.workflow import Workflow, parse
+from esis.model.workflow import FILE_LIMIT, Workflow, parse
 from esis.operations.evidence import Evidence, gather
 from esis.records import old
 
@@ -22,7 +24,7 @@ def find_run(workflow_file: Path, verify: bool = False) -> RunDir:
 
 def run_at(path: Path) -> RunDir | None:
     """Return the run that `path` is, or lies in; None where it is something else."""
-    absolute = path.resolve()
+    absolute = Path(os.path.realpath(path))  # Path.resolve() fails on a loop of links
     for place in (absolute, *absolute.parents):
         if is_run_name(place.name):
             return RunDir(place)
@@ -49,9 +51,9 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
 
 
 def definition(run: RunDir) -> Workflow:
-    """Return the workflow as it was when the run was built. Raises BadInput."""
+    """Return the workflow as it was when the run was built. Raises BadInput, CorruptState, OSError."""
     try:
-        return parse(run.workflow_definition, run.workflow_definition.read_bytes())
+        return parse(run.workflow_definition, read_limited(run.workflow_definition, FILE_LIMIT))
     except FileNotFoundError:
         raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
                        "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None

@@ -24,9 +24,10 @@ from esis.model.template import with_dependency
 from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow, parse
 from esis.operations.evidence import gather
+from esis.operations.target import definition
 from esis.operations.unpacked import Entry, Found, Problem, read_archive, read_directory
 from esis.records import old
-from esis.records.submissions import Submission
+from esis.records.submissions import parse as parse_submission
 
 _RUN = RunDir(Path())
 _PRIVATE = _RUN.private.name
@@ -83,7 +84,7 @@ def verify_run(run: RunDir) -> Report:
     if not run.private.is_dir():
         raise BadInput(f"{run.path}: there is no such run", "esis verify takes an archive or a run")
     try:
-        workflow = parse(run.workflow_definition, run.workflow_definition.read_bytes())
+        workflow = definition(run)
         names = {base_name(stored) for stored in workflow.scripts()}
     except (OSError, EsisError):
         names = set()  # said below
@@ -118,6 +119,8 @@ def _wanted(name: str) -> bool:
 
 def _report(path: Path, kind: str, digest: str | None, found: Found) -> Report:
     files = sum(1 for entry in found.entries.values() if entry.kind in (Kind.FILE, Kind.EXECUTABLE))
+    if found.untold:
+        found.problems.append(Problem(str(path), f"has {found.untold} more problems"))
     return Report(path, kind, digest, files, tuple(found.problems))
 
 
@@ -247,9 +250,7 @@ def _check_script(found: Found) -> None:
     records = []
     for name in names:
         try:
-            records.append((name, Submission.from_json(Path(name), json.loads(found.contents[name]))))
-        except (ValueError, RecursionError) as error:
-            found.problem(name, f"can't be read: {error}")
+            records.append((name, parse_submission(Path(name), found.contents[name])))
         except CorruptState as error:
             found.problem(name, error.message)
     if not records:
@@ -273,15 +274,21 @@ def _check_parameters(run: RunDir, found: Found) -> None:
     """Say which tasks have no parameter set, and which sets have no task."""
     try:
         evidence = gather(run)
-    except CorruptState:
-        return  # said already
+    except CorruptState as error:
+        if not found.problems:
+            found.problem(run.path.name, error.message)
+        return
     if evidence is None or evidence.state is None or (run.parameters / "parameters.jsonl").exists():
         return
     if not evidence.built:
         builder = holder(run.lock)
         found.problem(run.path.name, f"is being built by {builder}" if builder else "its build was interrupted")
         return
-    there, tasks = set(find_parameter_files(run.parameters)), set(evidence.state.tasks)
+    try:
+        there, tasks = set(find_parameter_files(run.parameters)), set(evidence.state.tasks)
+    except OSError as error:
+        found.problem(run.parameters.name, f"can't be read: {error.strerror}")
+        return
     for task in sorted(tasks - there):
         found.problem(f"{run.parameters.name}/{run.parameter_file(task).name}", "is missing")
     for task in sorted(there - tasks):

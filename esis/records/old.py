@@ -36,7 +36,12 @@ def is_oldest(run: RunDir) -> bool:
 
 def job_ids_in(path: Path) -> tuple[str, ...]:
     """Return the job ids in a jobid.tx; none where it isn't there or holds something else."""
-    return tuple(word for word in _text(path).split() if word.isascii() and word.isdigit() and len(word) <= _DIGITS)
+    return job_ids(_text(path))
+
+
+def job_ids(text: str) -> tuple[str, ...]:
+    """Return the job ids in the text of a jobid.tx; what is none is left out."""
+    return tuple(word for word in text.split() if word.isascii() and word.isdigit() and len(word) <= _DIGITS)
 
 
 def start_time_in(path: Path) -> float | None:
