@@ -72,8 +72,11 @@ def cluster_accounting(bare_cluster_accounting: harness.SlurmCluster) -> harness
     return bare_cluster_accounting
 
 
-@pytest.fixture(params=["cluster", "cluster_accounting"])
+LONG = os.environ.get("ESIS_CLUSTER_FAULTS") == "1"
+
+
+@pytest.fixture(params=["cluster", *(["cluster_accounting"] if LONG else [])])
 def either_cluster(request: pytest.FixtureRequest) -> harness.SlurmCluster:
-    """The cluster without accounting, then the one with it."""
+    """The cluster without accounting and, in the long run of all tests, also the one with it."""
     cluster: harness.SlurmCluster = request.getfixturevalue(request.param)
     return cluster
