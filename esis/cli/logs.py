@@ -41,7 +41,7 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
     except re.error as error:
         raise BadInput(f"{grep!r} is no regular expression: {error}") from None
     going = (lambda: not logs.task_ended(run, task)) if follow else (lambda: False)
-    chunks = iter((folded,)) if folded is not None else logs.follow(path, going)
+    chunks = folded if folded is not None else logs.follow(path, going)
     rest = b""
     for data in chunks:
         if pattern is None:

@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from esis.errors import BadInput
+from esis.files import read_limited
 from esis.locks import user_name
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.evidence import Evidence
+from esis.records.submissions import Submission
 from esis.records.tasks import TaskRecord
+from esis.typed import parse_object
 
 _PROVENANCE = frozenset({"schema", "time", "esis", "python", "platform", "slurm", "slurm_limits", "modules"})
 _RECORD = frozenset({"index", "restart", "partition", "cpus", "kernel", "modules"})
 # Options that say what was requested, not who asked; others may name accounts, addresses, paths.
 _OPTION = re.compile(r"--(time|mem|mem-per-cpu|mem-per-gpu|cpus-per-task|ntasks|ntasks-per-node|nodes|gres|gpus|"
                      r"gpus-per-task|constraint|exclusive)(=[^/]*)?\Z")
+_LIMIT = 8 * 1024**3  # bytes; the folded records of ten million tasks
 _SHORTEST = 3  # shorter words than these are everywhere
 
 
@@ -48,16 +52,16 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
         if name == f"{private}/{run.workflow_definition.name}":
             return _definition(workflow).encode()
         if name == f"{private}/{run.provenance.name}":
-            return _keep(path.read_bytes(), _PROVENANCE)
+            return _keep(read_limited(path, _LIMIT), _PROVENANCE)
         if name.startswith(submissions) and name.endswith(".json"):
-            return _submission(path.read_bytes())
+            return _submission(path, read_limited(path, _LIMIT))
         if name.startswith(tasks) and TaskRecord.parse(name[len(tasks):]) is not None:
-            lines = path.read_bytes().splitlines()
+            lines = read_limited(path, _LIMIT).splitlines()
             return b"".join(_keep(line, _RECORD, one_line=True) for line in lines if line.strip())
         if name == f"{private}/{run.folded_tasks.name}":
-            return b"".join(_folded(line) for line in path.read_bytes().splitlines())
+            return b"".join(_folded(line) for line in read_limited(path, _LIMIT).splitlines())
         if name in harmless or name == srun or (name.startswith(submissions) and name.endswith(".map")):
-            return path.read_bytes()
+            return read_limited(path, _LIMIT)
         return None
 
     return rewrite
@@ -95,12 +99,13 @@ def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes
     return (json.dumps(kept, ensure_ascii=False, indent=None if one_line else 2) + "\n").encode()
 
 
-def _submission(content: bytes) -> bytes:
-    raw = _object(content)
+def _submission(path: Path, content: bytes) -> bytes:
+    made = Submission.from_json(path, parse_object(path, content))
+    raw = made.to_json()
     raw.update(owner="", argv=[], message=None, provenance=None,
-               options=[word for word in raw.get("options", []) if _OPTION.match(word)],
-               output=_relative(raw.get("output", "")), unique_output=_relative(raw.get("unique_output", "")),
-               jobs=[{**job, "cluster": None} for job in raw.get("jobs", [])])
+               options=[word for word in made.options if _OPTION.match(word)],
+               output=_relative(made.output), unique_output=_relative(made.unique_output),
+               jobs=[{"id": job.id, "cluster": None} for job in made.jobs])
     return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -118,6 +123,6 @@ def _folded(line: bytes) -> bytes:
 def _object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -210,5 +210,5 @@ def _but_for_marks(evidence: Evidence) -> Evidence:
 def _provenance(run: RunDir) -> dict[str, Any]:
     try:
         return read_json_object(run.provenance)
-    except (FileNotFoundError, CorruptState):
+    except (OSError, CorruptState):
         return {}

@@ -21,6 +21,7 @@ from esis.errors import BadInput, CorruptState, EsisError
 from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
+from esis.operations import logfile
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
 from esis.operations.prepare import hold_run
@@ -55,8 +56,10 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
         if not status.complete:
             raise BadInput(f"{run.label} is not complete: {status.summary()}",
                            "its records, logs and results are folded when it is")
-        return Compacted(_fold_records(run), _fold_logs(run, evidence) if logs else 0,
-                         _fold_results(run, evidence) if results else 0, _remove_parameters(run))
+        # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
+        folded = _fold_results(run, evidence) if results else 0
+        kept = _fold_logs(run, evidence, context) if logs else 0
+        return Compacted(_fold_records(run, context), kept, folded, _remove_parameters(run))
 
 
 def fold_if_many(run: RunDir, context: Context) -> None:
@@ -67,12 +70,12 @@ def fold_if_many(run: RunDir, context: Context) -> None:
         if many:
             with hold_run(run, context):
                 context.say(f"{run.label}: complete; folding its task records into one file")
-                _fold_records(run)
+                _fold_records(run, context)
     except (EsisError, OSError):
         return  # somebody else is at it, or it is somebody else's run: another command will do it
 
 
-def _fold_records(run: RunDir) -> int:
+def _fold_records(run: RunDir, context: Context) -> int:
     """Write all records, older attempts too, as lines `<name> <content>`; remove their files."""
     try:
         names = sorted((name for name in os.listdir(run.tasks) if TaskRecord.parse(name) is not None), key=_order)
@@ -81,40 +84,60 @@ def _fold_records(run: RunDir) -> int:
     if not names:
         return 0
     again = set(names)  # an earlier fold may have been killed before it removed them
+    written: list[str] = []
     directory = os.open(run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def added() -> Iterator[str]:
+        for name in names:
+            try:
+                content = read_at(directory, name, run.tasks)
+            except (CorruptState, OSError) as error:
+                context.say(f"{run.label}: left where it is: {_why(error)}")
+                continue
+            written.append(name)
+            yield f"{name} {_one_line(content)}"
+
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
             before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
-            added = (f"{name} {_one_line(read_at(directory, name, run.tasks))}" for name in names)
-            _write_lines(descriptor, merge(before, added, key=lambda line: _order(line.partition(" ")[0])))
-        for name in names:
+            _write_lines(descriptor, merge(before, added(), key=lambda line: _order(line.partition(" ")[0])))
+        for name in written:
             os.unlink(name, dir_fd=directory)
     finally:
         os.close(directory)
-    return len(names)
+    return len(written)
 
 
-def _fold_logs(run: RunDir, evidence: Evidence) -> int:
-    """Put the logs that lie in cwd/ into one archive; a later log of the same name outranks an earlier one."""
+def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
+    """Put the logs that lie in cwd/ into one archive; a later log of the same name outranks an earlier one.
+
+    A log that can't be read, or whose name no zip can hold, stays where it is.
+    """
     patterns = [re.compile(pattern) for sub in evidence.submissions for pattern in log_patterns(sub)]
     names = sorted(entry.name for entry in os.scandir(run.cwd) if entry.is_file(follow_symlinks=False)
                    and any(pattern.fullmatch(entry.name) for pattern in patterns))
     if not names:
         return 0
     again = set(names)
+    written: list[str] = []
     with naming(run.folded_logs), replacing(run.folded_logs) as descriptor, \
             os.fdopen(os.dup(descriptor), "wb") as stream, \
             zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         if run.folded_logs.exists():
-            with zipfile.ZipFile(run.folded_logs) as before:
-                for name in before.namelist():
-                    if name not in again:
-                        archive.writestr(before.getinfo(name), before.read(name), zipfile.ZIP_DEFLATED)
+            with logfile.reading(run.folded_logs) as before:
+                for info in before.infolist():
+                    if info.filename not in again:
+                        logfile.copy_member(before, info, archive)
         for name in names:
-            archive.write(run.cwd / name, name)
-    for name in names:
+            try:
+                logfile.add(archive, run.cwd / name)
+            except logfile.Unfit as error:
+                context.say(f"{run.label}: left where it is: {error}")
+            else:
+                written.append(name)
+    for name in written:
         (run.cwd / name).unlink()
-    return len(names)
+    return len(written)
 
 
 def log_patterns(submission: Submission) -> Iterator[str]:
@@ -150,23 +173,21 @@ def _remove_parameters(run: RunDir) -> int:
     """Remove the files that tasks made of their lines of parameters.jsonl and didn't remove themselves."""
     if not run.parameters_lines.exists():
         return 0
-    left = find_parameter_files(run.parameters)
+    left = [task for task in find_parameter_files(run.parameters) if not run.parameter_file(task).is_dir()]
     for task in left:
         run.parameter_file(task).unlink()
     return len(left)
 
 
-def read_log(run: RunDir, path: Path) -> bytes | None:
-    """Return a log that was folded; None where there is no such log. Raises CorruptState."""
+def read_log(run: RunDir, path: Path) -> Iterator[bytes] | None:
+    """Return what a log that was folded holds, in pieces; None where there is no such log. Raises CorruptState."""
     try:
-        with zipfile.ZipFile(run.folded_logs) as archive:
+        with logfile.reading(run.folded_logs) as archive:
             # Where nobody knows any more on which node a task ran, that part of the name is a wildcard.
             names = [name for name in archive.namelist() if name == path.name or fnmatchcase(name, path.name)]
-            return archive.read(names[-1]) if names else None
     except FileNotFoundError:
         return None
-    except zipfile.BadZipFile as error:
-        raise CorruptState(f"{run.folded_logs} is corrupt: {error}") from error
+    return logfile.read(run.folded_logs, names[-1]) if names else None
 
 
 def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
@@ -180,9 +201,13 @@ def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
         write_all(descriptor, ("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
 
 
+def _why(error: CorruptState | OSError) -> str:
+    return error.message if isinstance(error, CorruptState) else f"{error.filename}: {error.strerror}"
+
+
 def _order(name: str) -> tuple[int, str]:
     task = name.partition(".")[0]
-    return int(task) if task.isdigit() else -1, name
+    return int(task) if task.isascii() and task.isdigit() else -1, name
 
 
 def _one_line(content: bytes) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from esis.errors import BadInput
-from esis.files import TEMPORARY_PREFIX
+from esis.files import TEMPORARY_PREFIX, is_hollow, read_limited
 from esis.model.fingerprint import Kind, describe
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
@@ -142,13 +142,15 @@ def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> I
     """Describe what is on disk. Links are kept in the snapshot and in what the setup script made, else followed."""
     path = f"{selection.run.path}/{relative}"
     top = relative.partition("/")[0]
-    mode = os.lstat(path).st_mode
+    there = os.lstat(path)
+    mode = there.st_mode
     if stat.S_ISLNK(mode):
         target = os.readlink(path)  # noqa: PTH115  Path.readlink would tidy the target up
         if top not in _DATA and not (selection.choice.anonymous and target.startswith("/")):
             return Item(relative, Kind.LINK, target=target)
         with contextlib.suppress(OSError):  # it points to nothing
-            mode = os.stat(path).st_mode if top in _DATA else mode  # noqa: PTH116  a hundred thousand times
+            there = os.stat(path) if top in _DATA else there  # noqa: PTH116  a hundred thousand times
+        mode = there.st_mode
         if not stat.S_ISREG(mode):
             note(f"left out: {relative} is a link to {target}")
             return None
@@ -156,6 +158,9 @@ def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> I
         return Item(relative, Kind.DIRECTORY)
     if not stat.S_ISREG(mode):
         note(f"left out: {relative} is {describe(mode)}")
+        return None
+    if is_hollow(there):
+        note(f"left out: {relative} is a sparse file of {there.st_size} bytes")
         return None
     mine = top == _PRIVATE
     kind = Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE
@@ -188,7 +193,7 @@ def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
 def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs) -> tuple[set[str], set[str]]:
     """Return the logs in the run, and those that are wanted."""
     patterns: set[str] = set()
-    script = run.script.read_text("utf-8", "surrogateescape") if run.script.is_file() else ""
+    script = _script(run)
     for submission in evidence.submissions:
         options = Options.of(script, submission.options)
         for pattern in (submission.output or options.output, options.error):
@@ -209,6 +214,13 @@ def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs) -> tup
             if logs is Logs.ALL or (logs is Logs.FAILED and (index is None or task in bad)):
                 chosen.add(name)
     return found, chosen
+
+
+def _script(run: RunDir) -> str:
+    try:
+        return read_limited(run.script).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return ""
 
 
 def _expand(root: Path, below: str, parts: list[str], job: str | None, index: int | None

@@ -15,12 +15,14 @@ from types import ModuleType
 from typing import Any
 
 from esis.errors import BadInput
+from esis.files import read_limited
 from esis.model.requirements import base_name
 from esis.model.workdir import PREFIX, RunDir
 from esis.model.workflow import DEFAULT_NAME, Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.pack import EXTRA
 from esis.operations.status import RunStatus, describe_failures
+from esis.typed import LATEST
 
 _PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
@@ -131,7 +133,7 @@ class _Crate:
         self._crate = need_rocrate().ROCrate(version="1.1")
         self._subject = subject
         self._about = about
-        lines = subject.run.wf_status.read_text("utf-8").split("\n")
+        lines = read_limited(subject.run.wf_status).decode("utf-8", "backslashreplace").split("\n")
         self._hashed = {tag: value for tag, _, value in (line.rpartition(":") for line in lines)}
 
     def build(self) -> Any:
@@ -263,7 +265,8 @@ def _single(values: list[Any]) -> Any:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(int(seconds), timezone.utc).isoformat(timespec="seconds")
+    # The name of a record may tell of any time.
+    return datetime.fromtimestamp(int(min(max(seconds, 0), LATEST)), timezone.utc).isoformat(timespec="seconds")
 
 
 def _is_web(text: str) -> bool:

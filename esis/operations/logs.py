@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from esis.errors import BadInput
+from esis.errors import BadInput, CorruptState
+from esis.files import open_regular
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.status import RunStatus, TaskState
@@ -67,13 +68,17 @@ def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
 
 
 def last_words(path: Path) -> str:
-    """Return the last meaningful line of a log; empty where there is none."""
+    """Return the last meaningful line of a log, or why it can't be read; empty where there is none."""
     try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _TAIL))
+        with open_regular(path, whole=False) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
             text = stream.read(_TAIL).decode("utf-8", "replace")
-    except OSError:
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        return f"({path.name}: {error.strerror})"
+    except CorruptState as error:
+        return f"({error.message})"
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     meaningful = [line for line in lines if not _NOISE.match(line)]
     return (meaningful or lines or [""])[-1][:300]
@@ -94,12 +99,15 @@ def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
 
 
 def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield what is in a log, then what comes, until `active` says that its task isn't any more."""
+    """Yield what is in a log, then what comes, until `active` says that its task isn't any more.
+
+    Raises OSError, CorruptState for what is no regular file.
+    """
     position = 0
     going = True
     while True:
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 if stream.seek(0, os.SEEK_END) < position:
                     position = 0  # a requeued task truncates its log
                 stream.seek(position)

@@ -7,6 +7,7 @@ import io
 from collections import Counter
 
 from esis.errors import printable
+from esis.files import read_limited
 from esis.model.parameters import format_ranges
 from esis.model.requirements import base_name
 from esis.model.template import without_dependency
@@ -98,5 +99,5 @@ def free_script(evidence: Evidence) -> bytes | None:
     if not evidence.submissions or evidence.submissions[-1].dependency is None:
         return None
     dependency = evidence.submissions[-1].dependency
-    text = evidence.run.script.read_bytes().decode("utf-8", "surrogateescape")
+    text = read_limited(evidence.run.script).decode("utf-8", "surrogateescape")
     return without_dependency(text, dependency).encode("utf-8", "surrogateescape")

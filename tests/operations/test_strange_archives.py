@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import struct
 import tarfile
@@ -281,6 +282,7 @@ def test_f59_in_a_directory_every_piece_that_can_not_be_read_is_named_and_the_re
     os.chdir(tmp_path)
     with deadline():
         found = read_directory(root, lambda name: True)
+    shutil.rmtree(root / "deep")
     problems = {problem.path.partition("/")[0]: problem.what for problem in found.problems}
     assert problems["fifo"] == "is a FIFO"
     assert "sparse" in problems["hollow"]
