@@ -16,6 +16,9 @@ from pathlib import Path
 from esis.errors import BadInput
 from esis.files import STATE_FILE_LIMIT
 from esis.model.fingerprint import open_source
+from esis.model.options import Option, Unclosed, directives, last_of, script_options, words_of
+from esis.model.options import header as _header
+from esis.model.options import lines as _lines
 
 ARRAY_MARK = "TASKARRAYDEFINITION"
 WORKER_MARK = "WORKERSCRIPT"
@@ -23,7 +26,6 @@ DEPENDENCY_MARK = "#ESIS_PRIVATE"
 JINJA_SUFFIX = ".j2"
 SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes; Slurm takes no larger script
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _MARKS = re.compile(f"{ARRAY_MARK}|{WORKER_MARK}")
 _ARRAY_OPTION = re.compile(r"(?:--array(?:\s*=\s*|\s+)|(?<!\S)-a\s*=?\s*)[\"']?\Z")
 _POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ksh", "ksh93", "mksh", "ash", "busybox", "zsh"})
@@ -51,6 +53,7 @@ class Rendered:
 
     text: str
     records: bool
+    dependency: str | None = None  # what its job waits for: as it was asked for, and as the template itself says
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,19 @@ class Values:
     required: int = 0  # runs whose completion each job has to look at
 
 
+_EXAMPLE = Values(array="0-9%10", worker="worker", submission=1, tasks=10, digest="0" * 64)
+# Options that say one thing while ESIS says another, or that keep sbatch from submitting.
+_REFUSED = {
+    "chdir": ("takes the tasks out of cwd/, where they find ../parameters and their records", "use cd in the script"),
+    "wait": ("lets sbatch block until all tasks have ended", "leave it out; esis wait does that"),
+    "test-only": ("keeps sbatch from submitting", "leave it out; esis run --dry-run shows what would be submitted"),
+    "external": ("makes a job that runs no script", "leave it out"),
+    "hetjob": ("makes a heterogeneous job, which can't be an array", "leave it out"),
+    "depend": ("outranks the dependency that ESIS sets", "write it as #SBATCH --dependency"),
+    "packjob": ("makes a heterogeneous job, which can't be an array", "leave it out"),
+}
+
+
 def read_template(path: Path) -> str:
     """Return the text of a template; bytes that are no UTF-8 survive as surrogates. Raises BadInput."""
     with os.fdopen(open_source(path), "rb") as stream:
@@ -96,7 +112,12 @@ def is_template(path: Path) -> bool:
 
 
 def check(text: str, name: str, needs_dependency: bool = False) -> None:
-    """Raise BadInput where Slurm would refuse the template, or a mark that ESIS needs is missing."""
+    """Raise BadInput where Slurm would refuse the template, or do something else than ESIS says."""
+    _check_text(text, name, needs_dependency)
+    _check_options(_fill(text, name, _EXAMPLE), name, _EXAMPLE.array, needs_dependency)
+
+
+def _check_text(text: str, name: str, needs_dependency: bool) -> None:
     if not text.startswith("#!"):
         raise BadInput(f"{name} doesn't start with '#!'", "Slurm refuses such scripts; begin it with #!/bin/bash")
     if "\r\n" in text:
@@ -110,6 +131,47 @@ def check(text: str, name: str, needs_dependency: bool = False) -> None:
                        f"requirements", f"add a line {DEPENDENCY_MARK}: the dependency goes there")
 
 
+def _check_options(script: str, name: str, array: str, depends: bool) -> None:
+    """Raise BadInput where the options of a rendered script contradict those of ESIS, or sbatch won't take them."""
+    of = f"{name}, rendered, line" if name.endswith(JINJA_SUFFIX) else f"{name}, line"
+    for number, line in directives(script):
+        try:
+            words_of(line)
+        except Unclosed:
+            raise BadInput(f"{of} {number}: a quotation mark isn't closed", "Slurm refuses such scripts") from None
+    options = script_options(script)
+    marks = [number for number, line in enumerate(_header(script), 1) if line.strip() == DEPENDENCY_MARK]
+    if depends and not marks:
+        raise BadInput(f"{name}: the rendered script has no line {DEPENDENCY_MARK} among its #SBATCH lines",
+                       "the dependency goes there")
+    if not any(option.name == "array" and array in (option.value or "") for option in options):
+        raise BadInput(f"{name}: no #SBATCH line of the rendered script holds the array {array}",
+                       "use {{ array }} in one: #SBATCH --array={{ array }}" if name.endswith(JINJA_SUFFIX)
+                       else f"add: #SBATCH --array={ARRAY_MARK}")
+    for option in options:
+        trouble = _contradiction(option, array, marks[0] if depends else None)
+        if trouble is not None:
+            shown = option.written if option.value is None or option.value in option.written \
+                else f"{option.written} {option.value}"
+            raise BadInput(f"{of} {option.line}: {shown} {trouble[0]}", trouble[1])
+
+
+def _contradiction(option: Option, array: str, mark: int | None) -> tuple[str, str] | None:
+    """Return what is wrong with an option of a script, and what to do; `mark`: where ESIS's dependency goes."""
+    if option.fault:
+        return option.fault, "mend that line"
+    if option.name == "array" and option.value != array:
+        advice = (f"write #SBATCH --array={ARRAY_MARK} and nothing else into it; maxparallel of the workflow limits it"
+                  if array in (option.value or "") else "leave it out")
+        return "contradicts the array that ESIS sets", advice
+    if option.name == "dependency" and "?" in (option.value or ""):
+        return "means 'or', which can't be joined with what ESIS lets the job wait for", "separate with commas"
+    if option.name == "dependency" and mark is not None and option.line > mark:
+        return (f"stands below {DEPENDENCY_MARK}, and sbatch takes the last of two dependencies",
+                f"write it above {DEPENDENCY_MARK}: then the job waits for both")
+    return _REFUSED.get(option.name)
+
+
 def has_dependency_line(text: str) -> bool:
     """Return whether the dependency has a place to go to."""
     return any(line.strip() == DEPENDENCY_MARK for line in _header(text))
@@ -117,18 +179,28 @@ def has_dependency_line(text: str) -> bool:
 
 def render(text: str, name: str, values: Values) -> Rendered:
     """Return the script of a submission. Raises BadInput."""
-    check(text, name, needs_dependency=values.dependency is not None)
-    body = _render_jinja(text, name, values) if name.endswith(JINJA_SUFFIX) else _replace_marks(text, values)
-    if not any(values.array in line for line in _directives(body)):
-        raise BadInput(f"{name}: no #SBATCH line of the rendered script holds the array {values.array}",
-                       "use {{ array }} in one: #SBATCH --array={{ array }}")
+    _check_text(text, name, needs_dependency=values.dependency is not None)
+    body = _fill(text, name, values)
+    _check_options(body, name, values.array, values.dependency is not None)
+    own = own_dependency(body)
+    dependency = values.dependency if own is None else joined(values.dependency, own)
     if values.dependency is not None:
-        body = _insert_dependency(body, values.dependency)
+        body = _insert_dependency(body, dependency or "")
     hooked = values.records and is_posix_shell(body)
     script = _insert_hook(body, values) if hooked else body
     if len(script.encode("utf-8", "surrogateescape")) > SCRIPT_LIMIT:
         raise BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
-    return Rendered(script, hooked)
+    return Rendered(script, hooked, dependency)
+
+
+def own_dependency(script: str) -> str | None:
+    """Return what the script itself has its job wait for."""
+    return last_of(script_options(script), "dependency") or None
+
+
+def joined(dependency: str | None, own: str) -> str:
+    """Return a dependency on both; of several options of that name sbatch takes the last alone."""
+    return own if dependency is None else f"{dependency},{own}"
 
 
 def is_posix_shell(text: str) -> bool:
@@ -140,13 +212,13 @@ def is_posix_shell(text: str) -> bool:
 
 
 def directive_options(text: str) -> list[str]:
-    """Return the words of all #SBATCH lines, as sbatch would split them."""
+    """Return the words of all #SBATCH lines, as sbatch splits them."""
     words: list[str] = []
     for line in _directives(text):
         try:
-            words += shlex.split(line[len("#SBATCH"):], comments=True)
-        except ValueError:
-            words += line[len("#SBATCH"):].split()
+            words += words_of(line)
+        except Unclosed:
+            words += line.split()[1:]
     return words
 
 
@@ -158,6 +230,11 @@ def quote(value: object) -> str:
 def worker_path(worker: str) -> str:
     """Return the worker's path as a task sees it; a leading dash can't be taken for an option."""
     return f"../{worker}"
+
+
+def _fill(text: str, name: str, values: Values) -> str:
+    """Put the values into the places of their marks."""
+    return _render_jinja(text, name, values) if name.endswith(JINJA_SUFFIX) else _replace_marks(text, values)
 
 
 def _replace_marks(text: str, values: Values) -> str:
@@ -273,23 +350,8 @@ def checksum(tasks: Iterable[int]) -> int:
     return value
 
 
-def _header(text: str) -> list[str]:
-    """Return the lines that sbatch looks at: up to the first one that is neither a comment nor blank."""
-    header = []
-    for line in _lines(text):
-        if line.strip() and not line.lstrip().startswith("#"):
-            break
-        header.append(line)
-    return header
-
-
 def _directives(text: str) -> list[str]:
-    return [line for line in _header(text) if line.startswith("#SBATCH")]
-
-
-def _lines(text: str) -> list[str]:
-    """Split at newlines alone, as the shell and sbatch do (str.splitlines splits at form feeds and more)."""
-    return _LINE.findall(text)
+    return [line for _, line in directives(text)]
 
 
 def _head(path: Path) -> str:

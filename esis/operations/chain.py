@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFailed
-from esis.model.requirements import Node, Requirement, chain
+from esis.model.requirements import Node, Requirement, base_name, chain
+from esis.model.template import joined, own_dependency, read_template
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.prepare import check_sources
@@ -66,7 +67,7 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
             continue
         behind = _behind(node, known)
         if status is not None and isinstance(scheduler, Slurm):
-            _revive(status, behind, scheduler, context)
+            _revive(node, status, behind, scheduler, context)
         done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
         told(done)
         if done.left and node is not order[-1]:
@@ -114,7 +115,7 @@ def _behind(node: Node, known: _Known) -> str | None:
     return "afterok:" + ":".join(jobs) if jobs else None
 
 
-def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Context) -> None:
+def _revive(node: Node, status: RunStatus, behind: str | None, slurm: Slurm, context: Context) -> None:
     """Let jobs that wait for something that can't happen any more wait for what it is now, or for nothing.
 
     A failed requirement leaves its dependants pending for ever (DependencyNeverSatisfied), also when its failed tasks
@@ -125,6 +126,9 @@ def _revive(status: RunStatus, behind: str | None, slurm: Slurm, context: Contex
     if not stuck:
         return
     evidence = evidence_of(status.run)
+    own = own_dependency(read_template(status.run.path / base_name(node.workflow.sbatchtemplate)))
+    if own is not None:
+        behind = joined(behind, own)
     for job in sorted(stuck):
         problem = slurm.set_dependency(evidence.job_called(job), behind or "")
         if problem is not None:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from esis.errors import LimitReached, SlurmRefused
 from esis.files import write_atomic
-from esis.model.template import directive_options, read_template
+from esis.model.options import line_options, script_options
+from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.status import RunStatus
@@ -24,9 +25,7 @@ from esis.schedulers.base import JobState, Scheduler, Snapshot
 from esis.schedulers.slurm import Slurm
 
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
-# Where a job may run at all, and on whose account.
-_PLACE = {"-p": "--partition", "-A": "--account", "-q": "--qos", "--partition": "--partition", "--account": "--account",
-          "--qos": "--qos", "--reservation": "--reservation"}
+_PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
 _SCRIPT = """\
 #!/bin/sh
 # Submits the tasks of this run that are not submitted yet, as far as Slurm has room for them.
@@ -76,7 +75,7 @@ class Feeder:
             options=behind), executable=True)
         self._job = _waiting(run, snapshot)
         if self._job is None:
-            self._job, problem = self._slurm.reserve_feeder(run, place_options([*directive_options(script), *options]))
+            self._job, problem = self._slurm.reserve_feeder(run, place_options(script, options))
             if self._job is None:
                 raise SlurmRefused(f"{run.label}: the job that would submit the rest can't be queued: {problem}",
                                    "without --feed, repeat the command when there is room again")
@@ -95,17 +94,11 @@ class Feeder:
         self._context.say(f"{self._run.label}: job {self._job.id} submits the rest (its log: {self._run.feed_log})")
 
 
-def place_options(words: Sequence[str]) -> list[str]:
-    """Return the options among sbatch's words that say where a job may run; the last of a kind counts."""
-    found: dict[str, str] = {}
-    for position, word in enumerate(words):
-        following = words[position + 1] if position + 1 < len(words) else ""
-        name, equals, value = word.partition("=")
-        if name in _PLACE:
-            found[_PLACE[name]] = value if equals else following
-        elif word[:2] in _PLACE and not word.startswith("--"):
-            found[_PLACE[word[:2]]] = word[2:].removeprefix("=")
-    return [f"{name}={value}" for name, value in found.items()]
+def place_options(script: str, given: Sequence[str]) -> list[str]:
+    """Return the options of a script and of sbatch's words that say where a job may run; the last of a kind counts."""
+    found = {option.name: option.value for option in [*script_options(script), *line_options(given)]
+             if option.name in _PLACE}
+    return [f"--{name}={value or ''}" for name, value in found.items()]
 
 
 def _waiting(run: RunDir, snapshot: Snapshot) -> Job | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from esis.errors import BadInput
+from esis.model.options import Option, line_options, script_options
 from esis.model.parameters import as_sequence
-from esis.model.template import directive_options, read_template
+from esis.model.requirements import base_name
+from esis.model.template import check, read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.choose import Selection, choose
@@ -25,11 +27,11 @@ from esis.operations.target import definition, evidence_of
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options
-from esis.schedulers.units import format_limit, format_memory, parse_limit, parse_memory
+from esis.schedulers.units import format_limit, format_memory, is_unlimited, parse_limit, parse_memory
 
 __all__ = ["Resubmitted", "Selection", "Wishes", "resubmit"]
 
-_MEMORY_OPTIONS = ("--mem", "--mem-per-cpu", "--mem-per-gpu")
+_MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 _FILL = 0.8  # the part of the time limit that packs are made to take
 _UNLIMITED_SECONDS = 3600  # what packs are made to take where there is no time limit
 _LATE = 0.9  # the quantile of the measured times that is counted on
@@ -62,6 +64,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     check_ours(run, "resubmitted")
     check_available(scheduler)
     workflow = definition(run)
+    _check_template(run, workflow)
     with hold_run(run, context):
         found = evidence_of(run)
         found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
@@ -84,6 +87,16 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
 
 
+def _check_template(run: RunDir, workflow: Workflow) -> None:
+    """Raise BadInput where the run's template contradicts ESIS, as one from before that was looked at may."""
+    path = run.path / base_name(workflow.sbatchtemplate)
+    try:
+        check(read_template(path), str(path))
+    except BadInput as error:
+        raise BadInput(error.message, "a run keeps its template: mend that of the workflow, and esis run makes a new "
+                       "run; or submit this one by hand (esis doc by-hand)") from error
+
+
 def packing_of(workflow: Workflow, wishes: Wishes, status: RunStatus, tasks: Sequence[int]) -> Packing:
     """Return how many tasks go into a job: as wished, as measured, or as the workflow says. Raises BadInput."""
     parallel = workflow.tasks_parallel
@@ -94,9 +107,9 @@ def packing_of(workflow: Workflow, wishes: Wishes, status: RunStatus, tasks: Seq
         raise BadInput(f"{status.run.label}: no task is done, so nothing tells how long they take",
                        "give a number: --tasks-per-job 100")
     requested = _requested(status.run, status.evidence.submissions, tasks)
-    for name, value in parse_requests(wishes.options).items():
-        requested[name] = value
-    seconds = parse_limit(requested["--time"]) if "--time" in requested else _UNLIMITED_SECONDS
+    requested.update(parse_requests(line_options(wishes.options)))
+    limit = requested.get("time")
+    seconds = _UNLIMITED_SECONDS if limit is None or is_unlimited(limit) else parse_limit(limit)
     # A record counts whole seconds: a task takes one of them at least.
     longest = max(1.0, sorted(times)[int(_LATE * (len(times) - 1))])
     return Packing(max(1, int(_FILL * seconds / longest) * parallel), parallel)
@@ -109,38 +122,48 @@ def scaled(run: RunDir, known: Sequence[Submission], tasks: Sequence[int], wishe
     requested = _requested(run, known, tasks)
     options: list[str] = []
     if wishes.scale_memory is not None:
-        name = next((name for name in _MEMORY_OPTIONS if name in requested), None)
-        if name is None:
-            raise BadInput(f"{run.label}: the template requests no memory, so there is nothing to scale",
-                           "give it itself: -- --mem=64G")
-        options.append(f"{name}={format_memory(parse_memory(requested[name]) * wishes.scale_memory)}")
+        options.append(_more_memory(run, requested, wishes.scale_memory))
     if wishes.scale_time is not None:
-        if "--time" not in requested:
+        limit = requested.get("time")
+        if limit is None:
             raise BadInput(f"{run.label}: the template requests no time, so there is nothing to scale",
                            "give it itself: -- --time=2-0")
-        options.append(f"--time={format_limit(parse_limit(requested['--time']) * wishes.scale_time)}")
+        if is_unlimited(limit):
+            raise BadInput(f"{run.label}: --time={limit} is no limit, so there is nothing to scale",
+                           "leave --scale-time out, or give a limit: -- --time=2-0")
+        options.append(f"--time={format_limit(parse_limit(limit) * wishes.scale_time)}")
     return tuple(options)
+
+
+def _more_memory(run: RunDir, requested: Mapping[str, str], factor: float) -> str:
+    # Slurm takes one of these options only; the one that was given last is the one in force.
+    name = next((name for name in reversed(list(requested)) if name in _MEMORY), None)
+    if name is None:
+        raise BadInput(f"{run.label}: the template requests no memory, so there is nothing to scale",
+                       "give it itself: -- --mem=64G")
+    size = parse_memory(requested[name])
+    if size == 0:
+        raise BadInput(f"{run.label}: --{name}={requested[name]} asks for all memory of a node, so there is nothing to "
+                       "scale", "ask for nodes that have more, or give a size: -- --mem=64G")
+    return f"--{name}={format_memory(size * factor)}"
 
 
 def _requested(run: RunDir, known: Sequence[Submission], tasks: Sequence[int]) -> dict[str, str]:
     """Return the options of the latest submission that held any of these tasks, over those of the template."""
-    words = directive_options(read_template(run.script))
+    found = parse_requests(script_options(read_template(run.script)))
     wanted = set(tasks)
     for submission in reversed(known):
         if submission.outcome is not Outcome.REFUSED and wanted & set(submission.tasks):
-            words += submission.options
+            found.update(parse_requests(line_options(submission.options)))
             break
-    return parse_requests(words)
+    return found
 
 
-def parse_requests(words: Sequence[str]) -> dict[str, str]:
-    """Return the memory and time options among sbatch's words; the last of a kind counts."""
+def parse_requests(options: Sequence[Option]) -> dict[str, str]:
+    """Return the memory and time options among sbatch's; the last of a kind counts, and stands last."""
     found: dict[str, str] = {}
-    for position, word in enumerate(words):
-        following = words[position + 1] if position + 1 < len(words) else ""
-        name, equals, value = word.partition("=")
-        if word.startswith("-t") and not word.startswith("--"):
-            found["--time"] = word[2:].lstrip("=") or following
-        elif name == "--time" or name in _MEMORY_OPTIONS:
-            found[name] = value if equals else following
+    for option in options:
+        if option.name in ("time", *_MEMORY):
+            found.pop(option.name, None)
+            found[option.name] = option.value or ""
     return found

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from esis.errors import EsisError
+from esis.model.options import script_options
 from esis.model.template import (
     DEPENDENCY_MARK,
     JINJA_SUFFIX,
     WORKER_MARK,
     check,
-    directive_options,
     has_dependency_line,
     is_posix_shell,
     read_template,
@@ -86,7 +86,7 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     if behind and not _stops_on_errors(text, lines[:number]):
         yield note(_SUBJECT, f"without set -e the exit status is that of the last line ({behind[-1].strip()[:40]!r}), "
                    "mostly 0: a worker that failed counts as done. Write set -e above")
-    signals = [word for word in _options(text, "--signal") if word.startswith("B:")]
+    signals = [word for word in _options(text, "signal") if word.startswith("B:")]
     if signals and not waited:
         yield note(_SUBJECT, f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
                    "foreground has ended: call it with & and wait $!, or leave B: out and use srun")
@@ -105,23 +105,23 @@ def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterato
                       '"${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX"')
     if not _STOPS.search(source):
         return
-    words = directive_options(text)
-    if not _options(text, "--signal"):
+    if not _options(text, "signal"):
         yield note(_SUBJECT, "the worker stops in time: #SBATCH --signal=USR1@120 tells it before the time limit; "
                    "without, it knows from its margin, and SIGTERM comes KillWait before the end")
-    if not _options(text, "--time") and not any(word.startswith("-t") for word in words):
+    if not _options(text, "time"):
         yield note(_SUBJECT, "the worker stops in time, and the template sets no --time: the partition's default holds")
-    if not any(word.startswith("a") for word in _options(text, "--open-mode")):
+    if not any(word.startswith("a") for word in _options(text, "open-mode")):
         yield problem(_SUBJECT, "the worker goes on after a requeue: add #SBATCH --open-mode=append, or each start "
                       "empties the log of the one before")
     if _REQUEUES.search(source):
-        yield from _requeue(words, config)
+        yield from _requeue(text, config)
 
 
-def _requeue(words: Sequence[str], config: Mapping[str, str]) -> Iterator[Finding]:
-    if "--no-requeue" in words:
+def _requeue(text: str, config: Mapping[str, str]) -> Iterator[Finding]:
+    asked = [option.name for option in script_options(text) if option.name in ("requeue", "no-requeue")][-1:]
+    if asked == ["no-requeue"]:
         yield problem(_SUBJECT, "the worker asks to be requeued, and #SBATCH --no-requeue forbids it: take it out")
-    elif "--requeue" not in words:
+    elif not asked:
         allowed = config.get("JobRequeue")
         line = "add #SBATCH --requeue"
         if allowed == "0":
@@ -146,11 +146,5 @@ def _sources(workflow: Workflow) -> str:
 
 
 def _options(text: str, name: str) -> list[str]:
-    """Return the values that the #SBATCH lines give to a long option, in their order."""
-    words = directive_options(text)
-    found = []
-    for position, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option == name:
-            found.append(value if equals else (words[position + 1] if position + 1 < len(words) else ""))
-    return found
+    """Return the values that the #SBATCH lines give to an option, in their order."""
+    return [option.value or "" for option in script_options(text) if option.name == name]

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput
+from esis.model.options import line_options
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Submission
@@ -21,10 +22,10 @@ SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir,SubmitLine"
 SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 _SCANCEL_LIMIT = 3500  # characters of an index list
-# Options that ESIS sets itself, or that would turn sbatch into something else.
+# Options that ESIS sets itself, or that would turn sbatch into something else, or hide the job's id.
 _RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
-             "--version", "--usage", "--clusters")
-_RESERVED_SHORT = ("-a", "-d", "-D", "-W", "-h", "-V", "-M")
+             "--version", "--usage", "--clusters", "--quiet", "--external", "--autocomplete")
+_RESERVED_NAMES = frozenset({"cluster", *(name[2:] for name in _RESERVED)})
 
 
 def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]:
@@ -57,14 +58,15 @@ def behind(submission: Submission, position: int) -> str | None:
 
 def check_options(options: Sequence[str]) -> None:
     """Raise BadInput for sbatch options that would break what ESIS promises about a submission."""
-    for word in options:
-        name = word.partition("=")[0]
-        long = name.startswith("--") and len(name) > 3 and any(item.startswith(name) for item in _RESERVED)
-        if long or (not name.startswith("--") and word.startswith(_RESERVED_SHORT)):
-            raise BadInput(f"the sbatch option {name} can't be given: ESIS sets it itself, or it would not submit",
-                           "leave it out")
-    if options and not options[0].startswith("-"):
-        raise BadInput(f"{options[0]!r} is no sbatch option", "options begin with a dash: -- --time=2-0 --mem=64G")
+    for option in line_options(options):
+        if option.name in _RESERVED_NAMES:
+            raise BadInput(f"the sbatch option {option.written} can't be given: ESIS sets it itself, or it would not "
+                           "submit", "leave it out")
+        if not option.name:
+            raise BadInput(f"{option.written!r} is no sbatch option: sbatch would take it for the script",
+                           "options begin with a dash: -- --time=2-0 --mem=64G")
+        if option.fault:
+            raise BadInput(f"the sbatch option {option.written} {option.fault}")
 
 
 def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = ()) -> list[str]:

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from esis.model.template import directive_options
+from esis.model.options import line_options, script_options
 
 _PATTERN = re.compile(r"%(\d{0,2})([%AaJjNnstux])")
+
+_KEPT = {"output": "output", "error": "error", "job-name": "job_name", "chdir": "directory", "open-mode": "open_mode",
+         "cpus-per-task": "cpus", "ntasks": "ntasks"}
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,9 @@ class Options:
     def of(cls, script: str, given: Sequence[str] = ()) -> Options:
         """Read them from a script's #SBATCH lines and from given ones; the last of a kind counts, as with sbatch."""
         found: dict[str, str] = {}
-        words = [*directive_options(script), *given]
-        names = {"-o": "output", "--output": "output", "-e": "error", "--error": "error", "-J": "job_name",
-                 "--job-name": "job_name", "-D": "directory", "--chdir": "directory", "--open-mode": "open_mode",
-                 "-c": "cpus", "--cpus-per-task": "cpus", "-n": "ntasks", "--ntasks": "ntasks"}
-        for position, word in enumerate(words):
-            following = words[position + 1] if position + 1 < len(words) else ""
-            if word.startswith("--"):
-                option, equals, value = word.partition("=")
-                value = value if equals else following
-            else:
-                option, value = word[:2], word[2:].removeprefix("=") or following
-            if option in names:
-                found[names[option]] = value
+        for option in [*script_options(script), *line_options(given)]:
+            if option.name in _KEPT:
+                found[_KEPT[option.name]] = option.value or ""
         append = found.pop("open_mode", "truncate").startswith("a")
         return cls(append=append, **found)
 

@@ -7,22 +7,38 @@ import re
 
 from esis.errors import BadInput
 
+_LIMIT = re.compile(r"(?:(\d+)-(?=\d|\Z))?(\d*)(?::(\d+))?(?::(\d+))?\Z", re.ASCII)
+_UNLIMITED = frozenset({"UNLIMITED", "INFINITE", "-1"})
 _DURATION = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?(?:\.\d+)?\Z")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)(?:i?B)?\Z", re.IGNORECASE)
-_MEBIBYTES = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
+_MEMORY = re.compile(r"(\d+)(?:([KMGT])B?)?\Z", re.IGNORECASE | re.ASCII)
+_MEBIBYTES = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 
 
 def parse_limit(text: str) -> int:
-    """Return the seconds of a `--time` value: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S. Raises BadInput."""
-    match = _DURATION.match(text.strip())
-    if match is None:
+    """Return the seconds of a `--time` value: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
+
+    Raises BadInput, also where the value means that there is no limit.
+    """
+    match = _LIMIT.match(text.strip())
+    seconds = _seconds(match) if match is not None and any(match.groups()) else 0
+    if not seconds:
         raise BadInput(f"{text!r} is no time limit that can be computed with", "write it like 90, 1:30:00 or 2-0")
-    days, first, second, third = (int(part) if part is not None else None for part in match.groups())
+    return seconds
+
+
+def _seconds(match: re.Match[str]) -> int:
+    days, first, second, third = (int(part) if part else None for part in match.groups())
     if days is not None:
         return days * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)
     if third is not None:
         return (first or 0) * 3600 + (second or 0) * 60 + third
     return (first or 0) * 60 + (second or 0)
+
+
+def is_unlimited(text: str) -> bool:
+    """Return whether a `--time` value means that there is no limit; Slurm takes 0 for that, too, in every form."""
+    match = _LIMIT.match(text.strip())
+    return text.strip().upper() in _UNLIMITED or (match is not None and any(match.groups()) and not _seconds(match))
 
 
 def parse_elapsed(text: str) -> int | None:
@@ -46,11 +62,11 @@ def format_limit(seconds: float) -> str:
 
 
 def parse_memory(text: str) -> float:
-    """Return the MiB of a `--mem` value. Raises BadInput."""
+    """Return the MiB of a `--mem` value; 0, as with Slurm, is all of a node. Raises BadInput."""
     match = _MEMORY.match(text.strip())
     if match is None:
         raise BadInput(f"{text!r} is no amount of memory", "write it like 4000M or 64G")
-    return float(match.group(1)) * _MEBIBYTES[match.group(2).upper()]
+    return float(match.group(1)) * _MEBIBYTES[(match.group(2) or "").upper()]
 
 
 def format_memory(mebibytes: float) -> str:

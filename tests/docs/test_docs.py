@@ -54,7 +54,8 @@ FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-9
                    "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
                    "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
                    "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
-                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres"}
+                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres", "--external", "--quiet",
+                   "--autocomplete", "--name=value", "--mem=0", "--ignore-pbs", "-1"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 

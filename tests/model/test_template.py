@@ -366,3 +366,92 @@ def test_jinja_changes_no_other_text(text: str) -> None:
 def test_directives_are_split_as_sbatch_does(line: str, words: list[str]) -> None:
     """Quotes hold words together, a comment ends the line; an open quote is no crash."""
     assert directive_options(f"#!/bin/sh\n#SBATCH {line}\ntrue\n#SBATCH --no\n") == words
+
+
+# --- options that contradict those of ESIS
+
+
+ARRAY = "#SBATCH --array=TASKARRAYDEFINITION\n"
+
+
+@pytest.mark.parametrize(("header", "expected"), [
+    (ARRAY + "#SBATCH --array=1-2\n", "line 3: --array 1-2 contradicts the array"),
+    ("#SBATCH -a1-2\n" + ARRAY, "line 2: -a 1-2 contradicts"),
+    (ARRAY + "#SBATCH -Ha 3\n", "line 3: -a 3 contradicts"),
+    (ARRAY + "\n# comment\n#SBATCH --mem=1 --arr 1-2\n", "line 5: --arr 1-2 contradicts"),
+    (ARRAY + "#SBATCH-a1-2\n", "line 3: -a 1-2 contradicts"),
+    (ARRAY + "#SBATCH --array=\n", "line 3: --array contradicts"),
+    ("#SBATCH --array=TASKARRAYDEFINITION,11\n", "line 2: .*contradicts .*TASKARRAYDEFINITION and nothing else"),
+    ("#SBATCH --array=TASKARRAYDEFINITION%5\n", "line 2: .*contradicts .*maxparallel"),
+    ("#SBATCH -a=TASKARRAYDEFINITION\n", "line 2: -a =0-9%10 contradicts"),
+    ("#SBATCH --job-name=TASKARRAYDEFINITION\n", "no #SBATCH line"),
+    (ARRAY + "#SBATCH --chdir=/tmp\n", "line 3: --chdir /tmp takes .* use cd"),
+    (ARRAY + "#SBATCH -D /tmp\n", "line 3: -D /tmp takes"),
+    (ARRAY + "#SBATCH --chd=/tmp\n", "line 3: --chd /tmp takes"),
+    (ARRAY + "#SBATCH -HD/tmp\n", "line 3: -D /tmp takes"),
+    (ARRAY + "#SBATCH --wait\n", "line 3: --wait lets sbatch block"),
+    (ARRAY + "#SBATCH -W\n", "line 3: -W lets sbatch block"),
+    (ARRAY + "#SBATCH --wai\n", "line 3: --wai may mean --wait"),
+    (ARRAY + "#SBATCH --test-only\n", "line 3: --test-only keeps"),
+    (ARRAY + "#SBATCH --external\n", "line 3: --external makes"),
+    (ARRAY + "#SBATCH hetjob\n#SBATCH --mem=1\n", "line 3: hetjob makes"),
+    (ARRAY + "#SBATCH packjob\n", "line 3: packjob makes"),
+    (ARRAY + "#SLURM --wait\n", "line 3: --wait lets"),
+    (ARRAY + "#PBS -t 1-3\n", "line 3: -t 1-3 contradicts"),
+    (ARRAY + "#PBS -W depend=afterok:1\n", "line 3: -W depend=afterok:1 outranks"),
+    (ARRAY + "#BSUB -cwd /tmp\n", "line 3: -c /tmp takes"),
+    (ARRAY + "true\n#PBS -J 1-3\n", "line 4: -J 1-3 contradicts"),
+    (ARRAY + "#SBATCH --dependency=afterok:1?afterok:2\n", "line 3: .* means 'or'"),
+    (ARRAY + "#SBATCH other.sh\n", "line 3: 'other.sh' is no option|line 3: other.sh is no option"),
+    (ARRAY + "#SBATCH --comment=\"open\n", "line 3: a quotation mark"),
+    (ARRAY + "#SBATCH -Z\n", "line 3: -Z is no option"),
+])
+def test_f60_what_contradicts_esis_is_refused_with_its_line(header: str, expected: str) -> None:
+    """F60: sbatch would do something else than ESIS says, or block; in jinja2 templates as well."""
+    text = f"#!/bin/sh\n{header}true WORKERSCRIPT\n"
+    for act in (lambda: check(text, "dir/t.sh"), lambda: render(text, "dir/t.sh", VALUES)):
+        with pytest.raises(BadInput, match=f"dir/t.sh(, |: ){expected}"):
+            act()
+    jinja = text.replace("TASKARRAYDEFINITION", "{{ array }}")
+    with pytest.raises(BadInput, match=r"t\.j2"):
+        check(jinja, "t.j2")
+
+
+def test_f60_what_jinja_writes_is_looked_at() -> None:
+    """F60: the option stands in the rendered script alone."""
+    text = "#!/bin/sh\n#SBATCH --array={{ array }}\n#SBATCH --{{ 'chdir' }}=/tmp\ntrue\n"
+    with pytest.raises(BadInput, match=r"t\.j2, rendered, line 3: --chdir /tmp"):
+        check(text, "t.j2")
+
+
+@pytest.mark.parametrize("line", [
+    "--hold", "--parsable", "--no-requeue", "--export=NONE", "-o /dev/null", "--kill-on-invalid-dep=yes", "-M other",
+    "--deadline=2030-01-01", "--input=x", "--wait-all-nodes=1", "--time-min=5", "--job-name=array", "--spank-option x",
+    "--wrap=x", "--array=TASKARRAYDEFINITION", "--dependency=singleton", "--ignore-pbs\n#PBS -t 1-3",
+    "-N1\n#PBS -l x=1",
+])
+def test_options_that_contradict_nothing_are_left_alone(line: str) -> None:
+    text = f"#!/bin/sh\n{ARRAY}#SBATCH {line}\ntrue WORKERSCRIPT\n"
+    check(text, "t.sh")
+    assert line.replace("TASKARRAYDEFINITION", "0-9%10") in render(text, "t.sh", VALUES).text
+
+
+def test_f60_a_dependency_of_the_template_is_joined_with_that_of_esis() -> None:
+    """F60: sbatch takes the last of two dependencies; the job has to wait for both."""
+    text = f"#!/bin/sh\n{ARRAY}#SBATCH -d singleton\n#ESIS_PRIVATE\ntrue\n"
+    done = render(text, "t.sh", Values("0-3", "w", 1, dependency="afterok:5"))
+    assert "#SBATCH -d singleton\n#SBATCH --dependency=afterok:5,singleton\n" in done.text
+    assert done.dependency == "afterok:5,singleton"
+    assert render(text, "t.sh", Values("0-3", "w", 1)).dependency == "singleton"
+    assert render(text.replace("-d singleton", "-n 1"), "t.sh", Values("0-3", "w", 1)).dependency is None
+
+
+def test_f60_a_dependency_below_that_of_esis_is_refused() -> None:
+    """F60: it would be the last one, and the job would not wait for what the workflow requires."""
+    text = f"#!/bin/sh\n{ARRAY}#ESIS_PRIVATE\n#SBATCH --dependency=singleton\ntrue\n"
+    with pytest.raises(BadInput, match="line 4: --dependency singleton stands below #ESIS_PRIVATE"):
+        check(text, "t.sh", needs_dependency=True)
+    with pytest.raises(BadInput, match="line 4"):
+        render(text, "t.sh", Values("0-3", "w", 1, dependency="afterok:5"))
+    check(text, "t.sh")
+    assert render(text, "t.sh", Values("0-3", "w", 1)).dependency == "singleton"

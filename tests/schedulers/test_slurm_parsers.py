@@ -476,15 +476,27 @@ def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
 
 @pytest.mark.parametrize("option", ["--array=1", "--arr=1", "-a", "-a1-3", "--dependency=", "-d", "--wrap=x",
                                     "--chdir=/", "-D/", "--wait", "-W", "--parsable", "--test-only", "-M",
-                                    "--clusters=x", "x"])
+                                    "--clusters=x", "x", "--cluster=x", "-HD/tmp", "-Ha 1", "--quiet", "-Q",
+                                    "--external", "--wai", "--dep=singleton", "--usa", ""])
 def test_f25_options_that_break_the_contract_are_refused(option: str) -> None:
     """F25: what ESIS sets itself can't be given, however it is abbreviated."""
     with pytest.raises(BadInput):
         commands.check_options([option])
 
 
+@pytest.mark.parametrize("options", [["--time=5", "other.sh"], ["--time", "5", "other.sh"], ["other.sh", "--time=5"],
+                                     ["--hold", "other.sh"], ["--exclusive", "other.sh"], ["-H", "other.sh"],
+                                     ["--", "other.sh"], ["--nice", "5"], ["-n4", "-", "--time=5"],
+                                     ["--of-a-plugin", "other.sh"]])
+def test_f60_a_word_that_sbatch_would_take_for_the_script_is_refused(options: list[str]) -> None:
+    """F60: `--time=5 other.sh` would submit other.sh; which options take the next word is known."""
+    with pytest.raises(BadInput, match=r"take it for the script|write --of-a-plugin=other\.sh"):
+        commands.check_options(options)
+
+
 @pytest.mark.parametrize("options", [[], ["--mem=1G"], ["-A", "acc"], ["--time", "2-0"], ["-p", "array"], ["-t5"],
-                                     ["--account=dependency"]])
+                                     ["--account=dependency"], ["-A", "acc", "-Ht", "5"], ["--of-a-plugin=x"],
+                                     ["--export", "ALL", "--nice=5"], ["--wait-all-nodes=1"]])
 def test_other_options_may_be_given(options: list[str]) -> None:
     """Everything else is the user's business."""
     commands.check_options(options)

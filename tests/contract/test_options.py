@@ -1,0 +1,59 @@
+"""Options of templates and command lines that contradict those of ESIS, with a Slurm around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.site import TEMPLATE, Site, make_workflow
+
+LINE = "#SBATCH --array=TASKARRAYDEFINITION\n"
+
+
+@pytest.mark.parametrize("header", ["#SBATCH --arr 1-2", "#SBATCH -HD /tmp", "#SBATCH -W", "#PBS -J 1-3",
+                                    "#SBATCH hetjob", "#SBATCH --test-only"])
+def test_f60_a_template_that_contradicts_is_refused_before_anything_is_written(site: Site, header: str) -> None:
+    """F60: exit code 2, the line is named, nothing is made and nothing submitted; esis doctor says the same."""
+    assert LINE in TEMPLATE
+    flow = make_workflow(site, "contradicts", 2)
+    flow.write("template.sh", TEMPLATE.replace(LINE, f"{LINE}{header}\n"))
+    before = site.submissions()
+    number = TEMPLATE.split("\n").index(LINE.strip()) + 2
+    for command in ("run", "dependency"):
+        refused = flow.esis(command)
+        assert refused.code == 2, refused
+        assert f"line {number}: " in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert flow.runs() == []
+    assert site.submissions() == before
+    told = flow.esis("doctor")
+    assert told.code == 1
+    assert f"line {number}: " in told.stdout
+
+
+def test_f60_a_dependency_of_the_template_and_that_of_esis_both_hold(site: Site) -> None:
+    """F60: sbatch takes the joined one, and the chain comes to its end."""
+    first = make_workflow(site, "first", 2)
+    second = make_workflow(site, "second", 2, template=TEMPLATE.replace(
+        LINE, f"{LINE}#SBATCH --dependency=singleton\n#ESIS_PRIVATE\n"))
+    second.esis("require", "../first/wf.esis.json", "first").ok()
+    first.write("worker.sh", "#!/bin/sh\nwhile ! [ -e ../go ]; do sleep 0.1; done\n")
+    done = second.esis("dependency").ok()
+    assert ",singleton" in (second.only_run() / "sbatch.sh").read_text(), done.stderr
+    assert second.states() == {"waiting": 2}
+    site.run(["touch", "go"], first.only_run()).ok()
+    site.settle()
+    assert second.states() == {"done": 2}
+
+
+def test_f60_another_script_behind_the_dashes_is_refused(site: Site) -> None:
+    """F60: `esis resubmit -- --time=5 other.sh` would submit other.sh."""
+    flow = make_workflow(site, "other", 2, worker="#!/bin/sh\nexit 3\n")
+    flow.esis("run").ok()
+    site.settle()
+    before = site.submissions()
+    for words in (["--time=5", "other.sh"], ["--time", "5", "other.sh"], ["--hold", "../sbatch.sh"], ["-HD/tmp"]):
+        refused = flow.esis("resubmit", "--", *words)
+        assert refused.code == 2, refused
+    assert site.submissions() == before
+    flow.esis("resubmit", "--", "--time", "5", "-n1").ok()
+    site.settle()
