@@ -28,13 +28,20 @@ _FAILED = frozenset({"FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAI
 
 # After these the job may be queued all the same: a lost reply was seen with the job running.
 _UNCERTAIN = ("socket timed out", "zero bytes", "unexpected message", "unable to contact slurm controller",
-              "connection refused", "connection reset", "connection timed out", "communication connection failure",
-              "transport endpoint", "temporarily unable", "in standby mode", "message receive failure",
-              "message send failure", "insane message length", "network is unreachable", "no route to host")
-# The controller, or sbatch itself before it sent anything, said no.
-_DEFINITE = ("batch job submission failed:", "allocation failure:", "does not look like a batch script",
-             "dos line breaks", "unrecognized option", "invalid option", "unable to open file", "sbatch --help",
-             "sbatch: fatal:", "error: invalid")
+              "connection refused", "connection reset", "connection timed out", "connection aborted", "broken pipe",
+              "communication connection failure", "communication shutdown failure", "transport endpoint",
+              "temporarily unable", "in standby mode", "message receive failure", "message send failure",
+              "insane message length", "incomplete packet", "header lengths", "protocol version",
+              "authentication error", "slurm_receive_msg", "slurm_unpack", "unpack error", "network is unreachable",
+              "no route to host", "host is down", "interrupted system call",
+              "submission failed: no error", "submission failed: success")
+# The controller said no; where it did, this line stands last, and the reasons of a site's job_submit plugin before it.
+_DEFINITE = ("batch job submission failed:", "allocation failure:")
+# Or the client did, which sent nothing: its options, the script, a plugin of the site (cli_filter, spank). What goes
+# wrong behind the submission it says with the id on stdout, or in the words above.
+_CLIENT = re.compile(r"sbatch[\w.-]*: (error: |fatal: |unrecognized option|invalid option|option )", re.IGNORECASE)
+_SAID_LINES = 20  # of what sbatch says
+_SAID_LENGTH = 300  # characters of a line of it
 _TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
                     r"completed)\Z")
 # What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
@@ -132,24 +139,48 @@ def parse_limits(stdout: str) -> Limits:
 
 def is_limit(message: str) -> bool:
     """Return whether a refusal says that a limit on the number of jobs is reached, so that fewer may be taken."""
-    return any(text in message.lower() for text in _LIMIT)
+    reason = message.lower().rpartition("batch job submission failed:")[2]  # before it speak plugins of the site
+    return any(text in reason for text in _LIMIT)
 
 
 def judge(done: Completed) -> Answer:
-    """Tell whether a call of sbatch was taken, refused, or has an outcome that nobody knows."""
-    error = done.stderr.decode("utf-8", "replace").strip()
-    shown = last_line(error)
+    """Tell whether a call of sbatch was taken, refused, or has an outcome that nobody knows.
+
+    The message is all that it said, also where it took the job: then these are warnings.
+    """
+    error = done.stderr.decode("utf-8", "replace")
+    shown = said(error)
     if done.timed_out:
         return Answer(Outcome.OPEN, "sbatch gave no answer in time")
+    job = parse_job(done.stdout.decode("utf-8", "replace"))
+    if done.code == 0 and job is None:
+        return Answer(Outcome.OPEN, f"sbatch ended with 0, and its output holds no job id: {shown}")
     if done.code == 0:
-        job = parse_job(done.stdout.decode("utf-8", "replace"))
-        if job is None:
-            return Answer(Outcome.OPEN, f"sbatch ended with 0, and its output holds no job id: {shown}")
-        return Answer(Outcome.SUBMITTED)
-    lowered = error.lower()
-    if any(text in lowered for text in _UNCERTAIN) or not any(text in lowered for text in _DEFINITE):
+        return Answer(Outcome.SUBMITTED, shown)
+    if job is not None:
+        return Answer(Outcome.OPEN, f"sbatch ended with {done.code}, though it names job {job.id}: {shown}")
+    if done.code < 0 or _is_uncertain(error):
         return Answer(Outcome.OPEN, shown or f"sbatch ended with {done.code} and no message")
     return Answer(Outcome.REFUSED, shown)
+
+
+def _is_uncertain(error: str) -> bool:
+    """Return whether an error leaves it open what became of the job; an unheard-of one does."""
+    lowered = error.lower()
+    if any(text in lowered for text in _UNCERTAIN):
+        return True
+    if any(text in lowered for text in _DEFINITE):
+        return False
+    return not any(_CLIENT.match(line.strip()) for line in error.splitlines())
+
+
+def said(error: str) -> str:
+    """Return what a command said as one line, with marks where its lines end; of much the beginning and the end."""
+    lines = [printable(line.strip())[:_SAID_LENGTH] for line in error.splitlines() if line.strip()]
+    if len(lines) > _SAID_LINES:
+        half = _SAID_LINES // 2
+        lines = [*lines[:half], f"({len(lines) - 2 * half} more lines)", *lines[-half:]]
+    return " | ".join(lines)
 
 
 def last_line(error: str) -> str:

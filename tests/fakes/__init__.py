@@ -169,7 +169,8 @@ class FakeSlurm:
         """Make the next `times` calls of a client go wrong (None: all), after `skip` good ones.
 
         sbatch: refuse(message), timeout(message), lost_reply(message, seconds, lookups),
-        hang(seconds, accepted), forgotten, banner(text), cluster(name), noise(message).
+        hang(seconds, accepted), forgotten, banner(text), cluster(name), noise(message), client(message): what
+        refuses in the client itself, and refuse(message, before): lines of the site's job_submit plugin.
         Others: error(message, status, stdout), timeout(message), hang(seconds[, message]), empty.
         """
         self.store.add_fault({"program": program, "kind": kind, "times": times, "skip": skip, **details})

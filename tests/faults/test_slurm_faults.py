@@ -102,6 +102,32 @@ def test_f11_a_definite_refusal_is_shown_and_the_next_run_submits(bench: Bench, 
     assert (only_run(place) / "setup-ran").read_text() == "ran\n"
 
 
+def test_f61_all_that_a_site_says_of_its_refusal_is_shown(bench: Bench) -> None:
+    """F61: the reason of job_submit.lua stands before the last line, "Unspecified error"; it is kept as well."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "refuse", message="Unspecified error",
+                     before="sbatch: error: name a project\nsbatch: error: ask \x1b[31mhpc@site")
+    refused = bench.esis(place, "run")
+    assert refused.code == 5
+    assert "name a project | sbatch: error: ask \\x1b[31mhpc@site | " in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    bench.esis(place, "run").ok()
+
+
+def test_f61_a_refusal_that_never_left_the_machine_is_one(bench: Bench) -> None:
+    """F61: cli_filter, in the client: exit code 5 at once, no look into the queue, and the next command submits."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "client", message="sbatch: error: lua: no project\n"
+                     "sbatch: error: cli_filter plugin terminated with error")
+    refused = bench.esis(place, "run")
+    assert refused.code == 5
+    assert "lua: no project" in refused.stderr
+    assert bench.slurm.calls("squeue") == []
+    assert bench.states(place) == {"unsubmitted": 3}
+    bench.esis(place, "run").ok()
+    assert len(bench.slurm.jobs()) == 1
+
+
 @pytest.mark.parametrize("text", ["Welcome to the cluster.\n", "12345 users\nquota: 17\n", "\x1b[1mnews\x1b[0m\n\n"])
 def test_f12_a_banner_before_the_id_does_not_matter(bench: Bench, text: str) -> None:
     """F12: the last line that is an id counts."""

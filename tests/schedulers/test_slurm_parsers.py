@@ -75,7 +75,7 @@ def test_f11_definite_refusals(message: str) -> None:
     stderr = f"sbatch: error: some hint of a site\nsbatch: error: Batch job submission failed: {message}\n\n"
     done = judge(Completed(["sbatch"], 1, b"", stderr.encode()))
     assert (done.outcome, done.message) == (
-        Outcome.REFUSED, f"sbatch: error: Batch job submission failed: {message}")
+        Outcome.REFUSED, f"sbatch: error: some hint of a site | sbatch: error: Batch job submission failed: {message}")
 
 
 @pytest.mark.parametrize("stderr", [
@@ -89,10 +89,65 @@ def test_f11_definite_refusals(message: str) -> None:
     "sbatch: error: Invalid numeric value \"x\" for --cpus-per-task.\n",
     "sbatch: fatal: --ntasks-per-node: invalid\n",
     "allocation failure: Invalid account\n",
+    "sbatch: error: lua: give an account\nsbatch: error: cli_filter plugin terminated with error\n",
+    "sbatch: error: cli_filter plugin terminated with error\n",
+    "sbatch: error: spank: required plugin x.so: init() failed with rc=-1\nsbatch: error: Failed to initialize plugin "
+    "stack\n",
+    "sbatch: error: Invalid directive found in batch script: x\n",
+    "sbatch: error: Invalid generic resource (gres) specification\n",
+    "sbatch: error: Problem talking to database\n",
+    "sbatch: option '--no' is ambiguous; possibilities: '--nodes' '--nodelist'\n",
+    "sbatch.real: error: No cluster 'x' known by database.\n",
+    "sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.\n",
 ])
 def test_f11_what_sbatch_refuses_itself(stderr: str) -> None:
-    """F11: sbatch never sent anything, so nothing can be queued."""
-    assert outcome(1, stderr) is Outcome.REFUSED
+    """F11, F61: sbatch never sent anything, so nothing can be queued; what it said is all shown."""
+    for code in (1, 255):
+        done = judge(Completed(["sbatch"], code, b"", stderr.encode()))
+        assert done.outcome is Outcome.REFUSED
+        assert all(line.strip() in done.message for line in stderr.splitlines())
+
+
+def test_f61_the_reasons_of_a_site_are_shown() -> None:
+    """F61: they stand before the last line, which says "Unspecified error"; seen on 22.05 to 26.05."""
+    stderr = ("sbatch: error: Give a project: --account\nsbatch: error: Ask hpc@site\x1b[31m\n"
+              "sbatch: error: Batch job submission failed: Unspecified error\n")
+    done = judge(Completed(["sbatch"], 1, b"", stderr.encode()))
+    assert done.outcome is Outcome.REFUSED
+    assert done.message == ("sbatch: error: Give a project: --account | sbatch: error: Ask hpc@site\\x1b[31m | "
+                            "sbatch: error: Batch job submission failed: Unspecified error")
+    assert not answers.is_limit(done.message)
+
+
+def test_f61_much_that_is_said_is_cut_in_the_middle() -> None:
+    """F61: the first and the last lines stay; no line fills the terminal."""
+    many = "".join(f"sbatch: error: line {n} {'x' * 1000}\n" for n in range(500))
+    done = judge(Completed(["sbatch"], 1, b"", f"{many}sbatch: error: Batch job submission failed: Why\n".encode()))
+    assert "line 0 x" in done.message
+    assert done.message.endswith("submission failed: Why")
+    assert "(481 more lines)" in done.message
+    assert len(done.message) < 10_000
+
+
+def test_a_limit_is_told_by_the_controller_alone() -> None:
+    """A text of the site's about limits doesn't make a refusal for another reason one that fewer tasks would get by."""
+    final = "sbatch: error: Batch job submission failed:"
+    assert answers.is_limit(f"sbatch: error: AssocMaxSubmitJobLimit | {final} Job violates accounting/QOS policy (job")
+    assert not answers.is_limit(f"sbatch: error: mind MaxSubmit | {final} Invalid account")
+
+
+def test_f61_warnings_of_a_taken_job_are_kept() -> None:
+    """F61: exit status 0 and words on stderr: a note of the site's."""
+    done = judge(Completed(["sbatch"], 0, b"17\n", b"sbatch: note: project ends soon\nsbatch: lua: hello\n"))
+    assert (done.outcome, done.message) == (Outcome.SUBMITTED, "sbatch: note: project ends soon | sbatch: lua: hello")
+
+
+@pytest.mark.parametrize("code", [1, 255])
+@pytest.mark.parametrize("stderr", ["sbatch: error: Batch job submission failed: Invalid account\n",
+                                    "sbatch: error: the site's log is full\n", ""])
+def test_a_job_that_is_named_is_no_refusal(code: int, stderr: str) -> None:
+    """A wrapper of the site's may fail behind the submission."""
+    assert outcome(code, stderr, "17\n") is Outcome.OPEN
 
 
 @pytest.mark.parametrize("stderr", [
@@ -106,6 +161,11 @@ def test_f11_what_sbatch_refuses_itself(stderr: str) -> None:
     "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: Batch job submission "
     "failed: Resource temporarily unavailable\n",
     "sbatch: error: Batch job submission failed: Connection refused\n",
+    "sbatch: error: Batch job submission failed: Protocol authentication error\n",
+    "sbatch: error: Batch job submission failed: Incomplete packet\n",
+    "sbatch: error: Batch job submission failed: No error\n",
+    "sbatch: error: slurm_unpack_received_msg: Header lengths are longer than data received\n",
+    "sbatch: note: project ends soon\n", "site wrapper: error: no\n",
     "", "Killed\n", "some words that nobody has heard before\n",
 ])
 @pytest.mark.parametrize("code", [1, 255, -9])

@@ -251,6 +251,10 @@ def _submit(
         return _failed(TIMED_OUT)
     if knobs.down:
         return _failed("Unable to contact slurm controller (connect failure)")
+    if kind == "client":
+        return fail(message)
+    if fault.get("before"):
+        warn(str(fault["before"]))
     if kind in ("refuse", "timeout", "error"):
         return _failed(message)
     if fault and kind not in ("hang", "lost_reply", "forgotten", "banner", "cluster", "noise"):
