@@ -215,7 +215,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
     # A claim is believed while there is nothing better; to write it down as found would make more of it.
     found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
-    if complete and found and (heard or not evidence.in_slurm):
+    if complete and found and (heard or not evidence.in_slurm) and not evidence.is_old:
         mark_complete(run)
     if snapshot.problem is None:
         # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.

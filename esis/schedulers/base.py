@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.identity import Whose, is_accounted, is_submitted_by_esis, whose_in_queue
+from esis.schedulers.identity import Whose, is_accounted, is_in_cwd, is_submitted_by_esis, whose_in_queue
 from esis.schedulers.units import parse_elapsed
 
 LOCAL = "local"  # the name of this machine as a scheduler; it stands here so that nobody loads it for its name
@@ -58,7 +58,7 @@ class Snapshot:
     def of_run(self, run: RunDir, jobs: Container[str], by_place: bool = False) -> list[Sighting]:
         """Return what was seen of a run, which knows the ids `jobs`; of what may be its own or not, nothing is told.
 
-        `by_place`: a known id with the run's directory will do (ESIS 0.0.4 gave its scripts other names).
+        `by_place`: a known id with the run's directory, and nothing else (ESIS 0.0.4 gave its scripts other names).
         """
         found = []
         judged: dict[str, Whose] = {}  # all tasks of an array have one place
@@ -66,8 +66,10 @@ class Snapshot:
             key = seen.place if seen.job not in jobs else f"{seen.place}\0"
             whose = judged.get(key)
             if whose is None:
-                whose = judged[key] = whose_in_queue(run, seen.place, seen.job in jobs)
-            if whose is Whose.OURS or (by_place and whose is Whose.DOUBTFUL):
+                known = seen.job in jobs
+                whose = is_in_cwd(run, seen.place, known) if by_place else whose_in_queue(run, seen.place, known)
+                judged[key] = whose
+            if whose is Whose.OURS:
                 found.append(seen)
             elif whose is Whose.DOUBTFUL:
                 word = f"job {seen.job} has the id and the directory, and another script"

@@ -2,14 +2,13 @@
 
 What Slurm shows of a batch job (22.05 to 26.05): squeue the path of the script as it was given to sbatch, relative ones
 unchanged (22.05 with the script's arguments behind it), and the job's working directory, which `--chdir` changes; sacct
-that directory and the words of the command line. So a job is a run's
+that directory and the words of the command line. So a job is a run's if its script is the run's sbatch.sh, by an
+absolute path or as seen from the working directory that is shown.
 
-- if its script is the run's sbatch.sh, by an absolute path or as seen from the working directory that is shown;
-- or, where `--chdir` hides from where a relative path was meant, if the script has that name and the run knows the id
-  of the job: from the answer of sbatch, or from what the job itself wrote into the run.
-
-A known id and the run's cwd/ with another script may be another job under a number that was used again, or the run's
-where a site's sbatch hands scripts on under other names. Nothing is believed of such a job.
+A run knows ids of jobs: from the answer of sbatch, and from what the jobs themselves wrote into the run. One of them with
+the run's cwd/ and another script may be another job under a number that was used again, or the run's where a site's
+sbatch hands scripts on under other names; one with a script of that name, and a directory from which `--chdir` led away,
+may be the run's or not. Nothing is believed of such a job.
 
 ESIS names the script by a detour, `__esis__/../sbatch.sh`. Slurm shows it as it was written, so a job that ESIS
 submitted is told from one that was typed by hand, in all versions and without a field that users need.
@@ -54,8 +53,13 @@ def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
         if any(_is_in(run, directory, known) for directory in seen_from):
             return Whose.OURS
         if known and not any(PREFIX in directory for directory in seen_from):
-            return Whose.OURS
+            return Whose.DOUBTFUL
     return Whose.DOUBTFUL if known and place.endswith(f"|{run.cwd}") else Whose.FOREIGN
+
+
+def is_in_cwd(run: RunDir, place: str, known: bool) -> Whose:
+    """Judge by id and directory alone, for runs of which no more is known."""
+    return Whose.OURS if known and place.endswith(f"|{run.cwd}") else Whose.FOREIGN
 
 
 def is_accounted(run: RunDir, place: str) -> bool:
@@ -67,9 +71,9 @@ def is_accounted(run: RunDir, place: str) -> bool:
         return True
     for word in place.partition("|")[2].split():
         if word.rpartition("/")[2] == run.script.name:
-            # A relative path was meant from the working directory, or from one that --chdir hides.
+            # A relative path was meant from the working directory.
             where = word if word.startswith("/") or PREFIX in word else place
-            if run.path.name in where or (where is place and PREFIX not in place):
+            if run.path.name in where:
                 return True
     return False
 

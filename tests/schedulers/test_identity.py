@@ -30,7 +30,8 @@ OURS, DOUBTFUL, FOREIGN = Whose.OURS, Whose.DOUBTFUL, Whose.FOREIGN
     ("../sbatch.sh a|b c", str(RUN.cwd), OURS, OURS),
     ("./sbatch.sh", str(RUN.path), OURS, OURS),
     (f"{NAME}/sbatch.sh", str(RUN.path.parent), OURS, OURS),
-    ("../sbatch.sh", "/tmp", FOREIGN, OURS),  # --chdir hides from where it was meant
+    ("../sbatch.sh", "/tmp", FOREIGN, DOUBTFUL),  # --chdir hides from where it was meant
+    ("../sbatch.sh", "/elsewhere/cwd", FOREIGN, DOUBTFUL),
     ("../sbatch.sh", str(OTHER.cwd), FOREIGN, FOREIGN),
     (str(OTHER.script), str(RUN.cwd), FOREIGN, DOUBTFUL),
     (f"{RUN.cwd}/post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),  # the user's own, from cwd/
@@ -82,7 +83,7 @@ def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
     (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN)}", True),
     ("/tmp", f"sbatch --parsable {script_argument(RUN)}", True),
     (str(RUN.cwd), "sbatch ../sbatch.sh", True), (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
-    ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", True),
+    ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", False),
     (str(RUN.cwd), "", True),  # 20.11 tells no line
     (str(RUN.cwd), "sbatch --array=0-3 post.sh", False), (str(RUN.cwd), "sbatch --wrap=hostname", False),
     (str(RUN.cwd), "sbatch", False), (str(RUN.cwd), f"sbatch {OTHER.script}", False),
