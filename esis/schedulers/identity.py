@@ -5,10 +5,10 @@ unchanged (22.05 with the script's arguments behind it), and the job's working d
 that directory and the words of the command line. So a job is a run's if its script is the run's sbatch.sh, by an
 absolute path or as seen from the working directory that is shown.
 
-A run knows ids of jobs: from the answer of sbatch, and from what the jobs themselves wrote into the run. One of them with
-the run's cwd/ and another script may be another job under a number that was used again, or the run's where a site's
-sbatch hands scripts on under other names; one with a script of that name, and a directory from which `--chdir` led away,
-may be the run's or not. Nothing is believed of such a job.
+A run knows ids of jobs: from the answer of sbatch, and from what the jobs themselves wrote into the run. One of them
+with the run's cwd/ and another script may be another job under a number that was used again, or the run's where a
+site's sbatch hands scripts on under other names; one with a script of that name, and a directory from which `--chdir`
+led away, may be the run's or not. Nothing is believed of such a job.
 
 ESIS names the script by a detour, `__esis__/../sbatch.sh`. Slurm shows it as it was written, so a job that ESIS
 submitted is told from one that was typed by hand, in all versions and without a field that users need.
