@@ -12,7 +12,7 @@ from esis.errors import CorruptState
 from esis.files import write_atomic
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
-from esis.records import old, stage, submissions, tasks, traces
+from esis.records import stage, submissions, tasks, traces
 from esis.records.stage import Stage, State
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
@@ -62,7 +62,11 @@ class Evidence:
     @cached_property
     def is_old(self) -> bool:
         """Return whether ESIS 0.0.4 made the run, which kept no records."""
-        return self.state is None and old.is_old(self.run)
+        if self.state is not None:
+            return False
+        from esis.records.old import is_old  # seldom needed
+
+        return is_old(self.run)
 
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
@@ -127,7 +131,10 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
         indices: Sequence[int] = state.tasks
     else:
         indices = _indices(run)
-    subs = subs or old.submissions_of(run, indices)
+    if state is None and not subs:
+        from esis.records.old import submissions_of  # seldom needed
+
+        subs = submissions_of(run, indices)
     complete = traces.is_marked(run)  # all is known; times and hosts are wanted by some
     return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete,
                     traces.is_claimed(run))

@@ -13,7 +13,6 @@ from esis.model.sources import Sources
 from esis.model.workdir import RunDir, is_run_name
 from esis.model.workflow import FILE_LIMIT, Workflow, parse
 from esis.operations.evidence import Evidence, gather
-from esis.records import old
 
 
 def find_run(workflow_file: Path, verify: bool = False) -> RunDir:
@@ -37,10 +36,12 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
     Raises BadInput, Busy while it is built, CorruptState.
     """
     found = gather(run, later)
-    if found is None and old.is_oldest(run):
-        raise BadInput(f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing of "
-                       f"tasks", "esis list --by-jobid shows its job; squeue and sacct know more")
     if found is None:
+        from esis.records.old import is_oldest  # seldom needed
+
+        if is_oldest(run):
+            raise BadInput(f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing "
+                           f"of tasks", "esis list --by-jobid shows its job; squeue and sacct know more")
         raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
     if not found.built:
         builder = holder(run.lock)

@@ -23,9 +23,10 @@ _DIGITS = 20
 
 
 def is_old(run: RunDir) -> bool:
-    """Return whether 0.0.4 made a run: what each build of ours begins with isn't there."""
-    return run.private.is_dir() and not any(
-        path.exists() for path in (run.state, run.submissions, run.tasks, run.provenance))
+    """Return whether 0.0.4 made a run: its files are there, and what each build of ours begins with isn't."""
+    theirs = (run.job_ids, run.start_time, run.completed, run.wf_status, run.workflow_definition)
+    ours = (run.state, run.submissions, run.tasks, run.provenance)
+    return any(path.exists() for path in theirs) and not any(path.exists() for path in ours)
 
 
 def is_oldest(run: RunDir) -> bool:

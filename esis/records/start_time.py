@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+import time
 
 _FORM = "%d.%m.%Y-%H:%M:%S"
-_LATEST = datetime(9999, 1, 1).timestamp()
+_LATEST = 253_370_764_800  # the year 9999
 
 
 def format_start_time(seconds: float) -> str:
     """Return a time, given in seconds since 1970, as DD.MM.YYYY-HH:MM:SS."""
-    return datetime.fromtimestamp(seconds).strftime(_FORM)
+    return time.strftime(_FORM, time.localtime(seconds))
 
 
 def parse_start_time(text: str) -> float | None:
@@ -25,6 +25,8 @@ def parse_start_time(text: str) -> float | None:
 
 
 def _parse_date(text: str) -> float:
+    from datetime import datetime  # whoever submits only writes
+
     try:
         try:
             return datetime.strptime(text, _FORM).timestamp()

@@ -44,7 +44,13 @@ def test_one_is_told_from_ours(site: FakeSite, flow: Workflow) -> None:
     run.state.unlink()
     assert not old.is_old(run)
     assert old.is_old(old_run(flow))
-    assert not old.is_old(RunDir(flow.directory))
+    empty = RunDir.of(flow.directory, "e" * 64)
+    empty.private.mkdir(parents=True)
+    assert not old.is_old(empty)
+    shown = site.run(["esis", "run"], ours.directory)
+    assert shown.code == 1
+    assert "no state.json" in shown.stderr
+    assert RunDir(ours.only_run()).submission(1).exists()
 
 
 def test_run_leaves_an_active_one_alone(site: FakeSite, flow: Workflow) -> None:
