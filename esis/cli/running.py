@@ -11,6 +11,7 @@ import click
 
 from esis.cli.common import say
 from esis.model.parameters import format_ranges
+from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.operations.run import Done, Plan
 from esis.operations.status import TaskState, describe_failures
@@ -76,7 +77,7 @@ def say_submitted(run: RunDir, submission: Submission) -> None:
     if submission.scheduler == LOCAL:
         say(f"{run.label}: ran {_count(len(submission.tasks) - len(submission.returned))} here")
     else:
-        options = f" with {' '.join(submission.options)}" if submission.options else ""
+        options = f" with {' '.join(masked(submission.options))}" if submission.options else ""
         spec = format_ranges(submission.tasks) + (f"%{submission.throttle}" if submission.throttle else "")
         spec = spec if len(spec) < _SHOWN else f"{spec[:_SHOWN]}…"
         packs = f", {submission.per_job} in a job" if submission.packed else ""

@@ -9,6 +9,7 @@ from esis.errors import BadInput
 from esis.model.options import Option, line_options, script_options
 from esis.model.parameters import as_sequence
 from esis.model.requirements import base_name
+from esis.model.secrets import has_secrets, masked
 from esis.model.template import check, read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
@@ -62,6 +63,12 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     """Submit the selected tasks of `run` again. Raises BadInput, also where active tasks were asked for."""
     check_options(wishes.options)
     check_ours(run, "resubmitted")
+    if has_secrets(wishes.options):
+        if context.feed:
+            raise BadInput("--feed would have to keep values of --export, or what looks like a secret, in a file",
+                           "leave --feed out, or export them where the jobs start")
+        context.say(f"{run.label}: kept with the submission is {' '.join(masked(wishes.options))}; a later command has "
+                    f"to be given the values again")
     check_available(scheduler)
     workflow = definition(run)
     _check_template(run, workflow)

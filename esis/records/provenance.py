@@ -9,6 +9,7 @@ from typing import Any
 
 from esis.errors import CorruptState
 from esis.model.limits import Limits
+from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
@@ -32,7 +33,7 @@ def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> d
             "message_timeout": limits.message_timeout,
         } if limits is not None and limits.version is not None else None,
         "git": _git(workflow.directory),
-        "argv": list(argv),
+        "argv": list(masked(argv)),
     }
 
 

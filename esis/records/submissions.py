@@ -16,6 +16,7 @@ from typing import Any
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited, write_json
 from esis.model.parameters import MOST_TASKS, as_sequence, format_ranges, parse_ranges
+from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.records.origin import Origin
 from esis.typed import LATEST, Fields, parse_object
@@ -155,7 +156,7 @@ class Submission:
         return bisect_left(self.tasks, task) % self.per_job < self.parallel
 
     def to_json(self) -> dict[str, Any]:
-        """Return what stands in the file."""
+        """Return what stands in the file: for the eyes of others, so without secrets."""
         return {
             "schema": SCHEMA,
             "number": self.number,
@@ -167,7 +168,7 @@ class Submission:
             "created": self.created,
             "owner": self.owner,
             "records": self.records,
-            "argv": list(self.argv),
+            "argv": list(masked(self.argv)),
             "outcome": self.outcome.value,
             "jobs": [{"id": job.id, "cluster": job.cluster} for job in self.jobs],
             "message": self.message,
@@ -178,7 +179,7 @@ class Submission:
             "mapped": self.mapped,
             "per_job": self.per_job,
             "parallel": self.parallel,
-            "options": list(self.options),
+            "options": list(masked(self.options)),
             "output": self.output,
             "seen": list(self.seen),
             "provenance": self.provenance.to_json() if self.provenance is not None else None,

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from esis.environment import clean_environment, query_environment
 from esis.model.limits import Limits
+from esis.model.secrets import is_masked
 from esis.model.workdir import RunDir, fence_name
 from esis.process import capture
 from esis.records.submissions import Job, Outcome, Submission
@@ -59,6 +60,9 @@ class Slurm:
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""
+        if is_masked(submission.options):
+            return Answer(Outcome.REFUSED, "it was given values that ESIS doesn't keep (of --export, or secrets), "
+                          "so it can't be sent once more; give them again: esis resubmit -- --export=…")
         env = clean_environment(**{FENCE_VARIABLE: fence_name(submission.number, position)})
         if len(submission.arrays) > 1:
             env[OFFSET_VARIABLE] = str(submission.arrays[position].offset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from tests.contract.site import TEMPLATE, Site, make_workflow
@@ -57,3 +59,24 @@ def test_f60_another_script_behind_the_dashes_is_refused(site: Site) -> None:
     assert site.submissions() == before
     flow.esis("resubmit", "--", "--time", "5", "-n1").ok()
     site.settle()
+
+
+def test_f63_exported_values_reach_the_tasks_and_no_file_of_the_run(site: Site) -> None:
+    """F63: records are for a run's group, and go into archives."""
+    flow = make_workflow(site, "secret", 1, worker='#!/bin/sh\n[ "${TOKEN-}" = abcxyz1 ]\n')
+    flow.esis("run").ok()
+    site.settle()
+    assert flow.states() == {"failed": 1}
+    told = flow.esis("resubmit", "--", "--export=ALL,TOKEN=abcxyz1", "--comment=secret:abcxyz2").ok().stderr
+    assert "has to be given the values again" in told
+    assert "abcxyz" not in told
+    site.settle()
+    assert flow.states() == {"done": 1}
+    held = [path for path in flow.only_run().rglob("*") if path.is_file() and b"abcxyz" in path.read_bytes()]
+    assert [path.name for path in held] == ["worker.sh"]
+    flow.esis("archive", "-o", "a.zip", "--title", "t").ok()
+    with zipfile.ZipFile(flow.directory / "a.zip") as archive:
+        assert [name for name in archive.namelist() if b"abcxyz" in archive.read(name)] == ["worker.sh"]
+    refused = flow.esis("resubmit", "--unsubmitted", "--feed", "--", "--export=ALL,TOKEN=abcxyz1")
+    assert refused.code == 2
+    assert "--feed" in refused.stderr

@@ -55,7 +55,8 @@ FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-9
                    "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
                    "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
                    "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres", "--external", "--quiet",
-                   "--autocomplete", "--name=value", "--mem=0", "--ignore-pbs", "-1"}
+                   "--autocomplete", "--name=value", "--mem=0", "--ignore-pbs", "-1",
+                   "--export"}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 

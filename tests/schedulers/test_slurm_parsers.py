@@ -108,6 +108,14 @@ def test_f11_what_sbatch_refuses_itself(stderr: str) -> None:
         assert all(line.strip() in done.message for line in stderr.splitlines())
 
 
+def test_f63_what_was_masked_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F63: a lost submission can't be repeated from its record: sbatch isn't called, and the record is closed."""
+    monkeypatch.setattr(slurm, "capture", lambda *_, **__: pytest.fail("sbatch was called"))
+    submission = replace(sent("0-3"), options=("--export=ALL,TOKEN=***",))
+    answer = slurm.Slurm().submit(RunDir(Path("/nowhere")), submission, 0, lambda job: None)
+    assert (answer.outcome, answer.asked) == (Outcome.REFUSED, True)
+
+
 def test_f61_the_reasons_of_a_site_are_shown() -> None:
     """F61: they stand before the last line, which says "Unspecified error"; seen on 22.05 to 26.05."""
     stderr = ("sbatch: error: Give a project: --account\nsbatch: error: Ask hpc@site\x1b[31m\n"

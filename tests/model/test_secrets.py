@@ -1,0 +1,54 @@
+"""F63: what is kept of a command has no values of --export, and nothing that looks like a secret."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esis.model.secrets import MASK, has_secrets, is_masked, masked
+
+
+@pytest.mark.parametrize(("words", "kept"), [
+    (["--export=ALL,TOKEN=abc"], ["--export=ALL,TOKEN=***"]),
+    (["--export", "A=1,B,C='x,y'", "--mem=1G"], ["--export", "A=***,B,C=***", "--mem=1G"]),
+    (['--export=A="x,y",ALL'], ["--export=A=***,ALL"]),
+    (["--export=A=1,/2/3"], ["--export=A=***,***"]),
+    (["--export=A=b=c"], ["--export=A=***"]),
+    (["--comment=my token=abc, more"], ["--comment=my token=***, more"]),
+    (["--comment=password: 'a b'"], ["--comment=password: ***"]),
+    (["--container=docker://me:pw@host/x"], ["--container=docker://me:***@host/x"]),
+    (["--comment=ghp_0123456789abcdefghij"], ["--comment=***"]),
+    (["--site-token", "abc", "--mem=1G"], ["--site-token", "***", "--mem=1G"]),
+    (["--site-token=abc"], ["--site-token=***"]),
+    (["MY_SECRET_KEY=abc"], ["MY_SECRET_KEY=***"]),
+])
+def test_f63_secrets_are_masked(words: list[str], kept: list[str]) -> None:
+    assert masked(words) == tuple(kept)
+    assert has_secrets(words)
+    assert is_masked(masked(words))
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--export=ALL"], ["--export", "NONE"], ["--export=A,B"], ["--wckey=x", "--time=5", "--account=abc"],
+    ["--author", "Ada Lovelace <0000>"], ["--comment=a key=b"], ["esis", "run", "-n"], ["--export-file=x"],
+])
+def test_all_else_is_kept_as_it_is(words: list[str]) -> None:
+    assert masked(words) == tuple(words)
+    assert not has_secrets(words)
+    assert not is_masked(words)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=20), max_size=5))
+def test_masking_twice_is_masking_once(words: list[str]) -> None:
+    assert masked(masked(words)) == masked(words)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.from_regex(r"[A-Z]{1,4}", fullmatch=True),
+                       st.from_regex(r"q[0-9]{4,9}", fullmatch=True), min_size=1))
+def test_f63_no_value_of_a_variable_comes_through(variables: dict[str, str]) -> None:
+    shown = "".join(masked(["--export=ALL," + ",".join(f"{name}={value}" for name, value in variables.items())]))
+    assert not any(value in shown for value in variables.values())
+    assert shown.count(MASK) == len(variables)
