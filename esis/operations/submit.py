@@ -209,6 +209,8 @@ def _send(run: RunDir, intent: Submission, known: Sequence[Submission], schedule
         if answer.returned:
             recorded[0] = replace(recorded[0], returned=answer.returned)
             submissions.save(run, recorded[0])
+        elif answer.message:
+            context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
         return recorded[0]
     if answer.outcome is Outcome.REFUSED:
         _refuse(run, intent, answer)

@@ -18,7 +18,7 @@ import click
 import jinja2
 import pytest
 
-from esis import process
+from esis import environment as variables
 from esis.cli.doc import topics
 from esis.cli.main import COMMANDS, cli
 from esis.cli.rendering import check_code, show_json
@@ -511,14 +511,19 @@ def test_the_kinds_of_entries_in_a_hashed_listing_are_those_of_the_code() -> Non
 def test_the_variables_that_are_removed_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every SBATCH_* or SLURM_* name in slurm.md does to the environment what the text says."""
     section = (DOCS / "slurm.md").read_text("utf-8").partition("## Environment")[2].partition("\n## ")[0]
-    removed = re.findall(r"`(SBATCH_\w+)`", section)
-    assert set(removed) == process._SBATCH_DROPPED
-    assert set(re.findall(r"`(SLURM_[A-Z]+)`", section)) == process._SLURM_KEPT
-    for name in [*removed, "SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JOB_ID", "SBATCH_ACCOUNT"]:
+    removed = set(re.findall(r"`(SBATCH_\w+)`", section)) - {"SBATCH_CLUSTERS"}
+    assert "SBATCH_ARRAY_INX" in removed
+    assert not removed & variables.SBATCH_KEPT
+    stay = set(re.findall(r"`(SLURM_[A-Z_]+[A-Z])`", section))
+    assert stay == {name for name in variables.SLURM_KEPT if not name.startswith("SLURM_SACK_")}
+    assert "`SLURM_SACK_*`" in section
+    for name in [*removed, *stay, "SLURM_JOB_ID", "SBATCH_ACCOUNT", "SQUEUE_PARTITION"]:
         monkeypatch.setenv(name, "x")
-    kept = {name for name in process.clean_environment() if name.startswith(("SLURM_", "SBATCH_"))}
-    assert kept >= {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT"}
-    assert not kept & {*removed, "SLURM_JOB_ID"}
+    kept = {name for name in variables.clean_environment() if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))}
+    assert kept == {*stay, "SBATCH_ACCOUNT", "SQUEUE_PARTITION"}
+    for prefix in variables._QUERIES:
+        assert f"`{prefix}*`" in section or prefix == "SINFO_"
+    assert "SQUEUE_PARTITION" not in variables.query_environment()
 
 
 def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -535,7 +540,8 @@ def test_the_queries_are_those_that_are_called() -> None:
     *words, last = commands.squeue_argv()
     assert f"    {' '.join(words)} '{last}'" in text
     first = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
-    assert f"&& {' '.join(commands.sbatch_argv(first, 0))}\n" in text
+    run = RunDir(Path("<path>/wrkdir.<hash>"))
+    assert f"&& {' '.join(commands.sbatch_argv(run, first, 0))}\n" in text
     accounting = commands.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text
