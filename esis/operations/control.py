@@ -14,6 +14,7 @@ from esis.operations.plan import share
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
+from esis.records.submissions import Submission
 from esis.records.tasks import note
 from esis.schedulers.base import LOCAL
 from esis.schedulers.slurm import Slurm
@@ -90,7 +91,7 @@ def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict
     for task in tasks:
         job = status.tasks[task].job
         if job is not None:
-            submission = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
+            submission = _submission_of(evidence, job)
             index = submission.place_of(task)[1] if submission is not None and submission.holds(task) else task
             found.setdefault(job, {}).setdefault(index, set()).add(task)
     for job, elements in found.items():
@@ -98,12 +99,18 @@ def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict
     return {job: sorted(elements) for job, elements in found.items()}
 
 
+def _submission_of(evidence: Evidence, job: str) -> Submission | None:
+    """Return the submission whose script a job runs: one by hand has that of the latest."""
+    known = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
+    return known if known is not None or not evidence.in_slurm else evidence.in_slurm[-1]
+
+
 def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elements: Mapping[int, set[int]]) -> None:
     """Raise BadInput where an element of an array works on active tasks that aren't to be cancelled."""
-    submission = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
-    position = submission.position_of(job) if submission is not None else None
-    if submission is None or position is None or not submission.packed:
+    submission = _submission_of(evidence, job)
+    if submission is None or not submission.packed:
         return
+    position = submission.position_of(job) or 0
     for index, chosen in elements.items():
         others = [task for task in submission.tasks_at(position, (index,))
                   if task not in chosen and status.tasks[task].state in ACTIVE_STATES]

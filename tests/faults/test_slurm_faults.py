@@ -462,6 +462,21 @@ def test_f23_scattered_tasks_look_their_index_up_in_a_map(bench: Bench) -> None:
     assert did(place) == {f"did.{n}": 2 if n == 7 else 1 for n in range(12)}
 
 
+def test_f23_a_rerun_by_hand_of_scattered_tasks_is_cancelled_by_its_own_indices(bench: Bench) -> None:
+    """F23, F45: the job isn't recorded, and runs the latest script: task 7 is its element 3."""
+    place = bench.workflow("a", 12)
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.verdict("FAILED", run=False)
+    bench.slurm.run()
+    bench.slurm.set(verdicts={})
+    bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11", patch={"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}).ok()
+    bench.slurm.run()
+    bench.slurm.call("sbatch", "--hold", "../sbatch.sh", cwd=only_run(place) / "cwd").check_returncode()
+    job = bench.slurm.jobs()[-1].id
+    bench.esis(place, "cancel", "--tasks", "7").ok()
+    assert {index for index, state in bench.slurm.job(job).states.items() if state == "CANCELLED"} == {3}
+
+
 def test_f23_fifty_thousand_scattered_failures_are_resubmitted_by_one_call(bench: Bench) -> None:
     """F23: every second task failed (50,000 with ci/faults, 3,000 else): one sbatch, the map names them all."""
     number = 100_000 if FULL else 6_000
@@ -473,9 +488,7 @@ def test_f23_fifty_thousand_scattered_failures_are_resubmitted_by_one_call(bench
     bench.esis(place, "run").ok()
     bench.slurm.set_state(1, "FAILED", range(0, number, 2))
     bench.slurm.set_state(1, "COMPLETED", range(1, number, 2))
-    began = time.monotonic()
     bench.esis(place, "resubmit").ok()
-    assert time.monotonic() - began < 60
     assert len(bench.slurm.calls("sbatch")) == 2
     lines = (only_run(place) / "__esis__/submissions/0002.map").read_text().splitlines()
     assert lines == [str(task) for task in range(0, number, 2)]
