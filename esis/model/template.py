@@ -34,7 +34,7 @@ _HOOK = """\
 esis_submission={submission} esis_run={run} esis_arrays={arrays} esis_required={required} esis_mapped={mapped}
 esis_offset={offset}
 esis_pack={pack}
-esis_script=$0 esis_whole= esis_bound={bound}
+esis_script=$0 esis_whole='' esis_bound={bound}
 esis_hook=../__esis__/task.sh
 [ -r "$esis_hook" ] || esis_hook="${{SLURM_SUBMIT_DIR:-..}}/../__esis__/task.sh"
 if [ -f "$esis_hook" ] && [ -r "$esis_hook" ]; then . "$esis_hook"; fi
@@ -334,10 +334,10 @@ def _insert_hook(text: str, values: Values) -> str:
     # that of an older run knows nothing of it. $0 isn't taken in there: zsh has the name of the sourced file then.
     bound = values.offset or pack is not None or values.arrays > 1 or values.mapped is not None
     hook = _HOOK.format(
-        submission=f"{values.submission:04d}", run=values.digest, arrays=values.arrays, required=values.required,
-        mapped="" if values.mapped is None else f"'{len(values.mapped)} {checksum(values.mapped)}'",
+        submission=f"{values.submission:04d}", run=quote(values.digest), arrays=values.arrays, required=values.required,
+        mapped=quote("" if values.mapped is None else f"{len(values.mapped)} {checksum(values.mapped)}"),
         offset=values.offset,
-        pack="" if pack is None else f"'{pack.per_job} {pack.parallel} {pack.first} {pack.last}'",
+        pack=quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
         bound="1" if bound else "${SLURM_ESIS_SUBMISSION:-}")
     return "".join([*lines[:at], hook, *lines[at:]])
 

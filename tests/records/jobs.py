@@ -24,6 +24,9 @@ every_shell = pytest.mark.parametrize("shell", [
     pytest.param(name, marks=[] if name in SHELLS else pytest.mark.skip(reason=f"no {name} here"))
     for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox")])
 
+# One of each family, for what has many cases and is nothing that shells differ in.
+some_shells = pytest.mark.parametrize("shell", [name for name in ("bash", "dash", "zsh") if name in SHELLS])
+
 
 def read_records(directory: Path) -> list[TaskRecord]:
     """Return all records, older attempts too."""
