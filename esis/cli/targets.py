@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
@@ -42,7 +43,7 @@ def pick_run(target: str | None, verify: bool = False) -> RunDir:
         if short:
             if len(short) > 1:
                 raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
-            return RunDir(short[0].resolve())
+            return RunDir(Path(os.path.realpath(short[0])))
     return find_run(find_workflow(target), verify)
 
 

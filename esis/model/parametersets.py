@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
 from esis.files import STATE_FILE_LIMIT, naming, open_regular, parse_json, read_at, replacing, write_all
-from esis.model.parameters import MOST_TASKS, find_parameter_files
+from esis.model.parameters import MOST_TASKS, as_sequence, find_parameter_files
 from esis.model.workdir import PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
 INDEX_ENTRY = 17  # bytes
@@ -51,6 +51,14 @@ class ParameterSets:
         if size // INDEX_ENTRY > MOST_TASKS:
             raise _bad_index(path, f"it has more than {MOST_TASKS} entries")
         return size // INDEX_ENTRY
+
+    def missing(self, tasks: Sequence[int]) -> list[int]:
+        """Return which of some sorted tasks have no parameter set; costs one listing. Raises OSError, CorruptState."""
+        there = self.indices()
+        if len(there) >= len(tasks) and as_sequence(there) == as_sequence(tasks):
+            return []
+        known = there if isinstance(there, range) else set(there)
+        return [task for task in tasks if task not in known]
 
     def get(self, task: int) -> Mapping[str, Any]:
         """Return the parameter set of a task; one that is no JSON object has the single key `value`.

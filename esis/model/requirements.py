@@ -82,7 +82,7 @@ def direct(node: Node) -> Iterator[Node]:
 def key_of(path: Path) -> Path:
     """Return what identifies a workflow file, however it was spelt; its own name isn't followed if it is a link."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve would follow the file itself
-    return absolute.parent.resolve() / absolute.name
+    return Path(os.path.realpath(absolute.parent)) / absolute.name  # Path.resolve() fails on a loop of links
 
 
 class _Resolver:
@@ -130,7 +130,7 @@ class _Resolver:
 
 def run_parent(workflow: Workflow) -> Path:
     """Return the absolute directory of a workflow's runs, without symbolic links (as a job sees its own)."""
-    return workflow.run_parent.resolve()
+    return Path(os.path.realpath(workflow.run_parent))
 
 
 def check_names(workflow: Workflow) -> None:

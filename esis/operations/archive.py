@@ -61,7 +61,8 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice,
     need_rocrate()
     if form is Format.TAR_ZST:
         need_zstandard()
-    if run.path.resolve() in (output.parent.resolve(), *output.parent.resolve().parents):
+    place = Path(os.path.realpath(output.parent))
+    if Path(os.path.realpath(run.path)) in (place, *place.parents):
         raise BadInput(f"{output} lies in the run itself", "write it to another place")
     told = _provenance(run)
     subject = Subject(run, definition(run), evidence, status, anonymous.public(told) if choice.anonymous else told)

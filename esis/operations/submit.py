@@ -19,6 +19,7 @@ from esis.files import read_limited, write_atomic
 from esis.locks import Owner
 from esis.model.limits import Limits
 from esis.model.parameters import as_sequence, format_ranges
+from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -57,6 +58,10 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
 
     Where a limit on the number of jobs leaves no room for all, the record holds those that were taken.
     """
+    missing = ParameterSets(request.run).missing(request.tasks)
+    if missing:
+        raise CorruptState(f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, "
+                           f"{missing[0]} the first of them", "nothing was submitted: bring them back from a copy")
     limits = known_limits(request.run, scheduler)
     tasks = request.tasks
     while True:

@@ -21,6 +21,7 @@ from esis.records.tasks import submission_numbers
 KEPT = ("nothing was removed or submitted; squeue shows whether tasks still wait or run: restore what is missing, or "
         "move what is worth keeping away, remove the run, and esis run builds it again")
 _OF_A_SUBMISSION = re.compile(r"([0-9]{4,9})\.(.+)\Z", re.DOTALL)
+_CLAIM = ".claim"
 _RESULT = re.compile(r"results\.")
 _CLAIM_LIMIT = 16  # bytes of completed.state
 _SHOWN = 3  # names of a kind in a message
@@ -67,7 +68,11 @@ def check_submissions(run: RunDir, known: Iterable[Submission]) -> None:
     """Raise CorruptState where a submission has left traces and its record isn't there any more. Raises OSError."""
     recorded = {item.number for item in known}
     latest = max(recorded, default=0)
-    lost = {number: name for number, name in _numbered(run) if number not in recorded}
+    named = list(_numbered(run))
+    if not (recorded or any(map(os.path.lexists, (run.job_ids, run.start_time)))
+            or any(not name.endswith(_CLAIM) for _, name in named)):
+        return  # ESIS has built it; somebody may have submitted its script by hand
+    lost = {number: name for number, name in named if number not in recorded}
     if lost:
         number, name = min(lost.items())
         raise CorruptState(f"{run.submission(number)} is missing, and {name} shows that submission {number} was made",

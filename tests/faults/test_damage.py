@@ -180,6 +180,21 @@ def test_f58_the_same_key_twice_is_not_believed(bench: Bench) -> None:
     assert "'number' stands there twice" in shown.stderr
 
 
+def test_f58_a_loop_of_links_in_the_place_of_a_directory_is_told(bench: Bench) -> None:
+    """F58: where the runs are to be, where an archive is to go, and in the place of a run."""
+    place, run, neighbour = two_runs(bench)
+    (place / "loop").symlink_to("loop")
+    workflow = json.loads((place / "wf.esis.json").read_text())
+    (place / "wf.esis.json").write_text(json.dumps({**workflow, "workdirpath": "loop"}))
+    (place / ("wrkdir." + "f" * 64)).symlink_to("wrkdir." + "f" * 64)
+    for command in (["run"], ["status"], ["archive", str(run), "-o", "loop/a.zip"], ["status", "wrkdir.ffff"],
+                    ["verify", "wrkdir." + "f" * 64], ["log", "1", "loop/x"], ["doctor"], ["export", "loop"]):
+        shown = bench.esis(place, *command)
+        clean(shown, command)
+        assert shown.code in (0, 1, 2), (command, shown)
+    assert sorted(bench.esis(bench.home, "list").ok().stdout.split()) == sorted([str(run), str(neighbour)])
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("piece", PIECES)
 def test_f58_what_may_not_be_read_is_named_and_hides_nobody(bench: Bench, piece: str) -> None:

@@ -135,6 +135,31 @@ def test_f56_parameter_sets_of_some_tasks_are_missing_and_so_is_the_stage(bench:
     assert "complete" not in shown.stdout
 
 
+@pytest.mark.parametrize("form", ["files", "lines", "none"])
+def test_f67_tasks_without_parameter_sets_are_not_submitted(bench: Bench, form: str) -> None:
+    """F67: the stage is there, parameter sets aren't; the first missing one is named, and nothing is queued."""
+    place = bench.workflow("a")
+    (place / "flaky").touch()
+    if form == "lines":
+        (place / "gen.sh").write_text("#!/bin/sh\nprintf '{}\\n{}\\n{}\\n' >parameters.jsonl\necho 3\n")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    run = only_run(place)
+    if form == "lines":
+        (run / "parameters/parameters.index").unlink()
+        (run / "parameters/parameters.jsonl").write_text("{}\n{}\n")
+    elif form == "files":
+        (run / "parameters/parameters.2.json").unlink()
+    else:
+        shutil.rmtree(run / "parameters")
+        (run / "parameters").mkdir()
+    refused = bench.esis(place, "resubmit")
+    assert refused.code == 1
+    assert f"{run}/parameters holds no parameter sets of {2 if form == 'none' else 1} tasks" in refused.stderr
+    assert f"{1 if form == 'none' else 2} the first of them" in refused.stderr
+    assert len(bench.slurm.jobs()) == 1
+
+
 LOST: dict[str, tuple[str, Callable[[Path], object]]] = {
     "the record": ("jobid.tx", lambda run: (run / "__esis__/submissions/0001.json").unlink()),
     "the record and the job id, a claim is left": (
@@ -180,6 +205,19 @@ def test_f56_records_that_were_deleted_of_a_complete_run_are_not_missed(bench: B
     bench.slurm.run()
     bench.esis(place, "resubmit", "--state", "done", "--tasks", "2").ok()
     assert len(bench.slurm.jobs()) == 3
+
+
+def test_a_run_that_was_first_submitted_by_hand_goes_on_with_esis(bench: Bench) -> None:
+    """Built by an esis that was killed before it submitted: there is no record that could be missing."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    run = only_run(place)
+    for name in ("submissions/0001.json", "jobid.tx", "wf_starttime"):
+        (run / "__esis__" / name).unlink()
+    assert (run / "__esis__/submissions/0001.claim").is_symlink()
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
+    assert (run / "__esis__/submissions/0002.json").exists()
 
 
 def test_f56_a_directory_without_esis_own_corner_is_left_alone(bench: Bench) -> None:
