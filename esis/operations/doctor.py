@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from esis.errors import CorruptState
+from esis.files import open_regular
 from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
 from esis.operations.script import check_template
@@ -62,9 +64,9 @@ def _files(workflow: Workflow) -> Iterator[Finding]:
 def _has_interpreter(path: Path) -> bool:
     """Return whether the kernel could start the file: a '#!' line, or the mark of a program (ELF)."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path, whole=False) as stream:
             head = stream.read(4)
-    except OSError:
+    except (CorruptState, OSError):
         return False
     return head.startswith(b"#!") or head == b"\x7fELF"
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from esis.errors import EsisError
+from esis.errors import CorruptState, EsisError
+from esis.files import open_regular
 from esis.model.options import script_options
 from esis.model.template import (
     DEPENDENCY_MARK,
@@ -137,10 +138,9 @@ def _sources(workflow: Workflow) -> str:
     for stored in (workflow.workerscript, *workflow.param_includes):
         path = workflow.resolve(stored)
         try:
-            if path.is_file():
-                with path.open("rb") as stream:
-                    texts.append(stream.read(_READ_LIMIT).decode("utf-8", "replace"))
-        except OSError:
+            with open_regular(path, whole=False) as stream:
+                texts.append(stream.read(_READ_LIMIT).decode("utf-8", "replace"))
+        except (CorruptState, OSError):
             continue
     return "\n".join(texts)
 
