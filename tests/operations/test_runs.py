@@ -12,7 +12,8 @@ import pytest
 
 from esis.errors import CorruptState
 from esis.model.workdir import RunDir
-from esis.operations.runs import Listed, by_time, list_runs, parse_time
+from esis.operations.runs import Listed, by_time, list_runs
+from esis.records.start_time import parse_start_time
 from tests.operations.made import make_run
 
 
@@ -79,7 +80,7 @@ def test_f58_without_anybody_to_tell_the_others_are_listed_all_the_same(tmp_path
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1e300", "-5", "9" * 400, "", "x", "9999-99-99"])
 def test_f58_a_time_that_is_none_is_none(text: str) -> None:
     """F58: and no error when it is shown or sorted."""
-    assert parse_time(text) is None
+    assert parse_start_time(text) is None
 
 
 def test_f58_runs_with_strange_times_are_sorted(tmp_path: Path) -> None:
