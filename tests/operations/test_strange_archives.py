@@ -123,11 +123,11 @@ def test_f59_names_that_no_file_can_have(name: str) -> None:
 def test_f59_a_bomb_of_zstd_is_not_unpacked_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F59: zstd packs repetitions 30,000 times; beyond a limit nothing is read on. Behind the end of the tar, too."""
     monkeypatch.setattr(unpacked, "FREE", 10_000_000)
-    for behind in (b"", END):
+    for begin in (header(f"{TOP}/x", 10**9), header(TOP, 0, tarfile.DIRTYPE) + END):
         compressor = zstandard.ZstdCompressor().compressobj()
         path = tmp_path / "a.tar.zst"
         with path.open("wb") as stream:
-            stream.write(compressor.compress(behind or header(f"{TOP}/x", 10**9)))
+            stream.write(compressor.compress(begin))
             for _ in range(200):
                 stream.write(compressor.compress(b"\0" * 1_000_000))
             stream.write(compressor.flush())
