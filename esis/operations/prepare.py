@@ -12,25 +12,25 @@ import errno
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from esis.environment import clean_environment
-from esis.errors import BadInput, Busy, CorruptState, EsisError, FileTrouble, UserScriptFailed, printable
+from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
 from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic, write_json
-from esis.locks import Owner, acquire, held, holder, make_lock, process_alive, process_start, release, sweep, user_name
+from esis.locks import Owner, acquire, held, holder, make_lock, process_start, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
 from esis.model.parameters import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
-from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
+from esis.model.workdir import STAGING_PREFIX, RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.context import Context
 from esis.operations.evidence import gather
+from esis.operations.interrupted import check_script, check_untouched, discard, remove, sweep_builds
 from esis.operations.old_runs import check_ours
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
@@ -207,7 +207,7 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, S
         if state.stage is Stage.PREPARED:
             return owner, state
         context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
-        _discard(run.path, owner)
+        discard(run.path, owner)
     if not run.private.is_dir():
         raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
                         "move it away, or remove it if nothing in it is worth keeping")
@@ -228,8 +228,8 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
             raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
                             "it is left as it is; esis doc by-hand tells how to go on")
         if state.stage is not Stage.PREPARED:
-            _check_script(run, state, context)
-            _check_untouched(run, state)
+            check_script(run, state, context)
+            check_untouched(run, state)
         elif found is not None and not found.marked_complete:
             traces.check_submissions(run, found.submissions)
         for directory in (run.path, run.private, run.submissions, run.parameters):
@@ -238,32 +238,6 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
         release(run.lock, owner)
         raise
     return owner, state
-
-
-def _check_script(run: RunDir, state: State, context: Context) -> None:
-    """Raise Busy where the script of an interrupted build still runs, or may run on another machine."""
-    owner = Owner.parse(state.process) if state.process is not None else None
-    if owner is None:  # of an earlier version
-        running = state.pid is not None and process_alive(state.pid, state.pid_started)
-    elif owner.is_here():
-        running = not owner.is_dead()
-    elif context.take_over:
-        return
-    else:
-        raise Busy(f"{run.label}: a script of an interrupted build may still run as process {owner.pid} on "
-                   f"{owner.host}, in another boot or container",
-                   "look there, and end it; if it is gone, repeat the command with --take-over")
-    if running:
-        raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
-                   "wait for it or end it, then repeat the command")
-
-
-def _check_untouched(run: RunDir, state: State) -> None:
-    """Raise CorruptState where a build that seems to be unfinished has been submitted or has results."""
-    left = traces.found(run, state.stage)
-    if left:
-        raise CorruptState(f"{run.state} says that the build was interrupted while {state.stage.value}, but there are "
-                           f"{'; '.join(left)}", traces.KEPT)
 
 
 def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) -> bool:
@@ -290,12 +264,12 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
             staging.path.rename(run.path)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                _remove(staging.path)
+                remove(staging.path)
                 return False
             raise
         fsync_directory(run.path.parent)
     except BaseException:
-        _remove(staging.path)
+        remove(staging.path)
         raise
     return True
 
@@ -406,32 +380,3 @@ def _check_owner(run: RunDir) -> None:
     if found.st_uid != os.getuid():
         raise Busy(f"{run.path} belongs to {user_name(found.st_uid)}",
                    "set another --workdir-path, or let its owner run it")
-
-
-def sweep_builds(parent: Path) -> None:
-    """Remove what builds left behind whose process is certainly dead."""
-    for name in sorted(os.listdir(parent)):
-        for prefix in (STAGING_PREFIX, TRASH_PREFIX):
-            if name.startswith(prefix):
-                owner = Owner.parse(name[len(prefix):].partition("-")[2])
-                if owner is not None and owner.is_dead() and _is_mine(parent / name):
-                    _remove(parent / name)
-
-
-def _is_mine(path: Path) -> bool:
-    """Return whether this user owns `path`; somebody may be removing it at this moment."""
-    try:
-        return path.lstat().st_uid == os.getuid()
-    except FileNotFoundError:
-        return False
-
-
-def _discard(path: Path, owner: Owner) -> None:
-    """Move a half-built directory away in one step, then remove it."""
-    trash = path.with_name(f"{TRASH_PREFIX}{path.name[-12:]}-{owner.text()}")
-    path.rename(trash)
-    _remove(trash)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
