@@ -39,6 +39,14 @@ def parse_object(path: Path, data: bytes) -> dict[str, Any]:
     return value
 
 
+def is_text(value: object) -> bool:
+    """Return whether a value is a text that can be written down; JSON also has halves of characters (surrogates)."""
+    try:
+        return type(value) is str and value.encode("utf-8", "surrogateescape") is not None
+    except UnicodeEncodeError:
+        return False
+
+
 class Fields:
     """Take the values of a JSON object of ESIS's own, each of the kind that it has to be.
 
@@ -70,9 +78,9 @@ class Fields:
     def text(self, key: str) -> str:
         """Return a text."""
         value = self.get(key)
-        if type(value) is not str:
+        if not is_text(value):
             raise self.wrong(key, "a text", value)
-        return value
+        return str(value)
 
     def text_or_none(self, key: str) -> str | None:
         """Return a text or null."""
@@ -81,7 +89,7 @@ class Fields:
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts."""
         value = self._list(key, "a list of texts")
-        if not all(type(item) is str for item in value):
+        if not all(map(is_text, value)):
             raise self.wrong(key, "a list of texts", value)
         return tuple(value)
 

@@ -22,7 +22,7 @@ from esis.model.workflow import Workflow, dump
 from esis.operations.evidence import Evidence
 from esis.records.submissions import Submission
 from esis.records.tasks import TaskRecord
-from esis.typed import parse_object
+from esis.typed import is_text, parse_object
 
 _PROVENANCE = frozenset({"schema", "time", "esis", "python", "platform", "slurm", "slurm_limits", "modules"})
 _RECORD = frozenset({"index", "restart", "partition", "cpus", "kernel", "modules"})
@@ -81,7 +81,7 @@ def telling_words(run: RunDir, evidence: Evidence, provenance: dict[str, Any]) -
     for submission in evidence.submissions:
         if submission.provenance is not None:
             words |= {submission.provenance.user, submission.provenance.host}
-    return tuple(sorted(word for word in words if len(word) >= _SHORTEST and word != "root"))
+    return tuple(sorted(word for word in words if len(word) >= _SHORTEST and word != "root" and is_text(word)))
 
 
 def _definition(workflow: Workflow) -> str:
@@ -96,7 +96,8 @@ def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes
     """Set all values but those of `keys` to null; what is no JSON object becomes an empty one."""
     raw = _object(content)
     kept = {key: value if key in keys else None for key, value in raw.items()}
-    return (json.dumps(kept, ensure_ascii=False, indent=None if one_line else 2) + "\n").encode()
+    return (json.dumps(kept, ensure_ascii=False, indent=None if one_line else 2) + "\n").encode(
+        "utf-8", "backslashreplace")
 
 
 def _submission(path: Path, content: bytes) -> bytes:
@@ -106,7 +107,7 @@ def _submission(path: Path, content: bytes) -> bytes:
                options=[word for word in made.options if _OPTION.match(word)],
                output=_relative(made.output), unique_output=_relative(made.unique_output),
                jobs=[{"id": job.id, "cluster": None} for job in made.jobs])
-    return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _relative(pattern: str) -> str:

@@ -134,3 +134,69 @@ def test_nothing_is_lost_at_any_step_and_the_same_command_goes_on(bench: Bench, 
         assert wrong == [], broken.hit
         assert content(run) == before
     assert at > 20
+
+
+@pytest.mark.parametrize("seconds", [0, -10**9, 10**10], ids=["1970", "before 1970", "2286"])
+def test_f59_a_log_of_any_date_is_folded(bench: Bench, complete: Path, seconds: int) -> None:
+    """F59: a zip counts from 1980 to 2107; a wrong clock on a node broke the folding half-way."""
+    run = only_run(complete)
+    for log in (run / "cwd").glob("slurm-*.out"):
+        os.utime(log, (seconds, seconds))
+    before = content(run)
+    assert "5 logs" in bench.esis(complete, "compact").ok().stderr
+    assert content(run) == before
+    assert bench.esis(complete, "log", "3").ok().stdout == "log of 3\n"
+
+
+def test_f59_what_can_not_be_folded_stays_where_it_is_and_the_rest_is(bench: Bench, complete: Path) -> None:
+    """F59: a name that no zip can hold, a record that is a FIFO, a directory among the parameters: named, left."""
+    template = complete / "template.sh"
+    template.write_text(template.read_text().replace("#ESIS_PRIVATE", "#SBATCH -o %x-%a.log\n#ESIS_PRIVATE"))
+    bench.esis(complete, "run").ok()
+    bench.slurm.run()
+    bench.esis(complete, "wait").ok()
+    (run,) = [path for path in complete.glob("wrkdir.*") if list((path / "cwd").glob("*.log"))]
+    odd = os.fsencode(run / "cwd") + b"/\xff-1.log"
+    with open(odd, "w") as stream:
+        stream.write("odd")
+    record = next((run / "__esis__/tasks").glob("3.*"))
+    record.unlink()
+    os.mkfifo(record)
+    (run / "parameters/parameters.4.json").mkdir()
+    told = bench.esis(complete, "compact")
+    assert told.code == 0, told.stderr
+    assert f"{record} is not a regular file" in told.stderr
+    assert "is no name that a zip can hold" in told.stderr
+    assert "folded 4 records, 5 logs" in told.stderr
+    assert os.path.exists(odd)
+    assert os.listdir(run / "__esis__/tasks") == [record.name]
+    assert bench.states(complete) == {"done": 5}
+
+
+def test_f59_results_that_can_not_be_folded_are_found_before_anything_is(bench: Bench, complete: Path) -> None:
+    """F59: the damaged one is named, and nothing is half done."""
+    run = only_run(complete)
+    (run / "results/results.2.json").write_text("{")
+    before = content_names(run)
+    refused = bench.esis(complete, "compact", "--results")
+    assert refused.code == 1
+    assert "results.2.json is no JSON" in refused.stderr
+    assert content_names(run) == before
+
+
+def content_names(run: Path) -> list[str]:
+    return sorted(str(path.relative_to(run)) for path in run.rglob("*"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\5\6 garbage", b"x" * 100])
+def test_f58_damaged_logs_are_named(bench: Bench, complete: Path, damage: bytes) -> None:
+    """F58: the archive of logs, by the commands that read it; nothing is taken from cwd/ then."""
+    run = only_run(complete)
+    bench.esis(complete, "compact").ok()
+    (run / "__esis__/logs.zip").write_bytes(damage)
+    (run / "cwd/slurm-9_4.out").write_text("later")
+    for command in (["log", "3"], ["compact"]):
+        shown = bench.esis(complete, *command)
+        assert shown.code == 1, (command, shown)
+        assert f"{run}/__esis__/logs.zip is corrupt" in shown.stderr
+    assert (run / "cwd/slurm-9_4.out").exists()

@@ -19,10 +19,16 @@ NAME = Path("x.json")
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5)
+
+
+def is_written(value: Any) -> bool:
+    return type(value) is str and not any("\ud800" <= sign < "\udc80" or "\udcff" < sign <= "\udfff" for sign in value)
+
+
 READERS: dict[str, tuple[Callable[[Fields], object], Callable[[Any], bool]]] = {
-    "text": (lambda fields: fields.text("k"), lambda value: type(value) is str),
+    "text": (lambda fields: fields.text("k"), is_written),
     "texts": (lambda fields: fields.texts("k"),
-              lambda value: type(value) is list and all(type(item) is str for item in value)),
+              lambda value: type(value) is list and all(map(is_written, value))),
     "flag": (lambda fields: fields.flag("k"), lambda value: type(value) is bool),
     "number": (lambda fields: fields.number("k", 0, 9), lambda value: type(value) is int and 0 <= value <= 9),
     "real": (lambda fields: fields.real("k", 9.0), lambda value: type(value) in (int, float) and 0 <= value <= 9),
