@@ -48,7 +48,9 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         left = _wait_gone(run, wanted, slurm)
         return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
     for job, positions in _by_job(evidence, status, wanted).items():
-        slurm.cancel(evidence.job_called(job), positions, pending_only)
+        refusal = slurm.cancel(evidence.job_called(job), positions, pending_only)
+        if refusal is not None:
+            raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
     left = _wait_gone(run, wanted, slurm)
     _note_unbegun(run, status, [task for task in wanted if task not in left])
     return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))

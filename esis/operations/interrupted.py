@@ -62,7 +62,6 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-
 def _is_mine(path: Path) -> bool:
     """Return whether this user owns `path`; somebody may be removing it at this moment."""
     try:

@@ -104,8 +104,10 @@ def _is_in(run: RunDir, directory: str, known: bool) -> bool:
     directory = os.path.normpath(directory)
     if directory == str(run.path):
         return True
-    if os.path.basename(directory) != run.path.name:  # noqa: PTH119
-        return False
+    name = os.path.basename(directory)  # noqa: PTH119
+    if name != run.path.name and name.startswith(PREFIX):
+        return False  # another run's: there may be very many, so the disk isn't asked
     if os.path.realpath(directory) == os.path.realpath(run.path):
         return True
-    return known and " /" not in directory and not os.path.lexists(directory)  # no argument that looks like it
+    # The last: no argument that looks like a path of the run.
+    return known and name == run.path.name and " /" not in directory and not os.path.lexists(directory)

@@ -86,10 +86,13 @@ class Slurm:
         seen, problem = parse_squeue(text)
         return Snapshot(tuple(seen), problem or hidden)
 
-    def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> None:
-        """Call scancel for array positions of a job; whether it did anything has to be asked of the queue."""
-        for argv in scancel_argvs(job, positions, pending_only):
-            _ask(argv)
+    def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> str | None:
+        """Call scancel for array positions of a job; return what it says where it may not.
+
+        Whether it did anything has to be asked of the queue.
+        """
+        problems = [_ask(argv)[1] or "" for argv in scancel_argvs(job, positions, pending_only)]
+        return next((problem for problem in problems if "permission denied" in problem.lower()), None)
 
     def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
         """Queue the run's feeding job, held; return it, or None and what went wrong.
