@@ -295,12 +295,13 @@ def test_f57_a_list_of_requirements_that_is_not_whole(tmp_path: Path, shell: str
         run.requirements.symlink_to("nowhere")
     elif harm != "missing":
         run.requirements.write_text(line if harm == "a line less" else "")
-    refused(job, "requirements is missing, unreadable or cut")
+    refused(job, "requirements is missing, unreadable or cut", fenced="0001")
+    assert job.run(0)[0] == (0 if harm == "missing" else 75), "archives hold no such list"
     if harm == "a directory":
         run.requirements.rmdir()
     run.requirements.unlink(missing_ok=True)
     run.requirements.write_text(line * 2)
-    assert job.run(0, restart=1)[0] == 0
+    assert job.run(0, restart=1, fenced="0001")[0] == 0
 
 
 # --- claims of completion
