@@ -324,6 +324,22 @@ esis_json() {
     esis_text=$esis_text$1
 }
 
+# Into esis_text: when this shell started, in clock ticks since boot (proc(5), field 22), or null. With its number that
+# names the process of a local run; Slurm knows its own.
+esis_started() {
+    esis_text=
+    { IFS= read -r esis_text <"/proc/$$/stat" || :; } 2>/dev/null
+    # The name in brackets may hold anything.
+    esis_text=${esis_text##*") "}
+    esis_left=18
+    while [ "$esis_left" -gt 0 ]; do
+        esis_text=${esis_text#* }
+        esis_left=$((esis_left - 1))
+    done
+    esis_text=${esis_text#* }
+    esis_number "${esis_text%% *}"
+}
+
 # Into esis_details: where and with what this attempt runs, one line of JSON.
 esis_describe() {
     esis_kernel=$esis_host
@@ -342,6 +358,10 @@ esis_describe() {
     esis_details="$esis_details, \"cpus\": $esis_text"
     esis_json "${esis_kernel#* }"
     esis_details="$esis_details, \"kernel\": \"$esis_text\""
+    if [ -n "${SLURM_ESIS_LOCAL:-}" ]; then
+        esis_started
+        esis_details="$esis_details, \"started\": $esis_text"
+    fi
     if [ -n "${SLURM_JOB_SLUID:-}" ]; then
         esis_json "$SLURM_JOB_SLUID"
         esis_details="$esis_details, \"sluid\": \"$esis_text\""
@@ -433,10 +453,15 @@ esis_status() {
 
 # --- requirements
 
-# A run is complete when the latest record of each of its tasks says exit0: of two ends of one attempt the later one
-# counts, in the same second the worse one. Where there is no record of any of them, completed.state decides: workers of
-# ESIS 0.0.4 write 1 there, whatever became of the other tasks.
+# A run is complete when it is marked as that, or when the latest record of each of its tasks says exit0, or COMPLETED
+# where the task wrote no end and ESIS kept what Slurm said. Of two records of one attempt Slurm's word counts, then the
+# later end, in the same second the worse one; that it was cancelled before it began (it ends as it starts) counts least,
+# for Slurm may lose a cancellation. Where there is no record of any of them, completed.state decides: workers of ESIS
+# 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in records/tasks.py.
 esis_is_complete() {
+    if [ -f "$3/__esis__/complete" ] && [ -s "$3/__esis__/complete" ]; then
+        return 0
+    fi
     if [ -e "$3/__esis__/tasks" ] && ! [ -r "$3/__esis__/tasks" ]; then
         return 1
     fi
@@ -448,18 +473,25 @@ esis_is_complete() {
             if ($5 + 0 != started) return $5 + 0 > started
             return length($3) != length(id) ? length($3) > length(id) : ($3 "") > (id "")
         }
-        function outranks(ended, than) {
-            if (than == "running" || ended == "running") return than == "running"
-            return $7 + 0 != end[$1] ? $7 + 0 > end[$1] : ended != "exit0"
+        function weight() {
+            if ($6 == "running") return 1
+            if ($6 == "slurm-CANCELLED" && $5 + 0 == $7 + 0) return 0
+            return $6 ~ /^slurm-/ ? 3 : 2
         }
+        function good(what) { return what == "exit0" || what == "slurm-COMPLETED" }
+        function outranks() {
+            if (weight() != rank[$1]) return weight() > rank[$1]
+            return $7 + 0 != end[$1] ? $7 + 0 > end[$1] : !good($6)
+        }
+        function keep() { start[$1] = $5 + 0; word[$1] = $6; end[$1] = $7 + 0; rank[$1] = weight() }
         !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
         $1 + 0 < first + 0 || $1 + 0 > last + 0 { next }
         !($1 in word) || $2 > submission[$1] || ($2 == submission[$1] && ($3 == job[$1] ? $4 + 0 > restart[$1] : later(start[$1], job[$1]))) {
-            submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; start[$1] = $5 + 0; word[$1] = $6; end[$1] = $7 + 0
+            submission[$1] = $2; job[$1] = $3; restart[$1] = $4 + 0; keep()
         }
-        $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && outranks($6, word[$1]) { word[$1] = $6; end[$1] = $7 + 0 }
+        $2 == submission[$1] && $3 == job[$1] && $4 + 0 == restart[$1] && outranks() { keep() }
         END {
-            for (task in word) { seen++; if (word[task] == "exit0") done++ }
+            for (task in word) { seen++; if (good(word[task])) done++ }
             exit !seen ? 3 : done + 0 < last - first + 1
         }' && return 0
     [ $? = 3 ] && [ -f "$3/__esis__/completed.state" ] || return 1

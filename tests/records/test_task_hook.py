@@ -630,8 +630,12 @@ def attempts(draw: st.DrawFn) -> list[TaskRecord]:
             restarts[key] = restarts.get(key, -1) + draw(st.sampled_from([1, 1, 9, 10]))
             record = TaskRecord(task, key[0], key[1], restarts[key], start)
             end = replace(record, code=draw(st.sampled_from([0, 0, 1, 75])), end=start + 1)
-            found += draw(st.sampled_from([[record], [end], [end], [record, end],
-                                           [replace(end, code=75, resumable=True)]]))
+            told = [replace(record, end=start + 1, verdict=word) for word in ("COMPLETED", "TIMEOUT", "CANCELLED")]
+            note = replace(record, end=start, verdict="CANCELLED")
+            again = replace(record, code=draw(st.sampled_from([0, 3])), end=start + draw(st.sampled_from([1, 2])))
+            ends = [[record], [end], [end], [record, end], [replace(end, code=75, resumable=True)], [end, again],
+                    [note], [note, end], [note, record], *([word] for word in told), *([word, end] for word in told)]
+            found += draw(st.sampled_from(ends).flatmap(st.permutations))
     return found
 
 
@@ -654,7 +658,7 @@ def test_the_job_and_esis_agree_on_what_is_complete(tmp_path_factory: pytest.Tem
         directory.mkdir(parents=True)
         for record in found:
             (directory / record.name).touch()
-        done = {record.task for record in latest(read_records(directory)).values() if record.code == 0}
+        done = {record.task for record in latest(read_records(directory)).values() if record.done}
         for first, last in ((0, 0), (1, 1), (0, 1), (1, 3), (0, 3)):
             words.append(f"{first} {last} {number}")
             expected.append(done >= set(range(first, last + 1)))
@@ -687,3 +691,32 @@ def test_tasks_beyond_the_run_complete_nothing(tmp_path: Path) -> None:
     other = other_run(tmp_path, "0.0001.7.0.100.exit0.101", "1.0001.7.0.100.exit1.101", "5.0001.8.0.200.exit0.201")
     required(run, 2, other.path)
     assert Job(run, "echo work").run()[0] == 75
+
+
+def test_what_is_marked_complete_is_complete(tmp_path: Path) -> None:
+    """By ESIS, or by hand in spite of a record; an empty mark says nothing, nor does a directory of that name."""
+    run = make_run(tmp_path)
+    other = other_run(tmp_path, "0.0001.7.0.100.exit1.101")
+    required(run, 1, other.path)
+    assert Job(run, "echo work").run()[0] == 75
+    other.complete_mark.write_text("")
+    assert Job(run, "echo work").run()[0] == 75
+    other.complete_mark.write_text("by hand\n")
+    assert Job(run, "echo work").run()[:2] == (0, "work\n")
+    other.complete_mark.unlink()
+    other.complete_mark.mkdir()
+    assert Job(run, "echo work").run()[0] == 75
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_f65_a_local_task_tells_when_its_process_started(tmp_path: Path, shell: str) -> None:
+    """F65: the number alone may be another process by now. Of Slurm's tasks nobody needs it."""
+    run = make_run(tmp_path)
+    body = "echo \"$$ $(cut -d ' ' -f 22 \"/proc/$$/stat\")\""
+    _, out, _ = Job(run, body, shell).run(SLURM_ESIS_LOCAL="1", SLURM_CLUSTER_NAME="local")
+    (record,) = read_records(run.tasks)
+    details = read_details(run.tasks, record)
+    assert details is not None
+    assert [details.pid, details.started] == list(map(int, out.split()))
+    Job(run, "true", shell).run(SLURM_ARRAY_JOB_ID="8")
+    assert {json.loads(path.read_text()).get("started") for path in run.tasks.iterdir()} == {None, details.started}
