@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esis.model import workflow as model
 from esis.model.workflow import Workflow
 from esis.operations import doctor
 from esis.operations.findings import Finding, Level
 from esis.operations.script import check_template
+from esis.operations.trial import attempt, without_redirections
 from esis.schedulers.config import parse_config
 
 GOOD = """#!/bin/bash
@@ -53,7 +58,7 @@ def test_a_template_with_all_lines_has_no_findings(tmp_path: Path) -> None:
     ("--requeue\n", "--no-requeue\n", "problem", "--no-requeue forbids it"),
     ("#SBATCH --time=1:00:00\n", "", "note", "no --time"),
     ("#ESIS_PRIVATE\n", "", "note", "no line #ESIS_PRIVATE"),
-    ("set -euo pipefail\n", "", "note", "without set -e"),
+    ("set -euo pipefail\n", "", "problem", "without set -e"),
     ("srun WORKERSCRIPT", "WORKERSCRIPT", "note", "not called with srun"),
     ("srun WORKERSCRIPT", "exec srun WORKERSCRIPT", "problem", "leave exec out"),
     ("USR1@120", "B:USR1@120", "note", "hears it only when the worker"),
@@ -198,3 +203,133 @@ Slurmctld(primary) at ctl is UP
     assert limits[0].startswith("MaxArraySize is 1001")
     off = [item for item in doctor.judge_config({**config, "MaxArraySize": "0"}) if item.level is Level.PROBLEM]
     assert ["no array jobs" in item.message for item in off] == [True]
+
+
+# --- what becomes of the worker's status
+
+
+HEAD = "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#ESIS_PRIVATE\n"
+OWN_TRAP = """trap 'code=$?; rm -rf "$scratch"
+      if type esis_end >/dev/null 2>&1; then esis_end "$code" || code=75; fi
+      exit "$code"' EXIT
+scratch=$(mktemp -d)
+"""
+
+
+def told(directory: Path, body: str, head: str = HEAD, name: str = "t.sh") -> list[tuple[str, str]]:
+    return [item for item in found(make(directory, head + body, "#!/bin/sh\n", name=name))
+            if "not called with srun" not in item[1]]
+
+
+@pytest.mark.parametrize(("body", "part"), [
+    ("srun WORKERSCRIPT | tee log\n", "pipefail"),
+    ("set -e\nsrun WORKERSCRIPT 2>&1 | tee log\n", "pipefail"),
+    ("srun WORKERSCRIPT \\\n  --long | tee log\n", "status"),
+    ("srun WORKERSCRIPT &\nwait\n", "wait alone"),
+    ("for n in 1 2; do srun WORKERSCRIPT & done\nwait\n", "status"),
+    ("if srun WORKERSCRIPT; then echo well; fi\n", "if, while"),
+    ("srun WORKERSCRIPT || true\n", "||"),
+    ("srun WORKERSCRIPT || echo failed\n", "||"),
+    ("(srun WORKERSCRIPT; rm -rf scratch)\n", "status"),
+    ("work() { srun WORKERSCRIPT; echo done; }\nset +e\nwork\n", "status"),
+    ("echo $(srun WORKERSCRIPT)\n", "status"),
+    ("timeout 5 srun WORKERSCRIPT; echo $?\n", "status"),
+    ("srun WORKERSCRIPT; srun ../post\n", "status"),
+    ("srun WORKERSCRIPT\ncode=$?\nmodule purge\n", "without set -e"),
+    ("exec >log 2>&1\ncd /tmp\nsrun WORKERSCRIPT\n/bin/rm -rf scratch\n", "without set -e"),
+])
+def test_a_failing_worker_that_ends_as_done_is_found_by_trying(tmp_path: Path, body: str, part: str) -> None:
+    """The script ends with 0 though its worker ended with 3, whatever the form."""
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "tried with one that ends with 3" in message, part in message) == ("problem", True, True), message
+
+
+@pytest.mark.parametrize("body", [
+    "srun WORKERSCRIPT & pid=$!; wait $pid\n",
+    "srun WORKERSCRIPT &\npid=$!\nwait \"$pid\"\n",
+    "set -o pipefail\nsrun WORKERSCRIPT | tee log\n",
+    "set -e\nexec > >(tee log) 2>&1\nsource ~/env\nexport PATH=$HOME/bin:$PATH\nsrun WORKERSCRIPT >out 2>'err'\necho\n",
+    "srun WORKERSCRIPT || exit 1\n",
+    "if ! srun WORKERSCRIPT; then echo bad; exit 1; fi\n",
+    "module purge && srun WORKERSCRIPT && echo well\n",
+    "work() { srun WORKERSCRIPT; }\nwork\n",
+    "srun WORKERSCRIPT\ncode=$?\nrm -rf scratch\nexit $code\n",
+    "time srun WORKERSCRIPT\n",
+    "/usr/bin/time -v timeout 5 srun WORKERSCRIPT\n",
+    "call=(srun -n 1 WORKERSCRIPT)\n\"${call[@]}\"\n",
+    "cat >in <<'EOF'\na > b $(\nEOF\nsrun WORKERSCRIPT <in\n",
+    "set -eu\nif (( SLURM_NTASKS > 3 )) || [[ a > b ]]; then echo; fi\nsrun WORKERSCRIPT ${NAME:-a>b}\necho\n",
+    OWN_TRAP + "srun WORKERSCRIPT\n",
+])
+def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
+    """What the script does with it counts, not what it looks like."""
+    assert [level for level, _ in told(tmp_path, body)] == ["ok"], told(tmp_path, body)
+
+
+@pytest.mark.parametrize(("body", "part"), [
+    ("! srun WORKERSCRIPT\n", "if, while"),
+    ("while true; do srun WORKERSCRIPT || true; sleep 1; done\n", "||"),
+    ("bash -c 'srun WORKERSCRIPT; echo'\necho\n", "without set -e"),
+    ("[ -e nowhere ] && srun WORKERSCRIPT | tee log\n", "pipefail"),
+])
+def test_what_can_not_be_tried_is_told_by_its_form(tmp_path: Path, body: str, part: str) -> None:
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "may count as done" in message, part in message) == ("note", True, True), message
+
+
+def test_a_worker_called_in_a_loop_is_noted(tmp_path: Path) -> None:
+    """The last call's status alone decides, and a failure of an earlier one is lost."""
+    ((level, message),) = told(tmp_path, "for n in 1 2; do srun WORKERSCRIPT $n; done\n")
+    assert (level, "several times" in message) == ("note", True)
+    assert told(tmp_path, "set -e\nfor n in 1 2; do srun WORKERSCRIPT $n; done\n")[0][0] == "ok"
+
+
+@pytest.mark.parametrize("body", [
+    "trap 'rm -rf \"$scratch\"' EXIT\nsrun WORKERSCRIPT\n",
+    "clean() { rm -rf x; }\ntrap clean 0\nsrun WORKERSCRIPT\n",
+    "trap 'rm -rf x' EXIT\nbash -c 'srun WORKERSCRIPT; exit 3'\n",
+])
+def test_f55_an_own_exit_trap_without_esis_end_is_a_problem(tmp_path: Path, body: str) -> None:
+    """F55: no end is recorded; without accounting such tasks are lost."""
+    assert [level for level, message in told(tmp_path, body) if "doesn't call esis_end" in message] == ["problem"]
+
+
+def test_trying_a_script_does_no_harm(tmp_path: Path) -> None:
+    """No program starts, no file changes, no process is signalled, whatever the script holds."""
+    victim = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "keep").write_text("kept")
+    here = tmp_path / "keep"
+    body = (f"kill -9 {victim.pid}\n/bin/kill -9 {victim.pid}\nbuiltin kill -9 {victim.pid}\n"
+            f"command kill {victim.pid}\n"
+            f"rm -rf {here}\n/bin/rm -rf {here}\n'/bin/rm' -rf {here}\nR=/bin/rm; $R -rf {here}\n"
+            f"$(echo /bin/rm) {here}\n"
+            f"echo gone >{here}\necho gone | tee {here}\n: >|{here}\nenable kill; kill {victim.pid}\n"
+            f"exec {{fd}}>{here}\neval 'echo > {here}'\nPATH=/bin rm -rf {here}\nset +r\nbash -c 'rm -rf {here}'\n"
+            f". {here}\nhistory -w {here}\nprintf x &>{here}\nenv rm {here}\nf() {{ f | f & }}\nf\n"
+            "srun WORKERSCRIPT\n")
+    try:
+        told(tmp_path, body)
+        assert victim.poll() is None
+        assert here.read_text() == "kept"
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_what_is_tried_comes_to_an_end(tmp_path: Path) -> None:
+    """A loop without an end is given up, and the forms decide."""
+    began = time.monotonic()
+    assert attempt("#!/bin/bash\nwhile true; do squeue; done\nesis_the_worker\n") is None
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("shell", ["#!/bin/zsh", "#!/usr/bin/env python3", "#!/bin/csh"])
+def test_scripts_of_other_shells_are_not_tried(shell: str) -> None:
+    assert attempt(f"{shell}\nesis_the_worker\necho\n") is None
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("<>&|;()'\"`$#{}\\\n a1[-") , max_size=40))
+def test_any_text_can_be_read_for_a_trial(text: str) -> None:
+    """It comes back without redirections, or not at all."""
+    without_redirections(text)
