@@ -186,7 +186,7 @@ def _may_differ(what: str, broken: Broken) -> bool:
 def _check_list(scene: Scene) -> Iterator[str]:
     """See that a list shows whole runs only."""
     bench = scene.bench
-    for line in bench.esis(bench.home, "list").ok().stdout.splitlines():
+    for line in bench.esis(bench.home, "list", "-r").ok().stdout.splitlines():
         run = Path(line)
         state = json.loads((run / "__esis__/state.json").read_text())
         whole = ("sbatch.sh", "setup-ran", "worker.sh", "README",

@@ -99,7 +99,7 @@ def test_f58_whatever_stands_in_the_place_of_a_piece_commands_end(bench: Bench, 
     with deadline():
         for command in commands:
             clean(bench.esis(place, *command), (piece, kind, command))
-        listed = bench.esis(bench.home, "list")
+        listed = bench.esis(bench.home, "list", "-r")
     assert str(neighbour) in listed.stdout
     assert len(bench.slurm.jobs()) == jobs, "nothing may be submitted because of it"
 
@@ -120,12 +120,12 @@ def test_f58_absurd_numbers_in_a_neighbours_stage_take_no_memory_and_hide_nobody
     state.write_text(json.dumps({**json.loads(state.read_text()), **ABSURD[what]}).replace("1e+308", "1e400"))
     shutil.rmtree(run / "parameters")
     (run / "parameters").mkdir()
-    for command in (["list"], ["status"], ["run"]):
-        shown = limited(bench, place if command != ["list"] else bench.home, *command)
+    for command in (["list", "-r"], ["status"], ["run"]):
+        shown = limited(bench, place if command[0] != "list" else bench.home, *command)
         clean(shown, command)
         assert shown.code == 1
         assert str(state) in shown.stderr
-    assert limited(bench, bench.home, "list").stdout.split() == [str(neighbour)]
+    assert limited(bench, bench.home, "list", "-r").stdout.split() == [str(neighbour)]
 
 
 def limited(bench: Bench, cwd: Path, *arguments: str) -> Result:
@@ -168,7 +168,7 @@ def test_f58_wrong_types_in_a_submission_are_named_and_never_submitted_again(ben
         assert shown.code == 1, (command, shown)
         assert f"{target} is corrupt" in shown.stderr
         assert key in shown.stderr or key in ("arrays", "jobs", "number")
-    assert str(neighbour) in bench.esis(bench.home, "list").stdout
+    assert str(neighbour) in bench.esis(bench.home, "list", "-r").stdout
     assert len(bench.slurm.jobs()) == jobs
 
 
@@ -194,7 +194,7 @@ def test_f58_a_loop_of_links_in_the_place_of_a_directory_is_told(bench: Bench) -
         shown = bench.esis(place, *command)
         clean(shown, command)
         assert shown.code in (0, 1, 2), (command, shown)
-    assert sorted(bench.esis(bench.home, "list").ok().stdout.split()) == sorted([str(run), str(neighbour)])
+    assert sorted(bench.esis(bench.home, "list", "-r").ok().stdout.split()) == sorted([str(run), str(neighbour)])
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
@@ -208,7 +208,7 @@ def test_f58_what_may_not_be_read_is_named_and_hides_nobody(bench: Bench, piece:
     path.chmod(0)
     for command in COMMANDS:
         clean(bench.esis(place, *command), (piece, command))
-    assert str(neighbour) in bench.esis(bench.home, "list").stdout
+    assert str(neighbour) in bench.esis(bench.home, "list", "-r").stdout
     path.chmod(0o700)
 
 
@@ -267,7 +267,7 @@ def test_f58_no_json_gives_anything_but_a_documented_end(finished: tuple[Bench, 
         for command in (["list", "--json"], ["status", "--json"], ["run"], ["errors"], ["export"], ["verify"],
                         ["log", "1"], ["archive", "--anonymous", "-o", "../a.zip"]):
             clean(bench.esis(run.parent, *command), (changed, command))
-        assert bench.esis(bench.home, "list").stdout.count("\n") >= 1
+        assert bench.esis(bench.home, "list", "-r").stdout.count("\n") >= 1
         assert len(bench.slurm.jobs()) == jobs
     finally:
         target.write_bytes(before)

@@ -19,7 +19,7 @@ from tests.operations.made import make_run
 
 def listed(place: Path) -> tuple[list[Listed], list[str]]:
     told: list[str] = []
-    return list_runs(place, tell=told.append), told
+    return list_runs(place, deep=True, tell=told.append), told
 
 
 def two(place: Path) -> tuple[RunDir, RunDir]:

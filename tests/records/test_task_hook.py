@@ -712,7 +712,7 @@ def test_what_is_marked_complete_is_complete(tmp_path: Path) -> None:
 def test_f65_a_local_task_tells_when_its_process_started(tmp_path: Path, shell: str) -> None:
     """F65: the number alone may be another process by now. Of Slurm's tasks nobody needs it."""
     run = make_run(tmp_path)
-    body = "echo \"$$ $(cut -d ' ' -f 22 \"/proc/$$/stat\")\""
+    body = """echo "$$ $(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)\""""
     _, out, _ = Job(run, body, shell).run(SLURM_ESIS_LOCAL="1", SLURM_CLUSTER_NAME="local")
     (record,) = read_records(run.tasks)
     details = read_details(run.tasks, record)
