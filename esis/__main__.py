@@ -3,21 +3,29 @@
 import os
 import sys
 
-from esis.version import VERSION
-
 
 def start() -> None:
-    """Run the command line and exit."""
-    if sys.argv[1:] != ["--version"] or not _answer(f"esis, version {VERSION}\n"):
+    """Run the command line and exit; a Ctrl-C on the way to it ends it like one that comes later."""
+    try:
+        _start()
+    except KeyboardInterrupt:
+        _answer("esis: interrupted\n", 2)
+        os._exit(130)
+
+
+def _start() -> None:
+    from esis.version import VERSION
+
+    if sys.argv[1:] != ["--version"] or not _answer(f"esis, version {VERSION}\n", 1):
         from esis.cli.main import run
 
         run()
 
 
-def _answer(text: str) -> bool:
-    """Write `text` to standard output; False where that fails, which the command line tells better."""
+def _answer(text: str, descriptor: int) -> bool:
+    """Write `text`; False where that fails, which the command line tells better."""
     try:
-        return os.write(1, text.encode("ascii")) == len(text)
+        return os.write(descriptor, text.encode("ascii")) == len(text)
     except OSError:
         return False
 

@@ -8,6 +8,7 @@ import sys
 import click
 
 from esis.cli.common import json_option, say
+from esis.cli.streams import is_lost
 from esis.cli.targets import pick_run, target_argument
 from esis.errors import BadInput, printable
 
@@ -52,6 +53,8 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
                 if pattern.search(line):
                     sys.stdout.buffer.write(line + b"\n")
         sys.stdout.flush()
+        if is_lost():
+            return
     if pattern is not None and rest and pattern.search(rest):
         sys.stdout.buffer.write(rest + b"\n")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from esis.cli.streams import guard, open_closed, what_was_lost
 from esis.errors import EsisError, ExitCode, FileTrouble, printable
 from esis.version import VERSION
 
@@ -88,13 +89,20 @@ def cli(debug: bool) -> None:
 
 
 def run() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command line and exit with the code of its work, whatever became of its output."""
+    open_closed()
+    out = guard()
     arguments = sys.argv[1:]
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in own  # anywhere: people add it to the end of the command that failed
     if debug:
         arguments.remove("--debug")
-    sys.exit(guarded(arguments or ["--help"], debug))
+    code = guarded(arguments or ["--help"], debug)
+    lost = what_was_lost(out)
+    if lost is not None:
+        code = _say(lost, code or ExitCode.FAILURE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done, and Python's own end would show a traceback
+    sys.exit(code)
 
 
 def guarded(arguments: list[str], debug: bool) -> int:
@@ -102,7 +110,6 @@ def guarded(arguments: list[str], debug: bool) -> int:
     try:
         result: Any = cli.main(arguments, prog_name="esis", standalone_mode=False)
         code = int(result) if isinstance(result, int) else int(ExitCode.OK)
-        sys.stdout.flush()
     except click.ClickException as error:
         ctx = getattr(error, "ctx", None)
         command = ctx.command_path if ctx is not None else "esis"
@@ -113,10 +120,6 @@ def guarded(arguments: list[str], debug: bool) -> int:
         if debug:
             raise
         return _say(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away (`esis list | head`): nothing is wrong with us.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.FAILURE)
     except OSError as error:
         if debug:
             raise
@@ -129,6 +132,6 @@ def guarded(arguments: list[str], debug: bool) -> int:
     return code
 
 
-def _say(text: str, code: ExitCode) -> int:
+def _say(text: str, code: int) -> int:
     click.echo(f"esis: {text}", err=True)
     return int(code)

@@ -14,6 +14,7 @@ from esis.cli.common import (
     workflow_argument,
     workflow_rewritten_option,
 )
+from esis.errors import printable
 
 
 @click.command()
@@ -59,7 +60,7 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     for item in node.requirements:
         pinned = "frozen" if item.frozen else "current"
         there = "exists" if item.run.path.is_dir() else "missing"
-        click.echo(f"{item.name}\t{item.workflow_file}\t{item.run.path.name}\t{pinned}\t{there}")
+        click.echo(f"{printable(item.name)}\t{item.workflow_file}\t{item.run.path.name}\t{pinned}\t{there}")
 
 
 @click.command("freeze-requirement")

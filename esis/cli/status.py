@@ -8,6 +8,7 @@ import time
 import click
 
 from esis.cli.common import json_option, make_context, verify_option
+from esis.cli.streams import is_lost
 from esis.cli.targets import (
     pick_run,
     pick_states,
@@ -68,7 +69,8 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
         else:
             rendering.show_status(found)
         tell_problems(found)
-        if not watch or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
+        sys.stdout.flush()
+        if not watch or is_lost() or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
             break
         time.sleep(interval)
     if found.complete and not evidence.marked_complete:

@@ -19,7 +19,8 @@ from tests.bench.startup import Installed, install
 
 HEAVY = {"jinja2", "yaml", "rich", "numpy", "pyarrow", "matplotlib", "asyncio", "email", "xml", "http", "sqlite3",
          "multiprocessing", "importlib.metadata", "tempfile", "secrets", "pydoc", "unittest"}
-NAMES = {"esis", "esis.version", "esis.__main__", "esis.errors", "esis.cli", "esis.cli.main"}
+NAMES = {"esis", "esis.version", "esis.__main__", "esis.errors", "esis.cli", "esis.cli.main",
+         "esis.cli.streams"}
 ENTRANCE = """
 import atexit, json, os, sys
 before = set(sys.modules)

@@ -1,0 +1,1 @@
+"""The command line itself: its streams, signals, exit codes."""
