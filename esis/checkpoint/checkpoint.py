@@ -9,6 +9,8 @@ from pathlib import Path
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
 from esis.files import fsync_directory
+from esis.model.workdir import RunDir
+from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoints
 from esis.worker.durable import discard, fsync_tree
 
@@ -100,6 +102,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         if self._readonly:
             raise CheckpointTrouble(f"the checkpoint {self._name} was opened to be read",
                                     "make one of your own to write to")
+        check_own(RunDir(self._directory.parents[1]))
 
 
 class iterative_checkpoint(checkpoint):  # noqa: N801

@@ -12,6 +12,7 @@ from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
 from esis.errors import BadInput, CorruptState
 from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
+from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoint, Checkpoints
 from esis.worker.durable import aside, discard, sweep
 
@@ -138,6 +139,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         if self._readonly:
             raise CheckpointTrouble(f"{self._run.path} was opened with open_external, to be read",
                                     "use a facility of your own")
+        check_own(self._run)
 
     def _begin(self, name: str, kind: str) -> tuple[Path, dict[str, Any]]:
         """Make the directory of a new checkpoint, with what stands in its meta data. Raises CheckpointTrouble."""

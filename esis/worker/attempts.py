@@ -37,6 +37,13 @@ def check(run: RunDir, task: int) -> None:
                     "end here: the later one does the work (esis doc requeue)")
 
 
+def check_own(run: RunDir) -> None:
+    """Raise Overtaken where this process belongs to an attempt at a task of `run`, and a later one has begun."""
+    task = Path(own_record() or "").name.partition(".")[0]
+    if task.isdigit():
+        check(run, int(task))
+
+
 def later_attempt(record: str) -> str | None:
     """Return the name of a later attempt than that of the record at this path; None where nothing tells of one."""
     place = Path(record)
@@ -71,4 +78,4 @@ def _supersedes(new: list[int], old: list[int]) -> bool:
         return submission > old[1]
     if job != old[2]:
         return (start, job) > (old[4], old[2])
-    return restart > old[3]
+    return (restart, start) > (old[3], old[4])

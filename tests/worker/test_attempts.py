@@ -209,3 +209,21 @@ def test_f48_a_record_of_another_job_is_not_ours(run: RunDir, monkeypatch: pytes
     job = Job.here()
     assert job is not None
     assert (job.name, job.record) == ("77_9", str(run.tasks / "3.0001.77.0.100"))
+
+
+def test_f54_checkpoints_of_0_0_4_are_left_to_the_later_attempt(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F54: neither begun, nor kept, nor declared complete; reading goes on."""
+    from esis.checkpoint import checkpoint_facility
+
+    belong(monkeypatch, run)
+    facility = checkpoint_facility(7)
+    made, steps = facility.create_checkpoint("state"), facility.create_iterative_checkpoint("steps")
+    steps.set_iteration(1)
+    overtake(run)
+    for write in (made.set_OK, steps.set_OK, lambda: steps.set_iteration(2), facility.set_run_OK,
+                  lambda: facility.create_checkpoint("more")):
+        with pytest.raises(esis.Overtaken):
+            write()
+    assert not facility.has_checkpoint("state")
+    assert facility.open_iterative("steps").get_iteration() == 1
+    assert not run.completed.exists()
