@@ -175,7 +175,7 @@ print(json.dumps(sorted(sys.modules)))
     assert shown
     assert not {name for name in modules if name.split(".")[0] in ("jinja2", "yaml", "rich", "subprocess")}
     assert {name for name in modules if name.startswith("esis")} <= {
-        "esis", "esis.cli", "esis.cli.main", "esis.errors", "esis.version"}
+        "esis", "esis.cli", "esis.cli.main", "esis.cli.streams", "esis.errors", "esis.version"}
 
 
 def test_every_module_imports_alone_without_warnings() -> None:

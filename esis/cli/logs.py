@@ -88,6 +88,8 @@ def errors(target: str | None, as_json: bool) -> None:
         head = click.style(f"{len(group.tasks)} {group.state.value}", fg="red", bold=True)
         click.echo(f"{head}  {format_ranges(group.tasks)}  {printable(group.reason)}")
         click.echo(f"    {printable(group.line) or '(nothing in the log)'}")
-        click.echo(f"    {group.example or '(no log)'}")
+        hint = f"(no log: there is no directory {group.missing}; let the setup script make it)" if group.missing \
+            else "(no log)"
+        click.echo(f"    {group.example or hint}")
     if not groups:
         say(f"{run.label}: no task failed: {found.summary()}")

@@ -24,6 +24,7 @@ from esis.model.workdir import RunDir
 from esis.operations import logfile
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
+from esis.operations.logs import known_names
 from esis.operations.prepare import hold_run
 from esis.operations.status import look_at
 from esis.operations.target import evidence_of
@@ -33,8 +34,9 @@ from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
-_FIELD = re.compile(r"(%\d*[%AaJjNnstux])")
-_EXPANDED = {**dict.fromkeys("AaJjnt", r"\d+"), "%": "%", **dict.fromkeys("Nsux", ".+")}
+_FIELD = re.compile(r"(%\d*[%AabJjNnrSst])")
+_ANYTHING = "NSs"  # names that Slurm alone knows
+_EXPANDED = {**dict.fromkeys("AajJnrt", r"\d+"), "b": r"(?:\d+|%b)", "%": "%", **dict.fromkeys(_ANYTHING, ".+")}
 _BATCH = 4096  # lines written at a time
 
 
@@ -113,7 +115,7 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
 
     A log that can't be read, or whose name no zip can hold, stays where it is.
     """
-    patterns = [re.compile(pattern) for sub in evidence.submissions for pattern in log_patterns(sub)]
+    patterns = [re.compile(pattern) for sub in evidence.submissions for pattern in log_patterns(run, sub)]
     names = sorted(entry.name for entry in os.scandir(run.cwd) if entry.is_file(follow_symlinks=False)
                    and any(pattern.fullmatch(entry.name) for pattern in patterns))
     if not names:
@@ -140,16 +142,20 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     return len(written)
 
 
-def log_patterns(submission: Submission) -> Iterator[str]:
-    """Yield regular expressions for the names of a submission's logs; those outside of cwd/ are left alone."""
-    for pattern in {submission.output, submission.unique_output}:
-        if pattern and "/" not in pattern:
+def log_patterns(run: RunDir, submission: Submission) -> Iterator[str]:
+    """Yield regular expressions for the names of a submission's logs.
+
+    Left alone are those outside of cwd/, and those that a worker's own files can't be told from.
+    """
+    for output in {submission.output, submission.unique_output}:
+        pattern = known_names(run, submission, output)
+        fields = [part[-1] for part in _FIELD.findall(pattern)]
+        unsure = set(fields) & set(_ANYTHING) and not set(fields) & set("AjJ")
+        if pattern and "/" not in pattern and "\\" not in pattern and not unsure:
             yield "".join(_EXPANDED[part[-1]] if _FIELD.fullmatch(part) else re.escape(part)
                           for part in _FIELD.split(pattern))
     if submission.packed:
         yield r"slurm-\d+_task\d+\.out"
-
-
 
 
 def _fold_results(run: RunDir, evidence: Evidence) -> int:

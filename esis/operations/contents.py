@@ -13,6 +13,7 @@ from pathlib import Path
 
 from esis.errors import BadInput
 from esis.files import TEMPORARY_PREFIX, is_hollow, read_limited
+from esis.locks import user_name
 from esis.model.fingerprint import Kind, describe
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
@@ -20,7 +21,7 @@ from esis.model.workflow import Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.judge import TaskState
 from esis.operations.status import RunStatus
-from esis.schedulers.directives import Options
+from esis.schedulers.directives import Options, fill_names
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
 _RUN = RunDir(Path())
@@ -31,7 +32,7 @@ _DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
 _MOMENTARY = (_RUN.lock.name, _RUN.attempts.name, f"{_RUN.tasks.name}/.")
 _MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
 _SUBMISSIONS = f"{_RUN.submissions.name}/"
-_SPEC = re.compile(r"%(\d{0,2})([A-Za-z%])")
+_SPEC = re.compile(r"%(\d*)([A-Za-z%])")
 
 
 class Logs(Enum):
@@ -198,6 +199,7 @@ def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs) -> tup
         options = Options.of(script, submission.options)
         for pattern in (submission.output or options.output, options.error):
             if pattern:
+                pattern = fill_names(pattern, options.job_name, user_name(run.path.stat().st_uid))
                 patterns.add(os.path.normpath(os.path.join(run.cwd.name, pattern)))  # noqa: PTH118  may be absolute
     mapped = {job.id: sub.tasks for sub in evidence.submissions if sub.mapped for job in sub.jobs}
     bad = set(status.tasks) - set(status.indices(TaskState.DONE))

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState
 from esis.files import open_regular
+from esis.locks import user_name
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.status import RunStatus, TaskState
 from esis.operations.target import evidence_of
+from esis.records.submissions import Submission
 from esis.records.tasks import read_details
-from esis.schedulers.directives import expand_log_name
+from esis.schedulers.directives import Options, expand_log_name, fill_names
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
@@ -34,6 +36,7 @@ class Group:
     line: str  # the last meaningful line of the example's log
     tasks: tuple[int, ...]
     example: Path | None  # the log of the first one
+    missing: Path | None = None  # the directory of its log, where that isn't there, which is why there is no log
 
 
 def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
@@ -57,14 +60,24 @@ def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
     values = {
         "A": escape(job), "a": str(index), "j": escape(details.job) if details is not None else "*",
         "N": escape(details.host.partition(".")[0]) if details is not None else "*", "n": "*", "s": "*", "t": "*",
-        "u": "*", "x": "*",
+        "b": str(index % 10), "r": "*", "S": "*",
     }
     values["J"] = values["j"]
-    pattern = expand_log_name(escape(submission.output_of(position) or "slurm-%A_%a.out"), values)
-    found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
-    if found:
-        return found[-1]
-    return run.cwd / re.sub(r"\[(.)\]", r"\1", pattern)
+    template = known_names(run, submission, submission.output_of(position) or "slurm-%A_%a.out")
+    patterns = [expand_log_name(escape(template), {**values, "b": b}) for b in (values["b"], "%b")]  # old: as it is
+    for pattern in dict.fromkeys(patterns):
+        found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
+        if found:
+            return found[-1]
+    return run.cwd / re.sub(r"\[(.)\]", r"\1", patterns[0])
+
+
+def known_names(run: RunDir, submission: Submission, pattern: str) -> str:
+    """Put the job's and the user's name into a pattern of log names."""
+    if not re.search(r"%\d*[xu]", pattern):
+        return pattern
+    script = run.script.read_text("utf-8", "surrogateescape") if run.script.is_file() else ""
+    return fill_names(pattern, Options.of(script, submission.options).job_name, user_name(run.path.stat().st_uid))
 
 
 def last_words(path: Path) -> str:
@@ -93,9 +106,15 @@ def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
         there = path if path.exists() else None
         line = last_words(path) if there is not None else ""
         found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, there))
-    groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2])
+    groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2],
+                    _missing_directory(status.run, evidence, items[0][0]) if items[0][2] is None else None)
               for (state, reason, _), items in found.items()]
     return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
+
+
+def _missing_directory(run: RunDir, evidence: Evidence, task: int) -> Path | None:
+    directory = log_of(run, evidence, task).parent
+    return None if directory.is_dir() or "*" in str(directory) else directory
 
 
 def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:

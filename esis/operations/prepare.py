@@ -37,6 +37,7 @@ from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
 from esis.records import provenance, stage, traces
 from esis.records.stage import Stage, State
+from esis.schedulers.directives import Options, missing_directories
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _SHOWN_LINES = 20
@@ -284,6 +285,9 @@ def _finish(node: Node, run: RunDir, context: Context) -> State:
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building)
     _run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
+    for directory in missing_directories(Options.of(script.text), run.cwd):
+        context.say(f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
+                    "setup script make it")
     make_read_only(node, run)
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)

@@ -25,6 +25,7 @@ from esis.model.template import (
 from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
 from esis.operations.trial import WORKER, attempt
+from esis.schedulers.directives import Options, missing_directories
 
 _SUBJECT = "template"
 _STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|SLURM_ESIS_RECORD|scontrol requeue"
@@ -51,7 +52,8 @@ def check_template(workflow: Workflow, config: Mapping[str, str]) -> Iterator[Fi
     except OSError as error:
         yield problem(_SUBJECT, f"{path}: {error.strerror}")
         return
-    found = [*_marks(text, path), *_shell(text), *_call(text, path, workflow), *_worker(text, workflow, config)]
+    found = [*_marks(text, path), *_shell(text), *_call(text, path, workflow), *_logs(text, workflow),
+             *_worker(text, workflow, config)]
     yield from found or [ok(_SUBJECT, str(path))]
 
 
@@ -61,6 +63,17 @@ def _marks(text: str, path: Path) -> Iterator[Finding]:
     if not has_dependency_line(text):
         yield note(_SUBJECT, f"there is no line {DEPENDENCY_MARK} among the #SBATCH lines; esis dependency needs one "
                    "once the workflow requires another")
+
+
+def _logs(text: str, workflow: Workflow) -> Iterator[Finding]:
+    """Look whether the directories of logs will be there: a task without one fails, and leaves no log."""
+    for directory in missing_directories(Options.of(text), Path("/nonexistent")):
+        made = directory.relative_to("/nonexistent") if directory.is_relative_to("/nonexistent") else directory
+        if made == directory:
+            yield note(_SUBJECT, f"there is no directory {directory} here for the logs; tasks fail where it is missing")
+        elif made.parts and made.name not in _read(workflow, (workflow.setupscript,)):
+            yield note(_SUBJECT, f"logs go to cwd/{made}, and tasks fail without it: let the setup script make it, "
+                       f"mkdir -p cwd/{made}")
 
 
 def _shell(text: str) -> Iterator[Finding]:
@@ -176,8 +189,13 @@ def _requeue(text: str, config: Mapping[str, str]) -> Iterator[Finding]:
 
 def _sources(workflow: Workflow) -> str:
     """Return what can be read of the worker, and of includes that are single files."""
+    return _read(workflow, (workflow.workerscript, *workflow.param_includes))
+
+
+def _read(workflow: Workflow, names: Sequence[str]) -> str:
+    """Return what can be read of files of a workflow."""
     texts = []
-    for stored in (workflow.workerscript, *workflow.param_includes):
+    for stored in names:
         path = workflow.resolve(stored)
         try:
             with open_regular(path, whole=False) as stream:

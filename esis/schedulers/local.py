@@ -139,8 +139,9 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
 def log_name(pattern: str, job: int, task_job: int, task: int, options: Options) -> str:
     """Expand a file name pattern as sbatch(1) describes it."""
     values: Mapping[str, str] = {
-        "A": str(job), "a": str(task), "j": str(task_job), "J": str(task_job), "n": "0", "s": "batch",
-        "t": "0", "N": os.uname().nodename.partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
+        "A": str(job), "a": str(task), "b": str(task % 10), "r": "0", "j": str(task_job),
+        "J": str(task_job), "n": "0", "s": "batch", "t": "0",
+        "N": os.uname().nodename.partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
     }
 
     return expand_log_name(pattern, values)

@@ -80,3 +80,37 @@ def test_f63_exported_values_reach_the_tasks_and_no_file_of_the_run(site: Site) 
     refused = flow.esis("resubmit", "--unsubmitted", "--feed", "--", "--export=ALL,TOKEN=abcxyz1")
     assert refused.code == 2
     assert "--feed" in refused.stderr
+
+
+@pytest.mark.parametrize(("line", "arguments", "part"), [
+    ("--mem=0", ["--scale-mem", "2"], "all memory of a node"),
+    ("--mem=0G", ["--scale-mem", "2"], "all memory of a node"),
+    ("--mem-per-cpu=0", ["--scale-mem", "2"], "all memory of a node"),
+    ("--time=0", ["--scale-time", "2"], "is no limit"),
+    ("-t UNLIMITED", ["--scale-time", "2"], "is no limit"),
+])
+def test_f62_special_values_are_not_computed_with(site: Site, line: str, arguments: list[str], part: str) -> None:
+    """F62: `--scale-mem 2` on `--mem=0` asked for 1 MB."""
+    flow = make_workflow(site, "special", 1, worker="#!/bin/sh\nexit 3\n",
+                         template=TEMPLATE.replace("#SBATCH --time=5\n", f"#SBATCH {line}\n"))
+    flow.esis("run").ok()
+    site.settle()
+    before = site.submissions()
+    refused = flow.esis("resubmit", *arguments)
+    assert refused.code == 2, refused
+    assert part in refused.stderr
+    assert site.submissions() == before
+    flow.esis("resubmit", "--", "--mem-per-cpu=4MB" if "per-cpu" in line else "--mem=4MB", "--time=3").ok()
+    site.settle()
+    assert "M" in flow.esis("resubmit", "--scale-mem", "2", "--scale-time", "2").ok().stderr
+    site.settle()
+
+
+def test_f62_packs_by_time_where_there_is_no_limit(site: Site) -> None:
+    """F62: `--tasks-per-job auto` with --time=0: an hour is filled."""
+    flow = make_workflow(site, "packs", 2, template=TEMPLATE.replace("--time=5", "--time=0"))
+    flow.esis("run").ok()
+    site.settle()
+    flow.esis("resubmit", "--state", "done", "--tasks-per-job", "auto").ok()
+    site.settle()
+    assert flow.states() == {"done": 2}

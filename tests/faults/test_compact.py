@@ -151,12 +151,12 @@ def test_f59_a_log_of_any_date_is_folded(bench: Bench, complete: Path, seconds: 
 def test_f59_what_can_not_be_folded_stays_where_it_is_and_the_rest_is(bench: Bench, complete: Path) -> None:
     """F59: a name that no zip can hold, a record that is a FIFO, a directory among the parameters: named, left."""
     template = complete / "template.sh"
-    template.write_text(template.read_text().replace("#ESIS_PRIVATE", "#SBATCH -o %x-%a.log\n#ESIS_PRIVATE"))
+    template.write_text(template.read_text().replace("#ESIS_PRIVATE", "#SBATCH -o %N-%A_%a.log\n#ESIS_PRIVATE"))
     bench.esis(complete, "run").ok()
     bench.slurm.run()
     bench.esis(complete, "wait").ok()
     (run,) = [path for path in complete.glob("wrkdir.*") if list((path / "cwd").glob("*.log"))]
-    odd = os.fsencode(run / "cwd") + b"/\xff-1.log"
+    odd = os.fsencode(run / "cwd") + b"/\xff-1_1.log"
     with open(odd, "w") as stream:
         stream.write("odd")
     record = next((run / "__esis__/tasks").glob("3.*"))
@@ -200,3 +200,34 @@ def test_f58_damaged_logs_are_named(bench: Bench, complete: Path, damage: bytes)
         assert shown.code == 1, (command, shown)
         assert f"{run}/__esis__/logs.zip is corrupt" in shown.stderr
     assert (run / "cwd/slurm-9_4.out").exists()
+
+
+@pytest.mark.parametrize("output", ["%x-%a.out", "%u.%x-%a.out", "%x-%2a_%b.out", "%N-%a.out"])
+def test_files_of_workers_that_look_like_logs_stay(bench: Bench, output: str) -> None:
+    """Names of the job and the user are known; where a part of a log's name isn't, such logs are left alone."""
+    place = bench.workflow("a", 3, worker=WORKER + 'echo own >"energy-$SLURM_ARRAY_TASK_ID.out"\n')
+    text = (place / "template.sh").read_text()
+    (place / "template.sh").write_text(text.replace("#ESIS_PRIVATE", f"#SBATCH -J scan -o {output}\n#ESIS_PRIVATE"))
+    assert output in (place / "template.sh").read_text()
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    shown = [bench.esis(place, "log", "1").stdout]
+    bench.esis(place, "compact").ok()
+    own = {f"energy-{n}.out" for n in range(3)}
+    left = set(os.listdir(only_run(place) / "cwd"))
+    assert left == own if "%N" not in output else left > own
+    shown.append(bench.esis(place, "log", "1").stdout)
+    assert shown == ["log of 1\n"] * 2 or "%N" in output  # the fake's nodes are not the hosts of its tasks
+
+
+def test_a_missing_directory_of_logs_is_told_before_and_after(bench: Bench) -> None:
+    """esis run says it once the setup script has run, esis errors says why there is no log."""
+    place = bench.workflow("a", 2, worker=WORKER)
+    text = (place / "template.sh").read_text()
+    (place / "template.sh").write_text(text.replace("#ESIS_PRIVATE", "#SBATCH -o logs/%a.out\n#ESIS_PRIVATE"))
+    told = bench.esis(place, "run").ok().stderr
+    assert f"there is no directory {only_run(place)}/cwd/logs for the logs" in told
+    bench.slurm.run()
+    shown = bench.esis(place, "errors").stdout
+    assert f"there is no directory {only_run(place)}/cwd/logs" in shown

@@ -328,6 +328,21 @@ def test_scripts_of_other_shells_are_not_tried(shell: str) -> None:
     assert attempt(f"{shell}\nesis_the_worker\necho\n") is None
 
 
+@pytest.mark.parametrize(("option", "setup", "expected"), [
+    ("-o logs/%A_%a.out", "#!/bin/sh\n", ["mkdir -p cwd/logs"]), ("-o logs/%a.out", "#!/bin/sh\nmkdir cwd/logs\n", []),
+    ("-e err/%a.err", "#!/bin/sh\n", ["mkdir -p cwd/err"]), ("-o /nowhere/x/%a", "#!/bin/sh\n", ["/nowhere/x"]),
+    ("-o /dev/null", "#!/bin/sh\n", []), ("-o %x/%a", "#!/bin/sh\n", []), ("-o x-%a", "#!/bin/sh\n", []),
+])
+def test_directories_of_logs_that_will_be_missing_are_noted(tmp_path: Path, option: str, setup: str,
+                                                           expected: list[str]) -> None:
+    """A task whose log can't be made fails before it begins, without a word."""
+    made = make(tmp_path, HEAD + f"#SBATCH {option}\nsrun WORKERSCRIPT\n", "#!/bin/sh\n")
+    (tmp_path / "setup").write_text(setup)
+    notes = [message for level, message in found(made) if level == "note"]
+    assert len(notes) == len(expected)
+    assert all(part in message for part, message in zip(expected, notes))
+
+
 @settings(deadline=None)
 @given(st.text(st.sampled_from("<>&|;()'\"`$#{}\\\n a1[-") , max_size=40))
 def test_any_text_can_be_read_for_a_trial(text: str) -> None:

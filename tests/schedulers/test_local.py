@@ -104,6 +104,7 @@ def test_given_options_outrank_the_script() -> None:
     ("slurm-%A_%a.out", "slurm-100_7.out"), ("%j", "108"), ("%J", "108"), ("%x-%a", "job name-7"), ("%4a", "0007"),
     ("%03a", "007"), ("%1a", "7"), ("%10A", "0000000100"), ("%%a", "%a"), ("%%%a", "%7"), ("%n.%t.%s", "0.0.batch"),
     ("%q", "%q"), ("100%", "100%"), ("logs/%a/x", "logs/7/x"), ("%4x", "job name"), ("%u", None), ("%N", None),
+    ("%b", "7"), ("%3b", "007"), ("%r", "0"), ("%S", "%S"), ("%99a", "0000000007"), (r"a\\%j", "a%j"),
 ])
 def test_log_names(pattern: str, expected: str | None) -> None:
     """File name patterns are expanded as sbatch(1) describes them; what is none stays as it is."""

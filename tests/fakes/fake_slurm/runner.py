@@ -321,6 +321,7 @@ def expand_name(pattern: str, job: Job, task: Task) -> str:
         "%": "%",
         "A": str(job.id),
         "a": str(NO_INDEX if task.index is None else task.index),
+        "b": str((NO_INDEX if task.index is None else task.index) % 10),  # as 24.11 does, and 22.05 doesn't
         "J": str(task.raw_id),
         "j": str(task.raw_id),
         "N": task.node,
