@@ -327,12 +327,12 @@ def test_logs_are_found_where_the_template_puts_them(run: RunDir, tmp_path: Path
     record.update(output="../logs/%A/out.%a.log", options=["-e", "err.%4a.%x.txt"])
     copy.submission(1).write_text(json.dumps(record))
     (copy.path / "logs/77").mkdir(parents=True)
-    for name in ("logs/77/out.1.log", "cwd/err.0001.job.txt", "logs/77/other"):
+    for name in ("logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"):
         (copy.path / name).write_text("log")
     pack(copy, tmp_path / "a.zip")
-    assert {"logs/77/out.1.log", "cwd/err.0001.job.txt", "logs/77/other"} <= set(names(tmp_path / "a.zip"))
+    assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} <= set(names(tmp_path / "a.zip"))
     pack(copy, tmp_path / "a.zip", Choice(logs=Logs.NONE))
-    assert {"logs/77/out.1.log", "cwd/err.0001.job.txt", "logs/77/other"} & set(names(tmp_path / "a.zip")) == {
+    assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} & set(names(tmp_path / "a.zip")) == {
         "logs/77/other"}
 
 
