@@ -193,8 +193,8 @@ class Judge:
     def _is_one_of_many(self, task: int) -> bool:
         """Return whether the verdict holds for all tasks of which the same is said.
 
-        Not where records and queue are compared task by task (packs), where the place in a pack, a start time or a
-        process counts, or where the record has to be put right.
+        Not where records and queue are compared task by task (packs, SLUIDs), where the place in a pack, a start time
+        or a process counts, or where the record has to be put right.
         """
         if task in self.outranked or task in self.unrecorded:
             return False
@@ -203,13 +203,16 @@ class Judge:
         if task in self._sightings.live:
             return not packed
         record = self._evidence.records.get(task)
+        told = self._sightings.ended(record.job, task) if record is not None else None
+        if told is not None and told.sluid:
+            return False
         if packed and record is not None and self._failure(record) is not None:
             return False
         return record is None or record.ended or (submission is not None and record.submission < submission.number)
 
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""
-        seen, failed = self._sightings.ended(record.job, task), self._failure(record)
+        seen, failed = self._told(record), self._failure(record)
         rival = self._evidence.records.rival(task)
         also = f"; {rival.outcome} was recorded as well" if rival is not None else ""
         if record.verdict == CUT_OFF:
@@ -247,8 +250,21 @@ class Judge:
 
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
-        seen = self._sightings.ended(record.job, record.task)
+        seen = self._told(record)
         return seen if seen is not None and seen.state is JobState.FAILED else None
+
+    def _told(self, record: TaskRecord) -> Sighting | None:
+        """Return what was said of the end of a record's attempt.
+
+        Ids are used again, and requeued tasks keep theirs: where Slurm names attempts, what contradicts the record has
+        to be about this one.
+        """
+        seen = self._sightings.ended(record.job, record.task)
+        if seen is None or not seen.sluid or record.code not in (None, 0) or (
+                record.code == 0 and seen.state is not JobState.FAILED):
+            return seen
+        details = tasks.read_details(self._evidence.run.tasks, record)
+        return seen if details is None or details.sluid in ("", seen.sluid) else None
 
     def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
         """Judge a task whose present submission left no record of it."""

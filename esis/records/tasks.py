@@ -342,6 +342,7 @@ class Details:
     kernel: str = ""
     modules: tuple[str, ...] = ()
     started: int = 0  # when that shell started, in clock ticks since boot; only local runs tell, else 0
+    sluid: str = ""  # Slurm's name of the attempt, from 26.05 on
 
 
 def read_details(directory: Path, record: TaskRecord) -> Details | None:
@@ -357,4 +358,5 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
     modules = str(content.get("modules", "")).split(":")
     return Details(host, pid, job, str(content.get("partition", "")), str(content.get("nodes", "")),
                    cpus if isinstance(cpus, int) else None, str(content.get("kernel", "")),
-                   tuple(name for name in modules if name), started if isinstance(started, int) else 0)
+                   tuple(name for name in modules if name), started if isinstance(started, int) else 0,
+                   str(content.get("sluid", "")))

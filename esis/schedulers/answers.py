@@ -14,8 +14,9 @@ from esis.schedulers.base import Answer, JobState, Sighting
 from esis.schedulers.commands import ROW_BEGIN, ROW_END
 
 _JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
-_REST = 3  # places where the rest of a line of squeue is cut
+_REST = 4  # places where the rest of a line of squeue is cut
 _HEADER = "ARRAY_JOB_ID|"
+_SLUID = re.compile(r"s[0-9A-Z]{8,30}\Z")
 _SHOWN = 60  # characters of an answer that can't be read
 _ACCOUNT = re.compile(r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
                       r"(?P<used>\d*)\|(?P<place>.*)\Z", re.DOTALL)
@@ -87,8 +88,9 @@ def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
     for job, indices, rest in told:
         fields = rest[: -len(ROW_END)].split("|", _REST)
         if len(fields) > _REST and "|" in fields[_REST] and job.isdigit():
-            word, reason, used, place = fields
-            found.append(Sighting(job, indices, classify(word), word or "no state told", reason, place, used=used))
+            word, reason, used, sluid, place = fields
+            found.append(Sighting(job, indices, classify(word), word or "no state told", reason, place, used=used,
+                                  sluid=sluid if _SLUID.match(sluid) else ""))
         else:
             problem = f"squeue's answer can't be read: {printable(job[:_SHOWN])}"
     return found, problem

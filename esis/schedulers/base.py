@@ -38,6 +38,7 @@ class Sighting(NamedTuple):
     code: int | None = None  # exit code of the script
     signal: int | None = None
     used: str = ""  # the time it took or has taken, as the scheduler shows it
+    sluid: str = ""  # Slurm's name of this attempt, from 26.05 on; ids are used again, these aren't
 
     @property
     def elapsed(self) -> float | None:

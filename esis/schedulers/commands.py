@@ -15,9 +15,11 @@ from esis.records.submissions import Job, Submission
 from esis.schedulers.identity import script_argument
 
 # Marks at both ends tell whole rows from what was cut short, and from what a site prints besides. %o and %Z are free
-# text, so they come last.
+# text, so they come last. %s is the SLUID of an attempt from 26.05 on; 22.05 has nothing there, 24.11 the two letters
+# and a line on stderr.
 ROW_BEGIN, ROW_END = "esis|", "|end"
-SQUEUE_FORMAT = f"{ROW_BEGIN}%F|%K|%T|%r|%M|%o|%Z{ROW_END}"
+SQUEUE_FORMAT = f"{ROW_BEGIN}%F|%K|%T|%r|%M|%s|%o|%Z{ROW_END}"
+SQUEUE_OLD_FORMAT = SQUEUE_FORMAT.replace("%s", "")
 SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir,SubmitLine"
 SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
@@ -69,7 +71,7 @@ def check_options(options: Sequence[str]) -> None:
             raise BadInput(f"the sbatch option {option.written} {option.fault}")
 
 
-def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = ()) -> list[str]:
+def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = (), fields: str = SQUEUE_FORMAT) -> list[str]:
     """Return the one query for the states of all jobs of some users; none named: of this one.
 
     Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. With the header, which
@@ -77,7 +79,7 @@ def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = ()) -> lis
     needs slurmdbd.
     """
     whose = ["--me"] if set(owners) <= {os.getuid()} else ["-u", ",".join(map(str, sorted(owners)))]
-    return ["squeue", "-t", "all", *whose, "-o", SQUEUE_FORMAT, *_on(clusters)]
+    return ["squeue", "-t", "all", *whose, "-o", fields, *_on(clusters)]
 
 
 def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float, fields: str = SACCT_FORMAT) -> list[str]:

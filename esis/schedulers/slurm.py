@@ -20,6 +20,7 @@ from esis.schedulers.answers import judge, last_line, parse_job, parse_limits, p
 from esis.schedulers.base import Answer, Snapshot
 from esis.schedulers.commands import (
     SACCT_OLD_FORMAT,
+    SQUEUE_OLD_FORMAT,
     feeder_argv,
     on_that_of,
     sacct_argv,
@@ -81,6 +82,8 @@ class Slurm:
         """Call squeue once; before it scontrol where other users' jobs may be hidden. See Scheduler."""
         hidden = _hidden_jobs(owners)
         text, problem = _ask(squeue_argv(clusters, owners))
+        if problem is not None and "invalid job format" in problem.lower():
+            text, problem = _ask(squeue_argv(clusters, owners, SQUEUE_OLD_FORMAT))
         if problem is not None:
             return Snapshot((), problem)
         seen, problem = parse_squeue(text)

@@ -161,3 +161,17 @@ def test_a_signal_to_the_batch_shell_fails_its_task(site: Site) -> None:
     assert [name for name in names if ".exit0." in name or ".exit42." in name] == []
     rows = json.loads(flow.esis("status", "--tasks", "--json").stdout)["rows"]
     assert all(row["reason"] for row in rows)
+
+
+def test_the_name_of_an_attempt_is_the_same_in_the_queue_and_in_the_task(site: Site) -> None:
+    """SLUID, from 26.05 on; before, the column is empty or holds the letters of the format, and no record has one."""
+    flow = make_workflow(site, "sluid", 2)
+    flow.esis("run").ok()
+    site.settle()
+    run = flow.only_run()
+    told = {json.loads(path.read_text()).get("sluid", "") for path in (run / "__esis__/tasks").iterdir()}
+    job = (run / "__esis__/jobid.tx").read_text().strip()
+    done = site.run(["squeue", "-h", "-t", "all", "--me", "-o", "%F|%s"], site.home).ok()
+    shown = {line.partition("|")[2] for line in done.stdout.splitlines() if line.startswith(f"{job}|")}
+    assert told == shown if told != {""} else shown <= {"", "%s"}
+    assert flow.states() == {"done": 2}

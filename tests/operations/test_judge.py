@@ -332,6 +332,28 @@ def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
     assert judged(note).state is TaskState.FAILED
 
 
+def test_a_verdict_on_another_attempt_contradicts_no_record(tmp_path: Path) -> None:
+    """From 26.05 on Slurm names attempts: the same id and index may be those of another one."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(0, "71", 0), a_record(1, "71"), a_record(2, "71", 3), a_record(3, "71", 0)]
+    for record in records[:3]:
+        content = {"host": "h", "pid": 1, "job": "7", "sluid": "s1EDM8C3HYJ800"}
+        (run.tasks / record.name).write_text(json.dumps(content))
+    place = f"{run.script}|{run.cwd}"
+
+    def said(sluid: str) -> dict[int, Verdict]:
+        seen = sighting("71", range(4), "TIMEOUT", place, sluid=sluid)
+        return verdicts(evidence([PLAIN], records, 4, run), seen)
+
+    assert {verdict.state for verdict in said("s1EDM8C3HYJ800").values()} == {TaskState.FAILED}
+    assert {verdict.state for verdict in said("").values()} == {TaskState.FAILED}
+    other = said("s1EDM8C3HZ4G00")
+    assert [other[task].state for task in range(3)] == [TaskState.DONE, TaskState.LOST, TaskState.FAILED]
+    assert other[3].state is TaskState.FAILED, "its record doesn't name its attempt"
+
+
 def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Path) -> None:
     """F55: an EXIT trap of the script's own, a sibling that failed, no accounting: done stays done."""
     run = RunDir(tmp_path / RUN.path.name)

@@ -250,9 +250,10 @@ def test_f20_an_unheard_of_word_is_unknown(word: str) -> None:
 
 
 def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str = "None", used: str = "0:01",
-        command: str = "/x/sbatch.sh", workdir: str = "/x") -> str:
+        command: str = "/x/sbatch.sh", workdir: str = "/x", sluid: str = "") -> str:
     """Return a line in the format that squeue_argv asks for."""
-    values = {"%F": str(job), "%K": index, "%T": word, "%r": reason, "%M": used, "%o": command, "%Z": workdir}
+    values = {"%F": str(job), "%K": index, "%T": word, "%r": reason, "%M": used, "%s": sluid, "%o": command,
+              "%Z": workdir}
     form = commands.squeue_argv()[commands.squeue_argv().index("-o") + 1]
     for field, value in values.items():
         assert field in form
@@ -261,7 +262,7 @@ def row(job: object = 17, index: str = "3", word: str = "RUNNING", reason: str =
 
 
 # The same on 22.05, 24.11 and 26.05.
-HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR")
+HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR", "SLUID")
 
 
 def queue(*rows: str) -> str:
@@ -342,6 +343,15 @@ def test_f52_a_cut_is_recognised_wherever_it_is(data: st.DataObject) -> None:
     ends = [len(queue(*rows[:number])) for number in range(5)]
     assert (problem is None) is (cut in ends)
     assert named(found) == list(range(sum(end <= cut + 1 for end in ends[1:])))
+
+
+@pytest.mark.parametrize(("sluid", "expected"), [
+    ("s1EDM8C3HYJ800", "s1EDM8C3HYJ800"), ("%s", ""), ("", ""), ("select info", ""), ("s1", "")])
+def test_the_name_of_an_attempt_is_told_from_what_other_versions_have_there(sluid: str, expected: str) -> None:
+    """26.05 has one; 24.11 prints the letters of the format, 22.05 nothing, older ones what a plugin says."""
+    (seen,) = read(row(sluid=sluid))
+    assert seen.sluid == expected
+    assert (seen.used, seen.place) == ("0:01", "/x/sbatch.sh|/x")
 
 
 def test_f52_an_empty_field_is_nothing_told() -> None:
@@ -599,7 +609,7 @@ def test_f12_the_cluster_that_sbatch_named_is_named_again() -> None:
 
 @pytest.mark.parametrize(("parse", "line"), [
     (parse_sacct, "{job}_{index}|{word}|0:0|60|/a|b_c"),
-    (lambda text: parse_squeue(f"{HEADER}\n{text}")[0], "esis|{job}|{index}|{word}|None|0:01|/a|b_c|end"),
+    (lambda text: parse_squeue(f"{HEADER}\n{text}")[0], "esis|{job}|{index}|{word}|None|0:01||/a|b_c|end"),
 ])
 def test_lines_that_differ_in_the_element_alone_are_read_like_any_other(
         parse: Callable[[str], list[Sighting]], line: str) -> None:

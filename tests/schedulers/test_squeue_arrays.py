@@ -12,11 +12,17 @@ from esis.schedulers.base import JobState
 DATA = Path(__file__).parents[1] / "data" / "squeue" / "arrays"
 
 
+def with_sluid(row: str) -> str:
+    """Add the field that is asked for since."""
+    parts = row.split("|", 5)
+    return "|".join([*parts[:5], "", *parts[5:]])
+
+
 def elements(path: Path) -> dict[tuple[int, int], tuple[JobState, str, str, str]]:
     """Return what an answer tells of each element: by the array's place in the order of submission, and the index."""
     # Captured before the marks were asked for.
     rows = path.read_text("utf-8").splitlines()
-    seen, problem = parse_squeue("".join(f"esis|{line}|end\n" for line in ("ARRAY_JOB_ID|", *rows)))
+    seen, problem = parse_squeue("".join(f"esis|{line}|end\n" for line in ("ARRAY_JOB_ID|", *map(with_sluid, rows))))
     assert problem is None
     jobs = sorted({int(item.job) for item in seen})
     found: dict[tuple[int, int], tuple[JobState, str, str, str]] = {}

@@ -179,6 +179,13 @@ class Job:
         return any(task.visible(now, min_job_age) for task in self.tasks.values())
 
 
+def sluid(what: Job | Task) -> str:
+    """Return Slurm's name of an attempt: an array that waits has one, each start of each task another."""
+    if isinstance(what, Job):
+        return f"sARRAY{what.id:08d}"
+    return f"s{what.raw_id:08d}N{what.restarts:03d}"
+
+
 class Cluster:
     """Everything in state.json."""
 

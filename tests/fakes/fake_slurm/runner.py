@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from .queue import advance, finish, next_task, put_back, send, stop
-from .records import PLAIN, Cluster, Job, Task
+from .records import PLAIN, Cluster, Job, Task, sluid
 from .store import Knobs, Lock, Store
 
 NO_INDEX = 4294967294  # what %a prints for a job that is no array
@@ -393,6 +393,8 @@ def task_environment(knobs: Knobs, job: Job, task: Task) -> dict[str, str]:
         variables["SLURM_ARRAY_TASK_STEP"] = str(job.array_step)
     if task.restarts:
         variables["SLURM_RESTART_COUNT"] = str(task.restarts)
+    if knobs.release() >= (26, 5):
+        variables["SLURM_JOB_SLUID"] = sluid(task)
     if limit_known:
         variables["SLURM_JOB_START_TIME"] = str(int(task.start))
         seconds = 365 * 86400.0 if job.limit is None else job.limit * knobs.minute

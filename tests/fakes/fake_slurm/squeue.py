@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from .options import UsageError, clock, iso, parse, table, words
 from .program import emit, fail, user_name, warn
 from .queue import reason
-from .records import COMPACT, Cluster, Job, SlurmError, Task, array_text, bitstr_len, expand
+from .records import COMPACT, Cluster, Job, SlurmError, Task, array_text, bitstr_len, expand, sluid
 from .store import Knobs, Store
 
 SHORT = table(
@@ -45,7 +45,7 @@ DEFAULT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 # Without -t, finished jobs are left out even while slurmctld remembers them.
 DEFAULT_STATES = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING"})
-FIELD = re.compile(r"%(\.?)(\d*)([A-Za-z])")
+FIELD = re.compile(r"(?<!%)%(\.?)(\d*)([A-Za-z])")
 
 
 class Row:
@@ -131,7 +131,7 @@ def main(store: Store, arguments: list[str]) -> int:
             return fail(f"squeue: error: No cluster '{unknown[0]}' known by database.")
     try:
         states = _states(options)
-        columns = _columns(options.get("format") or (LONG if "long" in options else DEFAULT))
+        columns = _columns(options.get("format") or (LONG if "long" in options else DEFAULT), knobs.release())
         cluster = store.look()
         rows = _select(cluster, knobs, options, states)
     except UsageError as error:
@@ -226,19 +226,27 @@ def _named(row: Row, only: list[int] | None) -> bool:
     return row.element in only
 
 
-def _columns(format_text: str) -> list[tuple[str, str]]:
-    """Return (letter, width) for each field and ("", text) for what stands between."""
+def _columns(format_text: str, release: tuple[int, ...]) -> list[tuple[str, str]]:
+    """Return (letter, width) for each field and ("", text) for what stands between.
+
+    %s is the SLUID in 26.05, an error with its letters printed in 24.11, and something that is empty in 22.05.
+    """
+    if release < (23, 2):
+        format_text = format_text.replace("%s", "")
+    elif release < (26, 5) and "%s" in format_text:
+        warn("squeue: error: Invalid job format specification: s\n")
+        format_text = format_text.replace("%s", "%%s")
     columns: list[tuple[str, str]] = []
     position = 0
     for match in FIELD.finditer(format_text):
         if match.start() > position:
-            columns.append(("", format_text[position : match.start()]))
+            columns.append(("", format_text[position : match.start()].replace("%%", "%")))
         if match[3] not in TITLES:
             raise UsageError(f"squeue: error: Invalid job format specification: {match[3]}")
         columns.append((match[3], match[1] + match[2]))
         position = match.end()
     if position < len(format_text):
-        columns.append(("", format_text[position:]))
+        columns.append(("", format_text[position:].replace("%%", "%")))
     return columns
 
 
@@ -255,7 +263,7 @@ def _fit(value: str, kind: str, text: str) -> str:
 TITLES = table(
     "A=JOBID a=ACCOUNT C=CPUS D=NODES E=DEPENDENCY e=END_TIME F=ARRAY_JOB_ID i=JOBID j=NAME "
     "K=ARRAY_TASK_ID k=COMMENT L=TIME_LEFT l=TIME_LIMIT M=TIME m=MIN_MEMORY N=NODELIST o=COMMAND "
-    "P=PARTITION p=PRIORITY Q=PRIORITY q=QOS R=NODELIST(REASON) r=REASON S=START_TIME T=STATE t=ST U=UID "
+    "s=SLUID P=PARTITION p=PRIORITY Q=PRIORITY q=QOS R=NODELIST(REASON) r=REASON S=START_TIME T=STATE t=ST U=UID "
     "u=USER V=SUBMIT_TIME Z=WORK_DIR"
 )
 
@@ -322,6 +330,7 @@ SIMPLE: Mapping[str, Callable[[Row], str]] = {
     "Q": lambda row: "1",
     "q": lambda row: QOS,
     "S": lambda row: iso(row.start, "N/A"),
+    "s": lambda row: sluid(row.job if row.task is None else row.task),
     "T": lambda row: row.state,
     "t": lambda row: COMPACT.get(row.state, row.state),
     "U": lambda row: str(row.job.uid),
