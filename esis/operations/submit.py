@@ -20,6 +20,7 @@ from esis.locks import Owner
 from esis.model.limits import Limits
 from esis.model.parameters import as_sequence, format_ranges
 from esis.model.parametersets import ParameterSets
+from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -120,7 +121,7 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         parallel=packing.parallel, options=request.options, output=output,
         unique_output=unique_pattern(rendered.text, request.options),
         script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
-        records=rendered.records, argv=context.argv, dependency=request.dependency, seen=request.seen,
+        records=rendered.records, argv=context.argv, dependency=rendered.dependency, seen=request.seen,
         provenance=Origin.here())
     submissions.save(run, intent)
     _write_map(run, intent)
@@ -148,7 +149,7 @@ def unique_pattern(script: str, options: Sequence[str]) -> str:
     Their indices are the same, so the job's id has to be in the name.
     """
     output = Options.of(script, options).output
-    if re.search(r"%\d*[AjJ]", output):
+    if re.search(r"%\d*[AjJ]", output) or output.startswith("/dev/"):
         return ""
     return re.sub(r"%(\d*)a", r"%A_%\1a", output) if re.search(r"%\d*a", output) else f"{output}.%A_%a"
 
@@ -244,7 +245,7 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
     rendered = render_script(workflow, run, Plan(intent.arrays, intent.mapped), intent.tasks, intent.number, dependency,
                              intent.records, packing)
     write_atomic(run.script, rendered.text, executable=True)
-    renewed = replace(intent, dependency=dependency, script_digest=_digest(rendered.text),
+    renewed = replace(intent, dependency=rendered.dependency, script_digest=_digest(rendered.text),
                       owner=Owner.current().text())
     submissions.save(run, renewed)
     _write_map(run, renewed)
@@ -302,9 +303,10 @@ def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], sched
     """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
     others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
     grace = _grace(run, scheduler, context)
+    clusters = Options.of(read_template(run.script), intent.options).clusters
     first_absent: float | None = None
     while True:
-        job = _find(run, intent, others, scheduler.observe(()))
+        job = _find(run, intent, others, scheduler.observe(clusters), clusters)
         if job is not None:
             context.say(f"{run.label}: Slurm has it as job {job.id}")
             return _record_job(run, intent, job)
@@ -319,17 +321,19 @@ def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], sched
     return None
 
 
-def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot) -> Job | None:
+def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]
+          ) -> Job | None:
     """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
+    cluster = clusters[0] if len(clusters) == 1 else None
     claim = submissions.read_claim(run, intent.number, len(intent.jobs))
     if claim is not None:
-        return Job(claim)  # it has even started
+        return Job(claim, cluster)  # it has even started
     if snapshot.problem is not None:
         raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
                               f"Slurm can't be asked: {snapshot.problem}", "repeat the command later: it finds out")
     # Not what somebody typed in the meantime: that has its own array, and no fence.
     found = sorted(snapshot.submitted(run) - others, key=int)
-    return Job(found[0]) if found else None
+    return Job(found[0], cluster) if found else None
 
 
 def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:

@@ -13,7 +13,7 @@ _PATTERN = re.compile(r"%(\d*)([%AabJjNnrSstux])")
 _WIDEST = 10  # digits to which Slurm fills up
 
 _KEPT = {"output": "output", "error": "error", "job-name": "job_name", "chdir": "directory", "open-mode": "open_mode",
-         "cpus-per-task": "cpus", "ntasks": "ntasks"}
+         "cpus-per-task": "cpus", "ntasks": "ntasks", "clusters": "cluster"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,12 @@ class Options:
     append: bool = False
     cpus: str | None = None
     ntasks: str | None = None
+    cluster: str | None = None
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Return the clusters among which sbatch chooses; none where it asks the default one."""
+        return tuple(name for name in (self.cluster or "").split(",") if name)
 
     @classmethod
     def of(cls, script: str, given: Sequence[str] = ()) -> Options:

@@ -55,6 +55,31 @@ def test_f10_a_lost_reply_is_looked_up_until_the_job_appears(bench: Bench, looku
     assert bench.states(place) == {"done": 3}
 
 
+def test_f10_a_lost_reply_is_looked_up_on_the_cluster_that_the_template_names(bench: Bench) -> None:
+    """F10: elsewhere nobody knows the job, which would prove nothing; the cluster is kept with the id."""
+    bench.slurm.set(accounting=True, clusters=["alpha", "fake"])
+    place = bench.workflow("a")
+    template = (place / "template.sh").read_text()
+    (place / "template.sh").write_text(template.replace("#SBATCH --time=5\n", "#SBATCH --time=5\n#SBATCH -M alpha\n"))
+    bench.slurm.fail("sbatch", "lost_reply", seconds=0.0, lookups=1)
+    bench.esis(place, "run", env={"ESIS_LOOKUP_GRACE": "10"}).ok()
+    assert all(call.argv[-2:] == ("-M", "alpha") for call in bench.slurm.calls("squeue"))
+    assert submission(place)["jobs"] == [{"id": "1", "cluster": "alpha"}]
+
+
+def test_f60_a_dependency_of_the_templates_own_holds_for_every_array(bench: Bench) -> None:
+    """F60: the command line outranks the script, so it is said there, too."""
+    bench.slurm.set(max_array_size=2)
+    place = bench.workflow("a", 3)
+    template = (place / "template.sh").read_text()
+    (place / "template.sh").write_text(template.replace("#ESIS_PRIVATE", "#SBATCH -d singleton\n#ESIS_PRIVATE"))
+    bench.esis(place, "run").ok()
+    first, second = bench.slurm.calls("sbatch")
+    assert not [word for word in first.argv if word.startswith("--dependency")]
+    assert "--dependency=singleton" in second.argv
+    assert submission(place)["dependency"] == "singleton"
+
+
 def test_f10_a_job_that_appears_too_late_does_no_work_twice(bench: Bench) -> None:
     """F10: even when the grace period is over too soon and the array is sent twice, the fence lets one work."""
     place = bench.workflow("a")
