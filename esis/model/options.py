@@ -135,7 +135,7 @@ def _read(words: Sequence[tuple[str, int]], strict: bool) -> Iterator[Option]:
             for option, taken in _bundle(word, following):
                 yield replace(option, line=line)
                 position += taken
-        elif word.lower() in _HETEROGENEOUS:
+        elif word.lower() in _HETEROGENEOUS and not strict:  # on the command line it is the name of a script
             yield Option(word.lower(), None, word, line)
         else:
             yield Option("", None, word, line, "is no option")

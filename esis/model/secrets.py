@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 MASK = "***"
 _NAME = r"[\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*"
-_NAMED = re.compile(rf"({_NAME}\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)", re.IGNORECASE)
+_NAMED = re.compile(rf"({_NAME}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)", re.IGNORECASE)
 _OPTION = re.compile(rf"--?{_NAME}\Z", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+(?=@)")
-_BY_ITS_FORM = re.compile(r"\b(?:gh[opsu]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-)[\w-]{16,}"
+_BY_ITS_FORM = re.compile(r"\b(?:gh[oprsu]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-)[\w-]{16,}"
                           r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from heapq import merge
 from itertools import islice
@@ -23,11 +23,12 @@ from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
 from esis.operations import logfile
 from esis.operations.context import Context
-from esis.operations.evidence import Evidence
+from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.logs import known_names
 from esis.operations.prepare import hold_run
 from esis.operations.status import look_at
 from esis.operations.target import evidence_of
+from esis.records import traces
 from esis.records.results import Results, find_files
 from esis.records.submissions import Submission
 from esis.records.tasks import TaskRecord, folded_lines
@@ -54,8 +55,9 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
     """Fold records and logs (and results) of a complete run. Raises BadInput where it isn't complete, OSError."""
     with hold_run(run, context):
         evidence = evidence_of(run)
-        status = look_at(evidence, scheduler)
-        if not status.complete:
+        # A rerun by hand may wait behind a mark that says that the run is complete.
+        status = look_at(replace(evidence, marked_complete=False), scheduler)
+        if not (status.complete or evidence.marked_complete) or status.active_jobs:
             raise BadInput(f"{run.label} is not complete: {status.summary()}",
                            "its records, logs and results are folded when it is")
         # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
@@ -78,6 +80,16 @@ def fold_if_many(run: RunDir, context: Context) -> None:
 
 
 def _fold_records(run: RunDir, context: Context) -> int:
+    """Fold the records; the mark that the run is complete stays one of its present records."""
+    before = gather(run)
+    number = _fold(run, context)
+    after = gather(run)
+    if before is not None and before.marked_complete and after is not None and traces.has_own_mark(run):
+        mark_complete(after)
+    return number
+
+
+def _fold(run: RunDir, context: Context) -> int:
     """Write all records, older attempts too, as lines `<name> <content>`; remove their files."""
     try:
         names = sorted((name for name in os.listdir(run.tasks) if TaskRecord.parse(name) is not None), key=_order)

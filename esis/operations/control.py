@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
 from esis.locks import Owner
@@ -47,11 +47,19 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     if _cancel_local(evidence):
         left = _wait_gone(run, wanted, slurm)
         return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
-    for job, positions in _by_job(evidence, status, wanted).items():
-        refusal = slurm.cancel(evidence.job_called(job), positions, pending_only)
-        if refusal is not None:
-            raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
-    left = _wait_gone(run, wanted, slurm)
+    asked: set[str] = set()
+
+    def cancel_jobs(found: RunStatus, tasks: Sequence[int]) -> None:
+        """Cancel each job once: behind the one that was seen another may wait with the same tasks, a rerun by hand."""
+        for job, positions in _by_job(evidence, found, tasks).items():
+            if job not in asked:
+                asked.add(job)
+                refusal = slurm.cancel(evidence.job_called(job), positions, pending_only)
+                if refusal is not None:
+                    raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
+
+    cancel_jobs(status, wanted)
+    left = _wait_gone(run, wanted, slurm, cancel_jobs)
     _note_unbegun(run, status, [task for task in wanted if task not in left])
     return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
 
@@ -70,7 +78,8 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
 
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
-    status = look_at(evidence, slurm)
+    # A rerun by hand may wait behind a mark that says that the run is complete.
+    status = look_at(replace(evidence, marked_complete=False), slurm)
     if status.problem is not None:
         raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
     return status
@@ -156,13 +165,16 @@ def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
             note(run.tasks, task, submission.number, job, "CANCELLED")
 
 
-def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm) -> list[int]:
+def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm,
+               again: Callable[[RunStatus, Sequence[int]], None] | None = None) -> list[int]:
     """Wait until none of `tasks` is active; return those that still are when the time is over."""
     left = list(tasks)
 
     def gone() -> bool:
         status = _asked(evidence_of(run), slurm)
         left[:] = [task for task in tasks if status.tasks[task].state in ACTIVE_STATES]
+        if left and again is not None:
+            again(status, left)
         return not left
 
     pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)

@@ -30,6 +30,7 @@ class Evidence:
     submissions: tuple[Submission, ...]
     records: TaskRecords  # the latest attempt at each task
     marked_complete: bool  # ESIS found it complete before, or somebody overruled the evidence by hand
+    moment: int | None = None  # when a record had last come or gone before they were read (traces.records_moment)
     claimed: bool = False  # completed.state holds 1: a worker may have written it after the first task
 
     @property
@@ -135,9 +136,10 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
         from esis.records.old import submissions_of  # seldom needed
 
         subs = submissions_of(run, indices)
-    complete = traces.is_marked(run)  # all is known; times and hosts are wanted by some
+    moment = traces.records_moment(run)
+    complete = traces.is_marked(run, subs)  # all is known; times and hosts are wanted by some
     return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete,
-                    traces.is_claimed(run))
+                    moment, traces.is_claimed(run))
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
@@ -165,11 +167,12 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
     raise CorruptState(f"{damage.message}, and {why}; but there are {'; '.join(left)}", traces.KEPT)
 
 
-def mark_complete(run: RunDir) -> None:
-    """Mark the run as complete, so that nobody has to look at every task again; also in the way of 0.0.4."""
+def mark_complete(evidence: Evidence) -> None:
+    """Mark a run as complete, so that nobody has to look at every task again; also in the way of 0.0.4."""
+    run = evidence.run
     try:
         write_atomic(run.completed, "1")
-        write_atomic(run.complete_mark, f"esis {VERSION}\n")
+        write_atomic(run.complete_mark, traces.mark_text(run, evidence.submissions, evidence.moment, VERSION))
     except OSError:
         return  # somebody else's run, or a full disk: the records still say the same
 

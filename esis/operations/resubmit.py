@@ -33,6 +33,7 @@ from esis.schedulers.units import format_limit, format_memory, is_unlimited, par
 __all__ = ["Resubmitted", "Selection", "Wishes", "resubmit"]
 
 _MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
+_LARGEST_FACTOR = 1e6
 _FILL = 0.8  # the part of the time limit that packs are made to take
 _UNLIMITED_SECONDS = 3600  # what packs are made to take where there is no time limit
 _LATE = 0.9  # the quantile of the measured times that is counted on
@@ -126,6 +127,7 @@ def scaled(run: RunDir, known: Sequence[Submission], tasks: Sequence[int], wishe
     """Return --mem and --time options computed from what these tasks requested last. Raises BadInput."""
     if wishes.scale_memory is None and wishes.scale_time is None:
         return ()
+    _check_factors(run, wishes)
     requested = _requested(run, known, tasks)
     options: list[str] = []
     if wishes.scale_memory is not None:
@@ -153,6 +155,20 @@ def _more_memory(run: RunDir, requested: Mapping[str, str], factor: float) -> st
         raise BadInput(f"{run.label}: --{name}={requested[name]} asks for all memory of a node, so there is nothing to "
                        "scale", "ask for nodes that have more, or give a size: -- --mem=64G")
     return f"--{name}={format_memory(size * factor)}"
+
+
+def _check_factors(run: RunDir, wishes: Wishes) -> None:
+    """Raise BadInput for a factor that is none, or where the options say themselves what is to be scaled."""
+    given = {option.name for option in line_options(wishes.options)}
+    for factor, names, option in ((wishes.scale_memory, set(_MEMORY), "--scale-mem"),
+                                  (wishes.scale_time, {"time"}, "--scale-time")):
+        if factor is None:
+            continue
+        if not 0 < factor <= _LARGEST_FACTOR:
+            raise BadInput(f"{run.label}: {option} {factor:g} is no factor", "give it a number, like 1.5 or 2")
+        if given & names:
+            raise BadInput(f"{run.label}: {option} contradicts --{min(given & names)} among the options",
+                           "give the one or the other")
 
 
 def _requested(run: RunDir, known: Sequence[Submission], tasks: Sequence[int]) -> dict[str, str]:

@@ -216,7 +216,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     # A claim is believed while there is nothing better; to write it down as found would make more of it.
     found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
     if complete and found and (heard or not evidence.in_slurm) and not evidence.is_old:
-        mark_complete(run)
+        mark_complete(evidence)
     if snapshot.problem is None:
         # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
         for record, word in judge.outranked.values():

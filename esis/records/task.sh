@@ -453,14 +453,17 @@ esis_status() {
 
 # --- requirements
 
-# A run is complete when it is marked as that, or when the latest record of each of its tasks says exit0, or COMPLETED
+# A run is complete when somebody has marked it as that, or when the latest record of each of its tasks says exit0, or COMPLETED
 # where the task wrote no end and ESIS kept what Slurm said. Of two records of one attempt Slurm's word counts, then the
 # later end, in the same second the worse one; that it was cancelled before it began (it ends as it starts) counts least,
 # for Slurm may lose a cancellation. Where there is no record of any of them, completed.state decides: workers of ESIS
 # 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in records/tasks.py.
 esis_is_complete() {
-    if [ -f "$3/__esis__/complete" ] && [ -s "$3/__esis__/complete" ]; then
-        return 0
+    # A mark of ESIS's own is one of a moment: records may have come since.
+    if [ -f "$3/__esis__/complete" ]; then
+        esis_text=
+        { IFS= read -r esis_text <"$3/__esis__/complete" || :; } 2>/dev/null
+        case $esis_text in '' | 'esis '*) ;; *) return 0 ;; esac
     fi
     if [ -e "$3/__esis__/tasks" ] && ! [ -r "$3/__esis__/tasks" ]; then
         return 1

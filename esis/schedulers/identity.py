@@ -69,13 +69,24 @@ def is_accounted(run: RunDir, place: str) -> bool:
     """
     if place in (f"{run.cwd}|", str(run.cwd)):
         return True
-    for word in place.partition("|")[2].split():
-        if word.rpartition("/")[2] == run.script.name:
-            # A relative path was meant from the working directory.
-            where = word if word.startswith("/") or PREFIX in word else place
-            if run.path.name in where:
-                return True
-    return False
+    return any(_is_in(run, directory, known=True) for directory in _accounted_directories(place, run.script.name))
+
+
+def _accounted_directories(place: str, name: str) -> Iterator[str]:
+    """Yield what may be the directory of a script called `name` in a submit line; paths may hold blanks and marks."""
+    at = place.find("|")
+    while at >= 0:
+        workdir, line = place[:at], f"{place[at + 1:]} "
+        end = line.find(f"{name} ")
+        while end >= 0:
+            before = line[:end]
+            typed = before.rpartition(" ")[2]
+            if typed == "" or typed.startswith((".", PREFIX)):
+                yield os.path.join(workdir, typed)  # noqa: PTH118
+            yield from (before[start:] for start in range(len(before))
+                        if before[start] == "/" and before[start - 1:start] in ("", " "))
+            end = line.find(f"{name} ", end + 1)
+        at = place.find("|", at + 1)
 
 
 def _scripts(place: str, name: str) -> Iterator[tuple[str, str]]:

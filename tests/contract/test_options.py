@@ -114,3 +114,22 @@ def test_f62_packs_by_time_where_there_is_no_limit(site: Site) -> None:
     flow.esis("resubmit", "--state", "done", "--tasks-per-job", "auto").ok()
     site.settle()
     assert flow.states() == {"done": 2}
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (["--scale-mem", "nan"], "is no factor"), (["--scale-time", "inf"], "is no factor"),
+    (["--scale-mem", "1e300"], "is no factor"),
+    (["--scale-mem", "2", "--", "--mem-per-cpu=1G"], "contradicts --mem-per-cpu"),
+    (["--scale-time", "2", "--", "-t", "5"], "contradicts --time"),
+    (["--", "--time=5", "hetjob"], "hetjob"),
+])
+def test_f62_what_can_not_be_computed_with_is_refused(site: Site, given: list[str], said: str) -> None:
+    """F62: and a word that sbatch would take for the script, also one that means something in a template."""
+    template = TEMPLATE.replace("#ESIS_PRIVATE", "#SBATCH --mem=100M\n#ESIS_PRIVATE")
+    flow = make_workflow(site, "factor", 1, template=template, worker="#!/bin/sh\nexit 3\n")
+    flow.esis("run").ok()
+    site.settle()
+    refused = flow.esis("resubmit", *given)
+    assert refused.code == 2, refused
+    assert said in refused.stderr
+    assert site.submissions() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -139,3 +140,71 @@ def test_f53_the_owner_of_a_run_is_asked_about(bench: Bench, monkeypatch: pytest
     assert (seen, "PrivateData" in (problem or "")) == (0, True)
     bench.slurm.fail("scontrol", "error", times=None)
     assert asked(65534)[1] is not None
+
+
+def test_f45_a_copy_of_a_run_takes_nothing_over_from_the_accounting(bench: Bench) -> None:
+    """F45: it knows the same ids; what the original's job did isn't its own work."""
+    bench.slurm.set(accounting=True)
+    place = bench.workflow("a")
+    bench.esis(place, "run", "--no-task-records").ok()
+    shutil.copytree(place, bench.home / "copy", symlinks=True)
+    bench.slurm.run()
+    bench.slurm.purge()
+    assert bench.states(place) == {"done": 3}
+    assert bench.states(bench.home / "copy") == {"unknown": 3}
+    assert not (only_run(bench.home / "copy") / "__esis__/complete").exists()
+
+
+def test_f66_a_mark_of_esis_is_void_once_a_rerun_by_hand_has_left_a_record(bench: Bench) -> None:
+    """F66: and what waits by hand behind a mark can be cancelled, and keeps a run from being folded."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    run = only_run(place)
+    assert (run / "__esis__/complete").read_text().startswith("esis ")
+    bench.slurm.call("sbatch", "../sbatch.sh", cwd=run / "cwd").check_returncode()
+    assert bench.esis(place, "compact").code == 2
+    bench.slurm.verdict("FAILED", run=False)
+    bench.slurm.run()
+    bench.slurm.set(verdicts={})
+    (run / "worker.sh").chmod(0o755)
+    bench.slurm.call("sbatch", "../sbatch.sh", cwd=run / "cwd").check_returncode()
+    bench.esis(place, "cancel").ok()
+    (run / "worker.sh").write_text("#!/bin/sh\nexit 3\n")
+    bench.slurm.call("sbatch", "../sbatch.sh", cwd=run / "cwd").check_returncode()
+    bench.slurm.run()
+    assert bench.states(place) == {"failed": 3}
+
+
+def test_f66_a_mark_of_another_run_says_nothing(bench: Bench) -> None:
+    """F66: a copy of __esis__/ carries it along."""
+    for name in ("a", "b"):
+        bench.esis(bench.workflow(name, 3 if name == "a" else 2), "run").ok()
+        if name == "a":
+            bench.slurm.run()
+            assert bench.states(bench.home / "a") == {"done": 3}
+    mark = only_run(bench.home / "b") / "__esis__/complete"
+    shutil.copy(only_run(bench.home / "a") / "__esis__/complete", mark)
+    assert bench.states(bench.home / "b") == {"waiting": 2}
+
+
+def test_folding_keeps_a_run_complete_without_asking_anybody(bench: Bench) -> None:
+    """The mark is one of the records as they are then."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    bench.esis(place, "compact").ok()
+    asked = len(bench.slurm.calls("squeue"))
+    assert bench.states(place) == {"done": 3}
+    assert len(bench.slurm.calls("squeue")) == asked
+
+
+def test_cancel_ends_every_job_of_the_chosen_tasks(bench: Bench) -> None:
+    """A submission and a rerun by hand wait with the same tasks: one command is for both."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.call("sbatch", "../sbatch.sh", cwd=only_run(place) / "cwd").check_returncode()
+    bench.esis(place, "cancel").ok()
+    assert {state for job in bench.slurm.jobs() for state in job.states.values()} == {"CANCELLED"}
