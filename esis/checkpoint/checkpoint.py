@@ -112,9 +112,9 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
         """Return the iteration that the files belong to; 0 in the beginning."""
         return disk.iteration_in(self._meta, self._directory)
 
-    def set_iteration(self, iteration: int) -> None:
+    def set_iteration(self, i: int) -> None:
         """Keep the files as they are now, as those of this iteration. A kill later on leads back here."""
-        self._keep(int(iteration))
+        self._keep(int(i))
 
     def get_latest(self, name: str, store_external: bool = False) -> str:
         """Return the path of a file, as get_file_name does."""

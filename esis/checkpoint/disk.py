@@ -145,6 +145,14 @@ def forget_beginning(directory: Path) -> None:
         return
 
 
+def forget_beginning_quietly(directory: Path) -> None:
+    """Take that away at the end of a process, whatever has become of the directory."""
+    try:
+        forget_beginning(directory)
+    except OSError:
+        return
+
+
 def beginner(directory: Path) -> tuple[int, bool] | None:
     """Return the process that began the checkpoint and got no further, and whether it lives; None: there is none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 from pathlib import Path
@@ -99,6 +100,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
     def create_iterative_checkpoint(self, name: str) -> iterative_checkpoint:
         """Begin an iterative checkpoint at iteration 0, without files. Raises as create_checkpoint does."""
         directory, meta = self._begin(name, disk.ITERATIVE)
+        # A maker that ends by itself leaves something that exists, as with 0.0.4; only a killed one is begun anew.
+        atexit.register(disk.forget_beginning_quietly, directory)
         return iterative_checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
 
     def open_iterative(self, name: str) -> iterative_checkpoint:

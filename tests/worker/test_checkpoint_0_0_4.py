@@ -615,3 +615,28 @@ def test_what_is_not_there_is_a_value_error_that_says_how_to_ask(run: RunDir) ->
     facility.create_checkpoint("plain").set_OK()
     with pytest.raises(ValueError, match="has_iterative_checkpoint"):
         facility.open_iterative("plain")
+
+
+def test_an_iterative_checkpoint_exists_once_its_maker_has_ended_by_itself(run: RunDir) -> None:
+    """Also without set_iteration; its files are as they were left. One that was killed is begun anew."""
+    script = (
+        "import os, sys\n"
+        "from esis.checkpoint import checkpoint_facility\n"
+        "f = checkpoint_facility(1)\n"
+        "there = f.has_iterative_checkpoint('c')\n"
+        "c = f.open_iterative('c') if there else f.create_iterative_checkpoint('c')\n"
+        "path = c.get_latest('sum')\n"
+        "value = int(open(path).read()) + 1 if os.path.exists(path) else 1\n"
+        "open(path, 'w').write(str(value))\n"
+        "print(there, value, flush=True)\n"
+        "if sys.argv[1:]: os.kill(os.getpid(), 9)\n")
+
+    def step(*arguments: str) -> str:
+        return subprocess.run([sys.executable, "-c", script, *arguments], cwd=run.cwd, capture_output=True, text=True,
+                              check=False).stdout.strip()
+
+    assert step("killed") == "False 1"
+    assert step() == "False 1"
+    assert step() == "True 2"
+    assert step("killed") == "True 3"
+    assert step() == "True 4"
