@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -223,6 +224,8 @@ def _content(path: Path) -> Any:
     data = path.read_bytes()
     if path.name == "wf_starttime":
         return parse_start_time(data.decode()) is not None
+    if path.name == "complete":
+        return re.sub(rb"records=\d+", b"records=", data)
     times = SUBMISSION_TIMES if path.parent.name == "submissions" else TIMES.get(path.name)
     if times is None or path.suffix != ".json":
         return data
