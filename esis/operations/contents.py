@@ -21,6 +21,7 @@ from esis.model.workflow import Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.judge import TaskState
 from esis.operations.status import RunStatus
+from esis.records import traces
 from esis.schedulers.directives import Options, fill_names
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
@@ -87,6 +88,8 @@ def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatu
     clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
     if clashing:
         raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
+    if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
+        made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
     return Selection(run, scripts, choice, frozenset(cwd | {parent for name in cwd for parent in _parents(name)}),
                      frozenset(logs - chosen), made, rewrite)
 
