@@ -81,10 +81,13 @@ def fold_if_many(run: RunDir, context: Context) -> None:
 
 def _fold_records(run: RunDir, context: Context) -> int:
     """Fold the records; the mark that the run is complete stays one of its present records."""
+    if not traces.has_own_mark(run):
+        return _fold(run, context)
     before = gather(run)
     number = _fold(run, context)
     after = gather(run)
-    if before is not None and before.marked_complete and after is not None and traces.has_own_mark(run):
+    # Not where a rerun by hand has begun meanwhile: its record voids the mark.
+    if before is not None and before.marked_complete and after is not None and after.recorded_complete:
         mark_complete(after)
     return number
 
