@@ -22,11 +22,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from esis.errors import Busy, EsisError
+from esis.processes import UNKNOWN_BOOT, boot, process_alive, process_start
 
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 900.0  # 15 missed heartbeats: a lock of another host may then be taken over, on request
 _FIELDS = 6
-_UNKNOWN_BOOT = "unknown"  # no /proc tells
 _NUMBER = re.compile(r"[0-9]{1,20}\Z")
 
 
@@ -45,7 +45,7 @@ class Owner:
     def current(cls) -> Owner:
         """Describe this process."""
         pid = os.getpid()
-        return cls(os.uname().nodename, _boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
+        return cls(os.uname().nodename, boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
                    os.urandom(4).hex())
 
     def text(self) -> str:
@@ -67,8 +67,8 @@ class Owner:
         A host of that name which booted at another time may be this one before, or another machine (containers and
         clones share names): nobody can know.
         """
-        here = _boot()
-        return self.host == os.uname().nodename[:60] and self.boot == here and here != _UNKNOWN_BOOT
+        here = boot()
+        return self.host == os.uname().nodename[:60] and self.boot == here and here != UNKNOWN_BOOT
 
     def is_dead(self) -> bool:
         """Return True only where it is certain: it was here, and there is no such process (any more)."""
@@ -99,37 +99,12 @@ class Owner:
         return f"process {self.pid} of {self.user} on {self.host}"
 
 
-def process_start(pid: int) -> int | None:
-    """Return when `pid` started, in clock ticks since boot; None where there is no such process or no /proc."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    return int(stat.rpartition(b")")[2].split()[19])
-
-
 def _process_handle(pid: int) -> int | None:
     """Return a descriptor that means this process alone; None where there is none, or kernel or Python are too old."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
-
-
-def process_alive(pid: int, started: int) -> bool:
-    """Return whether the process `pid` that started at `started` (0: unknown) still runs."""
-    found = process_start(pid)
-    if found is not None:
-        return started in (0, found) and not _is_zombie(pid)
-    if Path("/proc/self/stat").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def user_name(uid: int) -> str:
@@ -304,18 +279,3 @@ def _heartbeat(entry: Path, stop: threading.Event) -> None:
             os.utime(entry)
         except OSError:
             return
-
-
-def _boot() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return _UNKNOWN_BOOT
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
-    except OSError:
-        return False

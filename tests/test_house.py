@@ -22,7 +22,7 @@ from esis.errors import ExitCode
 
 PACKAGE = Path(esis.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-GROUND = ("digests", "environment", "errors", "files", "locks", "process", "typed", "version")
+GROUND = ("digests", "environment", "errors", "files", "locks", "process", "processes", "typed", "version")
 FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 
 

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from esis.errors import Busy, CorruptState
-from esis.locks import Owner, process_alive
+from esis.locks import Owner
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
 from esis.operations.context import Context
+from esis.processes import process_alive
 from esis.records import traces
 from esis.records.stage import State
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from esis.locks import Owner, process_alive
+from esis.locks import Owner
 from esis.operations.evidence import Evidence
 from esis.operations.sightings import Owners, Sightings
+from esis.processes import process_alive
 from esis.records import tasks
 from esis.records.submissions import Outcome, Submission
 from esis.records.tasks import TaskRecord

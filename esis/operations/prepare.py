@@ -20,7 +20,7 @@ from pathlib import Path
 from esis.environment import clean_environment
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
 from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic, write_json
-from esis.locks import Owner, acquire, held, holder, make_lock, process_start, release, sweep, user_name
+from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
 from esis.model.parameters import check_indices, find_parameter_files
@@ -35,6 +35,7 @@ from esis.operations.old_runs import check_ours
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
+from esis.processes import process_start
 from esis.records import provenance, stage, traces
 from esis.records.stage import Stage, State
 from esis.schedulers.directives import Options, missing_directories

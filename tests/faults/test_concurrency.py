@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from esis.locks import STALE_SECONDS, Owner, process_start
+from esis.locks import STALE_SECONDS, Owner
+from esis.processes import process_start
 from tests.contract.site import until
 from tests.faults.bench import REPOSITORY, Bench, only_run
 from tests.faults.conftest import FULL

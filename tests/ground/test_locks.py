@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from esis import locks
+from esis import locks, processes
 from esis.errors import Busy, EsisError
 from esis.locks import Owner, acquire, hold, holder, make_lock, release, sweep
 
@@ -108,7 +108,7 @@ def test_a_zombie_holds_nothing(tmp_path: Path) -> None:
         assert child.stdout is not None
         owner = Owner.parse(child.stdout.readline().strip())
         assert owner is not None
-        wait_for(lambda: locks._is_zombie(child.pid))
+        wait_for(lambda: processes.is_zombie(child.pid))
         assert owner.is_dead()
 
 
@@ -156,7 +156,7 @@ def test_death_is_believed_only_where_it_is_certain(change: dict[str, object], d
 
 def test_f65_where_no_boot_is_known_nobody_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines without /proc would both call their boot unknown."""
-    monkeypatch.setattr(locks, "_boot", lambda: "unknown")
+    monkeypatch.setattr(locks, "boot", lambda: "unknown")
     assert not replace(Owner.current(), pid=2**22 + 17, started=1).is_dead()
 
 
@@ -176,7 +176,7 @@ def test_f65_a_process_is_signalled_only_if_it_is_certainly_the_one(
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        owner = replace(here, pid=child.pid, started=locks.process_start(child.pid) or 0)
+        owner = replace(here, pid=child.pid, started=processes.process_start(child.pid) or 0)
         assert not replace(owner, **change).interrupt()  # type: ignore[arg-type]
         assert child.poll() is None
         assert owner.interrupt()
@@ -324,5 +324,5 @@ def test_this_host_is_the_one_that_python_names() -> None:
     owner = Owner.current()
     assert (owner.host, owner.pid) == (socket.gethostname(), os.getpid())
     assert not owner.is_dead()
-    assert locks.process_alive(os.getpid(), 0)
+    assert processes.process_alive(os.getpid(), 0)
     assert locks.user_name(3_999_999_999) == "3999999999"

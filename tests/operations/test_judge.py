@@ -13,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esis.locks import Owner, process_start
+from esis.locks import Owner
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.judge import CUT_OFF, GRACE_SECONDS, Judge, TaskState, Verdict
 from esis.operations.plan import UNPACKED, Packing, plan
 from esis.operations.status import status_of
+from esis.processes import process_start
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, TaskRecords, read_records

@@ -1,0 +1,53 @@
+"""Know one process from another that has, or had, its number. Workers use this too: standard library only, and little.
+
+A PID alone says nothing: it is used again, each boot counts anew, and so does each PID name space (containers).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+UNKNOWN_BOOT = "unknown"  # no /proc tells
+
+
+def boot() -> str:
+    """Return what a PID of this machine depends on: its boot, and the PID name space of this process."""
+    try:
+        number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{number}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return UNKNOWN_BOOT
+
+
+def process_start(pid: int) -> int | None:
+    """Return when `pid` started, in clock ticks since boot; None where there is no such process or no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def process_alive(pid: int, started: int) -> bool:
+    """Return whether the process `pid` that started at `started` (0: unknown) still runs."""
+    found = process_start(pid)
+    if found is not None:
+        return started in (0, found) and not is_zombie(pid)
+    if Path("/proc/self/stat").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def is_zombie(pid: int) -> bool:
+    """Return whether a process has ended and wasn't waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return False
