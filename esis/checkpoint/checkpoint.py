@@ -8,6 +8,7 @@ from pathlib import Path
 
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
+from esis.checkpoint.writers import BEGUN, forget
 from esis.files import fsync_directory
 from esis.model.workdir import RunDir
 from esis.worker.attempts import check_own
@@ -140,4 +141,4 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
             meta = {**self._meta, "iteration": iteration}
             disk.write_meta(self._directory, meta)
             self._meta = meta
-            disk.forget_beginning(self._directory)
+            forget(self._directory, BEGUN)

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path, PurePath
 
+from esis.checkpoint.writers import BEGUN, OPEN, forget
 from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.files import read_json_object, read_limited, write_atomic, write_json
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 STORAGE, META, OK, EXTERNAL, KEPT = "storage", "checkpoint.meta.json", "checkpoint.ok", "external", "kept"
 PLAIN, ITERATIVE = "Checkpoint", "IterativeCheckpoint"
 EXTERNAL_VARIABLE = "ESIS_EXTERNAL_STORAGE"
-_BEGUN = "checkpoint.begun"
 _SMALL = 4096  # bytes
 
 
@@ -128,52 +128,6 @@ def is_ok(directory: Path) -> bool:
 
 def say_ok(directory: Path) -> None:
     """Write checkpoint.ok; what was begun is there now. Raises OSError."""
-    forget_beginning(directory)
+    for mark in (BEGUN, OPEN):
+        forget(directory, mark)
     write_atomic(directory / OK, "1\n")
-
-
-def note_beginning(directory: Path) -> None:
-    """Write down that this process makes the checkpoint. Raises OSError."""
-    write_atomic(directory / _BEGUN, f"{os.uname().nodename} {os.getpid()} {_start(os.getpid())}\n")
-
-
-def forget_beginning(directory: Path) -> None:
-    """Take that away: there is something to go on from. Raises OSError."""
-    try:
-        (directory / _BEGUN).unlink()
-    except FileNotFoundError:
-        return
-
-
-def forget_beginning_quietly(directory: Path) -> None:
-    """Take that away at the end of a process, whatever has become of the directory."""
-    try:
-        forget_beginning(directory)
-    except OSError:
-        return
-
-
-def beginner(directory: Path) -> tuple[int, bool] | None:
-    """Return the process that began the checkpoint and got no further, and whether it lives; None: there is none.
-
-    A process of another machine counts as dead, as this one couldn't go on for ever otherwise.
-    """
-    try:
-        words = read_limited(directory / _BEGUN, _SMALL).decode("utf-8", "replace").split()
-    except (OSError, CorruptState):
-        return None
-    if len(words) < 2 or not words[1].isdecimal():
-        return 0, False
-    host, pid, start = words[0], int(words[1]), words[2] if len(words) > 2 else ""
-    alive = host == os.uname().nodename and start == _start(pid) and (start != "" or pid == os.getpid())
-    return pid, alive
-
-
-def _start(pid: int) -> str:
-    """Return when a process of this machine began, in its own unit; empty where nobody tells."""
-    try:
-        text = read_limited(Path(f"/proc/{pid}/stat"), _SMALL).decode("utf-8", "replace")
-    except (OSError, CorruptState):
-        return ""
-    fields = text.rpartition(")")[2].split()  # the name in brackets may hold anything
-    return fields[19] if len(fields) > 19 else ""

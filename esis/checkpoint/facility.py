@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 from pathlib import Path
 
 from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
 from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
+from esis.checkpoint.restore import restore
+from esis.checkpoint.writers import BEGUN, OPEN, forget, forget_quietly, note, noted
 from esis.errors import BadInput, CorruptState
 from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoint, Checkpoints
-from esis.worker.durable import aside, discard, sweep
+from esis.worker.durable import discard, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,19 +95,20 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         directory = self._directory(name)
         if not _is_iterative(directory):
             return False
-        begun = disk.beginner(directory)
-        return begun is None or begun[1] or _kept(directory) is not None
+        begun = noted(directory, BEGUN)
+        return begun is None or bool(begun.lives()) or _kept(directory) is not None
 
     def create_iterative_checkpoint(self, name: str) -> iterative_checkpoint:
         """Begin an iterative checkpoint at iteration 0, without files. Raises as create_checkpoint does."""
         directory, meta = self._begin(name, disk.ITERATIVE)
         # A maker that ends by itself leaves something that exists, as with 0.0.4; only a killed one is begun anew.
-        atexit.register(disk.forget_beginning_quietly, directory)
+        atexit.register(forget_quietly, directory, BEGUN)
         return iterative_checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
 
     def open_iterative(self, name: str) -> iterative_checkpoint:
         """Return an iterative checkpoint with its files as of the last set_iteration.
 
+        Where another process has it open and lives, or may live, they stay as they are.
         Raises CheckpointTrouble (a ValueError) where there is none, CorruptState where nothing tells the iteration.
         """
         directory = self._directory(name)
@@ -117,9 +119,19 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         stored = _stored(directory) if latest is not None else disk.read_meta(directory)
         files = directory / disk.STORAGE
         meta = self._meta(directory, disk.ITERATIVE, stored)
-        if latest is not None and _belongs(latest, stored):
+        if latest is not None and not _belongs(latest, stored):
+            latest = None
+        if latest is not None and (self._readonly or "iteration" not in stored):
             meta["iteration"] = latest.step
-            files = latest / disk.STORAGE if self._readonly else self._restore(latest, directory, meta)
+        if latest is not None and self._readonly:
+            files = latest / disk.STORAGE
+        if not self._readonly:
+            before = noted(directory, OPEN)
+            if latest is not None and (before is None or before.is_over()):
+                meta["iteration"] = latest.step
+                self._restore(latest, directory, meta)
+            with trouble(f"opening the checkpoint {name}"):
+                note(directory, OPEN)
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
 
@@ -158,7 +170,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             except FileExistsError:
                 raise _being_made(directory, name, "another process") from None
             sweep(directory)
-            disk.note_beginning(directory)
+            for mark in (BEGUN, OPEN)[: 2 if kind == disk.ITERATIVE else 1]:
+                note(directory, mark)
             for leftover in (disk.STORAGE, disk.KEPT):
                 if (directory / leftover).is_dir():
                     discard(directory / leftover)
@@ -182,20 +195,14 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         return meta
 
     @staticmethod
-    def _restore(latest: Checkpoint, directory: Path, meta: dict[str, Any]) -> Path:
+    def _restore(latest: Checkpoint, directory: Path, meta: dict[str, Any]) -> None:
         """Let files and meta data be those of the copy; a kill may have left both behind it."""
-        files = directory / disk.STORAGE
         with trouble(f"restoring the checkpoint {directory.name}"):
             sweep(directory)
-            fresh = aside(directory)
-            shutil.copytree(latest / disk.STORAGE, fresh, symlinks=True)
-            if files.exists():
-                discard(files)
-            fresh.rename(files)
+            restore(latest / disk.STORAGE, directory / disk.STORAGE, directory)
             if _stored(directory) != meta:
                 disk.write_meta(directory, meta)
-            disk.forget_beginning(directory)
-        return files
+            forget(directory, BEGUN)
 
 
 def _check_free(directory: Path, name: str) -> None:
@@ -203,9 +210,9 @@ def _check_free(directory: Path, name: str) -> None:
     if disk.is_ok(directory):
         raise CheckpointTrouble(f"there is a complete checkpoint {name} in {directory.parent}",
                                 "load it, or choose another name")
-    begun = disk.beginner(directory)
-    if begun is not None and begun[1]:
-        raise _being_made(directory, name, f"process {begun[0]}")
+    begun = noted(directory, BEGUN)
+    if begun is not None and begun.lives():
+        raise _being_made(directory, name, f"process {begun.pid}")
     going_on = begun is None and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
     if going_on or _kept(directory) is not None:
         raise CheckpointTrouble(f"there is an iterative checkpoint {name} in {directory.parent}, with an iteration to "

@@ -96,7 +96,7 @@ class Iterative:
 
     def litter(self) -> list[str]:
         place = self.place / "__checkpoints__" / "x"
-        kept = {"storage", "kept", "checkpoint.meta.json"}
+        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.open"}
         more = [name for name in os.listdir(place / "kept") if not name.isdigit()]
         return sorted(set(os.listdir(place)) - kept) + more
 
@@ -125,7 +125,7 @@ class First(Iterative):
 
     def litter(self) -> list[str]:
         place = self.place / "__checkpoints__"
-        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.ok"}
+        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.ok", "checkpoint.open"}
         return sorted({item for name in os.listdir(place) for item in os.listdir(place / name)} - kept)
 
 

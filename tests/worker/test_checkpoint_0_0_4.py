@@ -19,8 +19,10 @@ import esis
 import esis.checkpoint
 from esis.checkpoint import checkpoint_facility
 from esis.checkpoint.disk import seed_number, seed_text
+from esis.checkpoint.writers import Writer
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.model.workdir import RunDir
+from esis.processes import process_start
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -110,6 +112,24 @@ def made_by_0_0_4(run: RunDir, name: str, kind: str = "Checkpoint", ok: bool = T
     if ok:
         (directory / "checkpoint.ok").write_text("1\n")
     return directory
+
+
+def dead_writer() -> Writer:
+    """Describe a process of this machine that has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        writer = Writer.current()
+        writer.pid, writer.start = child.pid, process_start(child.pid) or 0
+        child.communicate(b"\n")
+    return writer
+
+
+def opened_by(run: RunDir, name: str, writer: Writer) -> None:
+    (run.checkpoints / name / "checkpoint.open").write_text(
+        f"{writer.host} {writer.pid} {writer.start} {writer.booted} {writer.attempt or '-'}\n")
+
+
+def opened_by_a_dead_process(run: RunDir, name: str) -> None:
+    opened_by(run, name, dead_writer())
 
 
 # --- how it is imported
@@ -545,6 +565,8 @@ def test_an_older_checkpoint_than_its_meta_data_counts_as_it_is(run: RunDir) -> 
     assert (again.get_iteration(), Path(again.get_file_name("f")).read_text()) == (8, "its")
     again.set_iteration(9)
     Path(again.get_file_name("f")).write_text("half")
+    assert Path(facility_on(run).open_iterative("a").get_file_name("f")).read_text() == "half"  # it lives
+    opened_by_a_dead_process(run, "a")
     last = facility_on(run).open_iterative("a")
     assert (last.get_iteration(), Path(last.get_file_name("f")).read_text()) == (9, "its")
 
@@ -640,3 +662,86 @@ def test_an_iterative_checkpoint_exists_once_its_maker_has_ended_by_itself(run: 
     assert step() == "True 2"
     assert step("killed") == "True 3"
     assert step() == "True 4"
+
+
+# --- who else has it open
+
+
+@pytest.fixture
+def half(run: RunDir) -> Path:
+    """Keep iteration 1 of a checkpoint, and write half of the next one; return the file."""
+    state = facility_on(run).create_iterative_checkpoint("a")
+    place = Path(state.get_file_name("f"))
+    place.write_text("kept")
+    state.set_iteration(1)
+    place.write_text("half")
+    place.with_name("more").mkdir()
+    return place
+
+
+def look(run: RunDir) -> tuple[int, str]:
+    state = facility_on(run).open_iterative("a")
+    return state.get_iteration(), Path(state.get_file_name("f")).read_text()
+
+
+def test_a_look_from_another_process_leaves_the_files_of_a_living_writer(run: RunDir, half: Path) -> None:
+    """A second open_iterative, as for a plot, deleted nothing with 0.0.4 either."""
+    code = ("import sys; from esis.checkpoint import checkpoint_facility as f\n"
+            "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a')\n"
+            "print(state.get_iteration(), open(state.get_latest('f')).read())")
+    done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True,
+                          env={"PYTHONPATH": str(ROOT)})
+    assert done.stdout == "1 half\n"
+    assert (half.read_text(), half.with_name("more").is_dir()) == ("half", True)
+    assert facility_on(run).open_iterative("a").get_iteration() == 1
+
+
+def test_the_files_go_back_to_what_was_kept_where_the_writer_is_dead(run: RunDir, half: Path) -> None:
+    kept = half.stat().st_ino
+    opened_by_a_dead_process(run, "a")
+    assert look(run) == (1, "kept")
+    assert half.stat().st_ino != kept
+    assert os.listdir(half.parent) == ["f"]
+    half.write_text("next")
+    assert look(run) == (1, "next")  # this process has it open now
+
+
+def test_what_was_kept_is_not_written_again_where_it_is_there(run: RunDir, half: Path) -> None:
+    """Many tasks may read one checkpoint at once: nobody takes a file away under the others."""
+    half.write_text("kept")
+    (half.parent / "link").symlink_to("f")
+    facility_on(run).open_iterative("a").set_iteration(2)
+    before = half.stat()
+    for change in (lambda: None, lambda: (half.parent / "link").unlink(), lambda: (half.parent / "f2").write_text("")):
+        change()
+        opened_by_a_dead_process(run, "a")
+        assert look(run) == (2, "kept")
+        assert sorted(os.listdir(half.parent)) == ["f", "link", "more"]
+        assert (half.stat().st_ino, half.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize(("theirs", "mine", "found"), [
+    ("3.1.70.0.1700000000", "3.1.70.1.1700000900", "kept"),  # requeued onto another node
+    ("3.1.70.0.1700000000", "3.2.88.0.1700000900", "kept"),  # resubmitted
+    ("", "3.1.70.1.1700000900", "kept"),  # tried by hand somewhere, then submitted
+    ("3.1.70.0.1700000000", "3.1.70.0.1700000000", "half"),  # another rank of one attempt
+    ("3.1.70.0.1700000000", "4.1.70.0.1700000000", "half"),  # another task
+    ("3.1.70.0.1700000000", "", "half"),  # a look from the login node
+    ("", "", "half")])
+def test_of_a_writer_on_another_machine_only_a_later_attempt_takes_the_files_back(
+        run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, mine: str, found: str) -> None:
+    writer = Writer.current()
+    writer.host, writer.attempt = "elsewhere", theirs
+    opened_by(run, "a", writer)
+    if mine:
+        monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / mine))
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", mine.split(".")[2])
+    assert look(run) == (1, found)
+    assert (half.read_text(), half.with_name("more").is_dir()) == (found, found == "half")
+
+
+@pytest.mark.parametrize("text", ["", "\0", "x", "a b c d e f", "h 1 2"])
+def test_a_mark_that_cannot_be_read_is_no_living_writer_of_this_machine(run: RunDir, half: Path, text: str) -> None:
+    """It doesn't tell that he is dead either."""
+    (run.checkpoints / "a" / "checkpoint.open").write_text(text)
+    assert look(run) == (1, "half")

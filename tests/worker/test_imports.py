@@ -17,7 +17,7 @@ import esis
 PACKAGE = Path(esis.__file__).parent
 BARE = [sys.executable, "-I", "-S", "-c"]
 ALLOWED = re.compile(
-    r"esis(\.(version|errors|files|process|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
+    r"esis(\.(version|errors|files|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
 # What the whole of the interface is used for, in a process of its own.
 USE = """
 import sys
