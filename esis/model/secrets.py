@@ -6,12 +6,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 MASK = "***"
-_NAME = r"[\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*"
-_NAMED = re.compile(rf"({_NAME}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)", re.IGNORECASE)
+_WORDS = (r"token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key|credential"
+          r"|authorization|pgpass|pwd|(?<![^\W_])pass(?![^\W_])")
+_NAME = rf"[\w.-]*(?:{_WORDS})[\w.-]*"
+_NAMED = re.compile(rf"({_NAME}[\\\"']*\s*[=:]\s*)((?:bearer|basic|digest|token)\s+\S+|\"[^\"]*\"|'[^']*'|[^\s,;&]+)",
+                    re.IGNORECASE)
+_SCHEME = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _OPTION = re.compile(rf"--?{_NAME}\Z", re.IGNORECASE)
-_IN_ADDRESS = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+(?=@)")
-_BY_ITS_FORM = re.compile(r"\b(?:gh[oprsu]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-)[\w-]{16,}"
-                          r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+_IN_ADDRESS = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+(?=@)|(https?://)[^/\s:@]+(?=@)")
+_BY_ITS_FORM = re.compile(
+    r"\b(?:gh[oprsu]_|github_pat_|gl(?:pat|rt|dt|cbt|ptt|ft|imt|agent|soat)-|hf_|sk-|gsk_|xox[abeprs]-|xapp-|npm_|pypi-"
+    r"|dckr_pat_|SG\.|ya29\.)[\w.-]{16,}"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|hooks\.slack\.com/services/\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 
 
@@ -41,7 +48,8 @@ def _masked(words: Sequence[str]) -> Iterator[str]:
             yield MASK
         else:
             hidden = _NAMED.sub(rf"\g<1>{MASK}", word)
-            hidden = _IN_ADDRESS.sub(rf"\g<1>{MASK}", hidden)
+            hidden = _SCHEME.sub(rf"\g<1>{MASK}", hidden)
+            hidden = _IN_ADDRESS.sub(rf"\g<1>\g<2>{MASK}", hidden)
             yield _BY_ITS_FORM.sub(MASK, hidden)
         before = word
 

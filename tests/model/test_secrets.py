@@ -22,6 +22,22 @@ from esis.model.secrets import MASK, has_secrets, is_masked, masked
     (["--site-token", "abc", "--mem=1G"], ["--site-token", "***", "--mem=1G"]),
     (["--site-token=abc"], ["--site-token=***"]),
     (["MY_SECRET_KEY=abc"], ["MY_SECRET_KEY=***"]),
+    (["--comment=pwd=abc"], ["--comment=pwd=***"]),
+    (["--comment=pass=abc x"], ["--comment=pass=*** x"]),
+    (["DB_PASS=abc", "PGPASS=abc", "MYSQL_PWD=abc"], ["DB_PASS=***", "PGPASS=***", "MYSQL_PWD=***"]),
+    (['--comment={"api_key":"a b","n":1}'], ['--comment={"api_key":***,"n":1}']),
+    (['--comment={\\"api_key\\": \\"ab\\"}'], ['--comment={\\"api_key\\": ***']),
+    (["--comment=Bearer 0123456789abcdef"], ["--comment=Bearer ***"]),
+    (["--comment=Authorization: Basic bWU6cHc= x"], ["--comment=Authorization: *** x"]),
+    (["--comment=Authorization: Bearer ab"], ["--comment=Authorization: ***"]),
+    (["--comment=AKIAIOSFODNN7EXAMPLE x"], ["--comment=*** x"]),
+    (["--comment=AIza" + "a" * 35], ["--comment=***"]),
+    (["--comment=npm_" + "a" * 36], ["--comment=***"]),
+    (["--comment=pypi-" + "a" * 30], ["--comment=***"]),
+    (["--comment=glpat-" + "a" * 20], ["--comment=***"]),
+    (["--comment=https://abcdef@host/x"], ["--comment=https://***@host/x"]),
+    (["--comment=https://hooks.slack.com/services/T0/B0/abc"], ["--comment=https://***"]),
+    (["--comment=-----BEGIN RSA PRIVATE KEY-----\nabc\n"], ["--comment=***"]),
 ])
 def test_f63_secrets_are_masked(words: list[str], kept: list[str]) -> None:
     assert masked(words) == tuple(kept)
@@ -31,7 +47,10 @@ def test_f63_secrets_are_masked(words: list[str], kept: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [
     [], ["--export=ALL"], ["--export", "NONE"], ["--export=A,B"], ["--wckey=x", "--time=5", "--account=abc"],
-    ["--author", "Ada Lovelace <0000>"], ["--comment=a key=b"], ["esis", "run", "-n"], ["--export-file=x"],
+    ["--author", "Ada Lovelace <0000>"], ["--comment=a key=b", "--comment=passes=3 bypass=1", "--comment=basic=yes"],
+    ["--comment=see https://host/a@b", "--comment=bearer", "--comment=a compass: 3", "--comment=glad-to-be-of-service"],
+    ["--chdir=/a/pwd/b", "--comment=ssh://git@host/x", "--reservation=pi-lab_2026"],
+    ["esis", "run", "-n"], ["--export-file=x"],
 ])
 def test_all_else_is_kept_as_it_is(words: list[str]) -> None:
     assert masked(words) == tuple(words)
