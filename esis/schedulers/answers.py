@@ -37,10 +37,18 @@ _UNCERTAIN = ("socket timed out", "zero bytes", "unexpected message", "unable to
               "no route to host", "host is down", "interrupted system call",
               "submission failed: no error", "submission failed: success")
 # The controller said no; where it did, this line stands last, and the reasons of a site's job_submit plugin before it.
+# These are in the words of the site ("connection refused by policy"); what counts of the lines before it is what
+# functions of Slurm's say of themselves, for sbatch may have sent the job before.
 _DEFINITE = ("batch job submission failed:", "allocation failure:")
+_OF_SLURM = re.compile(r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submit|cli_filter)\w*_\w+[:\s\[(]"
+                       r"|slurm temporarily unable|unable to contact slurm)")
 # Or the client did, which sent nothing: its options, the script, a plugin of the site (cli_filter, spank). What goes
 # wrong behind the submission it says with the id on stdout, or in the words above.
 _CLIENT = re.compile(r"sbatch[\w.-]*: (error: |fatal: |unrecognized option|invalid option|option )", re.IGNORECASE)
+# Or it never ran: what the shell of a site's wrapper, or the dynamic linker, says of it before it begins.
+_NEVER_RAN = re.compile(r"(?:.*[\s/])?sbatch[\w.-]*: (?:error while loading shared libraries: |(?:command )?not found\Z"
+                        r"|permission denied\Z|cannot execute|no such file or directory\Z"
+                        r"|\S+: version \S+ not found \(required by )", re.IGNORECASE)
 _SAID_LINES = 20  # of what sbatch says
 _SAID_LENGTH = 300  # characters of a line of it
 _TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
@@ -168,12 +176,13 @@ def judge(done: Completed) -> Answer:
 
 def _is_uncertain(error: str) -> bool:
     """Return whether an error leaves it open what became of the job; an unheard-of one does."""
-    lowered = error.lower()
-    if any(text in lowered for text in _UNCERTAIN):
+    lines = [line.strip().lower() for line in error.splitlines()]
+    if any(text in line for line in lines for text in _DEFINITE):
+        lines = [line for line in lines if _OF_SLURM.match(line) or any(text in line for text in _DEFINITE)]
+        return any(text in line for line in lines for text in _UNCERTAIN)
+    if any(text in line for line in lines for text in _UNCERTAIN):
         return True
-    if any(text in lowered for text in _DEFINITE):
-        return False
-    return not any(_CLIENT.match(line.strip()) for line in error.splitlines())
+    return not any(_CLIENT.match(line) or _NEVER_RAN.match(line) for line in lines)
 
 
 def said(error: str) -> str:

@@ -108,6 +108,32 @@ def test_f11_what_sbatch_refuses_itself(stderr: str) -> None:
         assert all(line.strip() in done.message for line in stderr.splitlines())
 
 
+@pytest.mark.parametrize("said", [
+    "sbatch: error: sorry, connection refused by policy 7", "sbatch: error: Connection refused: ask for a project",
+    "sbatch: lua: host is down for maintenance", "sbatch: error: job_submit: no route to host for this partition",
+    "the protocol version of your form is old"])
+def test_f61_the_words_of_a_site_are_not_those_of_slurm(said: str) -> None:
+    """F61: what a plugin says before the controller's own line leaves nothing open."""
+    for reason in ("Unspecified error", "Invalid account or account/partition combination specified"):
+        stderr = f"{said}\nsbatch: error: Batch job submission failed: {reason}\n"
+        assert outcome(1, stderr) is Outcome.REFUSED
+
+
+@pytest.mark.parametrize(("code", "stderr"), [
+    (127, "/usr/bin/sbatch: error while loading shared libraries: libslurm.so.41: cannot open shared object file: No "
+          "such file or directory\n"),
+    (127, "/opt/site/bin/sbatch: line 3: /opt/slurm/bin/sbatch: No such file or directory\n"),
+    (127, "/opt/site/bin/sbatch: 3: sbatch: not found\n"), (127, "wrapper: line 2: sbatch: command not found\n"),
+    (126, "/opt/site/bin/sbatch: line 3: /opt/slurm/bin/sbatch: Permission denied\n"),
+    (126, "bash: /opt/slurm/bin/sbatch: cannot execute binary file: Exec format error\n"),
+    (1, "/usr/bin/sbatch: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /usr/bin/sbatch)"
+        "\n")])
+def test_an_sbatch_that_never_ran_sent_nothing(code: int, stderr: str) -> None:
+    """Nothing is looked up for a minute, and nothing is sent a second time."""
+    assert outcome(code, stderr) is Outcome.REFUSED
+    assert outcome(code, f"{stderr}sbatch: error: Socket timed out on send/recv operation\n") is Outcome.OPEN
+
+
 def test_f63_what_was_masked_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """F63: a lost submission can't be repeated from its record: sbatch isn't called, and the record is closed."""
     monkeypatch.setattr(slurm, "capture", lambda *_, **__: pytest.fail("sbatch was called"))
@@ -173,7 +199,9 @@ def test_a_job_that_is_named_is_no_refusal(code: int, stderr: str) -> None:
     "sbatch: error: Batch job submission failed: Incomplete packet\n",
     "sbatch: error: Batch job submission failed: No error\n",
     "sbatch: error: slurm_unpack_received_msg: Header lengths are longer than data received\n",
-    "sbatch: note: project ends soon\n", "site wrapper: error: no\n",
+    "sbatch: error: slurm_receive_msgs: [[ctl]:6817] failed: Zero Bytes were transmitted or received\n"
+    "sbatch: error: Batch job submission failed: Invalid account\n",
+    "sbatch: note: project ends soon\n", "site wrapper: error: no\n", "wrapper: line 3: logger: command not found\n",
     "", "Killed\n", "some words that nobody has heard before\n",
 ])
 @pytest.mark.parametrize("code", [1, 255, -9])
