@@ -75,7 +75,10 @@ class Owner:
         return self.is_here() and not process_alive(self.pid, self.started)
 
     def interrupt(self) -> bool:
-        """Send it SIGINT; False where it isn't certain to be this process, or has ended. Raises PermissionError."""
+        """Send it SIGINT, and let it go on if it is stopped. Raises PermissionError.
+
+        False where it isn't certain to be this process, or has ended.
+        """
         if not self.is_here() or self.started == 0:
             return False
         # Its number may be used again at any moment; a descriptor goes on meaning the process that it was got for.
@@ -83,10 +86,11 @@ class Owner:
         try:
             if not process_alive(self.pid, self.started):
                 return False
-            if handle is not None:
-                signal.pidfd_send_signal(handle, signal.SIGINT)
-            else:
-                os.kill(self.pid, signal.SIGINT)
+            for number in (signal.SIGINT, signal.SIGCONT):  # one that is stopped would hear of it when it goes on
+                if handle is not None:
+                    signal.pidfd_send_signal(handle, number)
+                else:
+                    os.kill(self.pid, number)
         except ProcessLookupError:
             return False
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -182,6 +183,18 @@ def test_f65_a_process_is_signalled_only_if_it_is_certainly_the_one(
         assert owner.interrupt()
         assert child.wait() != 0
         assert not owner.interrupt()
+
+
+def test_a_process_that_is_stopped_hears_of_the_interrupt() -> None:
+    """Else `esis cancel` of a local run in the background would wait a minute for nothing."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        assert replace(Owner.current(), pid=child.pid, started=processes.process_start(child.pid) or 0).interrupt()
+        assert child.wait() != 0
 
 
 def test_a_lock_is_not_entered_twice_by_one_process(tmp_path: Path) -> None:
