@@ -90,6 +90,7 @@ _REFUSED = {
     "chdir": ("takes the tasks out of cwd/, where they find ../parameters and their records", "use cd in the script"),
     "wait": ("lets sbatch block until all tasks have ended", "leave it out; esis wait does that"),
     "test-only": ("keeps sbatch from submitting", "leave it out; esis run --dry-run shows what would be submitted"),
+    "autocomplete": ("lets sbatch list its options", "leave it out"),
     "external": ("makes a job that runs no script", "leave it out"),
     "hetjob": ("makes a heterogeneous job, which can't be an array", "leave it out"),
     "depend": ("outranks the dependency that ESIS sets", "write it as #SBATCH --dependency"),
@@ -195,7 +196,8 @@ def render(text: str, name: str, values: Values) -> Rendered:
 
 def own_dependency(script: str) -> str | None:
     """Return what the script itself has its job wait for."""
-    return last_of(script_options(script), "dependency") or None
+    own = last_of(script_options(script), "dependency")
+    return own if own not in (None, "", "0") else None  # to sbatch an empty one or 0 is none at all
 
 
 def joined(dependency: str | None, own: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from esis.errors import printable
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
@@ -73,7 +74,8 @@ class Snapshot:
             if whose is Whose.OURS:
                 found.append(seen)
             elif whose is Whose.DOUBTFUL:
-                word = f"job {seen.job} has the id and the directory, and another script"
+                shown = seen.place.partition("|")[0]
+                word = f"job {seen.job} has an id of the run's, and Slurm shows another script: {printable(shown)}"
                 found.append(seen._replace(state=JobState.UNKNOWN, word=word))
         return found
 

@@ -47,6 +47,17 @@ def test_f60_a_dependency_of_the_template_and_that_of_esis_both_hold(site: Site)
     assert second.states() == {"done": 2}
 
 
+def test_f60_a_dependency_of_0_in_the_template_is_none(site: Site) -> None:
+    """F60: sbatch reads 0 as no dependency, and refuses it in a list."""
+    make_workflow(site, "first", 1)
+    second = make_workflow(site, "second", 1, template=TEMPLATE.replace(
+        LINE, f"{LINE}#SBATCH --dependency=0\n#ESIS_PRIVATE\n"))
+    second.esis("require", "../first/wf.esis.json", "first").ok()
+    second.esis("dependency").ok()
+    site.settle()
+    assert second.states() == {"done": 1}
+
+
 def test_f60_another_script_behind_the_dashes_is_refused(site: Site) -> None:
     """F60: `esis resubmit -- --time=5 other.sh` would submit other.sh."""
     flow = make_workflow(site, "other", 2, worker="#!/bin/sh\nexit 3\n")

@@ -393,6 +393,7 @@ ARRAY = "#SBATCH --array=TASKARRAYDEFINITION\n"
     (ARRAY + "#SBATCH -W\n", "line 3: -W lets sbatch block"),
     (ARRAY + "#SBATCH --wai\n", "line 3: --wai may mean --wait"),
     (ARRAY + "#SBATCH --test-only\n", "line 3: --test-only keeps"),
+    (ARRAY + "#SBATCH --autocomplete=x\n", "line 3: --autocomplete x lets"),
     (ARRAY + "#SBATCH --external\n", "line 3: --external makes"),
     (ARRAY + "#SBATCH hetjob\n#SBATCH --mem=1\n", "line 3: hetjob makes"),
     (ARRAY + "#SBATCH packjob\n", "line 3: packjob makes"),
@@ -443,7 +444,10 @@ def test_f60_a_dependency_of_the_template_is_joined_with_that_of_esis() -> None:
     assert "#SBATCH -d singleton\n#SBATCH --dependency=afterok:5,singleton\n" in done.text
     assert done.dependency == "afterok:5,singleton"
     assert render(text, "t.sh", Values("0-3", "w", 1)).dependency == "singleton"
-    assert render(text.replace("-d singleton", "-n 1"), "t.sh", Values("0-3", "w", 1)).dependency is None
+    for none in ("-n 1", "--dependency=0", "-d 0", "--dependency=''"):
+        plain = text.replace("-d singleton", none)
+        assert render(plain, "t.sh", Values("0-3", "w", 1)).dependency is None
+        assert render(plain, "t.sh", Values("0-3", "w", 1, dependency="afterok:5")).dependency == "afterok:5"
 
 
 def test_f60_a_dependency_below_that_of_esis_is_refused() -> None:

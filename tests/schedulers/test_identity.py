@@ -105,7 +105,7 @@ def test_f45_nothing_is_told_of_a_doubtful_job_but_that_it_is_there(state: JobSt
     snapshot = Snapshot((seen("7", state, "post.sh"), seen("8", state, "post.sh"), seen("7", state, "../sbatch.sh")))
     doubtful, sure = snapshot.of_run(RUN, {"7"})
     assert (doubtful.state, doubtful.indices) == (JobState.UNKNOWN, [0])
-    assert "another script" in doubtful.word
+    assert "another script: post.sh" in doubtful.word
     assert sure.state is state
     assert [item.job for item in snapshot.of_run(RUN, ())] == ["7"]
 

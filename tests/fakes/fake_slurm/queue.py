@@ -17,7 +17,7 @@ PROBLEM = "Job dependency problem"
 
 def parse_dependency(text: str, cluster: Cluster, knobs: Knobs, now: float) -> tuple[list[list[Any]], bool]:
     """Return the dependencies that `text` asks for, and whether any one of them is enough."""
-    if not text:
+    if text in ("", "0"):
         return [], False
     if len(text) > 128 * 1024:
         raise SlurmError("Pathname of a file, directory or other parameter too long")
