@@ -15,8 +15,12 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from esis.digests import hash_descriptor
-from esis.errors import BadInput, FileTrouble
+from esis.errors import BadInput, CorruptState, FileTrouble
+from esis.files import read_limited
+from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
+
+HASHED_ROLES = ("setupscript", "sbatchtemplate", "workerscript", "param_generator")  # in the order of the hashed text
 
 
 class Kind(Enum):
@@ -48,15 +52,26 @@ def status_text(workflow: Workflow, digest_of: Callable[[Path], str], requiremen
     `digest_of` gives the SHA-256 of a file or directory; `requirements` maps each stored requirement path to its
     hash (the frozen one where it is frozen).
     """
-    lines = [
-        f"setupscript:{digest_of(workflow.resolve(workflow.setupscript))}",
-        f"sbatchtemplate:{digest_of(workflow.resolve(workflow.sbatchtemplate))}",
-        f"workerscript:{digest_of(workflow.resolve(workflow.workerscript))}",
-        f"param_generator:{digest_of(workflow.resolve(workflow.param_generator))}",
-    ]
-    lines += [f"{stored}:{digest_of(workflow.resolve(stored))}" for stored in sorted(workflow.param_includes)]
-    lines += [f"{stored}:{requirements[stored]}" for stored in sorted(workflow.requires)]
-    return "\n".join(lines)
+    lines = [(role, digest_of(workflow.resolve(workflow.script(role)))) for role in HASHED_ROLES]
+    lines += [(stored, digest_of(workflow.resolve(stored))) for stored in sorted(workflow.param_includes)]
+    lines += [(stored, requirements[stored]) for stored in sorted(workflow.requires)]
+    return "\n".join(f"{tag}:{digest}" for tag, digest in lines)
+
+
+def read_status(run: RunDir) -> str:
+    """Return the hashed text that a run keeps. Raises FileNotFoundError, CorruptState."""
+    try:
+        return read_limited(run.wf_status).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptState(f"{run.wf_status} is corrupt: {error}") from error
+
+
+def status_lines(text: str) -> list[tuple[str, str]]:
+    """Return tag and hash of each line of the hashed text, in their order.
+
+    The scripts come first; a requirement may have the path of an include, and stands behind it.
+    """
+    return [(tag, digest) for tag, _, digest in (line.rpartition(":") for line in text.split("\n"))]
 
 
 def text_digest(text: str) -> str:

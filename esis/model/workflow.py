@@ -19,8 +19,8 @@ DEFAULT_NAME = "wf.esis.json"
 OLD_NAME = "wf.esis2.json"
 FILE_LIMIT = 16 * 1024 * 1024  # bytes
 DEFAULT_MAX_PARALLEL = 10
-_SCRIPT_KEYS = ("setupscript", "param_generator", "sbatchtemplate", "workerscript")
-_KEYS = (*_SCRIPT_KEYS, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
+ROLES = ("setupscript", "param_generator", "sbatchtemplate", "workerscript")
+_KEYS = (*ROLES, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
          "workdirpath", "tasks_per_job", "tasks_parallel", "status")
 
 
@@ -78,9 +78,14 @@ class Workflow:
         raise BadInput(f"{self.path} has no requirement called {name!r} (there are: {known})",
                        "esis list-requirements shows them")
 
-    def scripts(self) -> tuple[str, str, str, str]:
+    def script(self, role: str) -> str:
+        """Return the stored path of the script that has one of the ROLES."""
+        path: str = getattr(self, role)
+        return path
+
+    def scripts(self) -> tuple[str, ...]:
         """Return the stored paths of setup script, generator, template and worker."""
-        return self.setupscript, self.param_generator, self.sbatchtemplate, self.workerscript
+        return tuple(self.script(role) for role in ROLES)
 
 
 def locate(given: str | None) -> tuple[Path, str | None]:
@@ -149,7 +154,7 @@ def parse(path: Path, data: bytes) -> Workflow:
     requires = reader.texts("requires")
     return Workflow(
         path=path,
-        **{key: reader.text(key) for key in _SCRIPT_KEYS},
+        **{role: reader.text(role) for role in ROLES},
         param_includes=reader.texts("param_includes"),
         requires=requires,
         requires_names=reader.mapping("requires_names"),
@@ -174,10 +179,7 @@ def save(workflow: Workflow) -> None:
 def dump(workflow: Workflow) -> str:
     """Return the text of the workflow file."""
     value: dict[str, Any] = {
-        "setupscript": workflow.setupscript,
-        "param_generator": workflow.param_generator,
-        "sbatchtemplate": workflow.sbatchtemplate,
-        "workerscript": workflow.workerscript,
+        **{role: workflow.script(role) for role in ROLES},
         "param_includes": list(workflow.param_includes),
         "requires": list(workflow.requires),
         "requires_names": dict(sorted(workflow.requires_names.items())),

@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import read_json_object, read_limited
-from esis.model.fingerprint import Kind, text_digest
+from esis.files import read_json_object
+from esis.model.fingerprint import HASHED_ROLES, Kind, read_status, status_lines, text_digest
 from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
 from esis.model.workdir import RunDir, is_run_name
@@ -21,10 +21,9 @@ from esis.operations.target import definition
 from esis.records import stage
 from esis.records.stage import Stage
 
-_SCRIPTS = ("setupscript", "sbatchtemplate", "workerscript", "param_generator")  # in the order of wf_status
 _FILES = (Kind.FILE, Kind.EXECUTABLE)
 
-# Role (one of _SCRIPTS, "include" or "requirement") and stored path, with the hash.
+# Role (one of HASHED_ROLES, "include" or "requirement") and stored path, with the hash.
 Lines = Mapping[tuple[str, str], str]
 
 
@@ -116,7 +115,7 @@ def _runs(parent: Path) -> Iterator[RunDir]:
 def _differing(before: Lines, after: Lines) -> list[tuple[str, str]]:
     """Return the keys whose values differ, in the order of wf_status; scripts count by their role alone."""
     keys = dict.fromkeys((*after, *before))
-    order = (*_SCRIPTS, "include", "requirement")
+    order = (*HASHED_ROLES, "include", "requirement")
     return sorted((key for key in keys if before.get(key) != after.get(key)),
                   key=lambda key: (order.index(key[0]), key[1]))
 
@@ -128,11 +127,9 @@ def _present(node: Node) -> Lines:
 def _lines_of(run: RunDir, workflow: Workflow) -> Lines:
     """Return what a run was built from. Raises BadInput, CorruptState."""
     try:
-        text = read_limited(run.wf_status).decode("utf-8")
+        text = read_status(run)
     except FileNotFoundError:
         raise BadInput(f"{run.path} has no {run.wf_status.name}", "only runs that were built can be compared") from None
-    except UnicodeDecodeError as error:
-        raise CorruptState(f"{run.wf_status} is corrupt: {error}") from error
     if text_digest(text) != run.digest:
         raise CorruptState(f"{run.wf_status} is corrupt: its hash is not that of the run")
     with suppress(EsisError):  # 0.0.4 kept none: the present one tells what is a requirement
@@ -143,12 +140,12 @@ def _lines_of(run: RunDir, workflow: Workflow) -> Lines:
 def parse_status(text: str, workflow: Workflow) -> Lines:
     """Read a wf_status. Raises CorruptState."""
     found: dict[tuple[str, str], str] = {}
-    for number, line in enumerate(text.split("\n")):
-        tag, colon, value = line.rpartition(":")
-        if not colon or (number < len(_SCRIPTS) and tag != _SCRIPTS[number]):
-            raise CorruptState(f"line {number + 1} of the wf_status is not what it should be: {line!r}")
-        if number < len(_SCRIPTS):
-            found[tag, ""] = value
+    for number, (tag, value) in enumerate(status_lines(text)):
+        role = HASHED_ROLES[number] if number < len(HASHED_ROLES) else None
+        if not tag or role not in (None, tag):
+            raise CorruptState(f"line {number + 1} of the wf_status is not what it should be: {tag}:{value}")
+        if role is not None:
+            found[role, ""] = value
         else:
             found["requirement" if tag in workflow.requires else "include", tag] = value
     return found
@@ -159,8 +156,8 @@ def _change(node: Node, run: RunDir, key: tuple[str, str], before: str | None, a
     role, stored = key
     what = What.ADDED if before is None else What.REMOVED if after is None else What.CHANGED
     workflow = node.workflow
-    if role in _SCRIPTS:
-        return Change(what, role, _tidy(workflow, getattr(workflow, role)), before, after)
+    if role in HASHED_ROLES:
+        return Change(what, role, _tidy(workflow, workflow.script(role)), before, after)
     change = Change(what, role, _tidy(workflow, stored), before, after)
     if what is not What.CHANGED or before is None:
         return change

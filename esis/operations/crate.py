@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from esis.errors import BadInput
-from esis.files import read_limited
+from esis.model.fingerprint import read_status, status_lines
 from esis.model.requirements import base_name
 from esis.model.workdir import PREFIX, RunDir
-from esis.model.workflow import DEFAULT_NAME, Workflow
+from esis.model.workflow import DEFAULT_NAME, ROLES, Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.pack import EXTRA
 from esis.operations.status import RunStatus, describe_failures
@@ -28,6 +28,12 @@ _PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+_SAID_OF = {
+    "setupscript": "setup script: prepares the working directory, once",
+    "param_generator": "parameter generator: writes the parameter sets",
+    "sbatchtemplate": "sbatch template: what Slurm is asked for",
+    "workerscript": "worker script: the work, one task for each parameter set",
 }
 _ORCID = re.compile(r"(?:https?://orcid\.org/)?(\d{4}-\d{4}-\d{4}-\d{3}[\dX])\Z")
 _AUTHOR = re.compile(r"([^<>]+?)\s*(?:<([^<>\s]+)>)?\s*\Z")
@@ -133,19 +139,14 @@ class _Crate:
         self._crate = need_rocrate().ROCrate(version="1.1")
         self._subject = subject
         self._about = about
-        lines = read_limited(subject.run.wf_status).decode("utf-8", "backslashreplace").split("\n")
-        self._hashed = {tag: value for tag, _, value in (line.rpartition(":") for line in lines)}
+        self._hashed = dict(status_lines(read_status(subject.run)))
 
     def build(self) -> Any:
         """Return the crate."""
         from rocrate.model import ComputationalWorkflow
 
         crate, run, workflow = self._crate, self._subject.run, self._subject.workflow
-        scripts = [self._script(stored, tag, what) for stored, tag, what in (
-            (workflow.setupscript, "setupscript", "setup script: prepares the working directory, once"),
-            (workflow.param_generator, "param_generator", "parameter generator: writes the parameter sets"),
-            (workflow.sbatchtemplate, "sbatchtemplate", "sbatch template: what Slurm is asked for"),
-            (workflow.workerscript, "workerscript", "worker script: the work, one task for each parameter set"))]
+        scripts = [self._script(workflow.script(role), role, _SAID_OF[role]) for role in ROLES]
         language = self._other("#esis-workflow", "ComputerLanguage", name="ESIS workflow file", version="0.0.4",
                                description="JSON that names the four scripts of a parameter scan, what they include "
                                            "and what they require")

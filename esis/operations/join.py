@@ -10,6 +10,7 @@ from typing import Any
 
 from esis.errors import BadInput, CorruptState, EsisError, RequirementTrouble
 from esis.files import read_json_object, read_limited
+from esis.model.fingerprint import read_status, status_lines
 from esis.model.parametersets import ParameterSets
 from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
@@ -91,7 +92,7 @@ def joins_of(run: RunDir, keys: Sequence[str]) -> list[Join]:
 def required_runs(run: RunDir) -> list[Required]:
     """Return the runs that a run requires, by the names that its generator knew. Raises RequirementTrouble."""
     workflow = definition(run)
-    hashes = _lines(run.wf_status)
+    hashes = dict(status_lines(read_status(run)))  # of an include and a requirement with one path the latter
     listed = {path.name: path for path in map(Path, _listed(run))}
     found = []
     for stored in workflow.requires:
@@ -108,12 +109,6 @@ def required_runs(run: RunDir) -> list[Required]:
                                      "it was moved or deleted; export without --requirements")
         found.append(Required(name, RunDir(place)))
     return found
-
-
-def _lines(path: Path) -> dict[str, str]:
-    """Return the hashed text as tag → hash; of equal tags the last, for requirements come last."""
-    text = read_limited(path).decode("utf-8", "surrogateescape")
-    return {tag: digest for tag, _, digest in (line.rpartition(":") for line in text.split("\n"))}
 
 
 def _listed(run: RunDir) -> list[str]:

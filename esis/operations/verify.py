@@ -17,12 +17,12 @@ from pathlib import Path
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.locks import holder
 from esis.model import fingerprint, manifest
-from esis.model.fingerprint import Kind, status_text, tree_digest
+from esis.model.fingerprint import Kind, status_lines, status_text, tree_digest
 from esis.model.parameters import find_parameter_files
 from esis.model.requirements import base_name
 from esis.model.template import with_dependency
 from esis.model.workdir import PREFIX, RunDir, is_run_name
-from esis.model.workflow import Workflow, parse
+from esis.model.workflow import ROLES, Workflow, parse
 from esis.operations.evidence import gather
 from esis.operations.target import definition
 from esis.operations.unpacked import Entry, Found, Problem, read_archive, read_directory
@@ -201,7 +201,7 @@ def _check_snapshot(found: Found, named: str | None, where: str) -> None:
     except BadInput as error:
         found.problem(_DEFINITION, error.message)
         return
-    lines = dict(_line(text) for text in stored.decode("utf-8", "backslashreplace").split("\n"))
+    lines = dict(status_lines(stored.decode("utf-8", "backslashreplace")))
     expected = _recomputed(found, workflow, lines)
     for tag, value in expected.items():
         if tag not in lines:
@@ -225,7 +225,7 @@ def _recomputed(found: Found, workflow: Workflow, lines: Mapping[str, str]) -> d
     for stored in workflow.requires:
         requirements[stored] = workflow.freeze_requirements.get(stored) or lines.get(stored, "")
     text = status_text(workflow, lambda path: digests[path], requirements)
-    return dict(_line(line) for line in text.split("\n"))
+    return dict(status_lines(text))
 
 
 def _digest(found: Found, name: str) -> str:
@@ -296,14 +296,7 @@ def _check_parameters(run: RunDir, found: Found) -> None:
 
 
 def _file_of(workflow: Workflow, tag: str) -> str:
-    keys = {"setupscript": workflow.setupscript, "sbatchtemplate": workflow.sbatchtemplate,
-            "workerscript": workflow.workerscript, "param_generator": workflow.param_generator}
-    if tag in keys:
-        return base_name(keys[tag])
+    if tag in ROLES:
+        return base_name(workflow.script(tag))
     return f"{_RUN.includes.name}/{base_name(tag)}" if tag in workflow.param_includes else _WF_STATUS
-
-
-def _line(text: str) -> tuple[str, str]:
-    tag, _, value = text.rpartition(":")
-    return tag, value
 
