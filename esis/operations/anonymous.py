@@ -20,11 +20,11 @@ from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.evidence import Evidence
+from esis.records.provenance import PUBLIC_KEYS, Provenance
 from esis.records.submissions import Submission
 from esis.records.tasks import TaskRecord
 from esis.typed import is_text, parse_object
 
-_PROVENANCE = frozenset({"schema", "time", "esis", "python", "platform", "slurm", "slurm_limits", "modules"})
 _RECORD = frozenset({"index", "restart", "partition", "cpus", "kernel", "modules"})
 # Options that say what was requested, not who asked; others may name accounts, addresses, paths.
 _OPTION = re.compile(r"--(time|mem|mem-per-cpu|mem-per-gpu|cpus-per-task|ntasks|ntasks-per-node|nodes|gres|gpus|"
@@ -52,7 +52,7 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
         if name == f"{private}/{run.workflow_definition.name}":
             return _definition(workflow).encode()
         if name == f"{private}/{run.provenance.name}":
-            return _keep(read_limited(path, _LIMIT), _PROVENANCE)
+            return _keep(read_limited(path, _LIMIT), PUBLIC_KEYS)
         if name.startswith(submissions) and name.endswith(".json"):
             return _submission(path, read_limited(path, _LIMIT))
         if name.startswith(tasks) and TaskRecord.parse(name[len(tasks):]) is not None:
@@ -67,17 +67,12 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
     return rewrite
 
 
-def public(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return a provenance without what tells who made the run, and where."""
-    return {key: value if key in _PROVENANCE else None for key, value in provenance.items()}
-
-
-def telling_words(run: RunDir, evidence: Evidence, provenance: dict[str, Any]) -> tuple[str, ...]:
+def telling_words(run: RunDir, evidence: Evidence, provenance: Provenance) -> tuple[str, ...]:
     """Return users, hosts and directories that tell who made a run, and where."""
     words = {user_name(os.getuid()), user_name(run.path.stat().st_uid), os.uname().nodename,
              str(Path("~").expanduser()), str(run.path.parent)}
-    words |= {str(provenance.get("user") or ""), str(provenance.get("host") or ""),
-              os.path.dirname(str(provenance.get("workflow_file") or ""))}  # noqa: PTH120  "" is none, Path("") isn't
+    words |= {provenance.user or "", provenance.host or "",
+              os.path.dirname(provenance.workflow_file or "")}  # noqa: PTH120  "" is none, Path("") isn't
     for submission in evidence.submissions:
         if submission.provenance is not None:
             words |= {submission.provenance.user, submission.provenance.host}

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from esis.errors import (
     BadInput,
     Busy,
-    CorruptState,
     EsisError,
     FileTrouble,
     Incomplete,
@@ -24,7 +23,7 @@ from esis.errors import (
     StillActive,
     TasksFailed,
 )
-from esis.files import TEMPORARY_PREFIX, fsync_directory, naming, read_json_object
+from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
 from esis.locks import holder
 from esis.model import manifest
 from esis.model.fingerprint import Kind, hash_file, open_source
@@ -38,6 +37,7 @@ from esis.operations.old_runs import check_ours
 from esis.operations.pack import Format, Hashing, Packer, need_zstandard, packing
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.target import definition
+from esis.records import provenance
 from esis.schedulers.base import JobState, Scheduler
 
 _MEMORY = 4 * 1024 * 1024  # bytes of the manifest that are kept in memory
@@ -64,8 +64,8 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice,
     place = Path(os.path.realpath(output.parent))
     if Path(os.path.realpath(run.path)) in (place, *place.parents):
         raise BadInput(f"{output} lies in the run itself", "write it to another place")
-    told = _provenance(run)
-    subject = Subject(run, definition(run), evidence, status, anonymous.public(told) if choice.anonymous else told)
+    told = provenance.read(run)
+    subject = Subject(run, definition(run), evidence, status, told.public() if choice.anonymous else told)
     words = anonymous.telling_words(run, evidence, told) if choice.anonymous else ()
     items = _items(subject, choice, about.checked(), words, say)
     try:
@@ -206,10 +206,3 @@ def _check_unchanged(before: Evidence) -> None:
 
 def _but_for_marks(evidence: Evidence) -> Evidence:
     return replace(evidence, marked_complete=True, claimed=True)
-
-
-def _provenance(run: RunDir) -> dict[str, Any]:
-    try:
-        return read_json_object(run.provenance)
-    except (OSError, CorruptState):
-        return {}

@@ -11,14 +11,13 @@ from enum import Enum
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import read_json_object
 from esis.model.fingerprint import HASHED_ROLES, Kind, read_status, status_lines, text_digest
 from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
 from esis.model.workdir import RunDir, is_run_name
 from esis.model.workflow import Workflow, stand_in
 from esis.operations.target import definition
-from esis.records import stage
+from esis.records import provenance, stage
 from esis.records.stage import Stage
 
 _FILES = (Kind.FILE, Kind.EXECUTABLE)
@@ -90,11 +89,8 @@ def _compare(node: Node, run: RunDir, told: set[tuple[RunDir, RunDir]]) -> Compa
 
 def workflow_of(run: RunDir) -> Path:
     """Return the workflow file that a run was built from. Raises BadInput."""
-    try:
-        found = read_json_object(run.provenance)["workflow_file"]
-    except (FileNotFoundError, KeyError, CorruptState):
-        found = None
-    if not isinstance(found, str):
+    found = provenance.read(run).workflow_file
+    if found is None:
         raise BadInput(f"{run.path} doesn't tell which workflow file it is of", "name the workflow file, too")
     return stand_in(Path(found))
 

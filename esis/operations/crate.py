@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import ModuleType
@@ -22,6 +21,7 @@ from esis.model.workflow import DEFAULT_NAME, ROLES, Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.pack import EXTRA
 from esis.operations.status import RunStatus, describe_failures
+from esis.records.provenance import Provenance
 from esis.typed import LATEST
 
 _PROFILES = {
@@ -94,12 +94,12 @@ class Subject:
     workflow: Workflow
     evidence: Evidence
     status: RunStatus
-    provenance: Mapping[str, Any]  # of provenance.json, as far as it may be told; empty where there is none
+    provenance: Provenance  # as far as it may be told
 
     @property
     def workflow_name(self) -> str:
         """Return the name of the workflow file that the run was made from."""
-        return base_name(str(self.provenance.get("workflow_file") or DEFAULT_NAME))
+        return base_name(self.provenance.workflow_file or DEFAULT_NAME)
 
 
 def title_of(subject: Subject, about: About) -> str:
@@ -197,9 +197,9 @@ class _Crate:
         end = self._end()
         if end is not None:
             facts["endTime"] = end
-        user = subject.provenance.get("user")
+        user = subject.provenance.user
         if user:
-            facts["agent"] = self._other(f"#user-{user}", "Person", name=str(user),
+            facts["agent"] = self._other(f"#user-{user}", "Person", name=user,
                                          description="the account that made the run")
         return self._other(f"#{PREFIX}{run.digest}", "CreateAction", **facts)
 
@@ -220,11 +220,11 @@ class _Crate:
 
     def _software(self) -> list[Any]:
         told = self._subject.provenance
-        found = [self._other("#esis", "SoftwareApplication", name="ESIS", softwareVersion=str(told.get("esis")),
+        found = [self._other("#esis", "SoftwareApplication", name="ESIS", softwareVersion=str(told.esis),
                              description="Easy SLURM Isolated Scanner: parameter scans on Slurm clusters")]
-        if told.get("slurm"):
+        if told.slurm:
             found.append(self._other("https://slurm.schedmd.com/", "SoftwareApplication", name="Slurm",
-                                     url="https://slurm.schedmd.com/", softwareVersion=str(told["slurm"]),
+                                     url="https://slurm.schedmd.com/", softwareVersion=told.slurm,
                                      description="workload manager"))
         return found
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from esis.errors import BadInput, CorruptState, EsisError, RequirementTrouble
-from esis.files import read_json_object, read_limited
+from esis.files import read_limited
 from esis.model.fingerprint import read_status, status_lines
 from esis.model.parametersets import ParameterSets
 from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
 from esis.model.workflow import load
 from esis.operations.target import definition
+from esis.records import provenance
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,13 @@ def _listed(run: RunDir) -> list[str]:
 
 def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
     """Return where the required workflow, as it is now, keeps its runs."""
+    origin = provenance.read(run).workflow_file
+    if origin is None:
+        return None
     try:
-        origin = read_json_object(run.provenance)["workflow_file"]
         workflow = replace(definition(run), path=Path(origin))
         place = run_parent(load(workflow.requirement_file(stored))) / name
-    except (EsisError, OSError, KeyError, TypeError):
+    except (EsisError, OSError):
         return None
     return place if place.is_dir() else None
 

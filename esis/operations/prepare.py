@@ -19,7 +19,7 @@ from pathlib import Path
 
 from esis.environment import clean_environment
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
-from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic, write_json
+from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -252,7 +252,7 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
         copy_workflow(node, staging, context)
         write_atomic(staging.wf_status, node.status_text)
         write_atomic(staging.workflow_definition, dump(node.workflow))
-        write_json(staging.provenance, provenance.collect(node.workflow, context.argv, limits))
+        provenance.save(staging, node.workflow, context.argv, limits)
         hook = Path(provenance.__file__).with_name("task.sh").read_text("utf-8")
         write_atomic(staging.task_hook, hook)
         write_atomic(staging.completed, "0")

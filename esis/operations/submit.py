@@ -90,7 +90,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
 def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
     """Return the limits that were noted when the run was built, else ask for them."""
     if isinstance(scheduler, Slurm):
-        noted = provenance.noted_limits(run)
+        noted = provenance.read(run).limits
         if noted is not None:
             return noted
     return scheduler.limits()

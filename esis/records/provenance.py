@@ -1,13 +1,15 @@
-"""Collect where a run comes from: who, when, where, and with what."""
+"""Own provenance.json: where a run comes from, that is who made it, when, where, and with what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from esis.errors import CorruptState
+from esis.files import write_json
 from esis.model.limits import Limits
 from esis.model.secrets import masked
 from esis.model.workdir import RunDir
@@ -16,13 +18,31 @@ from esis.process import capture
 from esis.records.origin import Origin
 from esis.typed import Fields, read_object
 
+# Keys whose values don't tell who made the run, and where.
+PUBLIC_KEYS = frozenset({"schema", "time", "esis", "python", "platform", "slurm", "slurm_limits", "modules"})
 _GIT_SECONDS = 10.0
 _LARGEST = 2**31  # Slurm's numbers have 32 bits
 
 
-def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> dict[str, Any]:
-    """Return the provenance as it stands in provenance.json; what can't be found out is null."""
-    return {
+@dataclass(frozen=True)
+class Provenance:
+    """Hold what others want to know of it; None where it isn't told."""
+
+    workflow_file: str | None = None
+    user: str | None = None
+    host: str | None = None
+    esis: str | None = None  # versions
+    slurm: str | None = None
+    limits: Limits | None = None  # Slurm's as they were then; None where nobody asked, or Slurm didn't answer
+
+    def public(self) -> Provenance:
+        """Return it without what tells who made the run, and where."""
+        return replace(self, workflow_file=None, user=None, host=None)
+
+
+def save(run: RunDir, workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> None:
+    """Write where a run comes from; what can't be found out is null. Raises OSError."""
+    write_json(run.provenance, {
         "schema": 1,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **Origin.here().to_json(),
@@ -34,20 +54,35 @@ def collect(workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> d
         } if limits is not None and limits.version is not None else None,
         "git": _git(workflow.directory),
         "argv": list(masked(argv)),
-    }
+    })
 
 
-def noted_limits(run: RunDir) -> Limits | None:
-    """Return Slurm's limits as they were when the run was built; None where nobody asked, or Slurm didn't answer."""
+def read(run: RunDir) -> Provenance:
+    """Return what a run tells; nothing where the file is missing or damaged, for no task's state hangs on it."""
     try:
         fields = Fields(run.provenance, read_object(run.provenance))
+    except (CorruptState, OSError):
+        return Provenance()
+    told = {key: _text(fields, key) for key in ("workflow_file", "user", "host", "esis", "slurm")}
+    return Provenance(**told, limits=_limits(fields))
+
+
+def _text(fields: Fields, key: str) -> str | None:
+    try:
+        return fields.text(key)
+    except CorruptState:
+        return None
+
+
+def _limits(fields: Fields) -> Limits | None:
+    try:
         if not fields.has("slurm_limits"):
             return None
         limits = fields.object("slurm_limits")
         return Limits(limits.number("max_array_size", 1, _LARGEST),
                       limits.number_or_none("max_array_tasks", 1, _LARGEST),
                       limits.real("message_timeout", _LARGEST), fields.text_or_none("slurm"))
-    except (CorruptState, OSError):
+    except CorruptState:
         return None
 
 
