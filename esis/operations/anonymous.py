@@ -97,7 +97,7 @@ def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes
 
 def _submission(path: Path, content: bytes) -> bytes:
     made = Submission.from_json(path, parse_object(path, content))
-    raw = made.to_json()
+    raw = replace(made, unknown={}).to_json()  # what a newer esis noted may tell anything
     raw.update(owner="", argv=[], message=None, provenance=None,
                options=[word for word in made.options if _OPTION.match(word)],
                output=_relative(made.output), unique_output=_relative(made.unique_output),

@@ -7,8 +7,8 @@ import operator
 import os
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ _LIMIT = re.compile(r"[0-9]{1,12}\Z")
 _JOB = re.compile(r"[0-9]{1,20}\Z")
 _CLAIM_ADVICE = "squeue shows whether a job of it runs; esis doc faults"
 _NAME = re.compile(r"(\d{4,9})\.json\Z")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 class Outcome(Enum):
@@ -101,6 +105,7 @@ class Submission:
     output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
     provenance: Origin | None = None  # who submitted, where and with what; None in records of earlier versions
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # what a newer esis noted: it stays in the record
 
     @property
     def packed(self) -> bool:
@@ -157,33 +162,8 @@ class Submission:
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file: for the eyes of others, so without secrets."""
-        return {
-            "schema": SCHEMA,
-            "number": self.number,
-            "scheduler": self.scheduler,
-            "tasks": format_ranges(self.tasks),
-            "arrays": [{"array": item.spec, "offset": item.offset, "tasks": item.tasks} for item in self.arrays],
-            "dependency": self.dependency,
-            "script_sha256": self.script_digest,
-            "created": self.created,
-            "owner": self.owner,
-            "records": self.records,
-            "argv": list(masked(self.argv)),
-            "outcome": self.outcome.value,
-            "jobs": [{"id": job.id, "cluster": job.cluster} for job in self.jobs],
-            "message": self.message,
-            "answered": self.answered,
-            "returned": format_ranges(self.returned),
-            "throttle": self.throttle,
-            "unique_output": self.unique_output,
-            "mapped": self.mapped,
-            "per_job": self.per_job,
-            "parallel": self.parallel,
-            "options": list(masked(self.options)),
-            "output": self.output,
-            "seen": list(self.seen),
-            "provenance": self.provenance.to_json() if self.provenance is not None else None,
-        }
+        return {"schema": SCHEMA, **self.unknown,
+                **{codec.key or name: codec.write(getattr(self, name)) for name, codec in _CODECS.items()}}
 
     @classmethod
     def from_json(cls, path: Path, raw: Mapping[str, Any]) -> Submission:
@@ -191,33 +171,13 @@ class Submission:
         fields = Fields(path, raw)
         if fields.get("schema") is True or raw["schema"] != SCHEMA:
             raise CorruptState(f"{path} has schema {raw['schema']!r}, this esis knows {SCHEMA}", "use a newer esis")
-        made = cls(
-            number=fields.number("number", 1, _MOST_SUBMISSIONS),
-            scheduler=fields.choice("scheduler", _SCHEDULERS),
-            tasks=as_sequence(_ranges(fields, "tasks")),
-            arrays=tuple(_array(item) for item in fields.objects("arrays")),
-            dependency=fields.text_or_none("dependency"),
-            script_digest=fields.text("script_sha256"),
-            created=fields.real("created", LATEST),
-            owner=fields.text("owner"),
-            records=fields.flag("records"),
-            argv=fields.texts("argv"),
-            outcome=Outcome(fields.choice("outcome", [item.value for item in Outcome])),
-            jobs=tuple(Job(_job(item, "id", item.text("id")), item.text_or_none("cluster"))
-                       for item in fields.objects("jobs")),
-            message=fields.text_or_none("message"),
-            answered=fields.real("answered", LATEST) if fields.get("answered") is not None else None,
-            returned=tuple(_ranges(fields, "returned")) if fields.text("returned") else (),
-            throttle=fields.number("throttle", 0, _LARGEST),
-            unique_output=fields.text("unique_output"),
-            mapped=fields.flag("mapped"),
-            per_job=fields.number("per_job", 1, _LARGEST),
-            parallel=fields.number("parallel", 1, _LARGEST),
-            options=fields.texts("options"),
-            output=fields.text("output"),
-            seen=tuple(_job(fields, "seen", job) for job in fields.texts("seen")),
-            provenance=Origin.from_fields(fields.object("provenance")) if fields.has("provenance") else None,
-        )
+        values = {}
+        for name, codec in _CODECS.items():
+            key = codec.key or name
+            if codec.since_first or key in raw:
+                values[name] = codec.read(fields, key)
+        known = {"schema", *(codec.key or name for name, codec in _CODECS.items())}
+        made = cls(**values, unknown={key: value for key, value in raw.items() if key not in known})
         contradiction = made.contradiction()
         if contradiction is not None:
             raise CorruptState(f"{path} is corrupt: {contradiction}")
@@ -237,6 +197,70 @@ class Submission:
                 return f"array {position + 1}, {array.spec[:60]!r}, is not that of its {array.tasks} tasks"
             start += array.tasks
         return None
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """Say how a field of a submission stands in its record.
+
+    A field that is added later needs `since_first=False` and a default that older records can be read with. An older
+    esis keeps what it doesn't know; where it mustn't, SCHEMA has to be raised.
+    """
+
+    read: Callable[[Fields, str], Any]
+    write: Callable[[Any], Any] = _as_it_is
+    key: str = ""  # where it isn't the field's name
+    since_first: bool = True  # else it may be missing
+
+
+def _number(least: int, most: int) -> Callable[[Fields, str], int]:
+    return lambda fields, key: fields.number(key, least, most)
+
+
+def _texts(write: Callable[[Sequence[str]], Sequence[str]] = tuple) -> _Codec:
+    return _Codec(Fields.texts, lambda words: list(write(words)))
+
+
+def _or_none(read: Callable[[Fields, str], Any]) -> Callable[[Fields, str], Any]:
+    return lambda fields, key: read(fields, key) if fields.get(key) is not None else None
+
+
+def _time(fields: Fields, key: str) -> float:
+    return fields.real(key, LATEST)
+
+
+# In the order of the file.
+_CODECS = {
+    "number": _Codec(_number(1, _MOST_SUBMISSIONS)),
+    "scheduler": _Codec(lambda fields, key: fields.choice(key, _SCHEDULERS)),
+    "tasks": _Codec(lambda fields, key: as_sequence(_ranges(fields, key)), format_ranges),
+    "arrays": _Codec(lambda fields, key: tuple(map(_array, fields.objects(key))),
+                     lambda arrays: [{"array": item.spec, "offset": item.offset, "tasks": item.tasks}
+                                     for item in arrays]),
+    "dependency": _Codec(Fields.text_or_none),
+    "script_digest": _Codec(Fields.text, key="script_sha256"),
+    "created": _Codec(_time),
+    "owner": _Codec(Fields.text),
+    "records": _Codec(Fields.flag),
+    "argv": _texts(masked),
+    "outcome": _Codec(lambda fields, key: Outcome(fields.choice(key, [item.value for item in Outcome])),
+                      lambda outcome: outcome.value),
+    "jobs": _Codec(lambda fields, key: tuple(map(_named_job, fields.objects(key))),
+                   lambda jobs: [{"id": job.id, "cluster": job.cluster} for job in jobs]),
+    "message": _Codec(Fields.text_or_none),
+    "answered": _Codec(_or_none(_time)),
+    "returned": _Codec(lambda fields, key: tuple(_ranges(fields, key)) if fields.text(key) else (), format_ranges),
+    "throttle": _Codec(_number(0, _LARGEST)),
+    "unique_output": _Codec(Fields.text),
+    "mapped": _Codec(Fields.flag),
+    "per_job": _Codec(_number(1, _LARGEST)),
+    "parallel": _Codec(_number(1, _LARGEST)),
+    "options": _texts(masked),
+    "output": _Codec(Fields.text),
+    "seen": _Codec(lambda fields, key: tuple(_job(fields, key, job) for job in fields.texts(key)), list),
+    "provenance": _Codec(_or_none(lambda fields, key: Origin.from_fields(fields.object(key))),
+                         lambda origin: origin.to_json() if origin is not None else None, since_first=False),
+}
 
 
 def save(run: RunDir, submission: Submission) -> None:
@@ -291,6 +315,10 @@ def _ranges(fields: Fields, key: str) -> Sequence[int]:
 
 def _array(fields: Fields) -> Array:
     return Array(fields.text("array"), fields.number("offset", 0, _LARGEST), fields.number("tasks", 1, MOST_TASKS))
+
+
+def _named_job(fields: Fields) -> Job:
+    return Job(_job(fields, "id", fields.text("id")), fields.text_or_none("cluster"))
 
 
 def _job(fields: Fields, key: str, value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from esis.model.limits import Limits
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
 from esis.operations.plan import Packing, plan
+from esis.records import submissions
 from esis.records.origin import Origin
 from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
 
@@ -72,6 +73,43 @@ def test_a_record_of_a_version_without_provenance_is_read() -> None:
     """The key is missing or null there."""
     old = {key: value for key, value in SAMPLE.to_json().items() if key != "provenance"}
     assert Submission.from_json(Path("0001.json"), old) == SAMPLE
+
+
+RECORDS_OF_0_1 = sorted((Path(__file__).parents[1] / "data" / "submissions").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS_OF_0_1, ids=lambda path: path.stem)
+def test_records_of_0_1_0_are_read_and_written_as_they_are(path: Path) -> None:
+    """A field that comes later may be missing: users' runs are older than their esis."""
+    raw = json.loads(path.read_text())
+    made = Submission.from_json(path, raw)
+    assert made.to_json() == raw
+    assert not made.unknown
+
+
+def test_there_are_records_of_each_kind() -> None:
+    kinds = {(made.scheduler, made.mapped, made.packed, len(made.arrays) > 1, made.outcome)
+             for made in (Submission.from_json(path, json.loads(path.read_text())) for path in RECORDS_OF_0_1)}
+    assert kinds >= {("slurm", False, False, False, Outcome.SUBMITTED),
+                     ("slurm", False, False, True, Outcome.SUBMITTED), ("slurm", True, False, False, Outcome.OPEN),
+                     ("slurm", False, True, False, Outcome.REFUSED),
+                     ("local", False, False, False, Outcome.SUBMITTED)}
+
+
+@RELAXED
+@given(made(), st.dictionaries(st.text(max_size=5).map("new {}".format), st.none() | text | st.lists(st.integers())))
+def test_what_a_newer_esis_noted_stays_in_the_record(submission: Submission, more: dict[str, object]) -> None:
+    """It is of no consequence for what this one knows (SCHEMA would be another), and the newer one reads it again."""
+    again = Submission.from_json(Path("0001.json"), {**submission.to_json(), **more})
+    assert replace(again, unknown={}) == submission
+    assert replace(again, outcome=Outcome.REFUSED).to_json() == {
+        **replace(submission, outcome=Outcome.REFUSED).to_json(), **more}
+
+
+def test_every_field_stands_in_the_record_once() -> None:
+    names = {item.name for item in fields(Submission)} - {"unknown"}
+    assert set(submissions._CODECS) == names
+    assert len(SAMPLE.to_json()) == len(names) + 1
 
 
 def test_a_submission_says_who_made_it_where_and_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
