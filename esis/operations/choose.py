@@ -61,7 +61,7 @@ def without_worn(status: RunStatus, chosen: list[int], most: int | None, context
     """Leave out the tasks that were submitted `most` times already."""
     if most is None:
         return chosen
-    worn = [task for task in chosen if status.evidence.attempts(task) >= most]
+    worn = [task for task in chosen if status.evidence.attempts[task] >= most]
     if worn:
         context.say(f"{status.run.label}: left out after {most} attempts: {format_ranges(worn)}")
     return _without(chosen, worn)

@@ -19,6 +19,10 @@ from esis.records.tasks import TaskRecords
 from esis.schedulers.base import LOCAL
 from esis.version import VERSION
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from esis.records.attempts import Attempts
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -106,10 +110,12 @@ class Evidence:
         claimed = self.claimed and untold and (self.is_old or bool(self.submissions))
         return self.marked_complete or self.recorded_complete or claimed
 
-    def attempts(self, task: int) -> int:
-        """Return how often the task was handed to a scheduler (and not given back)."""
-        return sum(1 for sub in self.submissions
-                   if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned)
+    @cached_property
+    def attempts(self) -> Attempts:
+        """Return how often each task was handed to a scheduler."""
+        from esis.records.attempts import Attempts  # seldom needed
+
+        return Attempts(self.indices, self.submissions)
 
     def last_word(self) -> float | None:
         """Return when the records were last heard of, in seconds since 1970."""

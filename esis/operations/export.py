@@ -27,7 +27,6 @@ from esis.operations.target import evidence_of
 from esis.records.hosts import Hosts
 from esis.records.results import Exported, Results
 from esis.records.stage import Stage
-from esis.records.submissions import Outcome
 
 OWN_COLUMNS = ("task", "state", "attempts", "elapsed", "host", "reason", "code", "job")
 ON_REQUEST = ("reason", "code", "job")  # columns that only --columns shows
@@ -208,8 +207,6 @@ class _OwnColumns:
         self._source = source
         self._wanted = {name: number for number, name in enumerate(OWN_COLUMNS)
                         if number and request.wants(name)}
-        self._attempts = _attempts(source.evidence) if source.evidence is not None and (
-            "attempts" in self._wanted) else ()
 
     def put(self, columns: Columns, chunk: Chunk, tasks: Sequence[int], hosts: Hosts) -> None:
         """Put them into a chunk of these tasks."""
@@ -219,8 +216,8 @@ class _OwnColumns:
         for name, number in self._wanted.items():
             cells: list[Any] = []
             if name == "attempts" and evidence is not None:
-                first = evidence.indices[0]
-                cells = [self._attempts[task - first] for task in tasks]
+                attempts = evidence.attempts
+                cells = [attempts[task] for task in tasks]
             elif name == "host" and evidence is not None:
                 names = map(evidence.records.name, tasks)
                 cells = [hosts.of(task, record) if record is not None else None for task, record in zip(tasks, names)]
@@ -229,21 +226,6 @@ class _OwnColumns:
             else:
                 cells = [getattr(item, name) for item in judged]
             columns.put_own(chunk, number, cells)
-
-
-def _attempts(evidence: Evidence) -> Sequence[int]:
-    """Count how often each task was handed to a scheduler, in the order of the indices, looking at each once."""
-    first = evidence.indices[0] if len(evidence.indices) else 0
-    size = evidence.indices[-1] - first + 1 if len(evidence.indices) else 0
-    counts = array("l", [0]) * size
-    for submission in evidence.submissions:
-        if submission.outcome is Outcome.REFUSED:
-            continue
-        for number, tasks in ((1, submission.tasks), (-1, submission.returned)):
-            for task in tasks:
-                if 0 <= task - first < len(counts):
-                    counts[task - first] += number
-    return counts
 
 
 def _count(tasks: Sequence[int]) -> str:

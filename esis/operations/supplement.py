@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 
 from esis.errors import printable
 from esis.files import read_limited
@@ -14,7 +13,6 @@ from esis.model.template import without_dependency
 from esis.operations.crate import About, Subject, description_of, title_of
 from esis.operations.evidence import Evidence
 from esis.operations.status import RunStatus
-from esis.records.submissions import Outcome
 
 COLUMNS = ("task", "state", "reason", "exit_code", "attempts", "job", "restart", "start", "end")
 _README = """\
@@ -77,17 +75,13 @@ def readme(subject: Subject, about: About, throttle: int) -> bytes:
 
 def task_table(status: RunStatus, evidence: Evidence) -> bytes:
     """Return the state of every task as CSV; times are seconds since 1970."""
-    attempts: Counter[int] = Counter()
-    for submission in evidence.submissions:
-        if submission.outcome is not Outcome.REFUSED:
-            attempts.update(set(submission.tasks) - set(submission.returned))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for task, found in sorted(status.tasks.items()):
         record = evidence.records.get(task)
         told = (record.job, record.restart, record.start, record.end) if record is not None else (found.job, "", "", "")
-        writer.writerow([task, found.state.value, found.reason, found.code, attempts[task], *told])
+        writer.writerow([task, found.state.value, found.reason, found.code, evidence.attempts[task], *told])
     return stream.getvalue().encode("utf-8", "surrogateescape")
 
 

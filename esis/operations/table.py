@@ -44,7 +44,7 @@ def choose_rows(status: RunStatus, evidence: Evidence, tasks: Sequence[int] | No
     test = condition(where) if where is not None else None
     chosen = [task for task in sorted(tasks if tasks is not None else status.tasks)
               if not states or status.tasks[task].state in states]
-    return [Row(task, status.tasks[task], evidence.attempts(task), parameters)
+    return [Row(task, status.tasks[task], evidence.attempts[task], parameters)
             for task, parameters in ParameterSets(status.run).iterate(chosen) if test is None or test(parameters)]
 
 
