@@ -14,9 +14,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from esis.errors import CorruptState
+
+TYPE_CHECKING = False  # typing itself is never imported: workers pay for each module
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".esis-tmp-"
 STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near it

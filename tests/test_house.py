@@ -17,12 +17,13 @@ import click
 import pytest
 
 import esis
+from esis import hook
 from esis.cli.main import COMMANDS
 from esis.errors import ExitCode
 
 PACKAGE = Path(esis.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-GROUND = ("digests", "environment", "errors", "files", "locks", "process", "processes", "typed", "version")
+GROUND = ("digests", "environment", "errors", "files", "hook", "locks", "process", "processes", "typed", "version")
 FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 
 
@@ -68,6 +69,23 @@ def in_python(code: str, *arguments: str) -> str:
                           check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_what_the_hook_shares_is_named_in_one_module(path: Path) -> None:
+    """Variables of jobs have their names from esis/hook.py."""
+    constants = {node.value for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                 if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    if name_of(path) != "esis.hook":
+        assert [text for text in constants if re.fullmatch(r"SLURM_ESIS_\w+", text)] == []
+
+
+def test_the_hook_in_the_job_has_those_names() -> None:
+    text = (PACKAGE / "records" / "task.sh").read_text("utf-8")
+    shared = {value for name, value in vars(hook).items() if name.endswith("_VARIABLE")}
+    assert shared <= set(re.findall(r"SLURM_ESIS_\w+", text))
+    assert f'"$esis_stem{hook.RESUME_SUFFIX}"' in text
+    assert re.findall(r"\bexit (7\d)\b", text)[0] == str(hook.AGAIN)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

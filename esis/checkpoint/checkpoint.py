@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from esis.checkpoint import disk
@@ -135,6 +134,8 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
         """Copy the files, then let the meta data follow; what is between the two is told by `before`."""
         self._check_writable()
         with trouble(f"keeping the checkpoint {self._name}"):
+            import shutil  # draws in much
+
             saved = Checkpoints(self._directory / disk.KEPT, keep=1)
             with saved.save(iteration, before=self._meta["iteration"]) as copy:
                 shutil.copytree(self._files, copy / disk.STORAGE, symlinks=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import operator
 import os
-import shutil
 import time
 from pathlib import Path, PurePath
 
@@ -46,7 +45,7 @@ class trouble:  # noqa: N801  reads like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, shutil.Error)):
+        if isinstance(error, OSError):
             raise FileTrouble.of(error, self._doing, "the one before it is as it was") from error
 
 

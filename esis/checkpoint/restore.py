@@ -7,7 +7,6 @@ moment (the ranks of a calculation that starts again), finds each file whole and
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -33,6 +32,8 @@ def restore(kept: Path, files: Path, beside: Path) -> None:
 
 
 def _put(source: Path, target: Path, beside: Path) -> None:
+    import shutil  # draws in much, and seldom is there anything to put back
+
     for tried in range(_TRIES):
         fresh = aside(beside)
         shutil.copy2(source, fresh, follow_symlinks=False)

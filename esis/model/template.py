@@ -15,6 +15,7 @@ from pathlib import Path
 
 from esis.errors import BadInput
 from esis.files import STATE_FILE_LIMIT
+from esis.hook import AGAIN, FENCE_VARIABLE
 from esis.model.fingerprint import open_source
 from esis.model.options import Option, Unclosed, directives, last_of, script_options, words_of
 from esis.model.options import header as _header
@@ -40,7 +41,7 @@ esis_hook=../__esis__/task.sh
 if [ -f "$esis_hook" ] && [ -r "$esis_hook" ]; then . "$esis_hook"; fi
 if [ "$esis_whole" = no ] || {{ [ -n "$esis_bound" ] && ! command -v esis_signalled >/dev/null; }}; then
     echo "ESIS: $esis_hook is missing, unreadable or cut, and this job can't do without" >&2
-    exit 75
+    exit {again}
 fi
 """
 # A hash of the map that awk and any other language can make: exact where numbers are doubles.
@@ -338,9 +339,9 @@ def _insert_hook(text: str, values: Values) -> str:
     hook = _HOOK.format(
         submission=f"{values.submission:04d}", run=quote(values.digest), arrays=values.arrays, required=values.required,
         mapped=quote("" if values.mapped is None else f"{len(values.mapped)} {checksum(values.mapped)}"),
-        offset=values.offset,
+        offset=values.offset, again=AGAIN,
         pack=quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
-        bound="1" if bound else "${SLURM_ESIS_SUBMISSION:-}")
+        bound="1" if bound else f"${{{FENCE_VARIABLE}:-}}")
     return "".join([*lines[:at], hook, *lines[at:]])
 
 

@@ -11,6 +11,7 @@ STAGING_PREFIX = ".esis-build-"
 TRASH_PREFIX = ".esis-trash-"
 PARAMETERS_LINES = "parameters.jsonl"
 PARAMETERS_INDEX = "parameters.index"
+INDEX_ENTRY = 17  # bytes of it for each line: the offset in 16 decimal digits, and a newline
 
 
 class RunDir:

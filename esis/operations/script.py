@@ -9,6 +9,7 @@ from pathlib import Path
 
 from esis.errors import CorruptState, EsisError
 from esis.files import open_regular
+from esis.hook import INDEX_VARIABLE, RECORD_VARIABLE
 from esis.model.options import script_options
 from esis.model.template import (
     DEPENDENCY_MARK,
@@ -28,8 +29,8 @@ from esis.operations.trial import WORKER, attempt
 from esis.schedulers.directives import Options, missing_directories
 
 _SUBJECT = "template"
-_STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|SLURM_ESIS_RECORD|scontrol requeue"
-                    r"|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b")
+_STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
+                    rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b")
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
                           r"(?:$|[;&|#])", re.MULTILINE)
@@ -158,7 +159,7 @@ def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterato
     whole = _WHOLE_ARRAY.search(source) or _WHOLE_ARRAY.search(text)
     if whole is not None:
         yield problem("worker script", f"{whole.group().strip()} requeues the whole array; this one task is "
-                      '"${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX"')
+                      f'"${{SLURM_ARRAY_JOB_ID}}_${INDEX_VARIABLE}"')
     if not _STOPS.search(source):
         return
     if not _options(text, "signal"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from esis.errors import CorruptState
 from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
+from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
 _NAME = re.compile(
@@ -24,7 +25,6 @@ _ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
 _SUBMISSION = re.compile(r"^\d{1,12}\.(\d{4,9})\.\d{1,20}\.\d{1,9}\.", re.MULTILINE)
 _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
-RESUMABLE_CODE = 75  # what a worker ends with that has saved its state and wants to go on later
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TaskRecord:
     code: int | None = None  # None: it runs, or ended without a word
     end: int | None = None
     verdict: str | None = None  # Slurm's word, where ESIS saw that it contradicts what the job recorded
-    resumable: bool = False  # it saved its state and has more to do; its code is RESUMABLE_CODE
+    resumable: bool = False  # it saved its state and has more to do; its code is AGAIN
 
     @property
     def ended(self) -> bool:
@@ -65,7 +65,7 @@ class TaskRecord:
         task, submission, job, restart, start, code, end, verdict, seen, saved = match.groups()
         last = end or seen or saved
         if saved is not None:
-            code = str(RESUMABLE_CODE)
+            code = str(AGAIN)
         return cls(int(task), int(submission), job, int(restart), int(start),
                    int(code) if code is not None else None, int(last) if last is not None else None, verdict,
                    resumable=saved is not None)

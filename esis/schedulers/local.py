@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from esis.environment import clean_environment
+from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE
 from esis.locks import user_name
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
@@ -125,8 +126,7 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
         SLURM_CPUS_ON_NODE=cpus,
         SLURM_JOB_CPUS_PER_NODE=cpus,
         SLURM_TASKS_PER_NODE=options.ntasks or "1",
-        SLURM_ESIS_SUBMISSION=f"{submission.number:04d}",
-        SLURM_ESIS_LOCAL="1",
+        **{FENCE_VARIABLE: f"{submission.number:04d}", LOCAL_VARIABLE: "1"},
     )
     if options.cpus is not None:
         env["SLURM_CPUS_PER_TASK"] = options.cpus

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from esis.environment import clean_environment, query_environment
+from esis.hook import FENCE_VARIABLE, OFFSET_VARIABLE
 from esis.model.limits import Limits
 from esis.model.secrets import is_masked
 from esis.model.workdir import RunDir, fence_name
@@ -35,8 +36,6 @@ from esis.schedulers.config import ask_config
 SUBMIT_SECONDS = 300.0
 QUERY_SECONDS = 60.0
 # Only variables called SLURM_* also pass `#SBATCH --export=NONE`; the task hook takes it away again.
-FENCE_VARIABLE = "SLURM_ESIS_SUBMISSION"
-OFFSET_VARIABLE = "SLURM_ESIS_OFFSET"  # what the job adds to Slurm's index
 
 
 class Slurm:

@@ -13,11 +13,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from esis.errors import BadInput, FileTrouble
 from esis.files import read_json_object, write_all
 from esis.worker.durable import aside, discard, publish, sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NOTE = "step.json"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from pathlib import Path
 
 from esis.errors import FileTrouble
@@ -13,7 +11,7 @@ from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
 
 def aside(parent: Path) -> Path:
     """Return a new name inside `parent` for what isn't finished yet, or is about to go."""
-    return parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    return parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def publish(staging: Path, target: Path) -> None:
@@ -51,7 +49,7 @@ def discard(path: Path) -> None:
             path.rename(trash)
         except OSError:
             return
-    shutil.rmtree(trash, ignore_errors=True)
+    _remove(trash)
 
 
 def sweep(parent: Path) -> None:
@@ -60,6 +58,12 @@ def sweep(parent: Path) -> None:
         if name.startswith(TEMPORARY_PREFIX):
             path = parent / name
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
             else:
                 path.unlink()
+
+
+def _remove(directory: Path) -> None:
+    import shutil  # draws in much, and there is seldom anything to remove
+
+    shutil.rmtree(directory, ignore_errors=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-from esis.worker.task import INDEX_VARIABLE, RECORD_VARIABLE, own_record
-
-LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"
-PACKED_VARIABLE = "SLURM_ESIS_PACKED"
+from esis.hook import INDEX_VARIABLE, LOCAL_VARIABLE, PACKED_VARIABLE, RECORD_VARIABLE
+from esis.worker.task import own_record
 
 
 class Job:

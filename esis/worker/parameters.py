@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 from esis.errors import BadInput, CorruptState
-from esis.model.workdir import RunDir
+from esis.model.workdir import INDEX_ENTRY, RunDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-INDEX_ENTRY = 17  # bytes: the offset of a line in 16 decimal digits, and a newline
 
 
 def read_parameters(run: RunDir, task: int) -> Any:

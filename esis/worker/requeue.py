@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from esis.hook import AGAIN, RESUME_SUFFIX
 from esis.worker.attempts import later_attempt
 from esis.worker.job import Job
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: not a failure, come back later
-MARKER_SUFFIX = ".resume"  # behind the path of the attempt's record; task.sh reads it
 _ASK_SECONDS = 300.0  # scontrol itself gives up earlier
 
 
@@ -24,7 +23,7 @@ class Requeued(SystemExit):
 
     def __init__(self, how: str, problem: str | None = None) -> None:
         """Keep both."""
-        super().__init__(EXIT_CODE)
+        super().__init__(AGAIN)
         self.how = how
         self.problem = problem
 
@@ -83,7 +82,7 @@ def _mark(job: Job) -> bool:
     if job.record is None:
         return False
     try:
-        Path(f"{job.record}{MARKER_SUFFIX}").touch()
+        Path(f"{job.record}{RESUME_SUFFIX}").touch()
     except OSError:
         return False
     return True

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from esis.errors import BadInput
+from esis.hook import RECORD_VARIABLE
 from esis.model.workdir import RunDir, is_run_name
 
 TYPE_CHECKING = False
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from esis.worker.checkpoints import Checkpoints
 
-RECORD_VARIABLE = "SLURM_ESIS_RECORD"  # path of this attempt's record without its last word; set by task.sh
-INDEX_VARIABLE = "SLURM_ESIS_INDEX"  # Slurm's own index of the array; set by task.sh
 _NOTHING = object()
 
 

@@ -19,6 +19,7 @@ import jinja2
 import pytest
 
 from esis import environment as variables
+from esis import hook
 from esis.cli.doc import topics
 from esis.cli.main import COMMANDS, cli
 from esis.cli.rendering import check_code, show_json
@@ -540,7 +541,7 @@ def test_the_queries_are_those_that_are_called() -> None:
     accounting = commands.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text
-    assert slurm.FENCE_VARIABLE in text
+    assert hook.FENCE_VARIABLE in text
     job = submissions.Job("<job>")
     (cancelling,) = commands.scancel_argvs(job, (0, 1, 2, 3, 7), pending_only=False)
     assert f"    {' '.join(cancelling)} " in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import esis
 PACKAGE = Path(esis.__file__).parent
 BARE = [sys.executable, "-I", "-S", "-c"]
 ALLOWED = re.compile(
-    r"esis(\.(version|errors|files|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
+    r"esis(\.(version|errors|files|hook|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
 # What the whole of the interface is used for, in a process of its own.
 USE = """
 import sys
@@ -110,35 +109,20 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         assert getattr(esis, name) is not None
 
 
-def measure(rounds: int) -> tuple[float, float, float, float]:
-    """Return the processor seconds of a bare start, import esis, with esis.task, and with a task's seed.
-
-    The least of several each, interleaved; a busy machine lets a process wait, which processor time doesn't count.
-    """
-    path = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import esis"
-    cases = ["pass", path, f"{path}; esis.task", f"{path}; esis.task(0, '/tmp', parameters={{}}).seed"]
-    taken: list[list[float]] = [[] for _ in cases]
-    for _ in range(rounds):
-        for number, code in enumerate(cases):
-            child = subprocess.Popen([*BARE, code])
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-            assert child.returncode == 0
-            taken[number].append(usage.ru_utime + usage.ru_stime)
-    bare, alone, task, used = map(min, taken)
-    return bare, alone, task, used
+BASE = {"esis", "esis.version", "esis.errors", "esis.hook", "esis.model", "esis.model.workdir", "esis.worker",
+        "esis.worker.task"}
+FILES = {"esis.files", "esis.processes", "esis.worker.attempts", "esis.worker.checkpoints", "esis.worker.durable"}
 
 
-def test_it_costs_a_worker_less_than_15_ms_where_python_starts_in_8() -> None:
-    """The bare start, `python -I -S -c pass`, is the unit; of three tries one has to do."""
-    seen = []
-    for _ in range(3):
-        bare, alone, task, used = measure(9)
-        seen.append((alone / bare, task / bare, used / bare))
-        if alone <= 1.25 * bare and task <= (1 + 15 / 8) * bare and used <= 3.5 * bare:
-            return
-    pytest.fail(f"import esis, esis.task, a task's seed, as multiples of a bare start: {seen}")
-
-
-if __name__ == "__main__":
-    print(*(f"{1000 * seconds:.1f} ms" for seconds in measure(25)))
+@pytest.mark.parametrize(("code", "own"), [
+    ("esis.task", BASE), ("esis.task(0, '/tmp', parameters={}).seed", BASE | {"esis.worker.seeds"}),
+    ("esis.task(0, '/tmp', parameters={}).checkpoints()", BASE | FILES - {"esis.processes", "esis.worker.attempts"}),
+    ("esis.checkpoint.checkpoint_facility(1, overwrite_path='/tmp').has_checkpoint('a')", BASE | FILES | {
+        f"esis.checkpoint{name}" for name in ("", ".checkpoint", ".disk", ".facility", ".restore", ".writers")})])
+def test_the_first_use_imports_what_it_needs(code: str, own: set[str]) -> None:
+    """What each costs in time stands in `make bench`: nothing here depends on the machine."""
+    before = "import sys, json, os, pathlib, contextlib, hashlib, importlib; sys.path.insert(0, sys.argv[1]); b = set(sys.modules)"
+    names = modules(f"{before}; import esis; {code}; print(json.dumps(sorted(set(sys.modules) - b)))",
+                    str(PACKAGE.parent))
+    assert set(names) - own <= {"__future__", "atexit", "collections.abc", "time"}
+    assert own <= set(names)
