@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -23,7 +21,7 @@ from esis.errors import (
     StillActive,
     TasksFailed,
 )
-from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
+from esis.files import replacing
 from esis.locks import holder
 from esis.model import manifest
 from esis.model.fingerprint import Kind, hash_file, open_source
@@ -69,7 +67,7 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice,
     words = anonymous.telling_words(run, evidence, told) if choice.anonymous else ()
     items = _items(subject, choice, about.checked(), words, say)
     try:
-        with _replacing(output) as stream:
+        with replacing(output) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
             with tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines, packing(
                     stream, form, run.path.name, status.last_word() or 0.0) as packer:
                 writer = _Writer(packer, lines, tuple(os.fsencode(word) for word in words))
@@ -177,24 +175,6 @@ class _Writer:
         self.files += 1
         if reader.found:
             self.telling.append(item.name)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` that takes its place, durably, where the block succeeds, and vanishes where not."""
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-    with naming(path):
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
 
 
 def _check_unchanged(before: Evidence) -> None:

@@ -16,7 +16,7 @@ from esis.files import open_regular
 from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
 from esis.operations.script import check_template
-from esis.schedulers.config import ask_config
+from esis.schedulers.config import ask_config, limits_in
 
 OLDEST_SLURM = (20, 11)
 _SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|ceph|cifs|fuse\.|panfs|pvfs|orangefs|9p")
@@ -99,9 +99,9 @@ def judge_config(config: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("limits", f"MaxArraySize is {largest}: longer scans become several arrays")
     elif largest:
         yield problem("limits", f"MaxArraySize is {largest}: this cluster takes no array jobs")
-    count = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
+    count = limits_in(config).max_array_tasks
     if count is not None:
-        yield note("limits", f"max_array_tasks is {count.group(1)}: an array has no more tasks than that")
+        yield note("limits", f"max_array_tasks is {count}: an array has no more tasks than that")
     storage = config.get("AccountingStorageType", "")
     if storage in ("accounting_storage/slurmdbd", "accounting_storage/mysql"):
         missing = "" if shutil.which("sacct") else "; there is no sacct on PATH to ask it"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 from esis.errors import BadInput, printable
-from esis.model.limits import Limits
 from esis.model.parameters import parse_ranges
 from esis.process import Completed
 from esis.records.submissions import Job, Outcome
@@ -133,18 +132,6 @@ def update_problem(error: str, code: int) -> str | None:
     if lines and not wrong:
         return None
     return wrong[-1] if wrong else f"scontrol ended with {code}"
-
-
-def parse_limits(stdout: str) -> Limits:
-    """Read `scontrol show config`; what isn't there is Slurm's default."""
-    def find(pattern: str) -> str | None:
-        match = re.search(pattern, stdout, re.MULTILINE | re.IGNORECASE)
-        return match.group(1) if match is not None else None
-
-    size, timeout = find(r"^MaxArraySize\s*=\s*(\d+)"), find(r"^MessageTimeout\s*=\s*(\d+)")
-    tasks = find(r"^SchedulerParameters\s*=.*\bmax_array_tasks=(\d+)")
-    return Limits(int(size) if size else Limits.max_array_size, int(tasks) if tasks else None,
-                  float(timeout) if timeout else Limits.message_timeout, find(r"^SLURM_VERSION\s*=\s*(\S+)"))
 
 
 def is_limit(message: str) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from esis.environment import query_environment
-from esis.process import capture
+from esis.model.limits import Limits
+from esis.schedulers.query import ask
 
-_ASK_SECONDS = 60.0
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
+_ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d+)")
 ARGV = ("scontrol", "show", "config")
 
 
@@ -19,15 +19,21 @@ def parse_config(stdout: str) -> Mapping[str, str]:
     return {match.group(1): match.group(2).strip() for match in matches if match is not None}
 
 
+def limits_in(config: Mapping[str, str]) -> Limits:
+    """Return what the settings say about arrays; what isn't there is Slurm's default."""
+    size, timeout = _number(config, "MaxArraySize"), _number(config, "MessageTimeout")
+    tasks = _ARRAY_TASKS.search(config.get("SchedulerParameters", ""))
+    return Limits(Limits.max_array_size if size is None else size, int(tasks.group(1)) if tasks is not None else None,
+                  Limits.message_timeout if timeout is None else float(timeout), config.get("SLURM_VERSION") or None)
+
+
 def ask_config() -> tuple[Mapping[str, str], str | None]:
     """Return the settings, and what went wrong. A failed query is never an empty answer."""
-    try:
-        done = capture(ARGV, env=query_environment(), timeout=_ASK_SECONDS)
-    except OSError as error:
-        return {}, f"scontrol: {error.strerror}"
-    if done.timed_out:
-        return {}, f"scontrol gave no answer in {_ASK_SECONDS:.0f} s"
-    if done.code != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return {}, lines[-1] if lines else f"scontrol ended with {done.code}"
-    return parse_config(done.stdout.decode("utf-8", "replace")), None
+    text, problem = ask(ARGV)
+    return parse_config(text), problem
+
+
+def _number(config: Mapping[str, str], name: str) -> int | None:
+    """Return the number that a setting begins with, e.g. of `10 sec`."""
+    found = re.match(r"\d+", config.get(name, ""))
+    return int(found.group()) if found is not None else None

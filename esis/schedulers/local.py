@@ -6,7 +6,6 @@ Foreground, one machine, for trying a scan before it costs an allocation. Time a
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from esis.environment import clean_environment
+from esis.files import write_atomic
 from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE
 from esis.locks import user_name
 from esis.model.limits import Limits
@@ -88,10 +88,7 @@ def install_srun(run: RunDir) -> None:
     source = Path(__file__).parent / "bin" / "srun"
     target = run.local_bin / "srun"
     if not target.exists():
-        aside = target.with_name(f".srun.{os.getpid()}")
-        shutil.copyfile(source, aside)
-        aside.chmod(0o755)
-        aside.rename(target)
+        write_atomic(target, source.read_bytes(), executable=True)
 
 
 def environment(run: RunDir, submission: Submission, job: int, position: int, options: Options) -> dict[str, str]:

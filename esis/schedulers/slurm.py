@@ -17,7 +17,7 @@ from esis.model.secrets import is_masked
 from esis.model.workdir import RunDir, fence_name
 from esis.process import capture
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.answers import judge, last_line, parse_job, parse_limits, parse_sacct, parse_squeue, update_problem
+from esis.schedulers.answers import judge, parse_job, parse_sacct, parse_squeue, update_problem
 from esis.schedulers.base import Answer, Snapshot
 from esis.schedulers.commands import (
     SACCT_OLD_FORMAT,
@@ -30,11 +30,11 @@ from esis.schedulers.commands import (
     squeue_argv,
     update_argv,
 )
-from esis.schedulers.config import ask_config
+from esis.schedulers.config import ask_config, limits_in
+from esis.schedulers.query import QUERY_SECONDS, ask
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
-QUERY_SECONDS = 60.0
 # Only variables called SLURM_* also pass `#SBATCH --export=NONE`; the task hook takes it away again.
 
 
@@ -54,8 +54,8 @@ class Slurm:
     def limits(self) -> Limits | None:
         """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
         if self._limits is None:
-            text, problem = _ask(["scontrol", "show", "config"])
-            self._limits = replace(parse_limits(text), problem=problem)
+            config, problem = ask_config()
+            self._limits = replace(limits_in(config), problem=problem)
         return self._limits
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
@@ -80,9 +80,9 @@ class Slurm:
     def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
         """Call squeue once; before it scontrol where other users' jobs may be hidden. See Scheduler."""
         hidden = _hidden_jobs(owners)
-        text, problem = _ask(squeue_argv(clusters, owners))
+        text, problem = ask(squeue_argv(clusters, owners))
         if problem is not None and "invalid job format" in problem.lower():
-            text, problem = _ask(squeue_argv(clusters, owners, SQUEUE_OLD_FORMAT))
+            text, problem = ask(squeue_argv(clusters, owners, SQUEUE_OLD_FORMAT))
         if problem is not None:
             return Snapshot((), problem)
         seen, problem = parse_squeue(text)
@@ -93,7 +93,7 @@ class Slurm:
 
         Whether it did anything has to be asked of the queue.
         """
-        problems = [_ask(argv)[1] or "" for argv in scancel_argvs(job, positions, pending_only)]
+        problems = [ask(argv)[1] or "" for argv in scancel_argvs(job, positions, pending_only)]
         return next((problem for problem in problems if "permission denied" in problem.lower()), None)
 
     def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
@@ -116,11 +116,11 @@ class Slurm:
         """
         change = (f"dependency=afterany:{':'.join(behind)}" if behind
                   else f"starttime=now+{int(delay)} dependency=")
-        return _update(job, change) or _ask(["scontrol", *on_that_of(job), "release", job.id])[1]
+        return _update(job, change) or ask(["scontrol", *on_that_of(job), "release", job.id])[1]
 
     def drop_feeder(self, job: Job) -> None:
         """Take the feeding job out of the queue: there is nothing left to submit."""
-        _ask(["scancel", *on_that_of(job), job.id])
+        ask(["scancel", *on_that_of(job), job.id])
 
     def set_throttle(self, job: Job, limit: int) -> str | None:
         """Change how many tasks of a queued array run at a time; return what went wrong."""
@@ -135,31 +135,11 @@ class Slurm:
         """Call sacct once. See Scheduler."""
         if not jobs:
             return replace(snapshot, accounting_asked=True)
-        text, problem = _ask(sacct_argv(jobs, clusters, since))
+        text, problem = ask(sacct_argv(jobs, clusters, since))
         if problem is not None and "invalid field" in problem.lower():
-            text, problem = _ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
+            text, problem = ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
         return replace(snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem,
                        accounting_asked=True)
-
-
-def _ask(argv: Sequence[str]) -> tuple[str, str | None]:
-    """Return a query's output, and what went wrong. A failed query is never an empty answer."""
-    try:
-        # Without the limit on bit strings, squeue cuts long lists of indices short.
-        done = capture(argv, env=query_environment(SLURM_BITSTR_LEN="0"), timeout=QUERY_SECONDS)
-    except FileNotFoundError:
-        return "", f"there is no {argv[0]} on PATH"
-    except OSError as error:
-        return "", f"{argv[0]}: {error.strerror}"
-    if done.timed_out:
-        return "", f"{argv[0]} gave no answer in {QUERY_SECONDS:.0f} s"
-    if done.code != 0:
-        shown = last_line(done.stderr.decode("utf-8", "replace"))
-        return "", shown or f"{argv[0]} ended with {done.code}"
-    if b"error: Invalid user" in done.stderr:
-        # It shows what it has of the others, and ends with 0.
-        return "", last_line(done.stderr.decode("utf-8", "replace"))
-    return os.fsdecode(done.stdout), None
 
 
 def _hidden_jobs(owners: Sequence[int]) -> str | None:

@@ -19,7 +19,7 @@ from tests.faults.conftest import FULL
 from tests.faults.test_disk import age
 
 SUBMIT = "esis.schedulers.slurm.SUBMIT_SECONDS"
-QUERY = "esis.schedulers.slurm.QUERY_SECONDS"
+QUERY = "esis.schedulers.query.QUERY_SECONDS"
 FLAKY = """#!/bin/sh
 echo "$SLURM_ARRAY_TASK_ID" >>"did.$SLURM_ARRAY_TASK_ID"
 [ -e ../mended ] || case $SLURM_ARRAY_TASK_ID in 1|4) exit 3;; esac

@@ -19,6 +19,7 @@ from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.schedulers import answers, commands, slurm
 from esis.schedulers.answers import classify, judge, parse_job, parse_sacct, parse_squeue
 from esis.schedulers.base import JobState, Sighting, Snapshot
+from esis.schedulers.config import limits_in, parse_config
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -505,7 +506,7 @@ def test_the_query_of_the_accounting() -> None:
 ])
 def test_the_message_timeout(text: str, expected: float) -> None:
     """MessageTimeout of the configuration; Slurm's default where it is not told."""
-    assert answers.parse_limits(text).message_timeout == expected
+    assert limits_in(parse_config(text)).message_timeout == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -521,7 +522,7 @@ def test_the_message_timeout(text: str, expected: float) -> None:
 ])
 def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
     """MaxArraySize and max_array_tasks cap different things; what the configuration doesn't tell is Slurm's default."""
-    assert answers.parse_limits(text) == expected
+    assert limits_in(parse_config(text)) == expected
 
 
 @pytest.mark.parametrize(("message", "limit"), [

@@ -121,7 +121,8 @@ FILES = {"esis.files", "esis.processes", "esis.worker.attempts", "esis.worker.ch
         f"esis.checkpoint{name}" for name in ("", ".checkpoint", ".disk", ".facility", ".restore", ".writers")})])
 def test_the_first_use_imports_what_it_needs(code: str, own: set[str]) -> None:
     """What each costs in time stands in `make bench`: nothing here depends on the machine."""
-    before = "import sys, json, os, pathlib, contextlib, hashlib, importlib; sys.path.insert(0, sys.argv[1]); b = set(sys.modules)"
+    before = ("import sys, json, os, pathlib, contextlib, hashlib, importlib; sys.path.insert(0, sys.argv[1]); "
+              "b = set(sys.modules)")
     names = modules(f"{before}; import esis; {code}; print(json.dumps(sorted(set(sys.modules) - b)))",
                     str(PACKAGE.parent))
     assert set(names) - own <= {"__future__", "atexit", "collections.abc", "time"}
