@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option, make_context, verify_option
+from esis.cli.common import json_option, make_context, say, verify_option
 from esis.cli.streams import is_lost
 from esis.cli.targets import (
     pick_run,
@@ -68,6 +68,8 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
             rendering.show_json(found)
         else:
             rendering.show_status(found)
+            if not found.tasks:
+                say(f"{run.label}: {found.summary()}")
         tell_problems(found)
         sys.stdout.flush()
         if not watch or is_lost() or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):

@@ -14,6 +14,7 @@ from esis.operations.plan import share
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
+from esis.records import old
 from esis.records.submissions import Submission
 from esis.records.tasks import note
 from esis.schedulers.base import LOCAL
@@ -41,8 +42,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     status = _asked(evidence, slurm)
     wanted = _active(status, tasks, pending_only)
     if not wanted:
-        untold = evidence.is_old and not evidence.submissions
-        hint = "it holds no job id: squeue shows its jobs, scancel ends them" if untold else None
+        hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
     if _cancel_local(evidence):
         left = _wait_gone(run, wanted, slurm)

@@ -139,9 +139,10 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
     else:
         indices = _indices(run)
     if state is None and not subs:
-        from esis.records.old import submissions_of  # seldom needed
+        from esis.records import old  # seldom needed
 
-        subs = submissions_of(run, indices)
+        indices = old.tasks_of(run, indices)
+        subs = old.submissions_of(run, indices)
     moment = traces.records_moment(run)
     complete = traces.is_marked(run, subs)  # all is known; times and hosts are wanted by some
     return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete,

@@ -32,8 +32,9 @@ def leave_alone(run: RunDir, evidence: Evidence | None, scheduler: Scheduler, co
     if status.complete:
         return status
     if not evidence.submissions:
-        raise EsisError(f"{run.path} was made by ESIS 0.0.4 and holds no job id, so nothing tells whether it was ever "
-                        f"submitted", f"it is left as it is: squeue shows its jobs; {how_to_go_on(run)}")
+        known, advice = old.what_is_known(run)
+        raise EsisError(f"{run.path} was made by ESIS 0.0.4: {known}, so nothing tells what became of it",
+                        f"it is left as it is; {advice}; {how_to_go_on(run)}")
     known = f"{status.summary()}{f' ({status.problem})' if status.problem is not None else ''}"
     jobs = "" if status.indices(*ACTIVE_STATES) else f"; {how_to_go_on(run)}"
     context.say(f"{run.label}: ESIS 0.0.4 made it, so it is neither built nor submitted again: {known}, in job "

@@ -48,6 +48,11 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
         if builder is not None:
             raise Busy(f"{run.path}: {builder} is building it", "wait for it")
         raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
+    if found.state is None and found.is_old and not found.indices and not found.looks_complete:
+        from esis.records.old import what_is_known
+
+        known, advice = what_is_known(run)
+        raise BadInput(f"{run.path} was made by ESIS 0.0.4: {known}", advice)
     return found
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from esis.errors import CorruptState
+from esis.errors import BadInput, CorruptState
 from esis.files import read_limited
-from esis.model.parameters import as_sequence, format_ranges
+from esis.model.options import last_of, script_options
+from esis.model.parameters import as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
 from esis.records.submissions import Array, Job, Outcome, Submission
@@ -51,6 +52,26 @@ def start_time_in(path: Path) -> float | None:
         return parse_start_time(_text(path)) or path.stat().st_mtime
     except OSError:
         return None
+
+
+def tasks_of(run: RunDir, found: Sequence[int]) -> Sequence[int]:
+    """Return the tasks of a run: those of the parameter sets that were found, else of an old run's script."""
+    if found or not is_old(run):
+        return found
+    array = last_of(script_options(_text(run.script, _SCRIPT_LIMIT)), "array") or ""
+    try:
+        return parse_ranges(array.partition("%")[0])
+    except BadInput:
+        return ()
+
+
+def what_is_known(run: RunDir) -> tuple[str, str]:
+    """Return what an old run tells of its job where it tells nothing of its tasks, and what to do."""
+    jobs = job_ids_in(run.job_ids)
+    if jobs:
+        return (f"its job is {jobs[-1]}, and neither its parameters/ nor its sbatch.sh tell the tasks",
+                f"squeue -j {jobs[-1]} shows them, scancel {jobs[-1]} ends them")
+    return "it holds no job id", "squeue shows its jobs, scancel ends them"
 
 
 def submissions_of(run: RunDir, tasks: Sequence[int]) -> tuple[Submission, ...]:

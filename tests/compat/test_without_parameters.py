@@ -1,0 +1,85 @@
+"""Runs of ESIS 0.0.4 whose parameter sets are gone, or can't be read: what their other files tell counts."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from esis.model.workdir import RunDir
+from tests.compat.made import listing, old_run, submitted
+from tests.contract.site import FakeSite, Workflow, make_workflow
+
+GONE = ("parameters/ is missing", "it is empty", "it is a file", "its files have other names")
+COMMANDS = (["status"], ["status", "--tasks"], ["status", "--json"], ["cancel"], ["wait", "--timeout", "1"], ["errors"],
+            ["log", "0"], ["resubmit"], ["run"], ["verify"], ["export"], ["list"], ["list", "--by-jobid"],
+            ["list", "--by-time"], ["throttle", "2"], ["archive", "x.zip"], ["compact"], ["why"])
+
+
+@pytest.fixture
+def flow(site: FakeSite) -> Workflow:
+    return make_workflow(site, "old", 2, worker='#!/bin/sh\necho "task $SLURM_ARRAY_TASK_ID"\n')
+
+
+def damaged(run: RunDir, how: str) -> None:
+    names = sorted(run.parameters.iterdir())
+    if "names" in how:
+        for number, path in enumerate(names):
+            path.rename(run.parameters / f"set_{number}.txt")
+        return
+    shutil.rmtree(run.parameters)
+    if "empty" in how:
+        run.parameters.mkdir()
+    if "a file" in how:
+        run.parameters.write_text("")
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_the_tasks_are_those_of_the_script(site: FakeSite, flow: Workflow, how: str) -> None:
+    """Its --array and the job's id tell what to look for: waiting, done, and the right job is cancelled."""
+    run = old_run(flow)
+    submitted(site, run)
+    damaged(run, how)
+    assert flow.states() == {"waiting": 2}
+    assert "2 waiting" in flow.esis("run").ok().stderr
+    assert "cancelled: 0-1" in flow.esis("cancel").ok().stderr
+    assert site.submissions() == 1
+    job = submitted(site, run)
+    site.slurm.run()
+    assert flow.states() == {"done": 2}
+    assert f"slurm-{job}_1.out" in flow.esis("log", "1", "--path").ok().stdout
+
+
+@pytest.mark.parametrize("how", GONE)
+@pytest.mark.parametrize("script", ["", "#!/bin/sh\ntrue\n", "#!/bin/sh\n#SBATCH --array=$N\ntrue\n"])
+def test_where_nothing_tells_the_tasks_the_job_is_named(site: FakeSite, flow: Workflow, how: str, script: str) -> None:
+    """Nobody is told that there were no job: it may run."""
+    run = old_run(flow)
+    job = submitted(site, run)
+    damaged(run, how)
+    run.script.write_text(script)
+    for command in (["status"], ["cancel"], ["errors"], ["log", "1"], ["run"], ["wait", "--timeout", "1"]):
+        told = flow.esis(*command)
+        assert told.code in (1, 2), (command, told)
+        assert f"its job is {job}" in told.stderr
+        assert f"scancel {job}" in told.stderr
+        assert "no job id" not in told.stderr
+    assert site.submissions() == 1
+    run.completed.write_text("1")
+    assert "complete" in flow.esis("status").ok().stderr
+
+
+@pytest.mark.parametrize("ids", ["", "x\n", "12_[0-3]\n", "4711 4712\n", "9" * 40])
+@pytest.mark.parametrize("how", [*GONE, "nothing"])
+def test_no_command_stumbles_or_harms(site: FakeSite, flow: Workflow, how: str, ids: str) -> None:
+    run = old_run(flow)
+    run.job_ids.write_text(ids)
+    if how != "nothing":
+        damaged(run, how)
+    before = listing(run)
+    for command in COMMANDS:
+        told = flow.esis(*command)
+        assert "internal error" not in told.stderr, (command, told)
+        assert told.stdout or told.stderr, command
+    assert listing(run) == before
+    assert site.submissions() == 0
