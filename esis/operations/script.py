@@ -15,17 +15,16 @@ from esis.model.template import (
     DEPENDENCY_MARK,
     JINJA_SUFFIX,
     WORKER_MARK,
-    Values,
     check,
     has_dependency_line,
     is_posix_shell,
     read_template,
-    render,
-    worker_path,
 )
 from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
-from esis.operations.trial import WORKER, attempt
+from esis.operations.inner import calling_line, first_call
+from esis.operations.shelltext import WORKER
+from esis.operations.worker_status import judge_status
 from esis.schedulers.directives import Options, missing_directories
 
 _SUBJECT = "template"
@@ -34,10 +33,9 @@ _STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeu
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
                           r"(?:$|[;&|#])", re.MULTILINE)
-_OWN_TRAP = re.compile(r"^[^#\n]*\btrap\s+(?!-\s)[^\n#]*?\s(?:EXIT|0)\b", re.MULTILINE)
-_ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _INTERPRETER = re.compile(r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
                           r"(?:\s+-\S+)*\s+[\"']?\Z")
+_JINJA_WORKER = r"\{\{\s*worker\b.*?\}\}"
 _READ_LIMIT = 1024 * 1024  # bytes of a worker or an include that are looked at
 
 
@@ -83,74 +81,27 @@ def _shell(text: str) -> Iterator[Finding]:
 
 
 def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
-    """Look at the line that calls the worker, and at those behind it."""
-    mark = re.compile(r"\{\{\s*worker\b") if path.name.endswith(JINJA_SUFFIX) else re.compile(WORKER_MARK)
-    lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
-    number = next((n for n, line in enumerate(lines) if mark.search(line)), None)
-    if number is None:
+    """Look at the line that calls the worker, and at what becomes of its status."""
+    mark = _JINJA_WORKER if path.name.endswith(JINJA_SUFFIX) else WORKER_MARK
+    outer, inner = first_call(re.sub(mark, WORKER, text))
+    line = calling_line(outer)
+    if line is None:
         return
-    line = lines[number]
-    before = line[: next(mark.finditer(line)).start()]
+    before = [piece.partition(WORKER)[0] for piece in (line, calling_line(inner.text) if inner else None) if piece]
     worker = workflow.resolve(workflow.workerscript)
-    if worker.is_file() and not os.access(worker, os.X_OK) and not _INTERPRETER.search(before):
+    if worker.is_file() and not os.access(worker, os.X_OK) and not _INTERPRETER.search(before[-1]):
         yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
-    if re.match(r"\s*exec\b", line):
+    if re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before[0]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
-    if "srun" not in re.split(r"[\s();&|]+", before):
+    if "srun" not in re.split(r"[\s();&|]+", " ".join(before)):
         yield note(_SUBJECT, "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm "
                    "counts no step")
-    yield from _status(text, path)
+    yield from judge_status(text, path)
     waited = line.rstrip().endswith("&")
     signals = [word for word in _options(text, "signal") if word.startswith("B:")]
     if signals and not waited:
         yield note(_SUBJECT, f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
                    "foreground has ended: call it with & and wait $!, or leave B: out and use srun")
-
-
-def _status(text: str, path: Path) -> Iterator[Finding]:
-    """Tell whether the script fails where its worker does: by trying it, else by what its lines look like."""
-    values = Values("0", WORKER, 1, tasks=1, digest="0" * 64, records=False)
-    script = render(text, path.name, values).text.replace(worker_path(WORKER), WORKER)
-    lines = [line for line in script.split("\n") if not line.lstrip().startswith("#")]
-    number = next((n for n, line in enumerate(lines) if WORKER in line), None)
-    if number is None:
-        return
-    trial, why = attempt(script), _used_up(script, lines, number)
-    if trial is not None and not trial.noticed:
-        yield problem(_SUBJECT, "a worker that failed counts as done: tried with one that ends with 3, the script ends "
-                      f"with 0 ({why or 'its status is lost on the way'})")
-    elif trial is None and why is not None:
-        yield note(_SUBJECT, f"a worker that failed may count as done: {why}")
-    elif trial is not None and trial.several and not _stops_on_errors(text, lines):
-        yield note(_SUBJECT, "the worker is called several times, and without set -e the last call alone decides")
-    own = trial is None and _OWN_TRAP.search("\n".join(lines)) is not None and "esis_end" not in text
-    if is_posix_shell(text) and (own or (trial is not None and not trial.recorded)):
-        yield problem(_SUBJECT, "its own EXIT trap doesn't call esis_end: no end is recorded, and without accounting a "
-                      "task is lost once Slurm has forgotten it (esis doc templates)")
-
-
-def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
-    """Return by which form of the lines the worker's status may be lost."""
-    line, behind = lines[number], [other.strip() for other in lines[number + 1:] if other.strip()]
-    if re.search(r"(?<![|>])\|(?!\|)", line) and not re.search(r"^\s*set\s.*\bpipefail\b", text, re.MULTILINE):
-        return "without set -o pipefail the status of a pipe is that of its last command"
-    if re.search(r"\|\|(?!\s*(?:exit\b|return\b|false\b|\{|\w+=\$\?))", line):
-        return "what stands behind || decides: || exit $? keeps its status"
-    if re.match(r"\s*(?:if|elif|while|until|!)\s", line):
-        return "if, while, until and ! use its status up: let the script exit with it"
-    waited = line.rstrip().endswith("&")
-    if waited and any(re.match(r"wait\s*(?:$|[;#&|])", other) for other in behind):
-        return "wait alone ends with 0: keep the PID and wait for it, pid=$! and wait \"$pid\""
-    if waited:
-        behind = [other for other in behind if not re.match(r"wait\s|\w+=\$!", other)]
-    if behind and not _stops_on_errors(text, lines[:number]):
-        return (f"without set -e the exit status is that of the last line ({behind[-1][:40]!r}), mostly 0: write "
-                "set -e above")
-    return None
-
-
-def _stops_on_errors(text: str, lines: Sequence[str]) -> bool:
-    return bool(_ERREXIT.search("\n".join(lines)) or re.match(r"#!\S+(?:\s+\S+)?\s+-\w*e", text))
 
 
 def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterator[Finding]:

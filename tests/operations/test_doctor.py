@@ -16,7 +16,8 @@ from esis.model.workflow import Workflow
 from esis.operations import doctor
 from esis.operations.findings import Finding, Level
 from esis.operations.script import check_template
-from esis.operations.trial import attempt, without_redirections
+from esis.operations.shelltext import quotations, without_redirections
+from esis.operations.trial import attempt
 from esis.schedulers.config import parse_config
 
 GOOD = """#!/bin/bash
@@ -268,7 +269,9 @@ def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
 @pytest.mark.parametrize(("body", "part"), [
     ("! srun WORKERSCRIPT\n", "if, while"),
     ("while true; do srun WORKERSCRIPT || true; sleep 1; done\n", "||"),
-    ("bash -c 'srun WORKERSCRIPT; echo'\necho\n", "without set -e"),
+    ("set -e\nflag -c 'srun WORKERSCRIPT; echo'\n", "shell inside"),
+    ("zsh -c 'WORKERSCRIPT | tee log'\n", "shell inside"),
+    ("cat < <(srun WORKERSCRIPT)\n", "process substitution"),
     ("[ -e nowhere ] && srun WORKERSCRIPT | tee log\n", "pipefail"),
 ])
 def test_what_can_not_be_tried_is_told_by_its_form(tmp_path: Path, body: str, part: str) -> None:
@@ -306,10 +309,20 @@ def test_trying_a_script_does_no_harm(tmp_path: Path) -> None:
             f"exec {{fd}}>{here}\neval 'echo > {here}'\nPATH=/bin rm -rf {here}\nset +r\nbash -c 'rm -rf {here}'\n"
             f". {here}\nhistory -w {here}\nprintf x &>{here}\nenv rm {here}\nf() {{ f | f & }}\nf\n"
             "srun WORKERSCRIPT\n")
+    inside = [
+        f"bash -c 'srun WORKERSCRIPT; echo >{here}; /bin/rm {here}; kill {victim.pid}; exec /bin/rm {here}'",
+        f"bash -c '}}\n/bin/rm {here}\nenable kill\nkill {victim.pid}\nsrun WORKERSCRIPT'",
+        f"eval 'srun WORKERSCRIPT; echo >{here}; kill {victim.pid}'",
+        f"eval '}}\nkill {victim.pid}\n/bin/rm {here}\nWORKERSCRIPT() {{ :'",
+        f"sh <<EOF\nWORKERSCRIPT >{here}\n/bin/rm {here}\nkill {victim.pid}\n$(kill {victim.pid})\nEOF",
+        f"w() {{ WORKERSCRIPT; kill {victim.pid}; }}\nexport -f w\nbash -c 'w; /bin/rm {here}'",
+        f"bash -c '\"$@\"; $1 {here}' /bin/rm /bin/rm {here} WORKERSCRIPT",
+    ]
     try:
-        told(tmp_path, body)
-        assert victim.poll() is None
-        assert here.read_text() == "kept"
+        for tried in (body, *(f"{text}\nsrun WORKERSCRIPT\n" for text in inside)):
+            told(tmp_path, tried)
+            assert victim.poll() is None
+            assert here.read_text() == "kept"
     finally:
         victim.kill()
         victim.wait()
@@ -344,5 +357,6 @@ def test_directories_of_logs_that_will_be_missing_are_noted(tmp_path: Path, opti
 @settings(deadline=None)
 @given(st.text(st.sampled_from("<>&|;()'\"`$#{}\\\n a1[-") , max_size=40))
 def test_any_text_can_be_read_for_a_trial(text: str) -> None:
-    """It comes back without redirections, or not at all."""
+    """It comes back without redirections, or not at all; what is quoted in it is found."""
     without_redirections(text)
+    assert all(quoted.text in text or "\\" in text for quoted in quotations(text))
