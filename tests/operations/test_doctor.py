@@ -313,7 +313,7 @@ def test_trying_a_script_does_no_harm(tmp_path: Path) -> None:
         f"bash -c 'srun WORKERSCRIPT; echo >{here}; /bin/rm {here}; kill {victim.pid}; exec /bin/rm {here}'",
         f"bash -c '}}\n/bin/rm {here}\nenable kill\nkill {victim.pid}\nsrun WORKERSCRIPT'",
         f"eval 'srun WORKERSCRIPT; echo >{here}; kill {victim.pid}'",
-        f"eval '}}\nkill {victim.pid}\n/bin/rm {here}\nWORKERSCRIPT() {{ :'",
+        f"eval ':\n}}\nkill {victim.pid}\n/bin/rm {here}\nWORKERSCRIPT() {{ :'",
         f"sh <<EOF\nWORKERSCRIPT >{here}\n/bin/rm {here}\nkill {victim.pid}\n$(kill {victim.pid})\nEOF",
         f"w() {{ WORKERSCRIPT; kill {victim.pid}; }}\nexport -f w\nbash -c 'w; /bin/rm {here}'",
         f"bash -c '\"$@\"; $1 {here}' /bin/rm /bin/rm {here} WORKERSCRIPT",
