@@ -7,7 +7,7 @@ from pathlib import Path
 
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
-from esis.checkpoint.writers import BEGUN, forget
+from esis.checkpoint.writers import BEGUN, OPEN, forget, note
 from esis.files import fsync_directory
 from esis.model.workdir import RunDir
 from esis.worker.attempts import check_own
@@ -142,4 +142,5 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
             meta = {**self._meta, "iteration": iteration}
             disk.write_meta(self._directory, meta)
             self._meta = meta
+            note(self._directory, OPEN, writes=True, alone=False)
             forget(self._directory, BEGUN)

@@ -10,7 +10,7 @@ from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
 from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
 from esis.checkpoint.restore import restore
-from esis.checkpoint.writers import BEGUN, OPEN, forget, forget_quietly, note, noted
+from esis.checkpoint.writers import BEGUN, OPEN, forget, forget_quietly, may_put_back, note, noted
 from esis.errors import BadInput, CorruptState
 from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
@@ -96,7 +96,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         if not _is_iterative(directory):
             return False
         begun = noted(directory, BEGUN)
-        return begun is None or bool(begun.lives()) or _kept(directory) is not None
+        return not begun or any(writer.lives() for writer in begun) or _kept(directory) is not None
 
     def create_iterative_checkpoint(self, name: str) -> iterative_checkpoint:
         """Begin an iterative checkpoint at iteration 0, without files. Raises as create_checkpoint does."""
@@ -126,12 +126,12 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         if latest is not None and self._readonly:
             files = latest / disk.STORAGE
         if not self._readonly:
-            before = noted(directory, OPEN)
-            if latest is not None and (before is None or before.is_over()):
+            alone = may_put_back(directory)
+            if latest is not None and alone:
                 meta["iteration"] = latest.step
                 self._restore(latest, directory, meta)
             with trouble(f"opening the checkpoint {name}"):
-                note(directory, OPEN)
+                note(directory, OPEN, alone=alone)
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
 
@@ -171,7 +171,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
                 raise _being_made(directory, name, "another process") from None
             sweep(directory)
             for mark in (BEGUN, OPEN)[: 2 if kind == disk.ITERATIVE else 1]:
-                note(directory, mark)
+                note(directory, mark, writes=True)
             for leftover in (disk.STORAGE, disk.KEPT):
                 if (directory / leftover).is_dir():
                     discard(directory / leftover)
@@ -211,9 +211,10 @@ def _check_free(directory: Path, name: str) -> None:
         raise CheckpointTrouble(f"there is a complete checkpoint {name} in {directory.parent}",
                                 "load it, or choose another name")
     begun = noted(directory, BEGUN)
-    if begun is not None and begun.lives():
-        raise _being_made(directory, name, f"process {begun.pid}")
-    going_on = begun is None and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
+    alive = next((writer for writer in begun if writer.lives()), None)
+    if alive is not None:
+        raise _being_made(directory, name, f"process {alive.pid}")
+    going_on = not begun and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
     if going_on or _kept(directory) is not None:
         raise CheckpointTrouble(f"there is an iterative checkpoint {name} in {directory.parent}, with an iteration to "
                                 f"go on from", "open_iterative opens it")

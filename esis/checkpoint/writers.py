@@ -1,7 +1,15 @@
-"""Write down which process writes a checkpoint, and tell whether it still does.
+"""Write down which processes have a checkpoint open, and tell whether its files may be put back to what was kept.
 
-Files of an iterative checkpoint may only be put back to what was kept where nobody writes them any more: a look from
-elsewhere (a plot of a running calculation, another rank) must not take them away under the worker.
+A kill may leave half a file, so the next process starts from the copy. But nobody may take files away under a process
+that is writing them: a second look (a plot of a running calculation, another rank) leaves them alone.
+
+- Whoever opens it is written down behind the others, and marked as one that writes where it works on a task, made the
+  checkpoint, or has set an iteration. The others may just look.
+- The files go back only where all others are over: on this machine where the process is gone; on another one where this
+  process is a later attempt at the same task (or that one was no task at all).
+- A task doesn't mind those who only look: somebody's notebook may be open for weeks.
+- What this process has begun to write itself is left alone, too. One that only looked may put the files back if others
+  have come and gone since.
 """
 
 from __future__ import annotations
@@ -16,22 +24,41 @@ from esis.worker.task import own_record
 
 BEGUN = "checkpoint.begun"  # until there is something to go on from
 OPEN = "checkpoint.open"
-_SMALL = 4096  # bytes
-_NOTHING = "-"
+_SMALL = 64 * 1024  # bytes
+_MOST = 100  # lines that are kept
+_WORDS = 6
+_NOTHING, _WRITES, _LOOKS = "-", "writes", "looks"
 
 
 class Writer:
-    """Be a process that has written down that it writes a checkpoint."""
+    """Be a process that has a checkpoint open."""
 
-    def __init__(self, host: str, pid: int, start: int, booted: str, attempt: str) -> None:
+    def __init__(self, host: str, pid: int, start: int, booted: str, attempt: str, writes: bool) -> None:
         """Take what identifies it; `attempt` names the attempt at a task that it belongs to, if any."""
-        self.host, self.pid, self.start, self.booted, self.attempt = host, pid, start, booted, attempt
+        self.host, self.pid, self.start, self.booted = host, pid, start, booted
+        self.attempt, self.writes = attempt, writes
 
     @classmethod
-    def current(cls) -> Writer:
+    def current(cls, writes: bool = False) -> Writer:
         """Describe this process."""
-        pid = os.getpid()
-        return cls(os.uname().nodename, pid, process_start(pid) or 0, boot(), _own_attempt())
+        pid, attempt = os.getpid(), _own_attempt()
+        return cls(os.uname().nodename, pid, process_start(pid) or 0, boot(), attempt, writes or attempt != "")
+
+    @classmethod
+    def parse(cls, line: str) -> Writer:
+        """Read what `line` gave. What can't be read is a process of which nothing is known."""
+        words = [*line.split(), *[""] * _WORDS][:_WORDS]
+        pid, start = (int(word) if word.isascii() and word.isdecimal() else 0 for word in words[1:3])
+        return cls(words[0], pid, start, words[3], words[4] if words[4] != _NOTHING else "", words[5] != _LOOKS)
+
+    def line(self) -> str:
+        """Return what is written down."""
+        return (f"{self.host} {self.pid} {self.start} {self.booted} {self.attempt or _NOTHING} "
+                f"{_WRITES if self.writes else _LOOKS}")
+
+    def is_same(self, other: Writer) -> bool:
+        """Return whether both are one process."""
+        return (self.host, self.pid, self.start, self.booted) == (other.host, other.pid, other.start, other.booted)
 
     def lives(self) -> bool | None:
         """Return whether the process lives; None where it can't be known here, as on another machine."""
@@ -42,8 +69,8 @@ class Writer:
     def is_over(self) -> bool:
         """Return whether nothing of it can go on, as far as this process can know.
 
-        On another machine that is so where this is a later attempt at the same task (an earlier one that goes on in
-        spite of that is stopped by worker/attempts.py). Other ranks of one attempt share its name.
+        An earlier attempt that goes on in spite of a later one is stopped by worker/attempts.py. Other ranks of one
+        attempt share its name.
         """
         lives, own = self.lives(), _own_attempt()
         if lives is not None:
@@ -51,23 +78,36 @@ class Writer:
         return own not in ("", self.attempt) and _task(self.attempt) in ("", _task(own))
 
 
-def note(directory: Path, name: str) -> None:
-    """Write down that this process writes the checkpoint. Raises OSError."""
-    me = Writer.current()
-    write_atomic(directory / name, f"{me.host} {me.pid} {me.start} {me.booted} {me.attempt or _NOTHING}\n")
+def may_put_back(directory: Path) -> bool:
+    """Return whether the files of a checkpoint may be put back to what was kept."""
+    me, known = Writer.current(), noted(directory, OPEN)
+    own = next((at for at, writer in enumerate(known) if writer.is_same(me)), None)
+    if own is not None and (known[own].writes or not known[own + 1:]):
+        return False
+    others = [writer for at, writer in enumerate(known) if at != own and (writer.writes or me.attempt == "")]
+    return all(writer.is_over() for writer in others)
 
 
-def noted(directory: Path, name: str) -> Writer | None:
-    """Return who has written that down last; None where nobody has. What can't be read is nobody who lives."""
+def note(directory: Path, name: str, writes: bool = False, alone: bool = True) -> None:
+    """Write down that this process has the checkpoint open; `alone`: what was noted before is over. Raises OSError."""
+    me = Writer.current(writes)
+    before = [] if alone else noted(directory, name)[-_MOST:]
+    same = [writer for writer in before if writer.is_same(me)]
+    if any(writer.writes or not me.writes for writer in same):
+        return
+    kept = [writer for writer in before if writer not in same]
+    write_atomic(directory / name, "".join(f"{writer.line()}\n" for writer in [*kept, me]))
+
+
+def noted(directory: Path, name: str) -> list[Writer]:
+    """Return who has written that down, the latest last."""
     try:
-        words = read_limited(directory / name, _SMALL).decode("utf-8", "replace").split()
+        text = read_limited(directory / name, _SMALL).decode("utf-8", "replace")
     except FileNotFoundError:
-        return None
+        return []
     except (OSError, CorruptState):
-        words = []
-    words += [""] * (5 - len(words))
-    number, start = (int(word) if word.isascii() and word.isdecimal() else 0 for word in words[1:3])
-    return Writer(words[0], number, start, words[3], words[4] if words[4] != _NOTHING else "")
+        text = ""
+    return [Writer.parse(line) for line in text.splitlines() or [""]]
 
 
 def forget(directory: Path, name: str) -> None:
@@ -87,7 +127,12 @@ def forget_quietly(directory: Path, name: str) -> None:
 
 
 def _own_attempt() -> str:
-    return (own_record() or "").rpartition("/")[2]
+    """Return what names the attempt around this process: its record, or where it writes none, what Slurm says."""
+    record = own_record()
+    if record is not None:
+        return record.rpartition("/")[2]
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{task}.0.{job}.{os.environ.get('SLURM_RESTART_COUNT') or 0}" if job and task else ""
 
 
 def _task(attempt: str) -> str:

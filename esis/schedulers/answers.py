@@ -45,9 +45,11 @@ _OF_SLURM = re.compile(r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submi
 # wrong behind the submission it says with the id on stdout, or in the words above.
 _CLIENT = re.compile(r"sbatch[\w.-]*: (error: |fatal: |unrecognized option|invalid option|option )", re.IGNORECASE)
 # Or it never ran: what the shell of a site's wrapper, or the dynamic linker, says of it before it begins.
-_NEVER_RAN = re.compile(r"(?:.*[\s/])?sbatch[\w.-]*: (?:error while loading shared libraries: |(?:command )?not found\Z"
-                        r"|permission denied\Z|cannot execute|no such file or directory\Z"
-                        r"|\S+: version \S+ not found \(required by )", re.IGNORECASE)
+_NEVER_RAN = re.compile(
+    r"(?:.*: )?(?:\S*/)?sbatch(?:[.-](?:real|orig|bin))?: (?:error while loading shared libraries: "
+    r"|(?:command )?not found\Z|permission denied\Z|cannot execute|no such file or directory\Z)", re.IGNORECASE)
+_NO_PROGRAM = (126, 127)  # exit codes of shells and of the dynamic linker
+_TOO_OLD = re.compile(r"(?:\S*/)?sbatch: \S+: version \S+ not found \(required by ", re.IGNORECASE)  # ends with 1
 _SAID_LINES = 20  # of what sbatch says
 _SAID_LENGTH = 300  # characters of a line of it
 _TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
@@ -156,12 +158,12 @@ def judge(done: Completed) -> Answer:
         return Answer(Outcome.SUBMITTED, shown)
     if job is not None:
         return Answer(Outcome.OPEN, f"sbatch ended with {done.code}, though it names job {job.id}: {shown}")
-    if done.code < 0 or _is_uncertain(error):
+    if done.code < 0 or _is_uncertain(error, done.code):
         return Answer(Outcome.OPEN, shown or f"sbatch ended with {done.code} and no message")
     return Answer(Outcome.REFUSED, shown)
 
 
-def _is_uncertain(error: str) -> bool:
+def _is_uncertain(error: str, code: int) -> bool:
     """Return whether an error leaves it open what became of the job; an unheard-of one does."""
     lines = [line.strip().lower() for line in error.splitlines()]
     if any(text in line for line in lines for text in _DEFINITE):
@@ -169,7 +171,9 @@ def _is_uncertain(error: str) -> bool:
         return any(text in line for line in lines for text in _UNCERTAIN)
     if any(text in line for line in lines for text in _UNCERTAIN):
         return True
-    return not any(_CLIENT.match(line) or _NEVER_RAN.match(line) for line in lines)
+    if code in _NO_PROGRAM and any(_NEVER_RAN.match(line) for line in lines):
+        return False
+    return not any(_CLIENT.match(line) or _TOO_OLD.match(line) for line in lines)
 
 
 def said(error: str) -> str:

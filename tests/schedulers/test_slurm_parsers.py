@@ -135,6 +135,18 @@ def test_an_sbatch_that_never_ran_sent_nothing(code: int, stderr: str) -> None:
     assert outcome(code, f"{stderr}sbatch: error: Socket timed out on send/recv operation\n") is Outcome.OPEN
 
 
+@pytest.mark.parametrize(("code", "stderr"), [
+    (1, "wrapper/sbatch: line 4: /no/such/dir/sbatch.log: No such file or directory\n"),
+    (127, "wrapper/sbatch: line 4: /no/such/dir/sbatch.log: No such file or directory\n"),
+    (1, "wrapper/sbatch: line 4: /var/log/sbatch: Permission denied\n"),
+    (127, "wrapper/sbatch: line 5: logger: command not found\n"),
+    (126, "wrapper/sbatch: 5: notify: Permission denied\n"),
+    (1, "/usr/bin/python3: sbatch: No such file or directory\n")])
+def test_what_goes_wrong_behind_sbatch_in_a_wrapper_leaves_it_open(code: int, stderr: str) -> None:
+    """The job may be queued by then: only sbatch itself missing, in the words of a shell, is certain."""
+    assert outcome(code, stderr) is Outcome.OPEN
+
+
 def test_f63_what_was_masked_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """F63: a lost submission can't be repeated from its record: sbatch isn't called, and the record is closed."""
     monkeypatch.setattr(slurm, "capture", lambda *_, **__: pytest.fail("sbatch was called"))

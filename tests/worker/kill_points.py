@@ -189,24 +189,41 @@ def strike(kind: str, at: int, report: Path, work: Callable[[], None]) -> str:
     return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
 
 
+def alone(work: Callable[[], Any]) -> Any:
+    """Do the work in a process of its own, as attempts are; return what it gives."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            os.write(writing, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    os.waitpid(child, 0)
+    return json.loads(text)
+
+
 def main(kind: str, scenario: str, directory: str) -> None:
     place = Path(directory)
     (place / "run").mkdir()
     work = SCENARIOS[scenario](place / "run")
-    work.save(1)
+    alone(partial(work.save, 1))
     value = 1
     for at in range(1, LIMIT):
         report = place / "report"
         ended = strike(kind, at, report, partial(work.save, value + 1))
         lines = report.read_text().splitlines()
         hit = next((line for line in lines if line.startswith("HIT ")), "")
-        found = work.load()
+        found = alone(work.load)
         print(json.dumps({"at": at, "step": hit, "ended": ended, "before": value, "found": found}))
         if not hit:
             break
         value = found[0]
-    work.save(value + 1)
-    print(json.dumps({"last": work.load(), "expected": value + 1, "litter": work.litter()}))
+    alone(partial(work.save, value + 1))
+    print(json.dumps({"last": alone(work.load), "expected": value + 1, "litter": work.litter()}))
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def dead_writer() -> Writer:
 
 def opened_by(run: RunDir, name: str, writer: Writer) -> None:
     (run.checkpoints / name / "checkpoint.open").write_text(
-        f"{writer.host} {writer.pid} {writer.start} {writer.booted} {writer.attempt or '-'}\n")
+        f"{writer.line()}\n")
 
 
 def opened_by_a_dead_process(run: RunDir, name: str) -> None:
@@ -696,6 +696,83 @@ def test_a_look_from_another_process_leaves_the_files_of_a_living_writer(run: Ru
     assert facility_on(run).open_iterative("a").get_iteration() == 1
 
 
+LOOK = ("import sys; from esis.checkpoint import checkpoint_facility as f; "
+        "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a'); "
+        "print(state.get_iteration(), open(state.get_latest('f')).read())")
+
+
+@pytest.mark.parametrize("in_task", [False, True])
+def test_many_looks_leave_the_files_of_a_living_writer(run: RunDir, half: Path, in_task: bool) -> None:
+    """Also where those who looked have ended since: the writer lives. So with other tasks' processes."""
+    own = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"} if in_task else {}
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", LOOK, str(run.path)], capture_output=True, text=True, check=True,
+                              env={"PYTHONPATH": str(ROOT), **own})
+        assert done.stdout == "1 half\n"
+    assert half.read_text() == "half"
+
+
+def test_it_goes_back_once_all_who_wrote_have_ended(run: RunDir, half: Path) -> None:
+    """The ranks of an attempt; one of them lived longer than the first."""
+    dead = [dead_writer().line() for _ in range(2)]
+    mark = run.checkpoints / "a" / "checkpoint.open"
+    mark.write_text("".join(f"{line}\n" for line in [dead[0], Writer.current(True).line(), dead[1]]))
+    assert look(run) == (1, "half")
+    mark.write_text("".join(f"{line}\n" for line in dead))
+    assert look(run) == (1, "kept")
+    assert mark.read_text() == f"{Writer.current().line()}\n"
+
+
+def test_a_notebook_that_stays_open_keeps_no_task_from_what_was_kept(run: RunDir, half: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only looks; a worker by hand can't know that, and leaves the files alone."""
+    opened_by_a_dead_process(run, "a")
+    with subprocess.Popen([sys.executable, "-c", f"{LOOK}; input()", str(run.path)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}) as notebook:
+        assert notebook.stdout is not None
+        notebook.stdout.readline()
+        half.write_text("half again")
+        assert look(run) == (1, "half again")
+        (run.checkpoints / "a" / "checkpoint.open").write_text(
+            "".join(f"{line}\n" for line in (run.checkpoints / "a" / "checkpoint.open").read_text().splitlines()[:1]))
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+        assert look(run) == (1, "kept")
+        notebook.communicate(b"\n")
+
+
+def test_who_only_looked_sees_what_was_kept_once_a_writer_has_died(run: RunDir, half: Path) -> None:
+    opened_by_a_dead_process(run, "a")
+    assert look(run) == (1, "kept")
+    half.write_text("mine")
+    assert look(run) == (1, "mine")  # this process may be writing
+    with (run.checkpoints / "a" / "checkpoint.open").open("a") as stream:
+        stream.write(f"{dead_writer().line()}\n")
+    assert look(run) == (1, "kept")
+    facility_on(run).open_iterative("a").set_iteration(2)
+    half.write_text("more")
+    with (run.checkpoints / "a" / "checkpoint.open").open("a") as stream:
+        stream.write(f"{dead_writer().line()}\n")
+    assert look(run) == (2, "more")  # it has shown that it writes
+
+
+def test_without_records_slurm_names_the_attempts(run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A requeued task goes on from what was kept, on whatever node; another task leaves the files alone."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    writer = Writer.current()
+    assert writer.writes
+    writer.host = "elsewhere"
+    opened_by(run, "a", writer)
+    assert look(run) == (1, "half")  # another rank
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    assert look(run) == (1, "half")
+    opened_by(run, "a", writer)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert look(run) == (1, "kept")
+
+
 def test_the_files_go_back_to_what_was_kept_where_the_writer_is_dead(run: RunDir, half: Path) -> None:
     kept = half.stat().st_ino
     opened_by_a_dead_process(run, "a")
@@ -731,7 +808,7 @@ def test_what_was_kept_is_not_written_again_where_it_is_there(run: RunDir, half:
 def test_of_a_writer_on_another_machine_only_a_later_attempt_takes_the_files_back(
         run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, mine: str, found: str) -> None:
     writer = Writer.current()
-    writer.host, writer.attempt = "elsewhere", theirs
+    writer.host, writer.attempt, writer.writes = "elsewhere", theirs, True
     opened_by(run, "a", writer)
     if mine:
         monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / mine))
