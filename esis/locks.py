@@ -251,7 +251,7 @@ def _age(lock: Path, name: str) -> float | None:
     except OSError:
         now = time.time()
     try:
-        return max(0.0, now - (lock / name).lstat().st_mtime)
+        return abs(now - (lock / name).lstat().st_mtime)  # one in the future is no sign of life
     except FileNotFoundError:
         return None
 

@@ -6,7 +6,7 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,6 +38,7 @@ class TaskState(Enum):
 
 # A job that works through a pack may end before it came to all of its tasks: these are submitted again.
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
+_FAILED = "FAILED"
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
 _COMPLETED = "COMPLETED"  # kept likewise, where the job recorded no end
@@ -155,6 +156,8 @@ class Judge:
                 return _waits_in_pack(seen)
             if not record.ended:
                 return _waits_or_runs(seen)
+            if self._runs_again(task, record, seen, submission):
+                return _waits_in_pack(seen)
         if submission is not None and submission.number in self._returned.get(task, ()) and (
                 record is None or record.submission < submission.number
                 or submission.position_of(record.job) is not None):
@@ -207,7 +210,7 @@ class Judge:
         told = self._sightings.ended(record.job, task) if record is not None else None
         if told is not None and told.sluid:
             return False
-        if packed and record is not None and self._failure(record) is not None:
+        if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
             return False
         return record is None or record.ended or (submission is not None and record.submission < submission.number)
 
@@ -229,7 +232,8 @@ class Judge:
         packed = submission is not None and submission.packed
         if failed is not None and (not packed or record.code in (None, _TERMINATED)):
             word = failed.word.split()[0]
-            if packed and submission is not None and word in _CUTTING and not submission.leads_pack(task):
+            cut = word in _CUTTING or (word == _FAILED and record.code is None)
+            if packed and submission is not None and cut and not submission.leads_pack(task):
                 self.outranked[task] = (record, CUT_OFF)
                 return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
             if not record.code:
@@ -248,6 +252,31 @@ class Judge:
                 return Verdict(TaskState.DONE, _NO_END, job=record.job)
             return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
         return self._absent(task, record.start, record.job, "started, and left no record of its end")
+
+    def _runs_again(self, task: int, record: TaskRecord, seen: Sighting, submission: Submission) -> bool:
+        """Return whether a job of packs that was requeued comes to a task again, that ended in an earlier start.
+
+        It does all but what is done. While it runs, its own records tell which start it is.
+        """
+        if record.done or record.job != seen.job:
+            return False
+        return seen.state is JobState.WAITING or any(
+            other.restart > record.restart for other in self._of_pack(task, record.job, submission))
+
+    def _of_pack(self, task: int, job: str, submission: Submission) -> Iterator[TaskRecord]:
+        """Yield what a job has recorded of the tasks in the pack of one of them."""
+        position, index = submission.place_of(task)
+        for other in submission.tasks_at(position, (index,)):
+            record = self._evidence.records.get(other)
+            if record is not None and record.job == job:
+                yield record
+
+    def _cuts_off(self, word: str, task: int, job: str, submission: Submission) -> bool:
+        """Return whether Slurm's word on a job of packs means that it ended before it came to all of them.
+
+        A plain FAILED does where it had come to some: of others, the job never got as far as the work.
+        """
+        return word in _CUTTING or (word == _FAILED and any(True for _ in self._of_pack(task, job, submission)))
 
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
@@ -282,7 +311,7 @@ class Judge:
         seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
         if seen is not None:
             word = seen.word.split()[0]
-            if submission.packed and word in _CUTTING:
+            if submission.packed and self._cuts_off(word, task, job, submission):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
             if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
                 self.unrecorded[task] = (submission.number, job, word)

@@ -185,6 +185,16 @@ def test_f65_a_process_is_signalled_only_if_it_is_certainly_the_one(
         assert not owner.interrupt()
 
 
+def test_a_sign_of_life_in_the_future_is_none(tmp_path: Path) -> None:
+    """A clock was wrong: else nobody could take the lock over until then. A living owner renews it every minute."""
+    lock = tmp_path / "lock"
+    plant(lock, ELSEWHERE, age=-10 * 365 * 86400)
+    with pytest.raises(Busy), hold(lock, "x"):
+        pass
+    with hold(lock, "x", take_over=True) as owner:
+        assert os.listdir(lock) == [owner.text()]
+
+
 def test_a_process_that_is_stopped_hears_of_the_interrupt() -> None:
     """Else `esis cancel` of a local run in the background would wait a minute for nothing."""
     with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],

@@ -517,6 +517,34 @@ def test_the_tasks_of_a_pack_under_way() -> None:
     assert (found[4].reason, found[6].reason, found[12].reason) == ("its job runs", "its job runs", "Priority")
 
 
+def test_a_requeued_pack_that_waits_does_all_that_is_not_done_again() -> None:
+    """Seen on 22.05: what a requeue cut off has ended with 143, and the job, which has its id still, is PENDING."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", 3), a_record(6, "71", 143)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "PENDING", reason="BeginTime"),
+                     sighting("71", (1,), "RUNNING"), sighting("71", (2, 3), "PENDING"))
+    assert [found[task].state for task in (0, 1, 2, 3)] == [TaskState.DONE, *[TaskState.WAITING] * 3]
+    assert found[1].reason == "BeginTime"
+    assert found[6].state is TaskState.FAILED  # nothing tells that its job is on its second start
+
+
+def test_a_requeued_pack_that_runs_tells_by_its_records_which_start_it_is() -> None:
+    records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", restart=1),
+               a_record(3, "71", 3, restart=1), a_record(6, "71", 143)]
+    found = verdicts(evidence([PACKS], records), sighting("71", range(4), "RUNNING"))
+    assert states(found) == {"done": [0], "running": [2], "failed": [3, 6],
+                             "waiting": [1, 4, 5, *range(7, 24)]}
+
+
+def test_a_pack_that_failed_half_way_leaves_the_others_to_be_submitted() -> None:
+    """Its shell was killed (seen on 22.05 under OverMemoryKill). Where it came to none of them, the job failed."""
+    records = [a_record(task, "71", 0) for task in range(3)] + [a_record(3, "71"), a_record(6, "71")]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1, 2), "FAILED"),
+                     sighting("71", (3,), "PENDING"))
+    assert states(found) == {"done": [0, 1, 2], "unsubmitted": [3, 4, 5, *range(7, 12)], "failed": [6, *range(12, 18)],
+                             "waiting": list(range(18, 24))}
+    assert found[4].reason == "its job ended before it came to it: FAILED"
+
+
 def test_a_pack_resubmitted_is_judged_by_its_new_submission() -> None:
     """A record of the first attempt says nothing about the second one."""
     again = submission([2, 5, 7], ["80"], Array("0", 0, 3), number=2, mapped=True, per_job=6)
