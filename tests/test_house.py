@@ -80,12 +80,28 @@ def test_what_the_hook_shares_is_named_in_one_module(path: Path) -> None:
         assert [text for text in constants if re.fullmatch(r"SLURM_ESIS_\w+", text)] == []
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_letters_of_log_names_are_known_to_one_module(path: Path) -> None:
+    """Patterns of log names are read and written by esis/model/log_pattern.py; whose they are tells log_names.py."""
+    tree = ast.parse(path.read_text("utf-8"))
+    prose = {node.body[0].value for node in ast.walk(tree)  # docstrings
+             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)}
+    found = [node.value for node in ast.walk(tree)
+             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose
+             and re.search(r"%\d*[AabJjN]|%\(?\\d", node.value)]
+    if name_of(path) != "esis.model.log_pattern":
+        assert found == (["slurm-%A_task%a.out"] if name_of(path) == "esis.records.log_names" else [])
+
+
 def test_the_hook_in_the_job_has_those_names() -> None:
     text = (PACKAGE / "records" / "task.sh").read_text("utf-8")
     shared = {value for name, value in vars(hook).items() if name.endswith("_VARIABLE")}
     assert shared <= set(re.findall(r"SLURM_ESIS_\w+", text))
     assert f'"$esis_stem{hook.RESUME_SUFFIX}"' in text
     assert re.findall(r"\bexit (7\d)\b", text)[0] == str(hook.AGAIN)
+    # The logs of a pack's tasks, as esis/records/log_names.py has them.
+    assert "esis_logs=$esis_dir/../cwd/slurm-$esis_job\n" in text
+    assert '>|"$1_task$task.out"' in text
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -129,8 +129,11 @@ def _items(subject: Subject, choice: Choice, about: About, words: tuple[str, ...
     script = supplement.free_script(evidence)
     if script is not None:
         made[run.script.name] = script
-    selection = select(run, subject.workflow, evidence, status, choice, made, rewrite)
-    return walk(selection, lambda text: say(f"{run.label}: {text}"))
+
+    def note(text: str) -> None:
+        say(f"{run.label}: {text}")
+
+    return walk(select(run, subject.workflow, evidence, status, choice, made, note, rewrite), note)
 
 
 class _Writer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,25 +18,23 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
+from esis.model.log_pattern import Pattern
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
 from esis.operations import logfile
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence, gather, mark_complete
-from esis.operations.logs import known_names
+from esis.operations.logs import names_of
 from esis.operations.prepare import hold_run
 from esis.operations.status import look_at
 from esis.operations.target import evidence_of
 from esis.records import traces
+from esis.records.log_names import Stream
 from esis.records.results import Results, find_files
-from esis.records.submissions import Submission
 from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
-_FIELD = re.compile(r"(%\d*[%AabJjNnrSst])")
-_ANYTHING = "NSs"  # names that Slurm alone knows
-_EXPANDED = {**dict.fromkeys("AajJnrt", r"\d+"), "b": r"(?:\d+|%b)", "%": "%", **dict.fromkeys(_ANYTHING, ".+")}
 _BATCH = 4096  # lines written at a time
 
 
@@ -130,9 +127,9 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
 
     A log that can't be read, or whose name no zip can hold, stays where it is.
     """
-    patterns = [re.compile(pattern) for sub in evidence.submissions for pattern in log_patterns(run, sub)]
+    patterns = _log_patterns(run, evidence)
     names = sorted(entry.name for entry in os.scandir(run.cwd) if entry.is_file(follow_symlinks=False)
-                   and any(pattern.fullmatch(entry.name) for pattern in patterns))
+                   and any(pattern.matches(entry.name) for pattern in patterns))
     if not names:
         return 0
     again = set(names)
@@ -157,20 +154,14 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     return len(written)
 
 
-def log_patterns(run: RunDir, submission: Submission) -> Iterator[str]:
-    """Yield regular expressions for the names of a submission's logs.
+def _log_patterns(run: RunDir, evidence: Evidence) -> list[Pattern]:
+    """Return the patterns of logs that are folded.
 
-    Left alone are those outside of cwd/, and those that a worker's own files can't be told from.
+    Left alone are those outside of cwd/, those that a worker's own files can't be told from, and error output.
     """
-    for output in {submission.output, submission.unique_output}:
-        pattern = known_names(run, submission, output)
-        fields = [part[-1] for part in _FIELD.findall(pattern)]
-        unsure = set(fields) & set(_ANYTHING) and not set(fields) & set("AjJ")
-        if pattern and "/" not in pattern and "\\" not in pattern and not unsure:
-            yield "".join(_EXPANDED[part[-1]] if _FIELD.fullmatch(part) else re.escape(part)
-                          for part in _FIELD.split(pattern))
-    if submission.packed:
-        yield r"slurm-\d+_task\d+\.out"
+    series = (item for items in names_of(run, evidence).series.values() for item in items)
+    patterns = {item.pattern for item in series if item.stream is not Stream.ERROR}
+    return [pattern for pattern in patterns if pattern.telling and len(pattern.split()) == 1]
 
 
 def _fold_results(run: RunDir, evidence: Evidence) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +11,16 @@ from enum import Enum
 from pathlib import Path
 
 from esis.errors import BadInput
-from esis.files import TEMPORARY_PREFIX, is_hollow, read_limited
-from esis.locks import user_name
+from esis.files import TEMPORARY_PREFIX, is_hollow
 from esis.model.fingerprint import Kind, describe
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.evidence import Evidence
 from esis.operations.judge import TaskState
+from esis.operations.log_files import find_logs, missing_logs
 from esis.operations.status import RunStatus
 from esis.records import traces
-from esis.schedulers.directives import Options, fill_names
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
 _RUN = RunDir(Path())
@@ -33,7 +31,6 @@ _DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
 _MOMENTARY = (_RUN.lock.name, _RUN.attempts.name, f"{_RUN.tasks.name}/.")
 _MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
 _SUBMISSIONS = f"{_RUN.submissions.name}/"
-_SPEC = re.compile(r"%(\d*)([A-Za-z%])")
 
 
 class Logs(Enum):
@@ -73,25 +70,29 @@ class Selection:
     run: RunDir
     scripts: frozenset[str]
     choice: Choice
-    cwd: frozenset[str]  # files and directories below cwd/, parents included
-    unwanted: frozenset[str]  # logs that lie elsewhere in the run
+    chosen: frozenset[str]  # logs, and files and directories below cwd/; parents included
+    unwanted: frozenset[str]  # logs
     made: Mapping[str, bytes | None] = field(default_factory=dict)  # contents that replace files; None leaves one out
     rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
 
 
 def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, choice: Choice,
-           made: Mapping[str, bytes | None], rewrite: Callable[[str, Path], bytes | None] | None = None) -> Selection:
-    """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing."""
-    logs, chosen = _logs(run, evidence, status, choice.logs)
-    cwd = {name for name in chosen if name.startswith("cwd/")} | _matches(run, choice.cwd)
+           made: Mapping[str, bytes | None], note: Callable[[str], None],
+           rewrite: Callable[[str, Path], bytes | None] | None = None) -> Selection:
+    """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing.
+
+    `note` is told which logs should go in and aren't there.
+    """
+    logs, wanted = _logs(run, evidence, status, choice.logs, note)
+    chosen = wanted | _matches(run, choice.cwd)
     scripts = frozenset(base_name(stored) for stored in workflow.scripts())
     clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
     if clashing:
         raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
     if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
         made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
-    return Selection(run, scripts, choice, frozenset(cwd | {parent for name in cwd for parent in _parents(name)}),
-                     frozenset(logs - chosen), made, rewrite)
+    return Selection(run, scripts, choice, frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
+                     frozenset(logs - wanted), made, rewrite)
 
 
 def walk(selection: Selection, note: Callable[[str], None]) -> Iterator[Item]:
@@ -136,10 +137,12 @@ def _wanted(selection: Selection, relative: str) -> bool:
     if not rest:
         if relative in (_CRATE, _MANIFEST):
             return False  # of an archive that was unpacked; they are made anew
-        return relative in _PARTS or relative in selection.scripts or selection.choice.prepared
-    if top == _CWD:
-        return relative in selection.cwd
-    return top != _CHECKPOINTS
+        return (relative in _PARTS or relative in selection.scripts or selection.choice.prepared
+                or relative in selection.chosen)
+    if relative in selection.chosen:
+        return True
+    # Without what the setup script made, of a directory of logs there are only these.
+    return top not in (_CWD, _CHECKPOINTS) and (selection.choice.prepared or top in _PARTS or top in selection.scripts)
 
 
 def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> Item | None:
@@ -194,81 +197,27 @@ def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs) -> tuple[set[str], set[str]]:
-    """Return the logs in the run, and those that are wanted."""
-    patterns: set[str] = set()
-    script = _script(run)
-    for submission in evidence.submissions:
-        options = Options.of(script, submission.options)
-        for pattern in (submission.output or options.output, options.error):
-            if pattern:
-                pattern = fill_names(pattern, options.job_name, user_name(run.path.stat().st_uid))
-                patterns.add(os.path.normpath(os.path.join(run.cwd.name, pattern)))  # noqa: PTH118  may be absolute
-    mapped = {job.id: sub.tasks for sub in evidence.submissions if sub.mapped for job in sub.jobs}
-    bad = set(status.tasks) - set(status.indices(TaskState.DONE))
-    found: set[str] = set()
-    chosen: set[str] = set()
-    for pattern in sorted(patterns):
-        if pattern.startswith(("/", "../")):
-            continue
-        for name, job, index in _expand(run.path, "", pattern.split("/"), None, None):
-            found.add(name)
-            task = index
-            if index is not None and job in mapped:
-                task = mapped[job][index] if index < len(mapped[job]) else None
-            if logs is Logs.ALL or (logs is Logs.FAILED and (index is None or task in bad)):
-                chosen.add(name)
-    return found, chosen
-
-
-def _script(run: RunDir) -> str:
-    try:
-        return read_limited(run.script).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return ""
-
-
-def _expand(root: Path, below: str, parts: list[str], job: str | None, index: int | None
-            ) -> Iterator[tuple[str, str | None, int | None]]:
-    """Yield the files that a pattern of log names means, with the job's id and the array index in their names."""
-    try:
-        names = os.listdir(root / below)
-    except OSError:
-        return
-    expression = _expression(parts[0])
-    for name in names:
-        match = expression.fullmatch(name)
-        if match is None:
-            continue
-        told = match.groupdict()
-        its_job = told.get("A") or job
-        its_index = int(told["a"]) if told.get("a") else index
-        path = f"{below}{name}"
-        if len(parts) > 1:
-            yield from _expand(root, f"{path}/", parts[1:], its_job, its_index)
-        elif (root / path).is_file():
-            yield path, its_job, its_index
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Return what a part of a log's name pattern matches; the first %A and %a are groups of these names."""
-    seen: set[str] = set()
-    text, position = "", 0
-    for match in _SPEC.finditer(pattern):
-        text += re.escape(pattern[position:match.start()])
-        position = match.end()
-        letter = match.group(2)
-        if letter in "Aa" and letter not in seen:
-            seen.add(letter)
-            text += rf"(?P<{letter}>\d+)"
-        else:
-            text += "%" if letter == "%" else ".*"
-    return re.compile(text + re.escape(pattern[position:]), re.DOTALL)
+def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs, note: Callable[[str], None]
+          ) -> tuple[set[str], set[str]]:
+    """Return the logs in the run, and those that are wanted; `note` is told which of these there aren't."""
+    if logs is Logs.NONE:
+        return find_logs(run, evidence, ()).names, set()
+    if logs is Logs.FAILED:
+        bad = frozenset(status.tasks) - frozenset(status.indices(TaskState.DONE))
+        found = find_logs(run, evidence, bad)
+        chosen = found.chosen
+    else:
+        bad = frozenset(status.tasks)
+        found = find_logs(run, evidence, bad, folded=True)
+        chosen = found.names
+    for text in missing_logs(evidence, status, found, sorted(bad)):
+        note(text)
+    return found.names, chosen
 
 
 def _parents(name: str) -> Iterator[str]:
     parts = name.split("/")[:-1]
-    for count in range(2, len(parts) + 1):
+    for count in range(1, len(parts) + 1):
         yield "/".join(parts[:count])
 
 

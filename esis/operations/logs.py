@@ -7,19 +7,17 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState
-from esis.files import open_regular
+from esis.files import open_regular, read_limited
 from esis.locks import user_name
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.status import RunStatus, TaskState
 from esis.operations.target import evidence_of
-from esis.records.submissions import Submission
+from esis.records.log_names import RunLogs
 from esis.records.tasks import read_details
-from esis.schedulers.directives import Options, expand_log_name, fill_names
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
@@ -39,12 +37,23 @@ class Group:
     missing: Path | None = None  # the directory of its log, where that isn't there, which is why there is no log
 
 
-def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
+def names_of(run: RunDir, evidence: Evidence) -> RunLogs:
+    """Return what names the run's logs have."""
+    try:
+        script = read_limited(run.script).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        script = ""
+    return RunLogs(evidence.submissions, script, user_name(run.path.stat().st_uid), evidence.records.jobs)
+
+
+def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None) -> Path:
     """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
     record = evidence.records.get(task)
     holding = [sub for sub in evidence.submissions if sub.holds(task)]
     if record is not None:
-        holding = [sub for sub in holding if sub.number == record.submission] or holding
+        # Who submits by hand may take other tasks than ESIS did.
+        holding = [sub for sub in evidence.submissions if sub.number == record.submission
+                   and (sub.holds(task) or not (sub.mapped or sub.packed))] or holding
     if not holding and evidence.state is None:
         raise BadInput(f"{run.label} was made by an older ESIS and holds no job id, so nothing tells which log is that "
                        f"of task {task}", f"the logs are in {run.cwd}")
@@ -52,32 +61,15 @@ def log_of(run: RunDir, evidence: Evidence, task: int) -> Path:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]
     details = read_details(run.tasks, record) if record is not None else None
-    position, index = submission.place_of(task)
-    sent = submission.jobs[position].id if position < len(submission.jobs) else "*"
-    job = record.job if record is not None else sent
-    if submission.packed:
-        return run.cwd / f"slurm-{job}_task{task}.out"
-    values = {
-        "A": escape(job), "a": str(index), "j": escape(details.job) if details is not None else "*",
-        "N": escape(details.host.partition(".")[0]) if details is not None else "*", "n": "*", "s": "*", "t": "*",
-        "b": str(index % 10), "r": "*", "S": "*",
-    }
-    values["J"] = values["j"]
-    template = known_names(run, submission, submission.output_of(position) or "slurm-%A_%a.out")
-    patterns = [expand_log_name(escape(template), {**values, "b": b}) for b in (values["b"], "%b")]  # old: as it is
-    for pattern in dict.fromkeys(patterns):
-        found = sorted(run.cwd.glob(pattern)) if not pattern.startswith("/") else sorted(Path("/").glob(pattern[1:]))
+    told = {"j": details.job, "J": details.job, "N": details.host.partition(".")[0]} if details is not None else {}
+    names = names or names_of(run, evidence)
+    ways = names.of(submission).of_task(task, record.job if record is not None else None, told)
+    for name in ways:
+        pattern = name.wildcard()
+        found = sorted(Path("/").glob(pattern[1:]) if pattern.startswith("/") else run.cwd.glob(pattern))
         if found:
             return found[-1]
-    return run.cwd / re.sub(r"\[(.)\]", r"\1", patterns[0])
-
-
-def known_names(run: RunDir, submission: Submission, pattern: str) -> str:
-    """Put the job's and the user's name into a pattern of log names."""
-    if not re.search(r"%\d*[xu]", pattern):
-        return pattern
-    script = run.script.read_text("utf-8", "surrogateescape") if run.script.is_file() else ""
-    return fill_names(pattern, Options.of(script, submission.options).job_name, user_name(run.path.stat().st_uid))
+    return run.cwd / ways[0].starred
 
 
 def last_words(path: Path) -> str:
@@ -99,22 +91,22 @@ def last_words(path: Path) -> str:
 
 def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
     """Group failed and lost tasks by state, reason and last words (numbers in these don't count); largest first."""
+    names = names_of(status.run, evidence)
     found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path | None]]] = {}
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         item = status.tasks[task]
-        path = log_of(status.run, evidence, task)
+        path = log_of(status.run, evidence, task, names)
         there = path if path.exists() else None
         line = last_words(path) if there is not None else ""
         found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, there))
     groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2],
-                    _missing_directory(status.run, evidence, items[0][0]) if items[0][2] is None else None)
+                    None if items[0][2] else _missing_directory(log_of(status.run, evidence, items[0][0], names)))
               for (state, reason, _), items in found.items()]
     return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
 
 
-def _missing_directory(run: RunDir, evidence: Evidence, task: int) -> Path | None:
-    directory = log_of(run, evidence, task).parent
-    return None if directory.is_dir() or "*" in str(directory) else directory
+def _missing_directory(log: Path) -> Path | None:
+    return None if log.parent.is_dir() or "*" in str(log.parent) else log.parent
 
 
 def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:

@@ -37,8 +37,9 @@ from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
 from esis.processes import process_start
 from esis.records import provenance, stage, traces
+from esis.records.log_names import missing_directories
 from esis.records.stage import Stage, State
-from esis.schedulers.directives import Options, missing_directories
+from esis.schedulers.directives import Options
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _SHOWN_LINES = 20

@@ -25,7 +25,8 @@ from esis.operations.findings import Finding, note, ok, problem
 from esis.operations.inner import calling_line, first_call
 from esis.operations.shelltext import WORKER
 from esis.operations.worker_status import judge_status
-from esis.schedulers.directives import Options, missing_directories
+from esis.records.log_names import missing_directories
+from esis.schedulers.directives import Options
 
 _SUBJECT = "template"
 _STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"

@@ -8,11 +8,9 @@ that the fence in the job lets just one of the two do the work.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import read_limited, write_atomic
@@ -26,7 +24,7 @@ from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.prepare import render_script
-from esis.records import provenance, submissions, traces
+from esis.records import log_names, provenance, submissions, traces
 from esis.records.origin import Origin
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Outcome, Submission
@@ -114,12 +112,12 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
     write_atomic(run.script, rendered.text, executable=True)
     if number == 1:
         write_atomic(run.start_time, format_start_time(time.time()))
-    output = log_pattern(rendered.text, request.options)
     intent = Submission(
         number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
         arrays=planned.arrays, mapped=planned.mapped, throttle=request.throttle, per_job=packing.per_job,
-        parallel=packing.parallel, options=request.options, output=output,
-        unique_output=unique_pattern(rendered.text, request.options),
+        parallel=packing.parallel, options=request.options,
+        output=log_names.written_output(rendered.text, request.options),
+        unique_output=log_names.unique_output(rendered.text, request.options),
         script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
         records=rendered.records, argv=context.argv, dependency=rendered.dependency, seen=request.seen,
         provenance=Origin.here())
@@ -135,23 +133,6 @@ def _write_map(run: RunDir, intent: Submission) -> None:
     """
     if intent.mapped:
         write_atomic(run.map(intent.number), "".join(f"{task}\n" for task in intent.tasks))
-
-
-def log_pattern(script: str, options: Sequence[str]) -> str:
-    """Return the pattern of the log files' names, relative to the run's cwd/."""
-    found = Options.of(script, options)
-    return str(Path(found.directory or "") / found.output)
-
-
-def unique_pattern(script: str, options: Sequence[str]) -> str:
-    """Return a pattern that keeps the logs of several arrays apart; empty where that of the script does.
-
-    Their indices are the same, so the job's id has to be in the name.
-    """
-    output = Options.of(script, options).output
-    if re.search(r"%\d*[AjJ]", output) or output.startswith("/dev/"):
-        return ""
-    return re.sub(r"%(\d*)a", r"%A_%\1a", output) if re.search(r"%\d*a", output) else f"{output}.%A_%a"
 
 
 def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], scheduler: Scheduler, context: Context,

@@ -21,12 +21,13 @@ from esis.files import write_atomic
 from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE
 from esis.locks import user_name
 from esis.model.limits import Limits
+from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
 from esis.process import signal_session, spawn
 from esis.records.submissions import Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
 from esis.schedulers.base import LOCAL, Answer, Snapshot
-from esis.schedulers.directives import Options, expand_log_name
+from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
 
 KILL_WAIT_SECONDS = 30.0  # between SIGTERM and SIGKILL, as Slurm's default KillWait
@@ -140,8 +141,7 @@ def log_name(pattern: str, job: int, task_job: int, task: int, options: Options)
         "J": str(task_job), "n": "0", "s": "batch", "t": "0",
         "N": os.uname().nodename.partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
     }
-
-    return expand_log_name(pattern, values)
+    return str(Pattern.of(pattern).filled(values))
 
 
 class _Interrupts:

@@ -1,0 +1,182 @@
+"""No log is lost between the task that wrote it and the archive, whatever it is called; what is missing is told."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.bench import TEMPLATE, Bench, only_run
+
+WORKER = """#!/bin/sh
+echo "log of $SLURM_ARRAY_TASK_ID"
+echo "trouble of $SLURM_ARRAY_TASK_ID" >&2
+[ -e ../mended ] || [ ! -e "../../bad.$SLURM_ARRAY_TASK_ID" ]
+"""
+
+
+def scan(bench: Bench, tasks: int, option: str = "", size: int = 1001, per_job: int = 1, bad: tuple[int, ...] = (),
+         setup: str = "true") -> Path:
+    """Run a scan to its end."""
+    bench.slurm.set(max_array_size=size)
+    place = bench.workflow("a", tasks, worker=WORKER)
+    (place / "setup.sh").write_text(f"#!/bin/sh\n{setup}\n")
+    (place / "template.sh").write_text(TEMPLATE.replace("#ESIS_PRIVATE", f"#SBATCH {option}\n#ESIS_PRIVATE")
+                                       if option else TEMPLATE)
+    path = place / "wf.esis.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tasks_per_job": per_job}))
+    for task in bad:
+        (place / f"bad.{task}").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.run(parallel=4)
+    return place
+
+
+def archived(bench: Bench, place: Path, *options: str, code: int = 0) -> tuple[dict[str, str], str]:
+    """Return what logs an archive holds, by names below the run, and what was said."""
+    made = place.parent / "a.zip"
+    shown = bench.esis(place, "archive", "-o", str(made), *options)
+    assert shown.code == code, shown
+    if code:
+        return {}, shown.stderr
+    assert bench.esis(place, "verify", str(made)).ok()
+    with zipfile.ZipFile(made) as archive:
+        found = {name: archive.read(name).decode() for name in archive.namelist()
+                 if not name.endswith("/") and name.startswith(("cwd/", "logs/"))}
+    return found, shown.stderr
+
+
+def of(logs: dict[str, str]) -> list[int]:
+    """Return the tasks whose own words are in logs, as often as they are."""
+    return sorted(int(line.split()[-1]) for text in logs.values() for line in text.splitlines() if "log of" in line)
+
+
+def test_logs_of_packs_are_archived(bench: Bench) -> None:
+    """Each task's own, and those of the packs."""
+    place = scan(bench, 6, per_job=3)
+    logs, said = archived(bench, place)
+    assert (of(logs), len(logs)) == (list(range(6)), 8)
+    assert "no log" not in said
+
+
+def test_logs_of_all_arrays_are_archived(bench: Bench) -> None:
+    """Also where ESIS put the job's id into the names."""
+    place = scan(bench, 10, "-o log_%a.txt", size=4)
+    logs, said = archived(bench, place)
+    assert of(logs) == list(range(10))
+    assert "no log" not in said
+
+
+@pytest.mark.parametrize(("option", "size", "per_job"), [
+    ("-o log_%a.txt", 4, 1), ("", 4, 1), ("-o %x-%3a_%b.log -J scan", 4, 1), ("-o %A%a", 1001, 1), ("", 1001, 3),
+    ("-o log_%a.txt", 2, 3), ("-o logs/%A/%a", 4, 1), ("-o ../logs/%a", 4, 1),
+    ("-o %N.%a", 4, 1), ("-o %j.%a.out -e %j.%a.err", 1001, 1),
+], ids=str)
+def test_logs_of_failed_tasks_are_those_of_failed_tasks(bench: Bench, option: str, size: int, per_job: int) -> None:
+    """By offset, pack and directory; nothing of other tasks, and nothing is missing."""
+    setup = "for n in 1 2 3 4; do mkdir -p logs cwd/logs/$n; done"
+    place = scan(bench, 10, option, size, per_job, bad=(5, 9), setup=setup)
+    for task in (0, 5, 9) if "%N" not in option else ():  # the fake's nodes are not the hosts of its tasks
+        assert f"log of {task}\n" in bench.esis(place, "log", str(task)).ok().stdout
+    for chosen, tasks in (("failed", [5, 9]), ("all", list(range(10))), ("none", [])):
+        for more in ((), ("--no-prepared",)):
+            logs, said = archived(bench, place, "--incomplete", "--logs", chosen, *more)
+            assert of(logs) == tasks, (chosen, sorted(logs))
+            assert "no log" not in said
+            assert "no error log" not in said
+
+
+def test_logs_of_a_resubmission_by_a_list_are_told_from_earlier_ones(bench: Bench) -> None:
+    """Index 1 of the list is another task than index 1 of the range before."""
+    place = scan(bench, 30, "-o log_%a.txt", size=12, bad=(1, 7, 13, 20, 27))
+    (place / "bad.1").unlink()
+    bench.esis(place, "resubmit").ok()
+    assert json.loads((only_run(place) / "__esis__/submissions/0002.json").read_text())["mapped"]
+    bench.slurm.run(parallel=4)
+    logs, said = archived(bench, place, "--incomplete", "--logs", "failed")
+    assert set(of(logs)) == {7, 13, 20, 27}, sorted(logs)
+    assert "no log" not in said
+    (only_run(place) / "mended").touch()
+    bench.esis(place, "resubmit").ok()
+    bench.slurm.run(parallel=4)
+    logs, said = archived(bench, place)
+    assert set(of(logs)) == set(range(30))
+    assert "no log" not in said
+
+
+def test_a_shared_log_is_that_of_each_of_its_tasks(bench: Bench) -> None:
+    """One file for all: it goes in where any of them failed."""
+    place = scan(bench, 3, "-o all.log --open-mode=append", bad=(1,))
+    assert of(archived(bench, place, "--incomplete", "--logs", "failed")[0]) == [0, 1, 2]
+    (only_run(place) / "mended").touch()
+    bench.esis(place, "resubmit").ok()
+    bench.slurm.run()
+    assert archived(bench, place, "--logs", "failed")[0] == {}
+
+
+def test_logs_that_are_gone_are_named_once(bench: Bench) -> None:
+    """A note with their number, the tasks and the first name, however many they are; of those that are wanted."""
+    place = scan(bench, 300, bad=(7,))
+    run = only_run(place)
+    for path in (run / "cwd").glob("slurm-*_*[13579].out"):
+        path.unlink()
+    logs, said = archived(bench, place, "--incomplete")
+    assert len(of(logs)) == 150
+    (told,) = [line for line in said.splitlines() if "no log" in line]
+    assert "no log of 150 tasks that began, 1,3,5," in told
+    assert "slurm-1_1.out" in told
+    assert len(told) < 600
+    said = archived(bench, place, "--incomplete", "--logs", "failed")[1]
+    assert "no log of 1 task that began, 7: in cwd/ there is no slurm-1_7.out\n" in said
+    assert "no log" not in archived(bench, place, "--incomplete", "--logs", "none")[1]
+
+
+def test_error_output_that_is_gone_is_named(bench: Bench) -> None:
+    place = scan(bench, 3, "-e err_%a")
+    (only_run(place) / "cwd/err_2").unlink()
+    logs, said = archived(bench, place)
+    assert {"cwd/err_0", "cwd/err_1"} < set(logs)
+    assert "no error log of 1 task that began, 2: in cwd/ there is no err_2\n" in said
+
+
+def test_logs_outside_of_the_run_are_named(bench: Bench) -> None:
+    """They aren't packed; and those that lie in it by an absolute name are."""
+    place = scan(bench, 3, f"-o '{bench.directory}/out_%a' -e /dev/null")
+    logs, said = archived(bench, place)
+    assert logs == {}
+    assert f"left out: logs that lie outside of the run, {bench.directory}/out_%a\n" in said
+    assert "/dev/null" not in said
+    assert "outside" not in archived(bench, place, "--logs", "none")[1]
+    bench.esis(place, "resubmit", "--tasks", "1", "--state", "done", "--", f"--output={only_run(place)}/cwd/in_%a").ok()
+    bench.slurm.run()
+    assert list(archived(bench, place)[0]) == ["cwd/in_1"]
+
+
+def test_a_log_that_cannot_be_packed_is_named(bench: Bench) -> None:
+    """A link to nowhere was to be a log, and is told."""
+    place = scan(bench, 3)
+    log = only_run(place) / "cwd/slurm-1_1.out"
+    log.unlink()
+    log.symlink_to("gone")
+    assert "left out: cwd/slurm-1_1.out is a link to gone" in archived(bench, place)[1]
+
+
+def test_folded_logs_are_none_that_are_missing(bench: Bench) -> None:
+    """`esis compact` put them into one file, which goes in."""
+    place = scan(bench, 6, per_job=3)
+    bench.esis(place, "compact").ok()
+    assert list((only_run(place) / "cwd").iterdir()) == []
+    said = archived(bench, place)[1]
+    assert "no log" not in said
+    assert bench.esis(place, "log", "4").ok().stdout.startswith("log of 4\n")
+
+
+def test_folding_takes_logs_of_all_arrays_and_packs(bench: Bench) -> None:
+    """And every one can be read as before."""
+    place = scan(bench, 10, "-o log_%a.txt", size=2, per_job=2)
+    before = [bench.esis(place, "log", str(task)).ok().stdout for task in range(10)]
+    bench.esis(place, "compact").ok()
+    assert [path.name for path in (only_run(place) / "cwd").iterdir()] == []
+    assert [bench.esis(place, "log", str(task)).ok().stdout for task in range(10)] == before
