@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 from esis.errors import FileTrouble
 from esis.model.log_pattern import Pattern, Reading
@@ -34,6 +35,7 @@ class LogFiles:
     names: set[str] = field(default_factory=set)
     chosen: set[str] = field(default_factory=set)  # those of the wanted tasks
     outside: dict[tuple[int, Stream], Pattern] = field(default_factory=dict)  # patterns that lead out of the run
+    links: set[str] = field(default_factory=set)  # directories of logs that are elsewhere
     _held: dict[Stream, set[tuple[str | None, int]]] = field(default_factory=lambda: defaultdict(set))
     _tasks: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
 
@@ -67,7 +69,7 @@ def find_logs(run: RunDir, evidence: Evidence, wanted: Collection[int], folded: 
             continue
         shared: dict[tuple[Reading, ...], bool] = {}  # of what doesn't tell the task there may be one file for each
         steps = inside.split()
-        for name, here in chain(((name, True) for name in _walk(str(run.path), "", steps)), packed):
+        for name, here in chain(((name, True) for name in _walk(str(run.path), "", steps, found.links)), packed):
             readings = tuple(found.called.read(inside, name))
             if not readings:
                 continue
@@ -108,6 +110,9 @@ def missing_logs(evidence: Evidence, status: RunStatus, found: LogFiles, wanted:
     for pattern in sorted(outside, key=str):
         if not str(pattern).startswith("/dev/"):
             yield f"left out: logs that lie outside of the run, {_short(str(pattern))}"
+    if wanted:
+        for link in sorted(found.links):
+            yield f"left out: logs behind the link {_short(link)}"
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,8 @@ def _folded_names(run: RunDir) -> list[str]:
     return []
 
 
-def _walk(root: str, below: str, steps: Sequence[Pattern]) -> Iterator[str]:
-    """Yield what is there of a pattern's names, directories aside."""
+def _walk(root: str, below: str, steps: Sequence[Pattern], links: set[str]) -> Iterator[str]:
+    """Yield what is there of a pattern's names, directories aside; `links` gets those that lead to directories."""
     step, *further = steps
     try:
         names = [step.fixed] if step.fixed is not None else sorted(
@@ -150,7 +155,9 @@ def _walk(root: str, below: str, steps: Sequence[Pattern]) -> Iterator[str]:
         for name in names:
             path = f"{below}{name}"
             if further:
-                yield from _walk(root, f"{path}/", further)
+                if Path(root, path).is_symlink():
+                    links.add(path)
+                yield from _walk(root, f"{path}/", further, links)
             elif not stat.S_ISDIR(os.lstat(f"{root}/{path}").st_mode):
                 yield path
     except (FileNotFoundError, NotADirectoryError):

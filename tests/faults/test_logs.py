@@ -163,6 +163,26 @@ def test_a_log_that_cannot_be_packed_is_named(bench: Bench) -> None:
     assert "left out: cwd/slurm-1_1.out is a link to gone" in archived(bench, place)[1]
 
 
+@pytest.mark.parametrize("logs", ["logs", "../logs"])
+def test_logs_behind_a_link_are_named(bench: Bench, logs: str) -> None:
+    """A directory that the setup script put elsewhere stays there."""
+    place = scan(bench, 3, f"-o {logs}/%a", setup=f'at=$PWD/../../elsewhere; mkdir "$at"; cd cwd; ln -s "$at" {logs}')
+    assert bench.esis(place, "log", "1").ok().stdout.startswith("log of 1\n")
+    found, said = archived(bench, place)
+    assert of(found) == []
+    assert f"left out: logs behind the link {logs.replace('../', '') if '/' in logs else 'cwd/logs'}\n" in said
+
+
+def test_a_directory_of_logs_that_cannot_be_read_is_an_error(bench: Bench) -> None:
+    """Nothing is packed where nobody knows what would be missing."""
+    place = scan(bench, 3, "-o logs/%a", setup="mkdir cwd/logs")
+    logs = only_run(place) / "cwd/logs"
+    logs.rename(logs.with_name("moved"))
+    logs.symlink_to("logs")
+    assert f"looking for logs: {logs}/: " in archived(bench, place, code=1)[1]
+    assert not (place.parent / "a.zip").exists()
+
+
 def test_folded_logs_are_none_that_are_missing(bench: Bench) -> None:
     """`esis compact` put them into one file, which goes in."""
     place = scan(bench, 6, per_job=3)

@@ -73,6 +73,16 @@ def test_a_map_leads_to_other_tasks_than_the_array_before() -> None:
     assert owners(logs, "log_201_0.txt") == {(Stream.OUTPUT, 1300)}
 
 
+def test_a_local_run_of_scattered_tasks_has_the_tasks_in_its_names() -> None:
+    """Though its tasks are a list: each is a process that is told its task."""
+    script = SCRIPT.format(output="log_%a.txt", more="")
+    scattered = submission(script, 1, list(range(0, 60000, 3)), 1001, 1, "local")
+    assert scattered.mapped
+    logs = RunLogs([scattered], script, "ada")
+    assert str(logs.of(scattered).of_task(300, None, {})[0]) == "log_300.txt"
+    assert owners(logs, "log_300.txt") == {(Stream.OUTPUT, 300)}
+
+
 def test_a_pack_has_a_log_for_each_task_and_one_of_its_own() -> None:
     script = SCRIPT.format(output="slurm-%A_%a.out", more="")
     logs = RunLogs([submission(script, 1, range(7), 1000, 3)], script, "ada")
