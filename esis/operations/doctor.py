@@ -15,6 +15,7 @@ from esis.errors import CorruptState
 from esis.files import open_regular
 from esis.model.workflow import Workflow
 from esis.operations.findings import Finding, note, ok, problem
+from esis.operations.installation import check_installation
 from esis.operations.script import check_template
 from esis.schedulers.config import ask_config, limits_in
 
@@ -39,7 +40,7 @@ def examine(workflow: Workflow | None, runs: Path) -> list[Finding]:
     if workflow is not None:
         found += _files(workflow)
         found += check_template(workflow, config)
-    return [*found, *slurm, *_place(runs)]
+    return [*found, check_installation(), *slurm, *_place(runs)]
 
 
 def _files(workflow: Workflow) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ _EARLIEST = 315532800  # 1980-01-01, the first time that a zip can hold, in seco
 _LATEST = 4354819198  # 2107-12-31 23:59:58, the last one
 _LEVEL = 10  # of zstd
 _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # in the names of a zip
-EXTRA = "pip install 'esis[archive]'"
+EXTRA = "pip install 'esis-slurm[archive]'"
 
 
 class Format(Enum):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ("png", "svg", "pdf")
-_INSTALL = "install it with: pip install 'esis[plot]'"
+_INSTALL = "install it with: pip install 'esis-slurm[plot]'"
 # Okabe and Ito's colours, which colour-blind people can tell apart, the yellow left out: too pale for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X"

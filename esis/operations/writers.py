@@ -40,7 +40,7 @@ def writer_of(form: str) -> Callable[[Table, BinaryIO], None]:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise BadInput(f"Parquet needs pyarrow, which can't be imported ({error})",
-                           "install it with: pip install 'esis[parquet]'") from None
+                           "install it with: pip install 'esis-slurm[parquet]'") from None
         return write_parquet
     return write_csv if form == "csv" else write_jsonl
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the whole example on this machine, with the esis on PATH, in a copy of it; plots need esis[plot].
+# Runs the whole example on this machine, with the esis on PATH, in a copy of it; plots need esis-slurm[plot].
 # Usage: demo.sh [directory for the copy, which must not exist yet]
 set -eu
 

@@ -3,7 +3,7 @@
 
 Usage: figure.py <table.csv> <figure.png, .svg or .pdf>
 
-The table is what `esis export` writes of a run of `observables`. Needs matplotlib: pip install 'esis[plot]'.
+The table is what `esis export` writes of a run of `observables`. Needs matplotlib: pip install 'esis-slurm[plot]'.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
     try:
         import matplotlib as mpl
     except ImportError:
-        print("The figure needs matplotlib: pip install 'esis[plot]'", file=sys.stderr)
+        print("The figure needs matplotlib: pip install 'esis-slurm[plot]'", file=sys.stderr)
         return 1
     source, target = map(Path, arguments)
     size, rows = read(source)

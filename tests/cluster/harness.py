@@ -172,7 +172,7 @@ def _fill_wheelhouse(directory: Path, python_version: str) -> None:
                 shutil.copy(REPOSITORY / name, source / name)
         shutil.copytree(REPOSITORY / "esis", source / "esis", ignore=shutil.ignore_patterns("__pycache__"))
         _host_command([*pip, "wheel", "--no-deps", "--wheel-dir", str(directory), str(source)])
-    (wheel,) = directory.glob("esis-*.whl")
+    (wheel,) = directory.glob("esis_slurm-*.whl")
     # pip evaluates "python_version < ..." for the Python that it runs on itself:
     # what old Pythons need in addition (rich: typing-extensions) has to be named.
     machine = platform.machine()
@@ -365,7 +365,7 @@ class SlurmCluster:
         self.copy_in(wheels, "/opt/wheels", host=host)
         self.run(["python3", "-m", "venv", "--clear", PREFIX], user="root", cwd="/", host=host)
         pip = [f"{PREFIX}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
-        self.run([*pip, "esis"], user="root", cwd="/", host=host, timeout=300)
+        self.run([*pip, "esis-slurm"], user="root", cwd="/", host=host, timeout=300)
 
     def copy_in(self, source: Path, destination: str, *, host: str = "login") -> None:
         """Copy a file or directory of the host machine to a path in a container, owned by root."""

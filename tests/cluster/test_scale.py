@@ -59,7 +59,7 @@ def cluster(engine: None) -> Iterator[SlurmCluster]:
         cluster.install(wheels)
         cluster.run(["python3", "-m", "venv", ENVIRONMENT])
         pip = [f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
-        cluster.run([*pip, "esis"], timeout=300)
+        cluster.run([*pip, "esis-slurm"], timeout=300)
         limits = "".join(f"sacctmgr -i add qos {name} set MaxSubmitJobsPerUser={limit}\n"
                          for name, limit in (("roomy", ROOMY), ("narrow", NARROW)))
         cluster.sh(f"{limits}sacctmgr -i modify user alice set qos+=roomy,narrow", user="root", host="ctl")

@@ -124,9 +124,9 @@ def test_parquet_is_written_to_files_and_pipes_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("missing", "arguments", "extra"), [
-    ("pyarrow", ["export", "-o", "t.parquet"], "esis[parquet]"),
-    ("matplotlib", ["plot", "-x", "n", "-y", "e", "-o", "t.png"], "esis[plot]"),
-    ("plotext", ["plot", "-x", "n", "-y", "e"], "esis[plot]"),
+    ("pyarrow", ["export", "-o", "t.parquet"], "esis-slurm[parquet]"),
+    ("matplotlib", ["plot", "-x", "n", "-y", "e", "-o", "t.png"], "esis-slurm[plot]"),
+    ("plotext", ["plot", "-x", "n", "-y", "e"], "esis-slurm[plot]"),
 ])
 def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, missing: str, arguments: list[str],
                                                    extra: str) -> None:

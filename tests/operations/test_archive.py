@@ -558,7 +558,7 @@ def test_without_the_extra_the_message_names_it(run: RunDir, tmp_path: Path, pac
     env = {"PYTHONPATH": str(hiding)}
     message = esis(tmp_path, "archive", str(run.path), *arguments, code=2, env=env)
     assert f"the Python package {package}" in message
-    assert "pip install 'esis[archive]'" in message
+    assert "pip install 'esis-slurm[archive]'" in message
     esis(tmp_path, "verify", "b.zip", env=env)
 
 

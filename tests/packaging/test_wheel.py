@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -45,13 +46,23 @@ def test_wheel_and_sdist_hold_the_data_files(built: Path) -> None:
     assert srun.file_size > 0
 
 
-def test_the_installed_command_runs_a_scan(built: Path, tmp_path: Path) -> None:
-    """pip install into an empty environment; setup, run --local, status, doc."""
+@pytest.fixture(scope="module")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment with the wheel in it."""
     (wheel,) = built.glob("*.whl")
-    environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
-    pip = [str(environment / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True, timeout=300)
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(place, with_pip=True)
+    pip(place, "install", str(wheel))
+    return place
+
+
+def pip(environment: Path, command: str, *arguments: str) -> None:
+    subprocess.run([str(environment / "bin/pip"), command, "--quiet", "--disable-pip-version-check", *arguments],
+                   check=True, capture_output=True, timeout=300)
+
+
+def test_the_installed_command_runs_a_scan(environment: Path, tmp_path: Path) -> None:
+    """Setup, run --local, status, doc."""
     esis = str(environment / "bin/esis")
     files = {"s": "#!/bin/sh\n", "g": "#!/bin/sh\necho '{}' >parameters.0.json; echo 1\n",
              "t": "#!/bin/bash\n#SBATCH TASKARRAYDEFINITION\nsrun -n 1 WORKERSCRIPT\n", "w": "#!/bin/sh\necho worked\n"}
@@ -64,3 +75,43 @@ def test_the_installed_command_runs_a_scan(built: Path, tmp_path: Path) -> None:
     assert "done\t1\t0" in shown.stdout
     (log,) = tmp_path.glob("wrkdir.*/cwd/slurm-*_0.out")
     assert log.read_text() == "worked\n"
+
+
+def stranger(directory: Path) -> Path:
+    """Write a wheel of another distribution named `esis`, with a package and a command of that name."""
+    about = "esis-0.2.0.dist-info"
+    files = {
+        "esis/__init__.py": "def main():\n    print('searching')\n",
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: esis\nVersion: 0.2.0\nSummary: Search in an index\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/entry_points.txt": "[console_scripts]\nesis = esis:main\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{about}/RECORD"])
+    wheel = directory / "esis-0.2.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return wheel
+
+
+def findings(argv: list[str], directory: Path) -> list[str]:
+    """Return what `esis doctor` says of the installation."""
+    done = subprocess.run([*argv, "doctor"], cwd=directory, capture_output=True, text=True, check=False, timeout=60,
+                          env={"PATH": str(Path(argv[0]).parent)})
+    return [line for line in done.stdout.splitlines() if "\tinstallation\t" in line]
+
+
+def test_a_stranger_of_the_same_name_is_found_and_the_advice_helps(environment: Path, tmp_path: Path) -> None:
+    """pip lets it write over the package and the command; what doctor prints brings both back."""
+    esis, python = str(environment / "bin/esis"), str(environment / "bin/python")
+    well = findings([esis], tmp_path)
+    assert [line.startswith("ok\tinstallation\tesis-slurm ") for line in well] == [True]
+    pip(environment, "install", "--no-index", "--no-deps", str(stranger(tmp_path)))
+    assert subprocess.run([esis], capture_output=True, text=True, check=True).stdout == "searching\n"
+    (found,) = findings([python, "-m", "esis"], tmp_path)
+    assert found.startswith("problem\tinstallation\tthe distribution esis 0.2.0 in ")
+    assert "it wrote over esis/__init__.py (changed or missing)" in found
+    _, remove, restore = found.split("; ")
+    for command, more in ((remove, "--yes"), (restore, "--no-index")):
+        subprocess.run([*shlex.split(command), more], check=True, capture_output=True, timeout=300)
+    assert findings([esis], tmp_path) == well
