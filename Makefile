@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench test test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
+.PHONY: demo bench test test-unit test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
@@ -15,6 +15,10 @@ demo:
 # Everything that can be run here; the last lines say what was not.
 test: $(BIN)/.ready
 	@ci/test $(BIN)/python
+
+# Those of them that need no container engine: all but the real cluster.
+test-unit: $(BIN)/.ready
+	@ci/test --unit-only $(BIN)/python
 
 # The tests on a real Slurm in containers; fails, not skips, without a container engine.
 test-cluster: $(BIN)/.ready
