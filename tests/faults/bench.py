@@ -221,7 +221,10 @@ def tree(root: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except PermissionError:
+        return "unreadable"  # for anybody but root
     if path.name == "wf_starttime":
         return parse_start_time(data.decode()) is not None
     if path.name == "complete":
