@@ -22,8 +22,7 @@ from esis.operations.status import (
     look_at,
 )
 from esis.operations.target import evidence_of
-from esis.schedulers.base import LOCAL, Scheduler
-from esis.schedulers.slurm import Slurm
+from esis.schedulers.base import LOCAL, Queue, Scheduler
 
 NEVER = "DependencyNeverSatisfied"
 
@@ -66,8 +65,8 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
             told(Done(node, None, status))
             continue
         behind = _behind(node, known)
-        if status is not None and isinstance(scheduler, Slurm):
-            _revive(node, status, behind, scheduler, context)
+        if status is not None and scheduler.queue is not None:
+            _revive(node, status, behind, scheduler.queue, context)
         done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
         told(done)
         if done.left and node is not order[-1]:
@@ -115,7 +114,7 @@ def _behind(node: Node, known: _Known) -> str | None:
     return "afterok:" + ":".join(jobs) if jobs else None
 
 
-def _revive(node: Node, status: RunStatus, behind: str | None, slurm: Slurm, context: Context) -> None:
+def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, context: Context) -> None:
     """Let jobs that wait for something that can't happen any more wait for what it is now, or for nothing.
 
     A failed requirement leaves its dependants pending for ever (DependencyNeverSatisfied), also when its failed tasks
@@ -130,7 +129,7 @@ def _revive(node: Node, status: RunStatus, behind: str | None, slurm: Slurm, con
     if own is not None:
         behind = joined(behind, own)
     for job in sorted(stuck):
-        problem = slurm.set_dependency(evidence.job_called(job), behind or "")
+        problem = queue.set_dependency(evidence.job_called(job), behind or "")
         if problem is not None:
             raise SlurmRefused(f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
                                f"be changed: {problem}", "esis cancel it, then repeat the command")

@@ -21,8 +21,7 @@ from esis.operations.context import Context
 from esis.operations.status import RunStatus
 from esis.operations.submit import Request, submit
 from esis.records.submissions import Job, Submission
-from esis.schedulers.base import JobState, Scheduler, Snapshot
-from esis.schedulers.slurm import Slurm
+from esis.schedulers.base import JobState, Queue, Scheduler, Snapshot
 
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
 _PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
@@ -40,7 +39,7 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
     If the context wants it fed, a job in the queue submits what is left over.
     """
     run, known = request.run, status.evidence.submissions
-    feeder = Feeder(run, scheduler, context) if context.feed and isinstance(scheduler, Slurm) else None
+    feeder = Feeder(run, scheduler.queue, context) if context.feed and scheduler.queue is not None else None
     if feeder is not None:
         feeder.reserve(snapshot, read_template(run.script), request.throttle, request.options)
     submission: Submission | None = None
@@ -59,10 +58,10 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
 class Feeder:
     """Be the feeding job of one run, from before a submission until after it."""
 
-    def __init__(self, run: RunDir, slurm: Slurm, context: Context) -> None:
+    def __init__(self, run: RunDir, queue: Queue, context: Context) -> None:
         """Know nothing of a job yet."""
         self._run = run
-        self._slurm = slurm
+        self._queue = queue
         self._context = context
         self._job: Job | None = None
 
@@ -75,7 +74,7 @@ class Feeder:
             options=behind), executable=True)
         self._job = _waiting(run, snapshot)
         if self._job is None:
-            self._job, problem = self._slurm.reserve_feeder(run, place_options(script, options))
+            self._job, problem = self._queue.reserve_feeder(run, place_options(script, options))
             if self._job is None:
                 raise SlurmRefused(f"{run.label}: the job that would submit the rest can't be queued: {problem}",
                                    "without --feed, repeat the command when there is room again")
@@ -85,9 +84,9 @@ class Feeder:
         if self._job is None:
             return
         if not left:
-            self._slurm.drop_feeder(self._job)
+            self._queue.drop_feeder(self._job)
             return
-        problem = self._slurm.start_feeder(self._job, active, _LATER_SECONDS)
+        problem = self._queue.start_feeder(self._job, active, _LATER_SECONDS)
         if problem is not None:
             raise SlurmRefused(f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: "
                                f"{problem}", f"scontrol release {self._job.id}")

@@ -79,7 +79,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         snapshot, (before,) = look([found], scheduler)
         if before is None:
             raise TypeError("evidence gives a status")
-        require_answer(found, snapshot)
+        require_answer(found, snapshot, scheduler)
         chosen = choose(before, selection, context)
         if not chosen:
             return Resubmitted(run, None, before)

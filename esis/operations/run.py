@@ -24,7 +24,6 @@ from esis.operations.target import definition
 from esis.records import old
 from esis.records.submissions import Submission
 from esis.schedulers.base import LOCAL, Scheduler, Snapshot
-from esis.schedulers.slurm import Slurm
 
 _FRESH_SECONDS = 30.0  # building the earlier runs of a chain may take hours: then the queue is asked again
 
@@ -117,7 +116,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         todo = as_sequence(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
         if todo:
-            require_answer(found, snapshot)
+            require_answer(found, snapshot, scheduler)
         if not todo:
             _note_throttle(before, known, throttle, context)
             return Done(node, None, before)
@@ -133,19 +132,19 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         return Done(node, submission, before if known or submission is None else None, left)
 
 
-def require_answer(evidence: Evidence, snapshot: Snapshot) -> None:
+def require_answer(evidence: Evidence, snapshot: Snapshot, scheduler: Scheduler) -> None:
     """Raise SlurmUnanswered where the queue had to be asked before anything is submitted, and gave no answer.
 
     A failed query proves nothing: the tasks may be queued, also by hand.
     """
-    if snapshot.problem is not None and (evidence.in_slurm or (evidence.records and Slurm().available())):
+    if snapshot.problem is not None and (evidence.in_slurm or (evidence.records and scheduler.has_slurm())):
         raise SlurmUnanswered(f"{evidence.run.label}: nothing was submitted, for the queue can't be asked whether the "
                               f"tasks are in it: {snapshot.problem}", "try again later")
 
 
 def check_available(scheduler: Scheduler) -> None:
     """Raise SlurmRefused before anything is written where this machine has no Slurm."""
-    if isinstance(scheduler, Slurm) and not scheduler.available():
+    if scheduler.queue is not None and not scheduler.has_slurm():
         raise SlurmRefused("there is no sbatch on PATH", "esis run --local runs the tasks on this machine")
 
 

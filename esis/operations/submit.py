@@ -28,7 +28,6 @@ from esis.records import log_names, provenance, submissions, traces
 from esis.records.origin import Origin
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.answers import is_limit
 from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
@@ -87,11 +86,8 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
 
 def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
     """Return the limits that were noted when the run was built, else ask for them."""
-    if isinstance(scheduler, Slurm):
-        noted = provenance.read(run).limits
-        if noted is not None:
-            return noted
-    return scheduler.limits()
+    noted = provenance.read(run).limits if scheduler.queue is not None else None
+    return noted if noted is not None else scheduler.limits()
 
 
 def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known: Sequence[Submission],
@@ -273,7 +269,7 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
                               "once that is mended, the same command goes on")
     if not queued:
         submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
-    kind = LimitReached if is_limit(answer.message) else SlurmRefused
+    kind = LimitReached if answer.at_limit else SlurmRefused
     raise kind(f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}",
                f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept: mend the cause (sbatch "
                "options can come from SBATCH_* variables or a new template), then repeat the command")

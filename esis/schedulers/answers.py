@@ -136,7 +136,7 @@ def update_problem(error: str, code: int) -> str | None:
     return wrong[-1] if wrong else f"scontrol ended with {code}"
 
 
-def is_limit(message: str) -> bool:
+def _is_limit(message: str) -> bool:
     """Return whether a refusal says that a limit on the number of jobs is reached, so that fewer may be taken."""
     reason = message.lower().rpartition("batch job submission failed:")[2]  # before it speak plugins of the site
     return any(text in reason for text in _LIMIT)
@@ -160,7 +160,7 @@ def judge(done: Completed) -> Answer:
         return Answer(Outcome.OPEN, f"sbatch ended with {done.code}, though it names job {job.id}: {shown}")
     if done.code < 0 or _is_uncertain(error, done.code):
         return Answer(Outcome.OPEN, shown or f"sbatch ended with {done.code} and no message")
-    return Answer(Outcome.REFUSED, shown)
+    return Answer(Outcome.REFUSED, shown, at_limit=_is_limit(shown))
 
 
 def _is_uncertain(error: str, code: int) -> bool:

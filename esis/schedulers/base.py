@@ -100,12 +100,42 @@ class Answer:
     message: str = ""
     returned: tuple[int, ...] = ()  # tasks given back without being finished
     asked: bool = True  # False: refused before the scheduler heard of it
+    at_limit: bool = False  # refused because of a limit on the number of jobs, so that fewer may be taken
+
+
+class Queue(Protocol):
+    """Change jobs that wait; each method returns what went wrong, or None."""
+
+    def set_dependency(self, job: Job, dependency: str) -> str | None:
+        """Let a job wait for others; an empty one: for nothing any more."""
+        ...
+
+    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
+        """Queue the job that submits what is left, held; None and the reason where it isn't taken."""
+        ...
+
+    def start_feeder(self, job: Job, behind: Sequence[str], delay: float) -> str | None:
+        """Let it go behind other jobs, else after `delay` seconds."""
+        ...
+
+    def drop_feeder(self, job: Job) -> None:
+        """Take it away."""
+        ...
 
 
 class Scheduler(Protocol):
     """Take submissions and tell states."""
 
     name: str
+
+    @property
+    def queue(self) -> Queue | None:
+        """Return where its jobs wait; None where they are run at once, in this process."""
+        ...
+
+    def has_slurm(self) -> bool:
+        """Return whether this machine can submit to Slurm at all."""
+        ...
 
     def limits(self) -> Limits | None:
         """Ask once what the largest array is; None where arrays may have any size."""

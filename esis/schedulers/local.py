@@ -56,6 +56,15 @@ class Local:
         self._parallel = max(1, parallel)
         self._progress = progress
 
+    @property
+    def queue(self) -> None:
+        """Return where its jobs wait: nowhere."""
+        return
+
+    def has_slurm(self) -> bool:
+        """Return whether there is a Slurm beside."""
+        return Slurm().has_slurm()
+
     def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
         """Ask Slurm: tasks of the same run may be queued there."""
         return Slurm().observe(clusters, owners)

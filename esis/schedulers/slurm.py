@@ -47,7 +47,12 @@ class Slurm:
         """Know nothing of the cluster yet."""
         self._limits: Limits | None = None
 
-    def available(self) -> bool:
+    @property
+    def queue(self) -> Slurm:
+        """Return where its jobs wait."""
+        return self
+
+    def has_slurm(self) -> bool:
         """Return whether there is an sbatch at all."""
         return shutil.which("sbatch") is not None
 

@@ -60,6 +60,10 @@ def test_f12_no_output_at_all_raises(stdout: str) -> None:
     assert found is None or found.id.isdecimal()
 
 
+def at_limit(message: str) -> bool:
+    return judge(Completed(["sbatch"], 1, b"", message.replace(" | ", "\n").encode())).at_limit
+
+
 def outcome(code: int, stderr: str, stdout: str = "", timed_out: bool = False) -> Outcome:
     return judge(Completed(["sbatch"], code, stdout.encode(), stderr.encode(), timed_out)).outcome
 
@@ -163,7 +167,7 @@ def test_f61_the_reasons_of_a_site_are_shown() -> None:
     assert done.outcome is Outcome.REFUSED
     assert done.message == ("sbatch: error: Give a project: --account | sbatch: error: Ask hpc@site\\x1b[31m | "
                             "sbatch: error: Batch job submission failed: Unspecified error")
-    assert not answers.is_limit(done.message)
+    assert not done.at_limit
 
 
 def test_f61_much_that_is_said_is_cut_in_the_middle() -> None:
@@ -179,8 +183,8 @@ def test_f61_much_that_is_said_is_cut_in_the_middle() -> None:
 def test_a_limit_is_told_by_the_controller_alone() -> None:
     """A text of the site's about limits doesn't make a refusal for another reason one that fewer tasks would get by."""
     final = "sbatch: error: Batch job submission failed:"
-    assert answers.is_limit(f"sbatch: error: AssocMaxSubmitJobLimit | {final} Job violates accounting/QOS policy (job")
-    assert not answers.is_limit(f"sbatch: error: mind MaxSubmit | {final} Invalid account")
+    assert at_limit(f"sbatch: error: AssocMaxSubmitJobLimit | {final} Job violates accounting/QOS policy (job")
+    assert not at_limit(f"sbatch: error: mind MaxSubmit | {final} Invalid account")
 
 
 def test_f61_warnings_of_a_taken_job_are_kept() -> None:
@@ -549,7 +553,7 @@ def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
 ])
 def test_f24_a_limit_on_the_number_of_jobs_is_told_from_a_mistake(message: str, limit: bool) -> None:
     """F24: only after such a refusal can fewer tasks, or the same later, be taken."""
-    assert answers.is_limit(message) is limit
+    assert at_limit(message) is limit
 
 
 # --- what is asked for
