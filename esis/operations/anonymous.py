@@ -101,6 +101,7 @@ def _submission(path: Path, content: bytes) -> bytes:
     raw.update(owner="", argv=[], message=None, provenance=None,
                options=[word for word in made.options if _OPTION.match(word)],
                output=_relative(made.output), unique_output=_relative(made.unique_output),
+               unique_error=_relative(made.unique_error),
                jobs=[{"id": job.id, "cluster": None} for job in made.jobs])
     return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 

@@ -93,7 +93,7 @@ def missing_logs(evidence: Evidence, status: RunStatus, found: LogFiles, wanted:
     for attempt in _began(evidence, status, wanted):
         submission = attempt.submission
         streams = [Stream.OUTPUT]
-        if found.called.of(submission).error is not None and not submission.packed:
+        if found.called.of(submission).has_error and not submission.packed:
             streams.append(Stream.ERROR)
         for stream in streams:
             if (submission.number, stream) in found.outside:

@@ -46,7 +46,9 @@ def plan(tasks: Sequence[int], throttle: int, limits: Limits | None, packing: Pa
         return Plan(_arrays(parts, counts, throttle), mapped=tasks[-1] - tasks[0] + 1 != len(tasks))
     dense = _cut(range(len(tasks)), limits)
     exact = _cut(tasks, limits, most=len(dense) + 1)
-    mapped = len(exact) > len(dense) + 1 or any(len(part.spec()) > ARRAY_SPEC_LIMIT for part in exact)
+    # What runs here is given its task, so a map would be looked up with a task for a position.
+    mapped = limits is not None and (
+        len(exact) > len(dense) + 1 or any(len(part.spec()) > ARRAY_SPEC_LIMIT for part in exact))
     parts = dense if mapped else exact
     return Plan(_arrays(parts, [len(part.units) for part in parts], throttle), mapped)
 

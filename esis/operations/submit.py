@@ -114,6 +114,7 @@ def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known
         parallel=packing.parallel, options=request.options,
         output=log_names.written_output(rendered.text, request.options),
         unique_output=log_names.unique_output(rendered.text, request.options),
+        unique_error=log_names.unique_error(rendered.text, request.options),
         script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
         records=rendered.records, argv=context.argv, dependency=rendered.dependency, seen=request.seen,
         provenance=Origin.here())

@@ -89,12 +89,18 @@ class SubmissionLogs:
             return (found if submission.output else found.below(self._directory)).filled(self._names)
         return Pattern.of(named).below(self._directory).filled(self._names)
 
-    @cached_property
-    def error(self) -> Pattern | None:
-        """Return the pattern of the error output, as seen from cwd/; None where that is in the same file."""
+    @property
+    def has_error(self) -> bool:
+        """Return whether the error output is in files of its own."""
+        return bool(self._error)
+
+    def error(self, position: int, by_hand: bool = False) -> Pattern | None:
+        """Return the pattern of the error output of an array, as seen from cwd/; None where it has no own files."""
         if not self._error:
             return None
-        return Pattern.of(self._error).below(self._directory).filled(self._names)
+        own = self.submission.unique_error and self.submission.is_shifted(position) and not (by_hand or self._local)
+        named = self.submission.unique_error if own else self._error
+        return Pattern.of(named).below(self._directory).filled(self._names)
 
     @cached_property
     def series(self) -> tuple[Series, ...]:
@@ -102,17 +108,19 @@ class SubmissionLogs:
         submission = self.submission
         everywhere = tuple(range(len(submission.arrays)))
         whole = Stream.PACK if submission.packed else Stream.OUTPUT
-        places: dict[Pattern, list[int]] = defaultdict(list)
-        for position in everywhere:
-            places[self.output(position)].append(position)
-        found = [Series(submission, whole, pattern, tuple(at), self._local) for pattern, at in places.items()]
-        if self.error is not None:
-            found.append(Series(submission, Stream.ERROR, self.error, everywhere, self._local))
+        found = []
+        for stream, name in ((whole, self.output), (Stream.ERROR, self.error)):
+            places: dict[Pattern, list[int]] = defaultdict(list)
+            for position in everywhere:
+                pattern = name(position)
+                if pattern is not None:
+                    places[pattern].append(position)
+            found += [Series(submission, stream, pattern, tuple(at), self._local) for pattern, at in places.items()]
+            typed = name(0, True)
+            if typed is not None and places.get(typed, ()) != list(everywhere):
+                found.append(Series(submission, stream, typed, everywhere, by_hand=True))
         if submission.packed:
             found.append(Series(submission, Stream.OUTPUT, _PACKED, everywhere, tasks_themselves=True))
-        typed = self.output(0, by_hand=True)
-        if places.get(typed, ()) != list(everywhere):
-            found.append(Series(submission, whole, typed, everywhere, by_hand=True))
         return tuple(found)
 
     def of_task(self, task: int, job: str | None, told: Mapping[str, str], stream: Stream = Stream.OUTPUT
@@ -131,7 +139,7 @@ class SubmissionLogs:
             return [_PACKED.filled({**values, "a": str(task)})]
         if self._local:
             index = task
-        pattern = self.error if stream is Stream.ERROR else None
+        pattern = self.error(position, typed) if stream is Stream.ERROR else None
         pattern = (pattern or self.output(position, typed)).filled({**values, "a": str(index)})
         return list(dict.fromkeys(pattern.filled({"b": way}) for way in (str(index % 10), UNTOLD)))
 
@@ -186,6 +194,12 @@ def written_output(script: str, options: Sequence[str]) -> str:
 def unique_output(script: str, options: Sequence[str]) -> str:
     """Return what is given to sbatch where indices aren't tasks; empty where the script's pattern will do."""
     return kept_apart(Options.of(script, options).output)
+
+
+def unique_error(script: str, options: Sequence[str]) -> str:
+    """Return the same for the error output; empty where that has no own files."""
+    error = Options.of(script, options).error
+    return kept_apart(error) if error else ""
 
 
 def missing_directories(options: Options, cwd: Path) -> list[Path]:

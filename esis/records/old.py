@@ -6,6 +6,7 @@ are judged by what Slurm says of that job.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from esis.schedulers.directives import Options
 
 _SMALL = 64 * 1024  # bytes
 _SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes
-_DIGITS = 20
+_JOB = re.compile(r"([0-9]{1,20})(?:[_;]\S*)?")  # also with what names an element of an array, or a cluster
 
 
 def is_old(run: RunDir) -> bool:
@@ -43,7 +44,7 @@ def job_ids_in(path: Path) -> tuple[str, ...]:
 
 def job_ids(text: str) -> tuple[str, ...]:
     """Return the job ids in the text of a jobid.tx; what is none is left out."""
-    return tuple(word for word in text.split() if word.isascii() and word.isdigit() and len(word) <= _DIGITS)
+    return tuple(match.group(1) for word in text.split() if (match := _JOB.fullmatch(word)) is not None)
 
 
 def start_time_in(path: Path) -> float | None:

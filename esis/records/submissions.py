@@ -98,6 +98,7 @@ class Submission:
     returned: tuple[int, ...] = ()  # tasks that a local run gave back without finishing them
     throttle: int = 0  # elements of all arrays at a time; 0: no limit
     unique_output: str = ""  # pattern of the logs of arrays whose indices aren't tasks, where the template's collides
+    unique_error: str = ""  # the same of the error output, where that is in files of its own
     mapped: bool = False  # units are positions in `tasks` (see RunDir.map)
     per_job: int = 1  # tasks in a pack; an element of an array works through one pack
     parallel: int = 1  # tasks of a pack at a time
@@ -120,13 +121,16 @@ class Submission:
         """
         return self.throttle if 0 < self.throttle < len(self.arrays) else 0
 
-    def output_of(self, position: int) -> str:
-        """Return the pattern of the names of an array's logs.
+    def is_shifted(self, position: int) -> bool:
+        """Return whether an array's indices aren't the tasks.
 
-        Where its indices aren't the tasks, logs of other arrays and submissions could have the same names.
+        Logs of other arrays and submissions could have the same names then, so these get names of their own.
         """
-        shifted = self.mapped or self.packed or self.arrays[position].offset != 0
-        return self.unique_output if shifted and self.unique_output else self.output
+        return self.mapped or self.packed or self.arrays[position].offset != 0
+
+    def output_of(self, position: int) -> str:
+        """Return the pattern of the names of an array's logs."""
+        return self.unique_output if self.unique_output and self.is_shifted(position) else self.output
 
     def holds(self, task: int) -> bool:
         """Return whether `task` is one of its tasks."""
@@ -252,6 +256,7 @@ _CODECS = {
     "returned": _Codec(lambda fields, key: tuple(_ranges(fields, key)) if fields.text(key) else (), format_ranges),
     "throttle": _Codec(_number(0, _LARGEST)),
     "unique_output": _Codec(Fields.text),
+    "unique_error": _Codec(Fields.text, since_first=False),
     "mapped": _Codec(Fields.flag),
     "per_job": _Codec(_number(1, _LARGEST)),
     "parallel": _Codec(_number(1, _LARGEST)),

@@ -40,6 +40,8 @@ def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]
         options.append(f"--array={submission.arrays[position].spec}")
     if submission.output_of(position) != submission.output:
         options.append(f"--output={submission.unique_output}")
+    if submission.unique_error and submission.is_shifted(position):
+        options.append(f"--error={submission.unique_error}")
     dependency = behind(submission, position)
     if position > 0 or dependency != submission.dependency:
         options.append(f"--dependency={dependency or ''}")

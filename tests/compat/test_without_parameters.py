@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from esis.model.workdir import RunDir
+from esis.records import old
 from tests.compat.made import listing, old_run, submitted
 from tests.contract.site import FakeSite, Workflow, make_workflow
 
@@ -83,3 +84,21 @@ def test_no_command_stumbles_or_harms(site: FakeSite, flow: Workflow, how: str, 
         assert told.stdout or told.stderr, command
     assert listing(run) == before
     assert site.submissions() == 0
+
+
+@pytest.mark.parametrize(("text", "jobs"), [
+    ("12\n", ("12",)), ("12\n13\n", ("12", "13")), ("123_[0-3]\n", ("123",)), ("123_[0-1,3%2]", ("123",)),
+    ("5;cluster\n", ("5",)), ("Submitted batch job 8\n", ("8",)), ("", ()), ("x\n", ()), ("1" * 21, ())])
+def test_the_job_is_read_in_each_form_that_sbatch_and_squeue_print(text: str, jobs: tuple[str, ...]) -> None:
+    assert old.job_ids(text) == jobs
+
+
+def test_a_job_noted_as_an_array_is_cancelled(site: FakeSite, flow: Workflow) -> None:
+    """With parameters/ gone, too."""
+    run = old_run(flow)
+    job = submitted(site, run)
+    run.job_ids.write_text(f"{job}_[0-1]\n")
+    damaged(run, "parameters/ is missing")
+    assert flow.states() == {"waiting": 2}
+    assert "cancelled: 0-1" in flow.esis("cancel").ok().stderr
+    assert set(site.slurm.job(int(job)).states.values()) == {"CANCELLED"}

@@ -427,3 +427,45 @@ def test_a_local_run_packs_nothing(bench: Bench, place: Path) -> None:
     bench.esis(place, "run", "--local", "-j", "4").ok()
     assert (record(place)["per_job"], len(record(place)["arrays"])) == (1, 1)
     assert did(place) == once()
+
+
+# --- logs, and runs without Slurm
+
+
+BOTH = "#!/bin/sh\necho \"out of $SLURM_ARRAY_TASK_ID\"\necho \"err of $SLURM_ARRAY_TASK_ID\" >&2\n"
+
+
+def with_logs(bench: Bench, tasks: int) -> Path:
+    place = bench.workflow("logs", tasks, worker=BOTH)
+    template = place / "template.sh"
+    template.write_text(template.read_text().replace("#ESIS_PRIVATE", "#SBATCH -o o%a -e e%a\n#ESIS_PRIVATE"))
+    return place
+
+
+def test_error_output_of_arrays_whose_indices_are_no_tasks_is_kept_apart(bench: Bench) -> None:
+    """With `-e e%a` later arrays overwrote what the first had written; the archive has all of them."""
+    bench.slurm.set(max_array_size=4)
+    place = with_logs(bench, 10)
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    run = only_run(place)
+    for start, word in (("o", "out"), ("e", "err")):
+        texts = [path.read_text() for path in (run / "cwd").iterdir() if path.name.startswith(start)]
+        assert sorted(texts) == sorted(f"{word} of {task}\n" for task in range(10))
+    told = bench.esis(place, "archive", "--logs", "all", "-o", "../logs.zip").ok()
+    assert "log" not in told.stderr.replace("logs.zip", "").replace("/logs/", ""), told.stderr
+
+
+def test_a_local_run_of_scattered_tasks_needs_no_map(bench: Bench) -> None:
+    """It was looked up with tasks for positions: other tasks ran than were recorded as done."""
+    place = with_logs(bench, 12)
+    bench.esis(place, "run", "--local").ok()
+    run = only_run(place)
+    for path in (run / "cwd").iterdir():
+        path.unlink()
+    bench.esis(place, "resubmit", "--local", "--state", "done", "--tasks", "1,3-4,7,11",
+               patch={"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}).ok()
+    assert not record(place, 2)["mapped"]
+    assert {path.name: path.read_text() for path in (run / "cwd").iterdir() if path.name.startswith("o")} == {
+        f"o{task}": f"out of {task}\n" for task in (1, 3, 4, 7, 11)}

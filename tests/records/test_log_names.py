@@ -74,10 +74,10 @@ def test_a_map_leads_to_other_tasks_than_the_array_before() -> None:
 
 
 def test_a_local_run_of_scattered_tasks_has_the_tasks_in_its_names() -> None:
-    """Though its tasks are a list: each is a process that is told its task."""
+    """Its tasks need no list: each is a process that is told its task."""
     script = SCRIPT.format(output="log_%a.txt", more="")
     scattered = submission(script, 1, list(range(0, 60000, 3)), 1001, 1, "local")
-    assert scattered.mapped
+    assert not scattered.mapped
     logs = RunLogs([scattered], script, "ada")
     assert str(logs.of(scattered).of_task(300, None, {})[0]) == "log_300.txt"
     assert owners(logs, "log_300.txt") == {(Stream.OUTPUT, 300)}

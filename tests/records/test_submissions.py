@@ -32,7 +32,7 @@ described = st.builds(
     records=st.booleans(), argv=st.lists(text, max_size=3).map(tuple), dependency=st.none() | text,
     outcome=st.sampled_from(Outcome),
     message=st.none() | text, answered=st.none() | st.floats(0, 1e10), returned=st.just(()) | tasks.map(tuple),
-    throttle=st.integers(0, 99), unique_output=text,
+    throttle=st.integers(0, 99), unique_output=text, unique_error=text,
     parallel=st.integers(1, 9), options=st.lists(text, max_size=2).map(tuple), output=text,
     seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple),
     provenance=st.none() | st.builds(Origin, text, st.integers(0, 2**31), text, text, text, text, text,
@@ -259,7 +259,7 @@ def test_f07_garbage_is_corrupt_and_named(tmp_path: Path, content: bytes) -> Non
         read_all(run)
 
 
-@pytest.mark.parametrize("key", sorted(SAMPLE.to_json().keys() - {"provenance"}))
+@pytest.mark.parametrize("key", sorted(SAMPLE.to_json().keys() - {"provenance", "unique_error"}))
 def test_f07_a_missing_key_is_corrupt(key: str) -> None:
     """F07: every key is needed: a record that lacks one was not written by this schema."""
     raw = {name: value for name, value in SAMPLE.to_json().items() if name != key}
