@@ -44,7 +44,9 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     if not wanted:
         hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
-    if _cancel_local(evidence):
+    if _is_local(evidence):
+        _refuse_part(status, wanted)
+        _interrupt(evidence)
         left = _wait_gone(run, wanted, slurm)
         return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
     asked: set[str] = set()
@@ -130,13 +132,24 @@ def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elem
                            f"{format_ranges(others)}, and can only be cancelled together with them", "name them too")
 
 
-def _cancel_local(evidence: Evidence) -> bool:
-    """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would; False where there is none.
+def _is_local(evidence: Evidence) -> bool:
+    """Return whether the tasks that are active belong to an esis on this machine."""
+    return bool(evidence.submissions) and evidence.submissions[-1].scheduler == LOCAL
+
+
+def _refuse_part(status: RunStatus, wanted: Sequence[int]) -> None:
+    """Raise BadInput where not all of a local run is to be ended: there is one process to be told, and it ends all."""
+    others = sorted(set(status.indices(*ACTIVE_STATES)) - set(wanted))
+    if others:
+        raise BadInput(f"{status.run.label}: a local run can only be ended as a whole, and tasks {format_ranges(others)}"
+                       " wait or run, too", "esis cancel without options ends all of it, as Ctrl-C does")
+
+
+def _interrupt(evidence: Evidence) -> None:
+    """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would.
 
     Raises BadInput where that isn't certainly the process that the run names.
     """
-    if not evidence.submissions or evidence.submissions[-1].scheduler != LOCAL:
-        return False
     owner = Owner.parse(evidence.submissions[-1].owner)
     try:
         interrupted = owner is not None and owner.interrupt()
@@ -145,7 +158,6 @@ def _cancel_local(evidence: Evidence) -> bool:
     if not interrupted:
         raise BadInput(f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}, which can't "
                        "be signalled from here", "end that process on its own machine, as its own user")
-    return True
 
 
 def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:

@@ -9,6 +9,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.contract.site import BIN, TEMPLATE, WORKER, FakeSite, Site, make_workflow, until
 
 FLAKY = WORKER + """
@@ -254,6 +256,24 @@ def test_cancelling_a_local_run_gives_its_tasks_back(tmp_path: Path) -> None:
     (flow.only_run() / "go").touch()
     flow.esis("run", "--local").ok()
     assert flow.states() == {"done": 4}
+
+
+@pytest.mark.parametrize("part", [("--pending",), ("--tasks", "0"), ("--tasks", "0-2")])
+def test_a_part_of_a_local_run_is_not_cancelled(tmp_path: Path, part: tuple[str, ...]) -> None:
+    """It ends as a whole: anything less is refused, and nothing is signalled; all tasks by name are all of it."""
+    flow = make_workflow(FakeSite(tmp_path), "local", 4, worker=SLOW)
+    first = subprocess.Popen([BIN / "esis", "run", "--local", "-j", "2"], cwd=flow.directory,
+                             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until(lambda: len(list(flow.directory.glob("wrkdir.*/__esis__/tasks/*.running"))) == 2, 30)
+    refused = flow.esis("cancel", *part)
+    assert refused.code == 2
+    assert "as a whole" in refused.stderr
+    assert "esis cancel without options" in refused.stderr
+    assert flow.states() == {"running": 2, "waiting": 2}
+    assert "cancelled: 0-3" in flow.esis("cancel", "--tasks", "0-3").ok().stderr
+    _, said = first.communicate(timeout=30)
+    assert first.returncode == 130, said
+    assert flow.states() == {"unsubmitted": 4}
 
 
 def test_local_runs_are_resubmitted_locally(tmp_path: Path) -> None:
