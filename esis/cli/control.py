@@ -16,7 +16,8 @@ from esis.errors import SlurmUnanswered
 def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     """Cancel the tasks of a run that wait or run (all, or --tasks), and see that they are gone.
 
-    The tasks of a run on this machine are ended as by Ctrl-C.
+    Without --tasks also the job of `esis run --feed`, which would submit the rest. The tasks of a run on this machine
+    are ended as by Ctrl-C.
     """
     from esis.model.parameters import format_ranges
     from esis.operations.control import cancel as operation
@@ -26,8 +27,16 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     done = operation(run, pick_tasks(indices), pending, Slurm())
     if done.gone:
         say(f"{run.label}: cancelled: {format_ranges(done.gone)}")
-    if done.left:
-        raise SlurmUnanswered(f"{run.label}: still active: {format_ranges(done.left)}",
+    if done.feeders:
+        say(f"{run.label}: cancelled: job {', '.join(done.feeders)}, which would have submitted the rest")
+    if done.feeding and indices is not None:
+        say(f"{run.label}: job {', '.join(done.feeding)} goes on to submit the rest; esis cancel without --tasks ends "
+            "it, too")
+    left = [format_ranges(done.left)] if done.left else []
+    if done.feeding and indices is None:
+        left.append(f"job {', '.join(done.feeding)}, which submits the rest")
+    if left:
+        raise SlurmUnanswered(f"{run.label}: still active: {', and '.join(left)}",
                               "they may take a while to end; esis status tells")
 
 

@@ -15,7 +15,7 @@ from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
 from esis.records import old
-from esis.records.submissions import Submission
+from esis.records.submissions import Job, Submission
 from esis.records.tasks import note
 from esis.schedulers.base import LOCAL
 from esis.schedulers.slurm import Slurm
@@ -30,25 +30,40 @@ class Cancelled:
     run: RunDir
     gone: tuple[int, ...]
     left: tuple[int, ...]  # still active when the wait was over
+    feeders: tuple[str, ...] = ()  # jobs that would have submitted the rest, and don't any more
+    feeding: tuple[str, ...] = ()  # those that go on to do so
 
 
 def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: Slurm) -> Cancelled:
     """Cancel active tasks (all where None are named) and see that they are gone.
 
+    Where none are named, first the jobs that would submit the rest of the run: what they add meanwhile goes, too.
     The exit status of scancel tells nothing, so the queue is asked again. Raises BadInput where nothing is active,
     SlurmUnanswered where the queue can't be asked.
     """
     evidence = evidence_of(run)
     status = _asked(evidence, slurm)
     wanted = _active(status, tasks, pending_only)
-    if not wanted:
+    fed = status.feeders if tasks is None else ()
+    if not wanted and not fed:
         hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
     if _is_local(evidence):
         _refuse_part(status, wanted)
+    gone: tuple[str, ...] = ()
+    if fed:
+        status, gone = _starve(status, slurm)
+        evidence, wanted = status.evidence, _active(status, tasks, pending_only)
+    feeding = tuple(seen.job for seen in status.feeders)
+
+    def outcome(left: Sequence[int]) -> Cancelled:
+        return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left), gone, feeding)
+
+    if not wanted:
+        return outcome(())
+    if _is_local(evidence):
         _interrupt(evidence)
-        left = _wait_gone(run, wanted, slurm)
-        return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
+        return outcome(_wait_gone(run, wanted, slurm))
     asked: set[str] = set()
 
     def cancel_jobs(found: RunStatus, tasks: Sequence[int]) -> None:
@@ -63,7 +78,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     cancel_jobs(status, wanted)
     left = _wait_gone(run, wanted, slurm, cancel_jobs)
     _note_unbegun(run, status, [task for task in wanted if task not in left])
-    return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left))
+    return outcome(left)
 
 
 def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
@@ -132,6 +147,38 @@ def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elem
                            f"{format_ranges(others)}, and can only be cancelled together with them", "name them too")
 
 
+def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]]:
+    """Cancel the jobs that submit the rest, and those that they queue meanwhile; return the latest look and their ids.
+
+    Those that don't go in time are among the feeders of that look.
+    """
+    seen, asked = [status], dict[str, None]()
+
+    def gone() -> bool:
+        if asked:
+            seen[0] = _asked(evidence_of(status.run), slurm)
+        for feeder in seen[0].feeders:
+            if feeder.job not in asked:
+                asked[feeder.job] = None
+                refusal = slurm.drop_feeder(_feeder(seen[0].evidence, feeder.job))
+                if refusal is not None:
+                    raise SlurmRefused(f"{status.run.label}: job {feeder.job}, which submits the rest: {refusal}",
+                                       "its owner can cancel it")
+        return not seen[0].feeders
+
+    pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
+    left = {feeder.job for feeder in seen[0].feeders}
+    return seen[0], tuple(job for job in asked if job not in left)
+
+
+def _feeder(evidence: Evidence, job: str) -> Job:
+    """Return a job that feeds, on the cluster that was asked. Raises BadInput where that was more than one."""
+    if len(evidence.clusters) > 1:  # the same id may be another job's there
+        raise BadInput(f"{evidence.run.label}: job {job} submits the rest, on one of the clusters "
+                       f"{', '.join(evidence.clusters)}", f"end it there first: scancel -M <cluster> {job}")
+    return Job(job, *evidence.clusters)
+
+
 def _is_local(evidence: Evidence) -> bool:
     """Return whether the tasks that are active belong to an esis on this machine."""
     return bool(evidence.submissions) and evidence.submissions[-1].scheduler == LOCAL
@@ -141,8 +188,9 @@ def _refuse_part(status: RunStatus, wanted: Sequence[int]) -> None:
     """Raise BadInput where not all of a local run is to be ended: there is one process to be told, and it ends all."""
     others = sorted(set(status.indices(*ACTIVE_STATES)) - set(wanted))
     if others:
-        raise BadInput(f"{status.run.label}: a local run can only be ended as a whole, and tasks {format_ranges(others)}"
-                       " wait or run, too", "esis cancel without options ends all of it, as Ctrl-C does")
+        raise BadInput(f"{status.run.label}: a local run can only be ended as a whole, and tasks "
+                       f"{format_ranges(others)} wait or run, too",
+                       "esis cancel without options ends all of it, as Ctrl-C does")
 
 
 def _interrupt(evidence: Evidence) -> None:

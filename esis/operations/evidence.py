@@ -65,6 +65,11 @@ class Evidence:
         return frozenset(known - local)
 
     @cached_property
+    def fed(self) -> bool:
+        """Return whether a job was to submit the rest of it at some time."""
+        return self.run.feed_script.exists()
+
+    @cached_property
     def is_old(self) -> bool:
         """Return whether ESIS 0.0.4 made the run, which kept no records."""
         if self.state is not None:
@@ -89,7 +94,7 @@ class Evidence:
 
     def needs_queue(self) -> bool:
         """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
-        return not self.marked_complete and bool(self.submissions or self.records)
+        return not self.marked_complete and bool(self.submissions or self.records or self.fed)
 
     def job_called(self, job: str) -> Job:
         """Return the job of that id with the cluster that it was submitted to."""

@@ -103,8 +103,5 @@ def place_options(script: str, given: Sequence[str]) -> list[str]:
 def _waiting(run: RunDir, snapshot: Snapshot) -> Job | None:
     """Return a feeding job of the run that waits; not the one that this command may be running in."""
     mine = os.environ.get("SLURM_JOB_ID")
-    for seen in snapshot.sightings:
-        ours = seen.place.startswith(f"{run.feed_script}|") and seen.place.endswith(f"|{run.private}")
-        if ours and seen.state is JobState.WAITING and seen.job != mine:
-            return Job(seen.job)
-    return None
+    return next((Job(seen.job) for seen in snapshot.feeders(run)
+                 if seen.state is JobState.WAITING and seen.job != mine), None)

@@ -16,13 +16,14 @@ from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.judge import ACTIVE_STATES, CLAIMED, Judge, TaskState, TaskStatus, Verdict
 from esis.records.tasks import keep_verdict, note
-from esis.schedulers.base import Scheduler, Snapshot
+from esis.schedulers.base import Scheduler, Sighting, Snapshot
 
 __all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "look", "look_at",
            "status_of"]
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
 _UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
+_HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
 
 
@@ -37,6 +38,14 @@ class RunStatus:
     problem: str | None = None  # why the queue couldn't be asked
     accounting_problem: str | None = None  # why sacct couldn't be asked, where it would have mattered
     active_jobs: tuple[str, ...] = ()
+    feeders: tuple[Sighting, ...] = ()  # the jobs that wait or run to submit the rest
+
+    @property
+    def feeding(self) -> tuple[str, ...]:
+        """Return the ids of the jobs that will submit tasks; one that is held won't."""
+        if TaskState.UNSUBMITTED not in self.counts():
+            return ()
+        return tuple(seen.job for seen in self.feeders if not seen.reason.startswith(_HELD))
 
     @property
     def run(self) -> RunDir:
@@ -226,8 +235,9 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
     missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
     return RunStatus(evidence, _Tasks(evidence.indices, judge.task), groups, complete,
-                     snapshot.problem if evidence.in_slurm else None, missed,
-                     tuple(sorted(active, key=lambda job: (len(job), job))))
+                     snapshot.problem if evidence.in_slurm or evidence.fed else None, missed,
+                     tuple(sorted(active, key=lambda job: (len(job), job))),
+                     tuple(snapshot.feeders(run)) if evidence.fed else ())
 
 
 def _note_unrecorded(run: RunDir, judge: Judge) -> None:

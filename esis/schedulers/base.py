@@ -11,7 +11,14 @@ from esis.errors import printable
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.identity import Whose, is_accounted, is_in_cwd, is_submitted_by_esis, whose_in_queue
+from esis.schedulers.identity import (
+    Whose,
+    is_accounted,
+    is_feeder,
+    is_in_cwd,
+    is_submitted_by_esis,
+    whose_in_queue,
+)
 from esis.schedulers.units import parse_elapsed
 
 LOCAL = "local"  # the name of this machine as a scheduler; it stands here so that nobody loads it for its name
@@ -90,6 +97,16 @@ class Snapshot:
     def submitted(self, run: RunDir) -> set[str]:
         """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows."""
         return {seen.job for seen in self.sightings if is_submitted_by_esis(run, seen.place)}
+
+
+    def feeders(self, run: RunDir) -> list[Sighting]:
+        """Return the jobs that wait or run to submit the rest of a run."""
+        judged: dict[str, bool] = {}  # all tasks of an array have one place
+        for seen in self.sightings:
+            if seen.place not in judged:
+                judged[seen.place] = is_feeder(run, seen.place)
+        return [seen for seen in self.sightings
+                if judged[seen.place] and seen.state in (JobState.WAITING, JobState.ACTIVE)]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,17 @@ def is_submitted_by_esis(run: RunDir, place: str) -> bool:
     return place.startswith(f"{script_argument(run)}|")
 
 
+def is_feeder(run: RunDir, place: str) -> bool:
+    """Return whether squeue's `<command>|<working directory>` is that of the job that submits the rest of a run.
+
+    ESIS alone submits that script, by an absolute path and from its directory; both have to be the run's.
+    """
+    script, mark, workdir = place.partition(f"/{run.private.name}/{run.feed_script.name}|")
+    return (bool(mark) and script.startswith("/") and _is_in(run, script, known=False)
+            and os.path.basename(workdir) == run.private.name  # noqa: PTH119
+            and _is_in(run, os.path.dirname(workdir), known=False))  # noqa: PTH120
+
+
 def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
     """Judge squeue's `<command>|<working directory>`; `known`: the run knows the job's id."""
     for command, rest in _scripts(place, run.script.name):

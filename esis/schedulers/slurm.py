@@ -98,8 +98,8 @@ class Slurm:
 
         Whether it did anything has to be asked of the queue.
         """
-        problems = [ask(argv)[1] or "" for argv in scancel_argvs(job, positions, pending_only)]
-        return next((problem for problem in problems if "permission denied" in problem.lower()), None)
+        problems = [_forbidden(ask(argv)[1]) for argv in scancel_argvs(job, positions, pending_only)]
+        return next((problem for problem in problems if problem is not None), None)
 
     def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
         """Queue the run's feeding job, held; return it, or None and what went wrong.
@@ -123,9 +123,9 @@ class Slurm:
                   else f"starttime=now+{int(delay)} dependency=")
         return _update(job, change) or ask(["scontrol", *on_that_of(job), "release", job.id])[1]
 
-    def drop_feeder(self, job: Job) -> None:
-        """Take the feeding job out of the queue: there is nothing left to submit."""
-        ask(["scancel", *on_that_of(job), job.id])
+    def drop_feeder(self, job: Job) -> str | None:
+        """Take the feeding job out of the queue; return what scancel says where it may not."""
+        return _forbidden(ask(["scancel", *on_that_of(job), job.id])[1])
 
     def set_throttle(self, job: Job, limit: int) -> str | None:
         """Change how many tasks of a queued array run at a time; return what went wrong."""
@@ -157,6 +157,11 @@ def _hidden_jobs(owners: Sequence[int]) -> str | None:
     if "jobs" in config.get("PrivateData", "").split(","):
         return "this cluster hides the jobs of other users (PrivateData)"
     return None
+
+
+def _forbidden(problem: str | None) -> str | None:
+    """Return a problem of scancel's if it says that the job is somebody else's."""
+    return problem if problem is not None and "permission denied" in problem.lower() else None
 
 
 def _update(job: Job, change: str) -> str | None:

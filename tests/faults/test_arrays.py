@@ -294,6 +294,73 @@ def test_feeding_takes_no_place_where_all_fits(bench: Bench, place: Path) -> Non
     assert bench.states(place) == {"waiting": TASKS}
 
 
+def feeders(bench: Bench) -> dict[str, str]:
+    """Return the states of the feeding jobs by their ids."""
+    return {str(job.id): state for job in bench.slurm.jobs() if job.name == "esis-feed"
+            for state in job.states.values()}
+
+
+@pytest.mark.parametrize("options", [(), ("--pending",)])
+def test_what_is_cancelled_is_not_fed(bench: Bench, place: Path, options: tuple[str, ...]) -> None:
+    """A cancellation of everything ends the job that would submit the rest, too, and says so."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    shown = bench.esis(place, "cancel", *options).ok()
+    assert f"cancelled: job {feeder}, which would have submitted the rest" in shown.stderr
+    assert "cancelled: 0-10" in shown.stderr
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"failed": 11, "unsubmitted": 14}
+    assert feeders(bench) == {feeder: "CANCELLED"}
+    assert did(place) == {}
+    assert bench.esis(place, "cancel").code == 2
+
+
+def test_a_feeder_alone_is_something_to_cancel(bench: Bench, place: Path) -> None:
+    """No task is active any more, and the feeding job waits its turn."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    bench.slurm.call("scontrol", "hold", feeder).check_returncode()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": 11, "unsubmitted": 14}
+    shown = bench.esis(place, "cancel").ok()
+    assert f"job {feeder}" in shown.stderr
+    assert feeders(bench) == {feeder: "CANCELLED"}
+
+
+def test_chosen_tasks_are_cancelled_and_the_rest_is_fed(bench: Bench, place: Path) -> None:
+    """With --tasks the feeding job stays, and a line says that it does."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    shown = bench.esis(place, "cancel", "--tasks", "3").ok()
+    assert f"job {feeder} goes on to submit the rest" in shown.stderr
+    assert feeders(bench) == {feeder: "PENDING"}
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS - 1, "failed": 1}
+
+
+def test_the_feeder_of_another_run_is_left_alone(bench: Bench, place: Path) -> None:
+    """Whose it is, its script and its directory tell; another run's, and the user's own from there, go on."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (first,) = feeders(bench)
+    bench.slurm.set(submit_limit=100)
+    own = only_run(place) / "__esis__/own.sh"
+    own.write_text("#!/bin/sh\n")
+    bench.slurm.call("sbatch", str(own), cwd=own.parent).check_returncode()
+    (mine,) = [job for job in bench.slurm.jobs() if job.name == "own.sh"]
+    bench.slurm.set(submit_limit=27)
+    other = bench.workflow("b", TASKS, worker=WORKER)
+    bench.esis(other, "run", "--feed").ok()
+    (second,) = set(feeders(bench)) - {first}
+    bench.esis(place, "cancel").ok()
+    assert feeders(bench) == {first: "CANCELLED", second: "PENDING"}
+    assert next(set(job.states.values()) for job in bench.slurm.jobs() if job.id == mine.id) == {"PENDING"}
+
+
 # --- parameters in one file
 
 
