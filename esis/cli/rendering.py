@@ -51,7 +51,8 @@ def show_json(status: RunStatus) -> None:
     click.echo(json.dumps({
         "schema": 1, "run": str(status.run.path), "complete": status.complete, "problem": status.problem,
         "accounting_problem": status.accounting_problem, "tasks": len(status.tasks),
-        "active_jobs": list(status.active_jobs), "elapsed_seconds": round(elapsed) if elapsed is not None else None,
+        "active_jobs": list(status.active_jobs), "feeding_jobs": list(status.feeding),
+        "elapsed_seconds": round(elapsed) if elapsed is not None else None,
         "remaining_seconds": round(left) if left is not None else None,
         "states": {state.value: {
             "count": count, "tasks": format_ranges(status.indices(state)),
@@ -98,11 +99,24 @@ def tell_problems(status: RunStatus) -> None:
         say(f"{status.run.label}: the accounting could not be asked either ({status.accounting_problem})")
 
 
+def tell_feeding(status: RunStatus) -> None:
+    """Say which job submits the tasks that are not submitted yet, or that none does any more."""
+    run, held = status.run.label, [seen.job for seen in status.feeders if seen.job not in status.feeding]
+    if status.feeding:
+        say(f"{run}: job {', '.join(status.feeding)} submits the rest")
+    elif not status.evidence.fed or status.problem is not None or not status.indices(TaskState.UNSUBMITTED):
+        return
+    elif held:
+        say(f"{run}: job {', '.join(held)} would submit the rest, but it is held; scontrol release {held[0]}")
+    else:
+        say(f"{run}: no job submits the rest any more; esis run --feed goes on")
+
+
 def check_code(status: RunStatus) -> ExitCode:
     """Return what `--check` and `esis wait` exit with."""
     if status.complete:
         return ExitCode.OK
-    if status.indices(*ACTIVE_STATES):
+    if status.indices(*ACTIVE_STATES) or status.feeding:
         return ExitCode.ACTIVE
     if status.indices(TaskState.UNKNOWN):
         return ExitCode.UNANSWERED

@@ -44,7 +44,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     Each line holds a state, how many tasks are in it, which ones, and why.
     """
     from esis.cli import rendering
-    from esis.cli.rendering import tell_problems
+    from esis.cli.rendering import tell_feeding, tell_problems
     from esis.operations.status import TaskState, look_at
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
@@ -71,8 +71,10 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
             if not found.tasks:
                 say(f"{run.label}: {found.summary()}")
         tell_problems(found)
+        tell_feeding(found)
         sys.stdout.flush()
-        if not watch or is_lost() or not found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN):
+        active = found.feeding or found.indices(TaskState.RUNNING, TaskState.WAITING, TaskState.UNKNOWN)
+        if not watch or is_lost() or not active:
             break
         time.sleep(interval)
     if found.complete and not evidence.marked_complete:

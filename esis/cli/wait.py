@@ -24,7 +24,8 @@ POLL_SECONDS = 30.0
 def wait(target: str | None, interval: float, timeout: float | None) -> int:
     """Wait until no task of a run waits or runs any more; the exit code says whether it is complete.
 
-    An answer that doesn't come is asked for again, less and less often.
+    While a job of `esis run --feed` is there to submit the rest, it goes on. An answer that doesn't come is asked for
+    again, less and less often.
     """
     from esis.cli.rendering import check_code
     from esis.operations.compact import fold_if_many
@@ -43,6 +44,8 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
         found = look_at(evidence, slurm)
         last[:] = [found]
         text = found.summary() + (f" (the queue could not be asked: {found.problem})" if found.problem else "")
+        if found.feeding:
+            text += f" (job {', '.join(found.feeding)} submits the rest)"
         if shown != [text]:
             shown[:] = [text]
             say(f"{run.label}: {text}")

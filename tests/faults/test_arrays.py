@@ -300,6 +300,31 @@ def feeders(bench: Bench) -> dict[str, str]:
             for state in job.states.values()}
 
 
+def test_a_run_that_is_fed_is_waited_for(bench: Bench, place: Path) -> None:
+    """While a job is there to submit the rest the run is active; `esis status` names it; one squeue tells all of it."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    bench.slurm.call("scontrol", "hold", feeder).check_returncode()
+    bench.slurm.run(parallel=4)
+    held = bench.esis(place, "wait")
+    assert held.code == 10, held.stderr
+    assert f"scontrol release {feeder}" in bench.esis(place, "status").ok().stderr
+    bench.slurm.call("scontrol", "release", feeder).check_returncode()
+    before = len(bench.slurm.calls("squeue"))
+    shown = bench.esis(place, "status", "--json", "--check")
+    assert shown.code == 9
+    assert len(bench.slurm.calls("squeue")) == before + 1
+    assert json.loads(shown.stdout)["feeding_jobs"] == [feeder]
+    assert f"job {feeder} submits the rest" in shown.stderr
+    waited = bench.esis(place, "wait", "--timeout", "0")
+    assert waited.code == 9
+    assert f"job {feeder} submits the rest" in waited.stderr
+    bench.esis(place, "cancel").ok()
+    assert "esis run --feed goes on" in bench.esis(place, "status").ok().stderr
+    assert bench.esis(place, "wait").code == 10
+
+
 @pytest.mark.parametrize("options", [(), ("--pending",)])
 def test_what_is_cancelled_is_not_fed(bench: Bench, place: Path, options: tuple[str, ...]) -> None:
     """A cancellation of everything ends the job that would submit the rest, too, and says so."""
