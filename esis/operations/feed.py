@@ -2,7 +2,8 @@
 
 The feeding job takes its place in the queue before the arrays fill it, held; it is let go behind them if something was
 left over, and taken away if not. It runs `esis resubmit --unsubmitted --feed` on the run, under the run's lock like any
-other command, so that two of them do no more than one.
+other command, so that two of them do no more than one. Where it finds no place for the one behind it, it goes back into
+the queue itself, outside of the lock, for a requeue kills what runs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from esis.errors import LimitReached, SlurmRefused
+from esis.errors import ExitCode, LimitReached, SlurmRefused
 from esis.files import write_atomic
 from esis.model.options import line_options, script_options
 from esis.model.template import read_template
@@ -24,11 +25,20 @@ from esis.records.submissions import Job, Submission
 from esis.schedulers.base import JobState, Queue, Scheduler, Snapshot
 
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
+_LATER_CODES = (ExitCode.REFUSED, ExitCode.UNANSWERED, ExitCode.BUSY)
+_MOST_REQUEUES = 500  # Slurm lets two minutes pass before each
 _PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
 _SCRIPT = """\
 #!/bin/sh
 # Submits the tasks of this run that are not submitted yet, as far as Slurm has room for them.
-exec {python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
+trap 'exit 130' TERM  # once the command has ended: cancelled, it needs time to leave the run in order
+{python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
+code=$?
+case $code in
+{later}) # refused (no place for the job behind this one), no answer, or another esis at work: this one comes again
+    [ "${{SLURM_RESTART_COUNT:-0}}" -ge {most} ] || scontrol requeue "$SLURM_JOB_ID" ;;
+esac
+exit $code
 """
 
 
@@ -71,7 +81,8 @@ class Feeder:
         behind = f" -- {shlex.join(options)}" if options else ""
         write_atomic(run.feed_script, _SCRIPT.format(
             python=shlex.quote(sys.executable), throttle=f"-m {throttle} ", run=shlex.quote(str(run.path)),
-            options=behind), executable=True)
+            options=behind, later="|".join(str(int(code)) for code in _LATER_CODES), most=_MOST_REQUEUES),
+            executable=True)
         self._job = _waiting(run, snapshot)
         if self._job is None:
             self._job, problem = self._queue.reserve_feeder(run, place_options(script, options))

@@ -108,8 +108,8 @@ def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> lis
 def feeder_argv(script: Path, log: Path, options: Sequence[str]) -> list[str]:
     """Return the command that keeps a place in the queue for the job which submits what a limit left over."""
     output = str(log).replace("%", "%%")
-    return ["sbatch", "--parsable", "--hold", "--job-name=esis-feed", "--ntasks=1", "--time=15", "--open-mode=append",
-            f"--output={output}", *options, str(script)]
+    return ["sbatch", "--parsable", "--hold", "--job-name=esis-feed", "--ntasks=1", "--time=15", "--requeue",
+            "--open-mode=append", f"--output={output}", *options, str(script)]
 
 
 def update_argv(job: Job, change: str) -> list[str]:

@@ -294,6 +294,22 @@ def test_feeding_takes_no_place_where_all_fits(bench: Bench, place: Path) -> Non
     assert bench.states(place) == {"waiting": TASKS}
 
 
+def test_a_feeder_without_room_for_the_next_one_comes_again(bench: Bench, place: Path) -> None:
+    """At the limit at that moment it goes back into the queue, under its own id, and submits the rest later."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    bench.slurm.set(submit_limit=1)
+    bench.slurm.run(max_tasks=12)
+    assert feeders(bench) == {feeder: "PENDING"}
+    assert bench.states(place) == {"done": 11, "unsubmitted": 14}
+    bench.slurm.set(submit_limit=13)
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
 def feeders(bench: Bench) -> dict[str, str]:
     """Return the states of the feeding jobs by their ids."""
     return {str(job.id): state for job in bench.slurm.jobs() if job.name == "esis-feed"
