@@ -135,7 +135,7 @@ class Queue(Protocol):
         """Let it go behind other jobs, else after `delay` seconds."""
         ...
 
-    def drop_feeder(self, job: Job) -> None:
+    def drop_feeder(self, job: Job) -> str | None:
         """Take it away."""
         ...
 
