@@ -85,7 +85,7 @@ def test_f28_f29_eight_processes_exclude_each_other(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["counter"]
 
 
-def test_f29_a_killed_holder_is_replaced_in_under_a_second(tmp_path: Path) -> None:
+def test_f29_a_killed_holder_is_replaced_without_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F29: the lock of a process that was killed on this host is taken over at once, without being asked to."""
     lock = tmp_path / "lock"
     code = (f"import time; from pathlib import Path; from esis.locks import hold\n"
@@ -96,9 +96,8 @@ def test_f29_a_killed_holder_is_replaced_in_under_a_second(tmp_path: Path) -> No
         with pytest.raises(Busy, match=f"process {child.pid} "), hold(lock, "x"):
             pass
         child.kill()
-    before = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
     with hold(lock, "x") as owner:
-        assert time.monotonic() - before < 1.0
         assert os.listdir(lock) == [owner.text()]
 
 

@@ -76,12 +76,10 @@ def test_arguments_are_not_seen_by_a_shell(tmp_path: Path) -> None:
 
 def test_f13_a_time_out_ends_the_whole_session(tmp_path: Path) -> None:
     """F13: after the time-out nothing of the program runs on, also a grandchild that ignores SIGTERM."""
-    script = "(trap '' TERM; echo start; exec sleep 600) & echo $! > pid; wait"
-    before = time.monotonic()
+    script = "(trap '' TERM; echo start; exec tail -f /dev/null) & echo $! > pid; wait"
     done = capture(["/bin/sh", "-c", script], cwd=tmp_path, timeout=0.3)
     assert done.timed_out
     assert done.stdout == b"start\n"
-    assert time.monotonic() - before < 10
     wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
@@ -118,11 +116,9 @@ def test_f34_memory_is_bounded_for_endless_output(tmp_path: Path) -> None:
 
 def test_f34_a_process_left_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
     """F34: a daemon that the script starts keeps the pipe open; the script has ended all the same."""
-    before = time.monotonic()
     code, stdout, _, timed_out, log = sh(tmp_path, "echo 3; sleep 600 2>/dev/null & echo $! > pid")
     pid = int((tmp_path / "pid").read_text())
     try:
-        assert time.monotonic() - before < 15
         assert (code, stdout, timed_out, log) == (0, b"3\n", False, b"3\n")
         assert not gone(pid)
     finally:
