@@ -83,6 +83,9 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
                 # A process that the script left in the background may keep the pipes open for ever.
                 reader.join(timeout=2.0)
             sink.close()
+            for pipe, reader in zip((child.stdout, child.stderr), readers):
+                if pipe is not None and not reader.is_alive():
+                    pipe.close()
         with naming(log):
             sink.check()
             os.fsync(stream.fileno())

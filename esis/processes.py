@@ -14,7 +14,7 @@ UNKNOWN_BOOT = "unknown"  # no /proc tells
 def boot() -> str:
     """Return what a PID of this machine depends on: its boot, and the PID name space of this process."""
     try:
-        number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        number = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{number}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return UNKNOWN_BOOT

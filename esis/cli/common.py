@@ -16,6 +16,8 @@ from esis.errors import printable
 if TYPE_CHECKING:
     from esis.operations.context import Context
 
+_LONGEST_GRACE = 24 * 3600.0  # s; a command that waits longer for one answer waits in vain
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
@@ -82,7 +84,9 @@ def make_context(verbose: bool = False, script_timeout: float | None = None, tak
     try:
         seconds = float(grace) if grace else None
     except ValueError:
-        raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds", "unset it") from None
+        seconds = -1.0
+    if seconds is not None and not 0 <= seconds <= _LONGEST_GRACE:
+        raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds up to a day", "unset it")
     return Context(say=say, argv=tuple(sys.argv), live=verbose, script_timeout=script_timeout, take_over=take_over,
                    records=not no_records, grace=seconds, feed=feed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -102,6 +103,8 @@ def run() -> NoReturn:
     if lost is not None:
         code = _say(lost, code or ExitCode.FAILURE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done, and Python's own end would show a traceback
+    if sys.flags.inspect:  # PYTHONINSPECT: Python would show SystemExit, and end with a status of its own
+        os._exit(code)
     sys.exit(code)
 
 

@@ -199,6 +199,21 @@ def test_f64_an_interrupt_at_the_start_is_one_line(tmp_path: Path, module: str, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("options", "env"), [
+    ("-i", {}), ("", {"PYTHONINSPECT": "1"}), ("-OO", {}), ("", {"PYTHONIOENCODING": "ascii"}),
+    ("-X dev -X warn_default_encoding -W error", {}),
+])
+def test_f47_what_python_is_told_changes_no_exit_code(place: Place, options: str, env: Mapping[str, str]) -> None:
+    """F47: the environment is input, Python's variables too: no warning, no traceback."""
+    place.env.update(env)
+    for line in ("run", "wait --interval 0.2", "status --json", "export", "list", "verify", "doctor"):
+        done = subprocess.run([sys.executable, *options.split(), "-m", "esis", *line.split()], cwd=place.directory,
+                              env=place.env, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, (line, done.stderr)
+        assert "Warning" not in done.stderr and "Traceback" not in done.stderr
+    assert place.shell("status no-such-run").returncode == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_f64_other_signals_end_it_without_a_traceback(place: Place, number: signal.Signals) -> None:
     """F64: they end it as they end any program."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.contract.site import FakeSite, make_workflow
 
 
@@ -28,6 +30,15 @@ def test_a_submission_that_never_arrived_is_sent_once_more(site: FakeSite) -> No
     assert site.submissions() == 1
     (record,) = (flow.only_run() / "__esis__/submissions").glob("*.json")
     assert json.loads(record.read_text())["outcome"] == "submitted"
+
+
+@pytest.mark.parametrize("grace", ["nan", "inf", "-1", "1e9", "ten", " "])
+def test_a_grace_period_that_is_none_is_refused_before_anything_is_sent(site: FakeSite, grace: str) -> None:
+    """The environment is input: a time without an end would be waited for, and none would let a job run twice."""
+    flow = make_workflow(site, "w")
+    refused = flow.esis("run", env={"ESIS_LOOKUP_GRACE": grace})
+    assert (refused.code, "ESIS_LOOKUP_GRACE" in refused.stderr) == (2, True)
+    assert not site.slurm.calls("sbatch")
 
 
 def test_it_does_not_go_on_for_ever(site: FakeSite) -> None:
