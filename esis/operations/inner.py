@@ -12,6 +12,8 @@ SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh"})  # who
 OF_A_SHELL = frozenset({"flock", "parallel", "ssh"})  # give one of their words to a shell
 _VALUED = frozenset({"--rcfile", "--init-file"})
 _SHOWN = re.compile(r"(?:^|[;&|(]\s*)(?:echo|printf|logger)\s[^;&|]*\Z")
+_PARTS = re.compile(r"(\n|;|&&|\|\||<<<|[<>]+[ \t]*\S+)")
+_NO_CALL = re.compile(r"\s*(?:chmod|rm|cat|ls|cp|mv|echo|touch|[<>])")  # what is done to a script's file else
 SEVERAL = re.compile(r"[;&|<>\n]")  # where a word holds more than the call of the worker
 
 
@@ -22,6 +24,7 @@ class Inner:
     text: str
     flags: tuple[str, ...]  # -e, -u, -o pipefail
     words: tuple[str, ...]  # $0, $1, …
+    written: bool = False  # into a file, which the script runs later
 
 
 def inner_script(words: Sequence[str], given: str) -> Inner | None:
@@ -78,10 +81,36 @@ def first_call(script: str) -> tuple[str, Inner | None]:
             continue
         if calling_line(quoted.ahead) is not None:
             break
+        name = _written_to(quoted)
+        if name is not None:
+            return quoted.ahead + _called_as(name, quoted.rest), _of_file(quoted.text)
         inner = _handed_on(quoted)
         if inner is not None:
             return quoted.replaced(WORKER), inner
     return script, None
+
+
+def _written_to(quoted: Quotation) -> str | None:
+    """Return the file that a here-document with the worker goes to, if the script runs it later."""
+    line, _, later = quoted.rest.partition("\n")
+    target = re.search(r">{1,2}\|?[ \t]*([^\s;&|<>()]+)", f"{quoted.opening} {line}") if quoted.document else None
+    if target is None or "|" in line or WORKER not in _called_as(target[1], later):
+        return None
+    return target[1]
+
+
+def _called_as(name: str, script: str) -> str:
+    """Return the script with the worker where it runs the file of that name."""
+    whole = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])")
+    pieces = _PARTS.split(script)
+    return "".join(piece if _NO_CALL.match(piece) else whole.sub(WORKER, piece) for piece in pieces)
+
+
+def _of_file(text: str) -> Inner:
+    """Return what becomes of a script in a file: its first line may have options."""
+    first = text.partition("\n")[0].split() if text.startswith("#!") else []
+    flags = (f"-{letter}" for letter in "eu" if any(re.match(rf"-\w*{letter}", word) for word in first))
+    return Inner(text, tuple(flags), (), written=True)
 
 
 def _handed_on(quoted: Quotation) -> Inner | None:

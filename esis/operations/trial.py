@@ -58,6 +58,9 @@ esis_run() {{
     case $exported in *{worker}*) called=1;; *) exported='';; esac
   fi
   [ -n "$called" ] || return 0
+  case "$*" in
+    *find$'\\037'*-exec*$'\\037;'*|*find$'\\037'*-ok*$'\\037;'*) printf '{mark}worker\\n' >&2; return 0;;
+  esac
   if [ -z "$shell$text" ]; then printf '{mark}worker\\n' >&2; return "$esis_code"; fi
   word="$*"$'\\n\\037'"$given"$'\\n\\037'"$exported"
   case $word in

@@ -16,6 +16,7 @@ _SUBJECT = "template"
 _OWN_TRAP = re.compile(r"^[^#\n]*\btrap\s+(?!-\s)[^\n#]*?\s(?:EXIT|0)\b", re.MULTILINE)
 _ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _BETWEEN = re.compile(r";|(?<![&<>|])(&)(?![&<>\d-])")
+_WAIT = r"(?:^|[;&|({]\s*|\b(?:if|elif|while|until|do|then|else|!)\s)\s*wait"
 _CLOSING = frozenset({"", ")", "}", "fi", "done", "esac"})
 _INSIDE = ("a shell inside of it goes on behind the worker: begin its text with set -e, or let && stand between its "
            "commands; behind a pipe, set -o pipefail")
@@ -30,12 +31,13 @@ def judge_status(text: str, path: Path) -> Iterator[Finding]:
     number = next((n for n, line in enumerate(lines) if WORKER in line), None)
     if number is None:
         return
-    trial, why = attempt(script), _used_up(outer, lines, number)
+    written = inner is not None and inner.written
+    trial, why = attempt(outer if written else script), _used_up(outer, lines, number)
     if trial is not None and not trial.noticed:
         reason = _INSIDE if trial.inside else why or "its status is lost on the way"
         yield problem(_SUBJECT, "a worker that failed counts as done: tried with one that ends with 3, the script ends "
                       f"with 0 ({reason})")
-    elif trial is None and (why or _lost_inside(inner)):
+    elif (trial is None and why) or ((trial is None or written) and _lost_inside(inner)):
         yield note(_SUBJECT, f"a worker that failed may count as done: {why or _INSIDE}")
     elif trial is not None and trial.several and not _stops_on_errors(text, lines):
         yield note(_SUBJECT, "the worker is called several times, and without set -e the last call alone decides")
@@ -59,14 +61,18 @@ def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
         return "nobody asks for the status of a process substitution: use a pipe and set -o pipefail"
     if re.match(r"\s*(?:if|elif|while|until|!)\s", line):
         return "if, while, until and ! use its status up: let the script exit with it"
+    if re.search(r"\bfind\s.*\s-(?:exec|ok)\w*\s[^|]*;", line.partition(WORKER)[0] + line):
+        return "find ends with 0 whatever -exec does: end it with + instead of \\;, or hand the names to xargs"
     waited = line.rstrip().endswith("&")
-    waits = [other for other in behind if re.match(r"wait\b", other)]
-    if waited and any(re.match(r"wait\s*(?:$|[;#&|])", other) for other in waits):
+    waits = [other for other in behind if re.search(rf"{_WAIT}\b", other)]
+    if waited and any(re.search(rf"{_WAIT}\s*(?:$|[;#&|])", other) for other in waits):
         return "wait alone ends with 0: keep the PID and wait for it, pid=$! and wait \"$pid\""
     if waited and not waits:
         return "nothing waits for the worker in the background: wait $! has its status"
     if waited:
-        behind = [other for other in behind if not re.match(r"wait\s|\w+=\$!", other)]
+        if _ends_with_it([waits[-1], behind[-1]]):
+            return None
+        behind = [other for other in behind if other not in waits and not re.match(r"\w+=\$!", other)]
     if behind and not _stops_on_errors(text, lines[:number]) and not _ends_with_it(behind):
         return (f"without set -e the exit status is that of the last line ({behind[-1][:40]!r}), mostly 0: write "
                 "set -e above")
@@ -75,7 +81,7 @@ def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
 
 def _ends_with_it(behind: Sequence[str]) -> bool:
     """Return whether the status is kept, and the script ends with it."""
-    kept = re.match(r"(\w+)=\$\?", behind[0])
+    kept = re.search(r"(?:^|[\s;&|])(\w+)=\$\?", behind[0])
     return kept is not None and re.match(rf"exit\s+[\"']?\$\{{?{kept.group(1)}\b", behind[-1]) is not None
 
 
