@@ -309,6 +309,9 @@ class Judge:
         if job is None:
             return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
         seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
+        if seen is None and self._evidence.is_old:  # which of its jobs has the task isn't recorded
+            earlier = (self._sightings.ended(item.jobs[0].id, task) for item in reversed(self._evidence.submissions))
+            seen = next((told for told in earlier if told is not None), None)
         if seen is not None:
             word = seen.word.split()[0]
             if submission.packed and self._cuts_off(word, task, job, submission):

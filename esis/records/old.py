@@ -13,7 +13,7 @@ from pathlib import Path
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited
 from esis.model.options import last_of, script_options
-from esis.model.parameters import as_sequence, format_ranges, parse_ranges
+from esis.model.parameters import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
 from esis.records.submissions import Array, Job, Outcome, Submission
@@ -21,6 +21,7 @@ from esis.schedulers.directives import Options
 
 _SMALL = 64 * 1024  # bytes
 _SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes
+_STEPS = re.compile(r"\b([0-9]{1,9})-([0-9]{1,9}):([0-9]{1,9})\b")  # as in --array=0-6:2
 _JOB = re.compile(r"([0-9]{1,20})(?:[_;]\S*)?")  # also with what names an element of an array, or a cluster
 
 
@@ -61,9 +62,15 @@ def tasks_of(run: RunDir, found: Sequence[int]) -> Sequence[int]:
         return found
     array = last_of(script_options(_text(run.script, _SCRIPT_LIMIT)), "array") or ""
     try:
-        return parse_ranges(array.partition("%")[0])
-    except BadInput:
+        return parse_ranges(_STEPS.sub(_stepped, array.partition("%")[0]))
+    except (BadInput, ValueError):
         return ()
+
+
+def _stepped(match: re.Match[str]) -> str:
+    """Write out a range with a step. Raises ValueError where the step is 0."""
+    found = range(int(match[1]), int(match[2]) + 1, int(match[3]))
+    return ",".join(map(str, found[:MOST_TASKS + 1]))
 
 
 def what_is_known(run: RunDir) -> tuple[str, str]:
@@ -76,16 +83,21 @@ def what_is_known(run: RunDir) -> tuple[str, str]:
 
 
 def submissions_of(run: RunDir, tasks: Sequence[int]) -> tuple[Submission, ...]:
-    """Return the submission that an old run tells of by its job id, as far as it does."""
+    """Return a submission for each job id that an old run tells of: who submitted it again by hand, added one.
+
+    Which of the tasks a job has, only Slurm knows.
+    """
     jobs = job_ids_in(run.job_ids) if tasks and is_old(run) else ()
     if not jobs:
         return ()
     created = start_time_in(run.start_time) or start_time_in(run.job_ids) or 0.0
     array = Array(format_ranges(tasks), 0, len(tasks))
     script = _text(run.script, _SCRIPT_LIMIT)
-    return (Submission(number=1, scheduler="slurm", tasks=as_sequence(tasks), arrays=(array,), script_digest="",
-                       created=created, owner="", records=False, outcome=Outcome.SUBMITTED, jobs=(Job(jobs[-1]),),
-                       answered=created, output=Options.of(script, ()).output if script else ""),)
+    output = Options.of(script, ()).output if script else ""
+    return tuple(Submission(number=number, scheduler="slurm", tasks=as_sequence(tasks), arrays=(array,),
+                            script_digest="", created=created, owner="", records=False, outcome=Outcome.SUBMITTED,
+                            jobs=(Job(job),), answered=created, output=output)
+                 for number, job in enumerate(dict.fromkeys(jobs), 1))
 
 
 def _text(path: Path, limit: int = _SMALL) -> str:

@@ -206,7 +206,7 @@ esis_look_for_attempts() {
     [ -f "$esis_attempt/$SLURM_ARRAY_TASK_ID" ] || return 0
     { read -r esis_later <"$esis_attempt/$SLURM_ARRAY_TASK_ID" || :; } 2>/dev/null
     case $esis_later in
-        *[!0123456789.]* | *..* | *. | *.*.*.*.*.*) esis_later= ;;
+        *[!0123456789.]* | *..* | *. | *.*.*.*.*.* | *[!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.]*) esis_later= ;;
         "$SLURM_ARRAY_TASK_ID".*.*.*.*) [ "$esis_later" != "${esis_record##*/}" ] || esis_later= ;;
         *) esis_later= ;;
     esac
@@ -240,7 +240,7 @@ esis_check_attempts() {
         set -- "${1#*.}"
         esis_plain "${1%%.*}"
     fi
-    [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, so this one does nothing"
+    [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, as $esis_attempt/$SLURM_ARRAY_TASK_ID says, so this one does nothing"
 }
 
 # Who reads an empty file knows of no later attempt yet, as before; what is there already is replaced at once.

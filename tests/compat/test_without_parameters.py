@@ -102,3 +102,26 @@ def test_a_job_noted_as_an_array_is_cancelled(site: FakeSite, flow: Workflow) ->
     assert flow.states() == {"waiting": 2}
     assert "cancelled: 0-1" in flow.esis("cancel").ok().stderr
     assert set(site.slurm.job(int(job)).states.values()) == {"CANCELLED"}
+
+
+def test_each_of_several_jobs_counts(site: FakeSite, flow: Workflow) -> None:
+    """Who submitted tasks again by hand and added the id: waiting, done and cancelled are those of all jobs."""
+    run = old_run(flow, 4)
+    jobs = [site.run(["sbatch", "--parsable", f"--array={tasks}", "../sbatch.sh"], run.cwd).ok().stdout
+            for tasks in ("0-1", "2")]
+    run.job_ids.write_text("".join(jobs))
+    first, second = (int(job) for job in jobs)
+    assert flow.states() == {"waiting": 3, "unknown": 1}
+    site.slurm.set_state(first, "COMPLETED", task=0)
+    assert flow.states() == {"done": 1, "waiting": 2, "unknown": 1}
+    assert "cancelled: 1-2" in flow.esis("cancel").ok().stderr
+    assert site.slurm.job(first).states[1] == site.slurm.job(second).states[2] == "CANCELLED"
+
+
+@pytest.mark.parametrize(("array", "tasks"), [
+    ("0-6:2", [0, 2, 4, 6]), ("0-4:2%1", [0, 2, 4]), ("1,4-8:3,9", [1, 4, 7, 9]), ("3-4:0", []), ("5-1:2", []),
+    ("0-999999999:1", []), ("0-999999999:100000000", list(range(0, 10**9, 10**8)))])
+def test_the_tasks_of_its_script_may_have_steps(flow: Workflow, array: str, tasks: list[int]) -> None:
+    run = old_run(flow)
+    run.script.write_text(f"#!/bin/sh\n#SBATCH --array={array}\n")
+    assert list(old.tasks_of(run, ())) == tasks

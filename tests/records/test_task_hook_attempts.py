@@ -128,7 +128,8 @@ def test_f54_an_attempt_is_known_by_its_own_name(run: RunDir, shell: str) -> Non
 @pytest.mark.parametrize(("latest", "runs"), [
     ("3.0003.77.0.100", False), ("3.0002.77.2.100", False), ("3.10000.9.0.100", False), ("3.0002.77.0.100", True),
     ("3.0001.77.9.9999999999", True), ("", True), ("garbage", True), ("4.0003.77.0.100", True), ("3.0003.77.0", True),
-    ("3.0003..0.100", True), ("3.0002.77.1.99", True),
+    ("3.0003..0.100", True), ("3.0002.77.1.99", True), (f"3.{'9' * 17}.77.0.100", True),
+    (f"3.0003.77.{'9' * 40}.1", True),
 ])
 def test_f54_an_earlier_attempt_does_not_begin_behind_a_later_one(run: RunDir, shell: str, latest: str,
                                                                   runs: bool) -> None:
@@ -137,7 +138,7 @@ def test_f54_an_earlier_attempt_does_not_begin_behind_a_later_one(run: RunDir, s
     run.latest_attempt(3).write_text(f"{latest}\n")
     code, out, err = Job(run, "echo work", shell, number=2).run(3, restart=1, fenced="0002")
     assert (code, out) == ((0, "work\n") if runs else (75, ""))
-    assert ("is a later attempt at this task" in err) is not runs
+    assert (f"is a later attempt at this task, as {run.latest_attempt(3)} says" in err) is not runs
     assert len(states(run)) == runs
 
 
