@@ -37,7 +37,7 @@ def archive(target: str | None, output: str, logs: str | None, patterns: tuple[s
     from esis.operations import archive as operations
     from esis.operations.contents import Choice, Logs
     from esis.operations.crate import About, Author
-    from esis.operations.status import look_at
+    from esis.operations.status import look_and_keep
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
@@ -45,7 +45,7 @@ def archive(target: str | None, output: str, logs: str | None, patterns: tuple[s
     choice = Choice(Logs(logs or ("none" if anonymous else "all")), patterns, not no_prepared, anonymous)
     run, slurm = pick_run(target), Slurm()
     evidence = evidence_of(run)
-    status = look_at(evidence, slurm)
+    status = look_and_keep(evidence, slurm)
     operations.check_packable(evidence, status, slurm, incomplete)
     # Judging may have noted a verdict of Slurm's, or that the run is complete.
     packed = operations.archive(evidence_of(run), status, Path(output), choice, about, say)

@@ -86,10 +86,10 @@ def collect_here(run: RunDir, request: Request) -> tuple[Collected, RunStatus | 
     """Collect a run's tasks, asking Slurm only if the request needs it, with a bar if it is watched."""
     from esis.cli.rendering import tell_problems
     from esis.operations.export import collect, look
-    from esis.operations.status import look_at
+    from esis.operations.status import look_and_keep
     from esis.schedulers.slurm import Slurm
 
-    source = look(run, request, lambda evidence: look_at(evidence, Slurm()))
+    source = look(run, request, lambda evidence: look_and_keep(evidence, Slurm()))
     if source.status is not None:
         tell_problems(source.status)
     with _bar(len(source.indices)) as progress:

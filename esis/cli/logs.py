@@ -69,13 +69,13 @@ def errors(target: str | None, as_json: bool) -> None:
     from esis.cli.rendering import tell_problems
     from esis.model.parameters import format_ranges
     from esis.operations import logs
-    from esis.operations.status import look_at
+    from esis.operations.status import look_and_keep
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
     evidence = evidence_of(run)
-    found = look_at(evidence, Slurm())
+    found = look_and_keep(evidence, Slurm())
     tell_problems(found)
     groups = logs.group_failures(found, evidence)
     if as_json:

@@ -45,7 +45,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_feeding, tell_problems
-    from esis.operations.status import TaskState, look_at
+    from esis.operations.status import TaskState, look_and_keep
     from esis.operations.table import choose_rows, group_rows
     from esis.operations.target import evidence_of
     from esis.schedulers.slurm import Slurm
@@ -54,7 +54,7 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     slurm = Slurm()
     while True:
         evidence = evidence_of(run, later=True)
-        found = look_at(evidence, slurm)
+        found = look_and_keep(evidence, slurm)
         detailed = rows or as_csv or group_by is not None
         table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (
             detailed or states or where or indices) else None

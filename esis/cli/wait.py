@@ -29,7 +29,7 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     """
     from esis.cli.rendering import check_code
     from esis.operations.compact import fold_if_many
-    from esis.operations.status import look_at
+    from esis.operations.status import look_and_keep
     from esis.operations.target import evidence_of
     from esis.operations.waiting import pause_until
     from esis.schedulers.slurm import Slurm
@@ -41,7 +41,7 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     def over() -> bool:
         evidence = evidence_of(run)
-        found = look_at(evidence, slurm)
+        found = look_and_keep(evidence, slurm)
         last[:] = [found]
         text = found.summary() + (f" (the queue could not be asked: {found.problem})" if found.problem else "")
         if found.feeding:

@@ -18,8 +18,9 @@ from esis.operations.status import (
     TaskState,
     describe_failures,
     gather,
+    keep,
     look,
-    look_at,
+    look_and_keep,
 )
 from esis.operations.target import evidence_of
 from esis.schedulers.base import LOCAL, Queue, Scheduler
@@ -48,6 +49,8 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
     evidence = {run: gather(run) for run in runs}
     asked, statuses = look(evidence.values(), scheduler)
     at = time.monotonic()
+    for judged in filter(None, statuses):
+        keep(judged)
     found = dict(zip(evidence, statuses))
     for node in order:
         status = found[node.run]
@@ -80,7 +83,7 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
     run = done.node.run
     if scheduler.name == LOCAL:
         found = gather(run)
-        status = look_at(found, scheduler) if found is not None else None
+        status = look_and_keep(found, scheduler) if found is not None else None
         if status is None or not status.complete:
             failed = describe_failures(status) if status is not None else ""
             raise TasksFailed(f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"

@@ -26,7 +26,7 @@ from esis.operations.context import Context
 from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.logs import names_of
 from esis.operations.prepare import hold_run
-from esis.operations.status import look_at
+from esis.operations.status import look_and_keep
 from esis.operations.target import evidence_of
 from esis.records import traces
 from esis.records.log_names import Stream
@@ -53,7 +53,7 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
     with hold_run(run, context):
         evidence = evidence_of(run)
         # A rerun by hand may wait behind a mark that says that the run is complete.
-        status = look_at(replace(evidence, marked_complete=False), scheduler)
+        status = look_and_keep(replace(evidence, marked_complete=False), scheduler)
         if not (status.complete or evidence.marked_complete) or status.active_jobs:
             raise BadInput(f"{run.label} is not complete: {status.summary()}",
                            "its records, logs and results are folded when it is")

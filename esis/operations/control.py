@@ -11,7 +11,7 @@ from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.plan import share
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_at
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_and_keep
 from esis.operations.target import evidence_of
 from esis.operations.waiting import pause_until
 from esis.records import old
@@ -96,7 +96,7 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
     # A rerun by hand may wait behind a mark that says that the run is complete.
-    status = look_at(replace(evidence, marked_complete=False), slurm)
+    status = look_and_keep(replace(evidence, marked_complete=False), slurm)
     if status.problem is not None:
         raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
     return status

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from esis.errors import BadInput, CorruptState, EsisError, RequirementTrouble
-from esis.files import read_limited
 from esis.model.fingerprint import read_status, status_lines
 from esis.model.parametersets import ParameterSets
 from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
 from esis.model.workflow import load
 from esis.operations.target import definition
-from esis.records import provenance
+from esis.records import provenance, required
 
 
 @dataclass(frozen=True)
@@ -72,29 +71,29 @@ def joins_of(run: RunDir, keys: Sequence[str]) -> list[Join]:
 
     Raises BadInput, RequirementTrouble where a required run can't be found.
     """
-    required = {item.name: item for item in required_runs(run)}
-    if not required:
+    known = {item.name: item for item in required_runs(run)}
+    if not known:
         raise BadInput(f"{run.label} requires no runs", "leave --requirements out")
     chosen: dict[str, str] = {}
     for text in keys:
         name, colon, key = text.partition(":")
-        if not colon or name not in required:
-            names, key = list(required), text
+        if not colon or name not in known:
+            names, key = list(known), text
             if colon:
-                raise BadInput(f"{run.label} has no requirement called {name!r}", f"there are: {', '.join(required)}")
+                raise BadInput(f"{run.label} has no requirement called {name!r}", f"there are: {', '.join(known)}")
         else:
             names = [name]
         for item in names:
             if chosen.setdefault(item, key) != key:
                 raise BadInput(f"two keys for the requirement {item!r}: {chosen[item]} and {key}", "give it one")
-    return [Join.of(required[name], key) for name, key in chosen.items()]
+    return [Join.of(known[name], key) for name, key in chosen.items()]
 
 
 def required_runs(run: RunDir) -> list[Required]:
     """Return the runs that a run requires, by the names that its generator knew. Raises RequirementTrouble."""
     workflow = definition(run)
     hashes = dict(status_lines(read_status(run)))  # of an include and a requirement with one path the latter
-    listed = {path.name: path for path in map(Path, _listed(run))}
+    listed = {path.name: path for path in required.paths(run)}
     found = []
     for stored in workflow.requires:
         name, digest = workflow.name_of(stored), hashes.get(stored)
@@ -110,15 +109,6 @@ def required_runs(run: RunDir) -> list[Required]:
                                      "it was moved or deleted; export without --requirements")
         found.append(Required(name, RunDir(place)))
     return found
-
-
-def _listed(run: RunDir) -> list[str]:
-    """Return the paths that the jobs check."""
-    try:
-        text = read_limited(run.requirements).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return []
-    return [line.split(":", 2)[2] for line in text.splitlines() if line.count(":") >= 2]
 
 
 def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:

@@ -8,7 +8,7 @@ from esis.errors import EsisError
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
-from esis.operations.status import ACTIVE_STATES, RunStatus, look_at
+from esis.operations.status import ACTIVE_STATES, RunStatus, look_and_keep
 from esis.records import old
 from esis.schedulers.base import Scheduler
 
@@ -28,7 +28,7 @@ def leave_alone(run: RunDir, evidence: Evidence | None, scheduler: Scheduler, co
     if evidence is None:
         check_ours(run, "submitted again")
         raise EsisError(f"{run.path} vanished while it was looked at", "run again")
-    status = look_at(evidence, scheduler)
+    status = look_and_keep(evidence, scheduler)
     if status.complete:
         return status
     if not evidence.submissions:

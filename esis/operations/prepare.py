@@ -19,7 +19,7 @@ from pathlib import Path
 
 from esis.environment import clean_environment
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
-from esis.files import fsync_directory, read_limited, sweep_temporaries, sync_tree, write_atomic
+from esis.files import fsync_directory, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -36,7 +36,7 @@ from esis.operations.plan import UNPACKED, Packing, Plan, plan
 from esis.operations.snapshot import copy_workflow, make_read_only
 from esis.process import Completed, run_logged
 from esis.processes import process_start
-from esis.records import provenance, stage, traces
+from esis.records import provenance, required, stage, traces
 from esis.records.log_names import missing_directories
 from esis.records.stage import Stage, State
 from esis.schedulers.directives import Options
@@ -181,11 +181,10 @@ def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequenc
     name = base_name(workflow.sbatchtemplate)
     pack = template.Pack(packing.per_job, packing.parallel, tasks[0], tasks[-1]) if packing.per_job > 1 else None
     first = planned.arrays[0]
-    required = read_limited(run.requirements).count(b"\n") if run.requirements.exists() else 0
     values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
                              dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
                              offset=first.offset, pack=pack, arrays=len(planned.arrays),
-                             mapped=tasks if planned.mapped else None, required=required)
+                             mapped=tasks if planned.mapped else None, required=required.count(run))
     return template.render(template.read_template(run.path / name), name, values)
 
 
@@ -349,17 +348,10 @@ def _tail(done: Completed) -> str:
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:
-    """Write what a job checks before its work: `<first task>:<last task>:<path>`, a run a line.
-
-    Runs whose tasks write no records are left out: a job couldn't tell.
-    """
-    lines = []
-    for item in node.requirements:
-        found = gather(item.run)
-        if found is not None and found.indices and all(submission.records for submission in found.submissions):
-            lines.append(f"{found.indices[0]}:{found.indices[-1]}:{item.run.path}\n")
-    if lines:
-        write_atomic(staging.requirements, "".join(lines))
+    """Write which runs a job checks before its work; without those whose tasks write no records: it couldn't tell."""
+    found = [gather(item.run) for item in node.requirements]
+    required.save(staging, ((item.indices[0], item.indices[-1], item.run.path) for item in found
+                            if item is not None and item.indices and all(sub.records for sub in item.submissions)))
 
 
 def _readme(node: Node) -> str:

@@ -22,7 +22,7 @@ from esis.operations.old_runs import check_ours
 from esis.operations.plan import Packing
 from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
-from esis.operations.status import RunStatus, look
+from esis.operations.status import RunStatus, keep, look
 from esis.operations.submit import Request, settle
 from esis.operations.target import definition, evidence_of
 from esis.records.submissions import Outcome, Submission
@@ -79,6 +79,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         snapshot, (before,) = look([found], scheduler)
         if before is None:
             raise TypeError("evidence gives a status")
+        keep(before)
         require_answer(found, snapshot, scheduler)
         chosen = choose(before, selection, context)
         if not chosen:

@@ -18,7 +18,7 @@ from esis.operations.feed import submit_what_fits
 from esis.operations.old_runs import leave_alone
 from esis.operations.plan import Packing, plan
 from esis.operations.prepare import check_sources, prepared, trial
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, look, status_of
+from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, keep, look, status_of
 from esis.operations.submit import Request, settle
 from esis.operations.target import definition
 from esis.records import old
@@ -113,6 +113,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters, found.owners)
         before = status_of(found, snapshot)
+        keep(before)
         todo = as_sequence(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
         if todo:
@@ -162,8 +163,10 @@ def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str
     _, found = look((gather(item.run) for item in requirements), scheduler, accounting=False)
     problems = []
     for item, status in zip(requirements, found):
-        if status is not None and status.complete:
-            continue
+        if status is not None:
+            keep(status)
+            if status.complete:
+                continue
         what = "there is no such run" if status is None else status.summary()
         file = shlex.quote(str(item.workflow_file))
         command = "esis freeze-requirement pins another run" if item.frozen else f"esis run {file}"
@@ -181,8 +184,11 @@ def raise_failed(run: RunDir, submission: Submission | None, before: RunStatus |
     if submission is not None and submission.returned:
         raise Interrupted(f"{run.label}: interrupted, {len(submission.returned)} of {len(submission.tasks)} tasks are "
                           f"left", "the same command goes on")
-    found = gather(run)
-    after = before if submission is None or found is None else status_of(found, Snapshot())
+    found = gather(run) if submission is not None else None
+    after = before
+    if found is not None:
+        after = status_of(found, Snapshot())
+        keep(after)
     if after is None:
         return
     mine = set(submission.tasks) if submission is not None else set(after.tasks)

@@ -15,16 +15,28 @@ from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.judge import ACTIVE_STATES, CLAIMED, Judge, TaskState, TaskStatus, Verdict
-from esis.records.tasks import keep_verdict, note
+from esis.records.tasks import TaskRecord, keep_verdict, note
 from esis.schedulers.base import Scheduler, Sighting, Snapshot
 
-__all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "look", "look_at",
-           "status_of"]
+__all__ = ["ACTIVE_STATES", "Evidence", "RunStatus", "TaskState", "TaskStatus", "gather", "keep", "look",
+           "look_and_keep", "status_of"]
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
 _UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
 _HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
+
+
+@dataclass(frozen=True)
+class News:
+    """Hold what was found out and isn't on disk yet."""
+
+    complete: bool = False  # and no witness was left out
+    outranked: tuple[tuple[TaskRecord, str], ...] = ()  # records, and Slurm's word that counts
+    unrecorded: tuple[tuple[int, tuple[int, str, str]], ...] = ()  # by task: submission, job, Slurm's word
+
+
+NOTHING_NEW = News()
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class RunStatus:
     accounting_problem: str | None = None  # why sacct couldn't be asked, where it would have mattered
     active_jobs: tuple[str, ...] = ()
     feeders: tuple[Sighting, ...] = ()  # the jobs that wait or run to submit the rest
+    news: News = NOTHING_NEW
 
     @property
     def feeding(self) -> tuple[str, ...]:
@@ -141,18 +154,36 @@ class _Tasks(Mapping[int, TaskStatus]):
 
 
 def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
-    """Judge every task of a run; marks the run as complete where all are done and no witness was left out."""
+    """Judge every task of a run; nothing is written."""
     if evidence.marked_complete:
         return _complete(evidence)
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
     return _judged(evidence, judge, judge.groups(), snapshot)
 
 
+def keep(status: RunStatus) -> None:
+    """Write down what Slurm said and forgets, and that a run is complete. Judging alone writes nothing.
+
+    What can't be written (somebody else's run, a full disk) is left: the next look says the same, as long as Slurm
+    remembers.
+    """
+    run, news = status.run, status.news
+    if news.complete:
+        mark_complete(status.evidence)
+    for record, word in news.outranked:
+        keep_verdict(run.tasks, record, word)
+    for task, (submission, job, word) in news.unrecorded:
+        try:
+            note(run.tasks, task, submission, job, word)
+        except OSError:
+            return
+
+
 def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
          ) -> tuple[Snapshot, list[RunStatus | None]]:
     """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open.
 
-    `accounting` False: without sacct.
+    `accounting` False: without sacct. Nothing is written.
     """
     items = list(found)
     asking = [item for item in items if item is not None and item.needs_queue()]
@@ -201,11 +232,12 @@ def _reading(found: Iterable[Evidence]) -> Iterator[None]:
     thread.join()
 
 
-def look_at(evidence: Evidence, scheduler: Scheduler) -> RunStatus:
-    """Judge one run with at most one call of squeue and one of sacct."""
+def look_and_keep(evidence: Evidence, scheduler: Scheduler) -> RunStatus:
+    """Judge one run with at most one call of squeue and one of sacct, and write down what was found out."""
     _, (status,) = look([evidence], scheduler)
     if status is None:
         raise TypeError("evidence gives a status")
+    keep(status)
     return status
 
 
@@ -218,35 +250,23 @@ def describe_failures(status: RunStatus) -> str:
 
 
 def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], snapshot: Snapshot) -> RunStatus:
-    run = evidence.run
     states = {verdict.state for verdict in groups}
     complete = evidence.built and (states == {TaskState.DONE} or (not states and evidence.looks_complete))
     heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
     # A claim is believed while there is nothing better; to write it down as found would make more of it.
     found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
-    if complete and found and (heard or not evidence.in_slurm) and not evidence.is_old:
-        mark_complete(evidence)
-    if snapshot.problem is None:
-        # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
-        for record, word in judge.outranked.values():
-            keep_verdict(run.tasks, record, word)
-        if snapshot.accounting_problem is not None:
-            _note_unrecorded(run, judge)
+    # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
+    certain = snapshot.problem is None
+    news = News(complete and found and (heard or not evidence.in_slurm) and not evidence.is_old,
+                tuple(judge.outranked.values()) if certain else (),
+                # Once squeue has forgotten them, nobody could tell, unless sacct does.
+                tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else ())
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
     missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
     return RunStatus(evidence, _Tasks(evidence.indices, judge.task), groups, complete,
                      snapshot.problem if evidence.in_slurm or evidence.fed else None, missed,
                      tuple(sorted(active, key=lambda job: (len(job), job))),
-                     tuple(snapshot.feeders(run)) if evidence.fed else ())
-
-
-def _note_unrecorded(run: RunDir, judge: Judge) -> None:
-    """Keep what squeue said of tasks that write no records: once it has forgotten them, nobody could tell."""
-    for task, (submission, job, word) in judge.unrecorded.items():
-        try:
-            note(run.tasks, task, submission, job, word)
-        except OSError:
-            return  # somebody else's run, or a full disk
+                     tuple(snapshot.feeders(evidence.run)) if evidence.fed else (), news)
 
 
 def _complete(evidence: Evidence) -> RunStatus:

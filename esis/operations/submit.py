@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
@@ -253,11 +254,9 @@ def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
     if last is None:
         return
     text = _job_ids(last)
-    try:
+    with suppress(CorruptState, OSError):
         if read_limited(run.job_ids) == text.encode():
             return
-    except (CorruptState, OSError):
-        pass
     write_atomic(run.job_ids, text)
 
 

@@ -25,9 +25,8 @@ SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 _SCANCEL_LIMIT = 3500  # characters of an index list
 # Options that ESIS sets itself, or that would turn sbatch into something else, or hide the job's id.
-_RESERVED = ("--array", "--dependency", "--parsable", "--wrap", "--chdir", "--wait", "--test-only", "--help",
-             "--version", "--usage", "--clusters", "--quiet", "--external", "--autocomplete")
-_RESERVED_NAMES = frozenset({"cluster", *(name[2:] for name in _RESERVED)})
+_RESERVED = frozenset("array autocomplete chdir cluster clusters dependency external help parsable quiet test-only "
+                      "usage version wait wrap".split())
 
 
 def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]:
@@ -63,7 +62,7 @@ def behind(submission: Submission, position: int) -> str | None:
 def check_options(options: Sequence[str]) -> None:
     """Raise BadInput for sbatch options that would break what ESIS promises about a submission."""
     for option in line_options(options):
-        if option.name in _RESERVED_NAMES:
+        if option.name in _RESERVED:
             raise BadInput(f"the sbatch option {option.written} can't be given: ESIS sets it itself, or it would not "
                            "submit", "leave it out")
         if not option.name:

@@ -19,7 +19,7 @@ from esis.model.workdir import RunDir
 from esis.operations.evidence import Evidence
 from esis.operations.judge import CUT_OFF, GRACE_SECONDS, Judge, TaskState, Verdict
 from esis.operations.plan import UNPACKED, Packing, plan
-from esis.operations.status import status_of
+from esis.operations.status import keep, status_of
 from esis.processes import process_start
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
@@ -367,8 +367,11 @@ def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Pa
     seen = (sighting("71", (0, 1), "COMPLETED", place), sighting("71", (2,), "FAILED", place, code=3),
             sighting("71", (3,), "RUNNING", place))
     told = evidence([PLAIN], records, 4, run)
-    before = status_of(told, Snapshot(seen), NOW).counts()
-    assert before == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
+    names = sorted(path.name for path in run.tasks.iterdir())
+    before = status_of(told, Snapshot(seen), NOW)
+    assert before.counts() == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
+    assert sorted(path.name for path in run.tasks.iterdir()) == names, "to judge writes nothing"
+    keep(before)
     kept = replace(told, records=read_records(run))
     after = status_of(kept, Snapshot(), NOW).counts()
     assert after == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.LOST: 1}
@@ -387,7 +390,7 @@ def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers
             sighting("71", (2, 3), "RUNNING", place))
     asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
     for _ in range(2):
-        status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW)
+        keep(status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW))
     assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
     after = status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), Snapshot(), NOW).counts()
     assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept
@@ -492,7 +495,7 @@ def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> N
     for record in records:
         (run.tasks / record.name).touch()
     place = f"{run.script}|{run.cwd}"
-    status_of(evidence([PACKS], records, 6, run), Snapshot((sighting("71", (0,), "TIMEOUT", place),)), NOW)
+    keep(status_of(evidence([PACKS], records, 6, run), Snapshot((sighting("71", (0,), "TIMEOUT", place),)), NOW))
     kept = [record for path in run.tasks.iterdir() if (record := TaskRecord.parse(path.name)) is not None]
     assert {record.task: record.verdict for record in kept if record.verdict} == {0: "TIMEOUT", 2: CUT_OFF}
     later = status_of(evidence([PACKS], kept, 6, run), Snapshot(), NOW + 10_000)
