@@ -27,7 +27,6 @@ from esis.operations.evidence import Evidence, gather, mark_complete
 from esis.operations.logs import names_of
 from esis.operations.prepare import hold_run
 from esis.operations.status import look_and_keep
-from esis.operations.target import evidence_of
 from esis.records import traces
 from esis.records.log_names import Stream
 from esis.records.results import Results, find_files
@@ -50,8 +49,7 @@ class Compacted:
 
 def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = True, results: bool = False) -> Compacted:
     """Fold records and logs (and results) of a complete run. Raises BadInput where it isn't complete, OSError."""
-    with hold_run(run, context):
-        evidence = evidence_of(run)
+    with hold_run(run, context) as evidence:
         # A rerun by hand may wait behind a mark that says that the run is complete.
         status = look_and_keep(replace(evidence, marked_complete=False), scheduler)
         if not (status.complete or evidence.marked_complete) or status.active_jobs:

@@ -29,7 +29,7 @@ from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, RunDir
 from esis.model.workflow import Workflow, dump
 from esis.operations.context import Context
-from esis.operations.evidence import gather
+from esis.operations.evidence import Evidence, gather
 from esis.operations.interrupted import check_script, check_untouched, discard, remove, sweep_builds
 from esis.operations.old_runs import check_ours
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
@@ -93,17 +93,17 @@ def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = Fa
 
 
 @contextlib.contextmanager
-def hold_run(run: RunDir, context: Context) -> Iterator[None]:
-    """Hold a run that is built during the block. Raises Busy, BadInput where it isn't one."""
+def hold_run(run: RunDir, context: Context) -> Iterator[Evidence]:
+    """Hold a run that is built during the block; yields what it tells. Raises Busy, BadInput where it isn't one."""
     check_ours(run, "changed")
     if not run.private.is_dir():
         raise BadInput(f"there is no run {run.path}", "esis run builds it")
     with _troubles(f"locking {run.label}"):
-        owner, state = _lock(run, context)
+        owner, found = _lock(run, context)
     with held(run.lock, owner), _troubles(f"working on {run.label}"):
-        if state.stage is not Stage.PREPARED:
+        if not found.built:
             raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
-        yield
+        yield found
 
 
 @contextlib.contextmanager
@@ -116,20 +116,21 @@ def _troubles(doing: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prepared(node: Node, context: Context, limits: Limits | None = None) -> Iterator[State]:
-    """Hold the run of `node`, built if it wasn't, during the block.
+def prepared(node: Node, context: Context, limits: Limits | None = None) -> Iterator[Evidence]:
+    """Hold the run of `node`, built if it wasn't, during the block; yields what it tells.
 
     Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
     """
     run = node.run
     with _troubles(f"building {run.label}"):
-        owner, state = _take(node, context, limits)
+        owner, found = _take(node, context, limits)
     with held(run.lock, owner):
-        if state.stage is not Stage.PREPARED:
+        if found is None:
             with _troubles(f"building {run.label}"):
-                state = _finish(node, run, context)
+                _finish(node, run, context)
+                found = _gathered(run)
         with _troubles(f"working on {run.label}"):
-            yield state
+            yield found
 
 
 def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[State, str]:
@@ -188,8 +189,8 @@ def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequenc
     return template.render(template.read_template(run.path / name), name, values)
 
 
-def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, State]:
-    """Get the lock of the run, built as far as the snapshot."""
+def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, Evidence | None]:
+    """Get the lock of the run, and what it tells; None where it is built as far as the snapshot."""
     run = node.run
     check_ours(run, "built or submitted again")
     what = run.label
@@ -200,15 +201,16 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, S
         if not os.path.lexists(run.path):
             owner = Owner.current()
             if _publish(node, context, limits, owner):
-                return owner, State(Stage.SNAPSHOT)
+                return owner, None
             continue
         try:
-            owner, state = _lock(run, context)
+            owner, found = _lock(run, context)
         except FileNotFoundError:
             continue  # another esis has just moved an interrupted build away
-        if state.stage is Stage.PREPARED:
-            return owner, state
-        context.say(f"{what}: the build was interrupted while {state.stage.value}; building it again")
+        if found.built:
+            return owner, found
+        stopped = (found.state or State(Stage.SNAPSHOT)).stage.value
+        context.say(f"{what}: the build was interrupted while {stopped}; building it again")
         discard(run.path, owner)
     if not run.private.is_dir():
         raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
@@ -217,29 +219,35 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, S
     raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
 
 
-def _lock(run: RunDir, context: Context) -> tuple[Owner, State]:
-    """Lock a directory that is there already, and tidy up what killed processes left in it."""
+def _lock(run: RunDir, context: Context) -> tuple[Owner, Evidence]:
+    """Lock a directory that is there already, read it, and tidy up what killed processes left in it."""
     _check_owner(run)
     owner = Owner.current()
     acquire(run.lock, owner, run.label, context.take_over)
     try:
         sweep(run.lock)
-        found = gather(run)
-        state = found.state if found is not None else State(Stage.SNAPSHOT)
-        if state is None:
+        found = _gathered(run)
+        if found.state is None:
             raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
                             "it is left as it is; esis doc by-hand tells how to go on")
-        if state.stage is not Stage.PREPARED:
-            check_script(run, state, context)
-            check_untouched(run, state)
-        elif found is not None and not found.marked_complete:
+        if not found.built:
+            check_script(run, found.state, context)
+            check_untouched(run, found.state)
+        elif not found.marked_complete:
             traces.check_submissions(run, found.submissions)
         for directory in (run.path, run.private, run.submissions, run.parameters):
             sweep_temporaries(directory)
     except BaseException:
         release(run.lock, owner)
         raise
-    return owner, state
+    return owner, found
+
+
+def _gathered(run: RunDir) -> Evidence:
+    found = gather(run)
+    if found is None:
+        raise EsisError(f"{run.path} vanished while it was being run", "run again")
+    return found
 
 
 def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) -> bool:
@@ -276,7 +284,7 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
     return True
 
 
-def _finish(node: Node, run: RunDir, context: Context) -> State:
+def _finish(node: Node, run: RunDir, context: Context) -> None:
     """Run generator and setup script in the published snapshot."""
     stage.save(run, State(Stage.GENERATING))
     indices = generate(node, run, context)
@@ -292,9 +300,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> State:
     make_read_only(node, run)
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
-    prepared_state = State(Stage.PREPARED, indices[0], len(indices), throttle)
-    stage.save(run, prepared_state)
-    return prepared_state
+    stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle))
 
 
 def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, context: Context,

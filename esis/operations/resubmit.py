@@ -24,7 +24,7 @@ from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
 from esis.operations.status import RunStatus, keep, look
 from esis.operations.submit import Request, settle
-from esis.operations.target import definition, evidence_of
+from esis.operations.target import definition
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options
@@ -73,8 +73,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     check_available(scheduler)
     workflow = definition(run)
     _check_template(run, workflow)
-    with hold_run(run, context):
-        found = evidence_of(run)
+    with hold_run(run, context) as found:
         found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
         snapshot, (before,) = look([found], scheduler)
         if before is None:

@@ -95,10 +95,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
     if old.is_old(node.run) or old.is_oldest(node.run):
         return Done(node, None, leave_alone(node.run, finished, scheduler, context))
     fresh = finished is None or not finished.built
-    with prepared(node, context, scheduler.limits() if fresh else None):
-        found = gather(node.run)
-        if found is None:
-            raise EsisError(f"{node.run.path} vanished while it was being run", "run again")
+    with prepared(node, context, scheduler.limits() if fresh else None) as found:
         workflow = definition(node.run)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = replace(found, submissions=tuple(known))
