@@ -10,8 +10,8 @@ from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFai
 from esis.model.requirements import Node, Requirement, base_name, chain
 from esis.model.template import joined, own_dependency, read_template
 from esis.model.workdir import RunDir
+from esis.operations.check_files import check_sources
 from esis.operations.context import Context
-from esis.operations.prepare import check_sources
 from esis.operations.run import Asked, Done, bring_up, check_available
 from esis.operations.status import (
     RunStatus,

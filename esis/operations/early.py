@@ -21,9 +21,9 @@ from esis.model.requirements import Node, base_name, key_of, resolve, run_parent
 from esis.model.sources import Source, Sources
 from esis.model.workdir import STAGING_PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
+from esis.operations.check_files import check_workflow
 from esis.operations.context import Context, Copy
 from esis.operations.interrupted import sweep_builds
-from esis.operations.prepare import check_workflow
 
 _WORTH_BYTES = 8 * CHUNK  # what is smaller is read twice: it is still in memory then
 

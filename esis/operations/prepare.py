@@ -9,40 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-from esis.environment import clean_environment
-from esis.errors import BadInput, Busy, EsisError, FileTrouble, UserScriptFailed, printable
+from esis.errors import BadInput, Busy, EsisError, printable
 from esis.files import fsync_directory, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
-from esis.model.parameters import check_indices, find_parameter_files
-from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, RunDir
-from esis.model.workflow import Workflow, dump
+from esis.model.workflow import dump
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence, gather
 from esis.operations.interrupted import check_script, check_untouched, discard, remove, sweep_builds
 from esis.operations.old_runs import check_ours
-from esis.operations.plan import UNPACKED, Packing, Plan, plan
+from esis.operations.plan import plan
+from esis.operations.render import render_script
+from esis.operations.scripts import generate, run_script, troubles
 from esis.operations.snapshot import copy_workflow, make_read_only
-from esis.process import Completed, run_logged
-from esis.processes import process_start
 from esis.records import provenance, required, stage, traces
 from esis.records.log_names import missing_directories
 from esis.records.stage import Stage, State
 from esis.schedulers.directives import Options
 
-_NUMBER = re.compile(r"[0-9]{1,12}\Z")
-_SHOWN_LINES = 20
 _README = """\
 This directory was made by ESIS (Easy SLURM Isolated Scanner). It is one run of the workflow
 
@@ -72,47 +64,18 @@ With ESIS: esis status, esis resubmit, esis list, esis doc layout
 """
 
 
-def check_sources(node: Node, needs_dependency: bool = False) -> None:
-    """Check before anything is written that the workflow's files can be used. Raises BadInput."""
-    check_workflow(node.workflow, node.run.path.parent, needs_dependency)
-
-
-def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = False) -> None:
-    """Check what `check_sources` does, before the hash is known; the run will be made in `parent`."""
-    for stored in (workflow.setupscript, workflow.param_generator):
-        if not os.access(workflow.resolve(stored), os.X_OK):
-            raise BadInput(f"{workflow.resolve(stored)} is not executable", f"chmod +x {workflow.resolve(stored)}")
-    source = workflow.resolve(workflow.sbatchtemplate)
-    text = template.read_template(source)
-    template.check(text, str(source), needs_dependency)
-    if template.WORKER_MARK not in text and not source.name.endswith(template.JINJA_SUFFIX):
-        raise BadInput(f"{source} doesn't hold {template.WORKER_MARK}", f"call the worker: srun {template.WORKER_MARK}")
-    if "\n" in str(parent):
-        raise BadInput(f"the path {str(parent)!r} holds a newline, which no path of a run may", "rename the directory")
-    _check_parent(parent)
-
-
 @contextlib.contextmanager
 def hold_run(run: RunDir, context: Context) -> Iterator[Evidence]:
     """Hold a run that is built during the block; yields what it tells. Raises Busy, BadInput where it isn't one."""
     check_ours(run, "changed")
     if not run.private.is_dir():
         raise BadInput(f"there is no run {run.path}", "esis run builds it")
-    with _troubles(f"locking {run.label}"):
+    with troubles(f"locking {run.label}"):
         owner, found = _lock(run, context)
-    with held(run.lock, owner), _troubles(f"working on {run.label}"):
+    with held(run.lock, owner), troubles(f"working on {run.label}"):
         if not found.built:
             raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
         yield found
-
-
-@contextlib.contextmanager
-def _troubles(doing: str) -> Iterator[None]:
-    """Say of every OSError in the block what was being done, and that the same command goes on."""
-    try:
-        yield
-    except OSError as error:
-        raise FileTrouble.of(error, doing, "once that is mended, the same command goes on") from error
 
 
 @contextlib.contextmanager
@@ -122,14 +85,14 @@ def prepared(node: Node, context: Context, limits: Limits | None = None) -> Iter
     Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
     """
     run = node.run
-    with _troubles(f"building {run.label}"):
+    with troubles(f"building {run.label}"):
         owner, found = _take(node, context, limits)
     with held(run.lock, owner):
         if found is None:
-            with _troubles(f"building {run.label}"):
+            with troubles(f"building {run.label}"):
                 _finish(node, run, context)
                 found = _gathered(run)
-        with _troubles(f"working on {run.label}"):
+        with troubles(f"working on {run.label}"):
             yield found
 
 
@@ -143,50 +106,6 @@ def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[S
     state = State(Stage.PREPARED, indices[0], len(indices), throttle)
     return state, render_script(node.workflow, run, plan(indices, throttle, None), indices, 1,
                                 records=context.records).text
-
-
-def generate(node: Node, run: RunDir, context: Context) -> Sequence[int]:
-    """Run the parameter generator in parameters/ and return the sorted indices. Raises UserScriptFailed."""
-    done = _run_script(node, run, node.workflow.param_generator, run.parameters, run.generator_log, context)
-    printed = done.stdout.decode("utf-8", "replace").strip()
-    if not _NUMBER.match(printed):
-        found = f"it printed {printed[:60]!r}" if printed else "it printed nothing"
-        raise UserScriptFailed(f"the parameter generator has to print the number of parameter sets and nothing else on "
-                               f"standard output; {found}{_tail(done)}", f"the whole output is in {run.generator_log}")
-    try:
-        indices = _written(run)
-        last_index = check_indices(indices, int(printed))
-    except UserScriptFailed as error:
-        raise UserScriptFailed(error.message + _tail(done), error.advice) from None
-    if last_index:
-        context.say(f"note: the generator printed {printed}, the last index, for {len(indices)} parameter sets; print "
-                    f"their number")
-    return indices
-
-
-def _written(run: RunDir) -> Sequence[int]:
-    """Return the indices of what the generator wrote: files, or the lines of one file."""
-    files = find_parameter_files(run.parameters)
-    if not run.parameters_lines.exists():
-        return range(files[0], files[0] + len(files)) if files and files[-1] - files[0] + 1 == len(files) else files
-    if files:
-        raise UserScriptFailed(f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files "
-                               f"parameters.<n>.json", "write the one or the others")
-    return range(write_index(run.parameters_lines))
-
-
-def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequence[int], submission: int,
-                  dependency: str | None = None, records: bool = True, packing: Packing = UNPACKED
-                  ) -> template.Rendered:
-    """Return the script of a submission of `tasks`, made from the template of the snapshot."""
-    name = base_name(workflow.sbatchtemplate)
-    pack = template.Pack(packing.per_job, packing.parallel, tasks[0], tasks[-1]) if packing.per_job > 1 else None
-    first = planned.arrays[0]
-    values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
-                             dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
-                             offset=first.offset, pack=pack, arrays=len(planned.arrays),
-                             mapped=tasks if planned.mapped else None, required=required.count(run))
-    return template.render(template.read_template(run.path / name), name, values)
 
 
 def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, Evidence | None]:
@@ -293,7 +212,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     write_atomic(run.script, script.text, executable=True)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building)
-    _run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
+    run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
     for directory in missing_directories(Options.of(script.text), run.cwd):
         context.say(f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
                     "setup script make it")
@@ -301,56 +220,6 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
     stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle))
-
-
-def _run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, context: Context,
-                building: State | None = None) -> Completed:
-    """Run a script of the user's and insist on exit status 0."""
-    script = run.path / base_name(stored)
-    what = "setup script" if building is not None else "parameter generator"
-    includes = str(run.includes)
-    previous = os.environ.get("PYTHONPATH")
-    env = clean_environment(
-        ESIS2_REQUIREMENTS=json.dumps({item.name: str(item.run.path) for item in node.requirements}, sort_keys=True),
-        PYTHONPATH=f"{includes}:{previous}" if previous else includes,
-    )
-    before = building or State(Stage.GENERATING)
-
-    def started(pid: int) -> None:
-        if run.state.exists():
-            owner = replace(Owner.current(), pid=pid, started=process_start(pid) or 0)
-            # An error of ours, not of the script that was just started.
-            with _troubles(f"building {run.label}"):
-                stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()))
-
-    try:
-        done = run_logged([str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live,
-                          started=started)
-    except OSError as error:
-        if error.filename in (str(log), None) and error.errno != errno.ENOEXEC:
-            raise
-        why = "it has no '#!' line" if error.errno == errno.ENOEXEC else str(error.strerror)
-        raise UserScriptFailed(f"the {what} {base_name(stored)} can't be started: {why}",
-                               "look at its first line") from error
-    if (done.timed_out or done.code != 0) and run.state.exists():
-        # From another machine nobody could see that it is over. Whoever can't write this here hears why it failed.
-        with contextlib.suppress(OSError):
-            stage.save(run, before)
-    if done.timed_out:
-        raise UserScriptFailed(f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s"
-                               f"{_tail(done)}", f"its output is in {log}; --script-timeout sets the limit")
-    if done.code != 0:
-        ended = f"exit code {done.code}" if done.code > 0 else f"signal {-done.code}"
-        raise UserScriptFailed(f"the {what} {base_name(stored)} ended with {ended}{_tail(done)}",
-                               f"its output is in {log}; mend it and run again: nothing was submitted")
-    return done
-
-
-def _tail(done: Completed) -> str:
-    """Return the last lines of a script's output, errors last."""
-    text = (done.stdout[-2000:] + b"\n" + done.stderr[-2000:]).decode("utf-8", "replace")
-    lines = [printable(line.rstrip()) for line in text.splitlines() if line.strip()]
-    return f" (its last lines: {' | '.join(lines[-_SHOWN_LINES:])})" if lines else ""
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:
@@ -365,16 +234,6 @@ def _readme(node: Node) -> str:
     return _README.format(workflow=printable(str(workflow.path)), cwd=template.quote(node.run.cwd),
                           template=base_name(workflow.sbatchtemplate), generator=base_name(workflow.param_generator),
                           setup=base_name(workflow.setupscript))
-
-
-def _check_parent(parent: Path) -> None:
-    """Refuse a directory in which others could exchange a run's files under way."""
-    try:
-        mode = parent.stat().st_mode
-    except FileNotFoundError:
-        return
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise EsisError(f"everybody may write to {parent} and remove what is in it", f"chmod o-w {parent}, or +t")
 
 
 def _check_owner(run: RunDir) -> None:

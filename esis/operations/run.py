@@ -12,12 +12,13 @@ from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused
 from esis.model.parameters import as_sequence, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
+from esis.operations.check_files import check_sources
 from esis.operations.context import Context
 from esis.operations.evidence import Evidence
 from esis.operations.feed import submit_what_fits
 from esis.operations.old_runs import leave_alone
 from esis.operations.plan import Packing, plan
-from esis.operations.prepare import check_sources, prepared, trial
+from esis.operations.prepare import prepared, trial
 from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, keep, look, status_of
 from esis.operations.submit import Request, settle
 from esis.operations.target import definition

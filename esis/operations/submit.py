@@ -24,7 +24,7 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.plan import UNPACKED, Packing, Plan, plan
-from esis.operations.prepare import render_script
+from esis.operations.render import render_script
 from esis.records import log_names, provenance, submissions, traces
 from esis.records.origin import Origin
 from esis.records.start_time import format_start_time
