@@ -27,6 +27,14 @@ GROUND = ("digests", "environment", "errors", "files", "hook", "locks", "process
 FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 
 
+# The rooms of operations, each with those that it may use; the commands' own modules beside them use all.
+ROOMS = {
+    "witness": set(), "advice": set(), "logs": {"witness"}, "table": {"witness"}, "submission": {"witness"},
+    "build": {"witness", "submission"}, "archive": {"witness", "logs"},
+}
+EVERYWHERE = ("context", "polling")  # of operations, used by all; they use nothing
+
+
 def name_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -118,6 +126,41 @@ def test_imports_point_downwards(path: Path) -> None:
         if own == "worker" and target == "esis.model.workdir":
             continue
         assert floor(target) in allowed, f"{path}:{line}: {own} imports {target}"
+
+
+def room(module: str) -> str:
+    """Return the room of operations that a module is in; of those beside the rooms its own name."""
+    return module.split(".")[2] if module.startswith("esis.operations.") else ""
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if room(name_of(path))], ids=name_of)
+def test_rooms_use_those_that_they_may(path: Path) -> None:
+    """A room of operations knows no command, and of other rooms those alone that CONTRIBUTING draws below it."""
+    own = room(name_of(path))
+    allowed = ROOMS.get(own, {*ROOMS, *(room(module) for module in MODULES)}) if own not in EVERYWHERE else set()
+    for target, line in imports(path):
+        assert room(target) in {"", own, *allowed, *(EVERYWHERE if own not in EVERYWHERE else ())}, (
+            f"{path}:{line}: {own} uses {target}")
+
+
+def test_rooms_are_those_that_are_drawn() -> None:
+    """CONTRIBUTING names each room with what it may use, and each module beside the rooms."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8")
+    drawn = {name: {word for word in re.findall(r"`(\w+)/`", used)}
+             for name, used in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)}
+    assert drawn == ROOMS
+    beside = {path.stem for path in (PACKAGE / "operations").glob("*.py")} - {"__init__"}
+    assert {name for name in beside if f"`{name}`" not in text} == set()
+    assert {path.name for path in (PACKAGE / "operations").iterdir() if path.is_dir()} - {"__pycache__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "operations" / "witness").glob("*.py")), ids=name_of)
+def test_judging_writes_nothing(path: Path) -> None:
+    """What is found out is written down by one module of the witnesses alone."""
+    writing = {"write_atomic", "keep_verdict", "note", "rename", "unlink", "touch", "mkdir", "save"}
+    called = {node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+              for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)}
+    assert bool(called & writing) is (path.stem == "keep")
 
 
 def test_no_two_modules_need_each_other() -> None:

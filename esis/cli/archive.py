@@ -34,11 +34,11 @@ def archive(target: str | None, output: str, logs: str | None, patterns: tuple[s
 
     The same run gives the same file. Prints the SHA-256 of the archive and its name, as sha256sum does.
     """
-    from esis.operations import archive as operations
-    from esis.operations.contents import Choice, Logs
-    from esis.operations.crate import About, Author
-    from esis.operations.status import look_and_keep
-    from esis.operations.target import evidence_of
+    from esis.operations.archive import make as operations
+    from esis.operations.archive.contents import Choice, Logs
+    from esis.operations.archive.crate import About, Author
+    from esis.operations.witness.keep import look_and_keep
+    from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     about = About(title, description, tuple(Author.parse(text) for text in authors), license, date)

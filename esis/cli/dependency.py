@@ -17,9 +17,9 @@ def dependency(workflow_file: str | None, max_parallel: int | None, local: bool,
     submits what is missing. Prints the directories of the runs in their order.
     """
     from esis.cli.running import pick_scheduler, show_done
+    from esis.operations.build.ahead import resolved
     from esis.operations.chain import run_chain
-    from esis.operations.define import name_notes
-    from esis.operations.early import resolved
+    from esis.operations.workflow_files import name_notes
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records)

@@ -26,8 +26,8 @@ def doctor(workflow_file: str | None, as_json: bool) -> int:
 
     from esis.model.requirements import run_parent
     from esis.model.workflow import load
-    from esis.operations.doctor import examine
-    from esis.operations.findings import Level, note
+    from esis.operations.advice.doctor import examine
+    from esis.operations.advice.findings import Level, note
 
     workflow, missing = None, []
     try:

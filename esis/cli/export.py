@@ -23,8 +23,8 @@ from esis.errors import BadInput, ExitCode
 
 if TYPE_CHECKING:
     from esis.model.workdir import RunDir
-    from esis.operations.export import Collected, Request
-    from esis.operations.status import RunStatus
+    from esis.operations.table.collect import Collected, Request
+    from esis.operations.witness.status import RunStatus
 
 FORMATS = ("csv", "jsonl", "parquet")
 where_option = click.option("--where", metavar="CONDITION",
@@ -50,10 +50,10 @@ def export(target: str | None, output: str | None, form: str | None, indices: st
 
     CSV, JSON Lines or Parquet, to standard output or to a file.
     """
-    from esis.operations.export import Request
-    from esis.operations.frame import Long
-    from esis.operations.join import joins_of
-    from esis.operations.writers import format_of, writer_of
+    from esis.operations.table.collect import Request
+    from esis.operations.table.formats import format_of, writer_of
+    from esis.operations.table.frame import Long
+    from esis.operations.table.join import joins_of
 
     form = form or (format_of(output) if output is not None else FORMATS[0])
     if output is None and form == "parquet" and sys.stdout.isatty():
@@ -85,8 +85,8 @@ def pick_columns(text: str | None) -> Sequence[str] | None:
 def collect_here(run: RunDir, request: Request) -> tuple[Collected, RunStatus | None]:
     """Collect a run's tasks, asking Slurm only if the request needs it, with a bar if it is watched."""
     from esis.cli.rendering import tell_problems
-    from esis.operations.export import collect, look
-    from esis.operations.status import look_and_keep
+    from esis.operations.table.collect import collect, look
+    from esis.operations.witness.keep import look_and_keep
     from esis.schedulers.slurm import Slurm
 
     source = look(run, request, lambda evidence: look_and_keep(evidence, Slurm()))

@@ -22,15 +22,15 @@ from esis.errors import BadInput, printable
 def log(task: int, target: str | None, follow: bool, grep: str | None, only_path: bool) -> None:
     """Show the log of a task's latest attempt."""
     from esis.model.parameters import format_ranges
-    from esis.operations import logs
     from esis.operations.compact import read_log
-    from esis.operations.target import evidence_of
+    from esis.operations.logs import of_tasks
+    from esis.operations.witness.target import evidence_of
 
     run = pick_run(target)
     evidence = evidence_of(run)
     if task not in evidence.indices:
         raise BadInput(f"{run.label} has no task {task}", f"its tasks are {format_ranges(evidence.indices)}")
-    path = logs.log_of(run, evidence, task)
+    path = of_tasks.log_of(run, evidence, task)
     if only_path:
         click.echo(path)
         return
@@ -41,8 +41,8 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
         pattern = re.compile(grep.encode()) if grep is not None else None
     except re.error as error:
         raise BadInput(f"{grep!r} is no regular expression: {error}") from None
-    going = (lambda: not logs.task_ended(run, task)) if follow else (lambda: False)
-    chunks = folded if folded is not None else logs.follow(path, going)
+    going = (lambda: not of_tasks.task_ended(run, task)) if follow else (lambda: False)
+    chunks = folded if folded is not None else of_tasks.follow(path, going)
     rest = b""
     for data in chunks:
         if pattern is None:
@@ -68,16 +68,16 @@ def errors(target: str | None, as_json: bool) -> None:
 
     from esis.cli.rendering import tell_problems
     from esis.model.parameters import format_ranges
-    from esis.operations import logs
-    from esis.operations.status import look_and_keep
-    from esis.operations.target import evidence_of
+    from esis.operations.logs import of_tasks
+    from esis.operations.witness.keep import look_and_keep
+    from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
     evidence = evidence_of(run)
     found = look_and_keep(evidence, Slurm())
     tell_problems(found)
-    groups = logs.group_failures(found, evidence)
+    groups = of_tasks.group_failures(found, evidence)
     if as_json:
         click.echo(json.dumps({"schema": 1, "run": str(run.path), "groups": [
             {"state": group.state.value, "reason": group.reason, "line": group.line, "count": len(group.tasks),

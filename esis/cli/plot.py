@@ -29,8 +29,8 @@ def plot(target: str | None, x: str, y: str, error: str | None, by: str | None, 
 
     The columns are those of `esis export`. In the terminal, or as a figure in a file.
     """
-    from esis.operations import plot as plotting
-    from esis.operations.export import Request
+    from esis.operations.table import plot as plotting
+    from esis.operations.table.collect import Request
 
     form = plotting.figure_format(output) if output is not None else None
     look = plotting.Look(x, y, by, title, log_x, log_y)

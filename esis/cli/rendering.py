@@ -14,9 +14,9 @@ import click
 from esis.cli.common import say
 from esis.errors import ExitCode, printable
 from esis.model.parameters import format_ranges
-from esis.operations.judge import ACTIVE_STATES, TaskState
-from esis.operations.select import short
-from esis.operations.status import RunStatus
+from esis.operations.witness.judge import ACTIVE_STATES, TaskState
+from esis.operations.witness.select import short
+from esis.operations.witness.status import RunStatus
 from esis.schedulers.units import show_duration
 
 COLOURS = {

@@ -28,7 +28,7 @@ def require(requirement: str, name: str, workflow_file: str | None, workflow_out
     Its generator finds that run's directory in ESIS2_REQUIREMENTS under this name.
     """
     from esis.model.template import has_dependency_line, read_template
-    from esis.operations.define import add_requirement
+    from esis.operations.workflow_files import add_requirement
 
     required = find_workflow(requirement)
     if not Path(requirement).is_dir():
@@ -47,7 +47,7 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     """Show the requirements of a workflow: name, workflow file, run, whether it is pinned, whether it exists."""
     import json
 
-    from esis.operations.define import name_notes, node_of
+    from esis.operations.workflow_files import name_notes, node_of
 
     node = node_of(find_workflow(workflow_file))
     for note in name_notes(node):
@@ -75,16 +75,16 @@ def freeze_requirement(name: str, digest: str | None, workflow_file: str | None,
 
     It then keeps being used, whatever happens to the requirement's files.
     """
-    from esis.operations import define
+    from esis.operations import workflow_files
 
     if unfreeze:
         # Without a hash, a second argument is the workflow file.
         given = workflow_file if workflow_file is not None else digest
-        define.unfreeze(find_workflow(given), name, rewritten(workflow_out))
+        workflow_files.unfreeze(find_workflow(given), name, rewritten(workflow_out))
         return
     if digest is None:
         raise click.UsageError("give the hash of a run (a beginning will do), or --unfreeze")
-    _, whole = define.freeze(find_workflow(workflow_file), name, digest, rewritten(workflow_out))
+    _, whole = workflow_files.freeze(find_workflow(workflow_file), name, digest, rewritten(workflow_out))
     click.echo(whole)
 
 

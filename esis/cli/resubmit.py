@@ -54,8 +54,8 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     """
     from esis.cli.running import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
-    from esis.operations.judge import TaskState
     from esis.operations.run import raise_failed
+    from esis.operations.witness.judge import TaskState
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}

@@ -21,8 +21,8 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     """
     from esis.cli.running import pick_scheduler, show_done, show_plan
     from esis.operations import run as operation
-    from esis.operations.define import name_notes, node_of
-    from esis.operations.early import resolved
+    from esis.operations.build.ahead import resolved
+    from esis.operations.workflow_files import name_notes, node_of
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records, feed)

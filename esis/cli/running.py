@@ -14,7 +14,8 @@ from esis.model.parameters import format_ranges
 from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.operations.run import Done, Plan
-from esis.operations.status import TaskState, describe_failures
+from esis.operations.witness.judge import TaskState
+from esis.operations.witness.status import describe_failures
 from esis.records.submissions import Submission
 from esis.schedulers.base import LOCAL, Scheduler
 from esis.schedulers.slurm import Slurm

@@ -32,7 +32,7 @@ def setup(setup_script: str, parameter_generator: str, sbatch_template: str, wor
     run at a time unless -m says otherwise.
     """
     from esis.model.workflow import DEFAULT_MAX_PARALLEL, DEFAULT_NAME
-    from esis.operations.define import Amounts, set_up
+    from esis.operations.workflow_files import Amounts, set_up
 
     target = Path(workflow_out if workflow_out is not None else DEFAULT_NAME)
     files = (setup_script, parameter_generator, sbatch_template, worker_script)

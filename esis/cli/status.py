@@ -45,9 +45,10 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_feeding, tell_problems
-    from esis.operations.status import TaskState, look_and_keep
-    from esis.operations.table import choose_rows, group_rows
-    from esis.operations.target import evidence_of
+    from esis.operations.table.rows import choose_rows, group_rows
+    from esis.operations.witness.judge import TaskState
+    from esis.operations.witness.keep import look_and_keep
+    from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target, verify)

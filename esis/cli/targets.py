@@ -15,7 +15,7 @@ from esis.errors import BadInput
 
 if TYPE_CHECKING:
     from esis.model.workdir import RunDir
-    from esis.operations.judge import TaskState
+    from esis.operations.witness.judge import TaskState
 
 target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
 tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
@@ -28,7 +28,7 @@ states_option = click.option("--state", "states", multiple=True, metavar="STATE"
 def pick_run(target: str | None, verify: bool = False) -> RunDir:
     """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
     from esis.model.workdir import PREFIX, RunDir, is_run_name
-    from esis.operations.target import find_run, run_at
+    from esis.operations.witness.target import find_run, run_at
 
     if target is None:
         here = run_at(Path())
@@ -56,6 +56,6 @@ def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
 
 def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
     """Return the states of --state."""
-    from esis.operations.select import state_called
+    from esis.operations.witness.select import state_called
 
     return tuple(state_called(name) for name in names)

@@ -21,8 +21,8 @@ def verify(target: str | None, as_json: bool) -> int:
     """
     import json
 
-    from esis.operations.unpacked import is_archive, is_unpacked
-    from esis.operations.verify import verify_archive, verify_run, verify_unpacked
+    from esis.operations.archive.reader import is_archive, is_unpacked
+    from esis.operations.archive.verify import verify_archive, verify_run, verify_unpacked
 
     path = Path(target) if target is not None else Path()
     if target is not None and is_archive(path):

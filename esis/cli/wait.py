@@ -11,7 +11,7 @@ from esis.cli.targets import pick_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 
 if TYPE_CHECKING:
-    from esis.operations.status import RunStatus
+    from esis.operations.witness.status import RunStatus
 
 POLL_SECONDS = 30.0
 
@@ -29,9 +29,9 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     """
     from esis.cli.rendering import check_code
     from esis.operations.compact import fold_if_many
-    from esis.operations.status import look_and_keep
-    from esis.operations.target import evidence_of
-    from esis.operations.waiting import pause_until
+    from esis.operations.polling import pause_until
+    from esis.operations.witness.keep import look_and_keep
+    from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
@@ -64,7 +64,7 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 def stuck(status: RunStatus) -> bool:
     """Return whether the tasks that are left wait for something that can't happen any more."""
     from esis.operations.chain import NEVER
-    from esis.operations.status import ACTIVE_STATES
+    from esis.operations.witness.judge import ACTIVE_STATES
 
     left = [verdict for verdict in status.groups if verdict.state in ACTIVE_STATES]
     return bool(left) and all(item.reason == NEVER for item in left)

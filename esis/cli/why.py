@@ -27,8 +27,8 @@ def why(targets: tuple[str, ...], as_json: bool, verify: bool) -> None:
     several. Prints the run, then a line for each difference.
     """
     from esis.operations import compare
-    from esis.operations.define import node_of
-    from esis.operations.target import run_at
+    from esis.operations.witness.target import run_at
+    from esis.operations.workflow_files import node_of
 
     named = [target for target in targets if _is_run(target)]
     files = [target for target in targets if not _is_run(target)]

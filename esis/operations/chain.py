@@ -10,19 +10,14 @@ from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFai
 from esis.model.requirements import Node, Requirement, base_name, chain
 from esis.model.template import joined, own_dependency, read_template
 from esis.model.workdir import RunDir
-from esis.operations.check_files import check_sources
+from esis.operations.build.check_files import check_sources
 from esis.operations.context import Context
 from esis.operations.run import Asked, Done, bring_up, check_available
-from esis.operations.status import (
-    RunStatus,
-    TaskState,
-    describe_failures,
-    gather,
-    keep,
-    look,
-    look_and_keep,
-)
-from esis.operations.target import evidence_of
+from esis.operations.witness.evidence import gather
+from esis.operations.witness.judge import TaskState
+from esis.operations.witness.keep import keep, look_and_keep
+from esis.operations.witness.status import RunStatus, describe_failures, look
+from esis.operations.witness.target import evidence_of
 from esis.schedulers.base import LOCAL, Queue, Scheduler
 
 NEVER = "DependencyNeverSatisfied"

@@ -21,12 +21,12 @@ from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
 from esis.model.log_pattern import Pattern
 from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
-from esis.operations import logfile
+from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
-from esis.operations.evidence import Evidence, gather, mark_complete
-from esis.operations.logs import names_of
-from esis.operations.prepare import hold_run
-from esis.operations.status import look_and_keep
+from esis.operations.logs import zipped
+from esis.operations.logs.of_tasks import names_of
+from esis.operations.witness.evidence import Evidence, gather
+from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.records import traces
 from esis.records.log_names import Stream
 from esis.records.results import Results, find_files
@@ -136,14 +136,14 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
             os.fdopen(os.dup(descriptor), "wb") as stream, \
             zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         if run.folded_logs.exists():
-            with logfile.reading(run.folded_logs) as before:
+            with zipped.reading(run.folded_logs) as before:
                 for info in before.infolist():
                     if info.filename not in again:
-                        logfile.copy_member(before, info, archive)
+                        zipped.copy_member(before, info, archive)
         for name in names:
             try:
-                logfile.add(archive, run.cwd / name)
-            except logfile.Unfit as error:
+                zipped.add(archive, run.cwd / name)
+            except zipped.Unfit as error:
                 context.say(f"{run.label}: left where it is: {error}")
             else:
                 written.append(name)
@@ -192,12 +192,12 @@ def _remove_parameters(run: RunDir) -> int:
 def read_log(run: RunDir, path: Path) -> Iterator[bytes] | None:
     """Return what a log that was folded holds, in pieces; None where there is no such log. Raises CorruptState."""
     try:
-        with logfile.reading(run.folded_logs) as archive:
+        with zipped.reading(run.folded_logs) as archive:
             # Where nobody knows any more on which node a task ran, that part of the name is a wildcard.
             names = [name for name in archive.namelist() if name == path.name or fnmatchcase(name, path.name)]
     except FileNotFoundError:
         return None
-    return logfile.read(run.folded_logs, names[-1]) if names else None
+    return zipped.read(run.folded_logs, names[-1]) if names else None
 
 
 def _write_lines(descriptor: int, lines: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
 from esis.model.workdir import RunDir, is_run_name
 from esis.model.workflow import Workflow, stand_in
-from esis.operations.target import definition
+from esis.operations.witness.target import definition
 from esis.records import provenance, stage
 from esis.records.stage import Stage
 

@@ -9,11 +9,13 @@ from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
 from esis.locks import Owner
 from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
-from esis.operations.evidence import Evidence
-from esis.operations.plan import share
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, look_and_keep
-from esis.operations.target import evidence_of
-from esis.operations.waiting import pause_until
+from esis.operations.polling import pause_until
+from esis.operations.submission.arrays import share
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.judge import ACTIVE_STATES, TaskState
+from esis.operations.witness.keep import look_and_keep
+from esis.operations.witness.status import RunStatus
+from esis.operations.witness.target import evidence_of
 from esis.records import old
 from esis.records.submissions import Job, Submission
 from esis.records.tasks import note

@@ -13,18 +13,18 @@ from esis.model.secrets import has_secrets, masked
 from esis.model.template import check, read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
-from esis.operations.choose import Selection, choose
+from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
-from esis.operations.evidence import unmark_complete
-from esis.operations.feed import submit_what_fits
-from esis.operations.judge import ACTIVE_STATES, TaskState
-from esis.operations.old_runs import check_ours
-from esis.operations.plan import Packing
-from esis.operations.prepare import hold_run
 from esis.operations.run import check_available, require_answer
-from esis.operations.status import RunStatus, keep, look
-from esis.operations.submit import Request, settle
-from esis.operations.target import definition
+from esis.operations.submission.arrays import Packing
+from esis.operations.submission.choice import Selection, choose
+from esis.operations.submission.feed import submit_what_fits
+from esis.operations.submission.submit import Request, settle
+from esis.operations.witness.judge import ACTIVE_STATES, TaskState
+from esis.operations.witness.keep import keep, unmark_complete
+from esis.operations.witness.old_runs import check_ours
+from esis.operations.witness.status import RunStatus, look
+from esis.operations.witness.target import definition
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options

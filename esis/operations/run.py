@@ -12,16 +12,18 @@ from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused
 from esis.model.parameters import as_sequence, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
-from esis.operations.check_files import check_sources
+from esis.operations.build.check_files import check_sources
+from esis.operations.build.prepare import prepared, trial
 from esis.operations.context import Context
-from esis.operations.evidence import Evidence
-from esis.operations.feed import submit_what_fits
-from esis.operations.old_runs import leave_alone
-from esis.operations.plan import Packing, plan
-from esis.operations.prepare import prepared, trial
-from esis.operations.status import ACTIVE_STATES, RunStatus, TaskState, describe_failures, gather, keep, look, status_of
-from esis.operations.submit import Request, settle
-from esis.operations.target import definition
+from esis.operations.submission.arrays import Packing, plan
+from esis.operations.submission.feed import submit_what_fits
+from esis.operations.submission.submit import Request, settle
+from esis.operations.witness.evidence import Evidence, gather
+from esis.operations.witness.judge import ACTIVE_STATES, TaskState
+from esis.operations.witness.keep import keep
+from esis.operations.witness.old_runs import leave_alone
+from esis.operations.witness.status import RunStatus, describe_failures, look, status_of
+from esis.operations.witness.target import definition
 from esis.records import old
 from esis.records.submissions import Submission
 from esis.schedulers.base import LOCAL, Scheduler, Snapshot

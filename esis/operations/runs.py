@@ -15,7 +15,7 @@ from esis.model.requirements import resolve
 from esis.model.sources import Sources
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
-from esis.operations.status import Evidence, gather
+from esis.operations.witness.evidence import Evidence, gather
 from esis.records import old
 from esis.records.start_time import parse_start_time
 

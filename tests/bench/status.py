@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from esis.locks import Owner, make_lock
 from esis.operations.compact import WORTH_IT
-from esis.operations.evidence import unmark_complete
+from esis.operations.witness.keep import unmark_complete
 from tests.bench import traced
 from tests.bench.figure import Figure, interleaved
 from tests.bench.scan import Scan, scan, write_records, write_result_lines

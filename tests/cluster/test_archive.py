@@ -18,7 +18,7 @@ from tests.contract.site import ClusterSite, Workflow, make_workflow
 pytest.importorskip("rocrate")
 pytest.importorskip("zstandard")
 
-from tests.operations.archives import pack, problems, unpack
+from tests.operations.archive.archives import pack, problems, unpack
 
 WORKER = """#!/bin/sh
 set -e

@@ -28,13 +28,15 @@ from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations import choose, control, export, writers
-from esis.operations.evidence import Evidence
-from esis.operations.judge import Verdict
-from esis.operations.plan import ARRAY_SPEC_LIMIT
-from esis.operations.status import RunStatus, TaskState, TaskStatus
-from esis.operations.submit import MINIMUM_GRACE_SECONDS
-from esis.operations.table import Row
+from esis.operations import control
+from esis.operations.submission import choice
+from esis.operations.submission.arrays import ARRAY_SPEC_LIMIT
+from esis.operations.submission.submit import MINIMUM_GRACE_SECONDS
+from esis.operations.table import collect, formats
+from esis.operations.table.rows import Row
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.judge import TaskState, TaskStatus, Verdict
+from esis.operations.witness.status import RunStatus
 from esis.records import submissions
 from esis.records.stage import Stage, State
 from esis.records.tasks import TaskRecord, TaskRecords
@@ -294,12 +296,12 @@ def test_the_columns_of_tasks_are_those_of_the_code() -> None:
 
 def test_the_columns_of_an_export_are_those_of_the_code() -> None:
     shown = [names(cell)[0] for cell in table(DOCS / "export.md", "column") if names(cell)]
-    assert shown == [name for name in export.OWN_COLUMNS if name not in export.ON_REQUEST]
+    assert shown == [name for name in collect.OWN_COLUMNS if name not in collect.ON_REQUEST]
     text = (DOCS / "export.md").read_text("utf-8")
     on_request = text.partition("On request only, with `--columns`:")[2].partition(", as in")[0]
-    assert names(on_request) == list(export.ON_REQUEST)
-    formats = {names(cell)[0]: names(cells[0]) for cell, cells in table(DOCS / "export.md", "format").items()}
-    assert {ending: form for form, endings in formats.items() for ending in endings} == dict(writers._ENDINGS)
+    assert names(on_request) == list(collect.ON_REQUEST)
+    documented = {names(cell)[0]: names(cells[0]) for cell, cells in table(DOCS / "export.md", "format").items()}
+    assert {ending: form for form, endings in documented.items() for ending in endings} == dict(formats._ENDINGS)
 
 
 def test_the_keys_of_the_status_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,7 +316,7 @@ def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
     text = (DOCS / "resubmit.md").read_text("utf-8")
     shown = re.search(r"^Without a choice: (.*)\. Else$", text, re.MULTILINE)
     assert shown is not None
-    assert names(shown.group(1)) == [state.value for state in choose.DEFAULT_STATES]
+    assert names(shown.group(1)) == [state.value for state in choice.DEFAULT_STATES]
     refused = text.partition("Refused are options")[2].partition("\n\n")[0]
     assert names(refused) == list(commands._RESERVED)
     for option in names(refused):

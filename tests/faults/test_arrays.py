@@ -573,7 +573,7 @@ def test_a_local_run_of_scattered_tasks_needs_no_map(bench: Bench) -> None:
     for path in (run / "cwd").iterdir():
         path.unlink()
     bench.esis(place, "resubmit", "--local", "--state", "done", "--tasks", "1,3-4,7,11",
-               patch={"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}).ok()
+               patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}).ok()
     assert not record(place, 2)["mapped"]
     assert {path.name: path.read_text() for path in (run / "cwd").iterdir() if path.name.startswith("o")} == {
         f"o{task}": f"out of {task}\n" for task in (1, 3, 4, 7, 11)}

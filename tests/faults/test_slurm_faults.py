@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from esis.model.workdir import RunDir
-from esis.operations import submit
 from esis.operations.context import Context
+from esis.operations.submission import submit
 from esis.schedulers import slurm as client
 from tests.faults.bench import Bench, only_run
 from tests.faults.conftest import FULL
@@ -469,7 +469,7 @@ def test_f23_scattered_tasks_look_their_index_up_in_a_map(bench: Bench) -> None:
     bench.slurm.run()
     bench.slurm.set(verdicts={})
     chosen = [1, 3, 4, 7, 11]
-    limit = {"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}
+    limit = {"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}
     bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11", patch=limit).ok()
     record = submission(place, 2)
     assert (record["mapped"], record["tasks"]) == (True, "1,3-4,7,11")
@@ -494,7 +494,8 @@ def test_f23_a_rerun_by_hand_of_scattered_tasks_is_cancelled_by_its_own_indices(
     bench.slurm.verdict("FAILED", run=False)
     bench.slurm.run()
     bench.slurm.set(verdicts={})
-    bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11", patch={"esis.operations.plan.ARRAY_SPEC_LIMIT": 5}).ok()
+    bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11",
+               patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}).ok()
     bench.slurm.run()
     bench.slurm.call("sbatch", "--hold", "../sbatch.sh", cwd=only_run(place) / "cwd").check_returncode()
     job = bench.slurm.jobs()[-1].id

@@ -6,7 +6,7 @@ import re
 from datetime import date
 from pathlib import Path
 
-from esis.operations.installation import DISTRIBUTION
+from esis.operations.advice.installation import DISTRIBUTION
 from esis.version import VERSION
 
 ROOT = Path(__file__).parents[2]

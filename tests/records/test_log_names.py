@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esis.model.limits import Limits
-from esis.operations.plan import Packing, plan
+from esis.operations.submission.arrays import Packing, plan
 from esis.records.log_names import RunLogs, Stream, unique_output, written_output
 from esis.records.submissions import Job, Submission
 

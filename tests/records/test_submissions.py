@@ -17,7 +17,7 @@ from esis.errors import CorruptState, EsisError
 from esis.model.limits import Limits
 from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
-from esis.operations.plan import Packing, plan
+from esis.operations.submission.arrays import Packing, plan
 from esis.records import submissions
 from esis.records.origin import Origin
 from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save

@@ -1,0 +1,223 @@
+"""Choose what of a run goes into an archive, and walk over it in the order of the names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from esis.errors import BadInput
+from esis.files import TEMPORARY_PREFIX, is_hollow
+from esis.model.fingerprint import Kind, describe
+from esis.model.requirements import base_name
+from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow
+from esis.operations.logs.files import find_logs, missing_logs
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.judge import TaskState
+from esis.operations.witness.status import RunStatus
+from esis.records import traces
+
+# Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
+_RUN = RunDir(Path())
+_PRIVATE, _CWD, _CHECKPOINTS = _RUN.private.name, _RUN.cwd.name, _RUN.checkpoints.name
+_CRATE, _MANIFEST = _RUN.crate_metadata.name, _RUN.manifest.name
+_PARTS = frozenset({_RUN.script.name, *(path.parts[0] for path in _RUN.directories())})
+_DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
+_MOMENTARY = (_RUN.lock.name, _RUN.attempts.name, f"{_RUN.tasks.name}/.")
+_MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
+_SUBMISSIONS = f"{_RUN.submissions.name}/"
+
+
+class Logs(Enum):
+    """Name the choices of logs."""
+
+    ALL = "all"
+    FAILED = "failed"  # of the tasks that are not done
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Say what goes into an archive beside scripts, parameters, results and records."""
+
+    logs: Logs = Logs.ALL
+    cwd: tuple[str, ...] = ()  # patterns below cwd/
+    prepared: bool = True  # what the setup script made beside the scripts
+    anonymous: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """Name one entry of an archive."""
+
+    name: str
+    kind: Kind
+    source: Path | None = None  # of a file; None where the content is given
+    content: bytes = b""
+    target: str = ""  # of a symbolic link
+    mine: bool = False  # whether ESIS wrote it, not the user or a program of theirs
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Hold what was chosen, as sets of names relative to the run."""
+
+    run: RunDir
+    scripts: frozenset[str]
+    choice: Choice
+    chosen: frozenset[str]  # logs, and files and directories below cwd/; parents included
+    unwanted: frozenset[str]  # logs
+    made: Mapping[str, bytes | None] = field(default_factory=dict)  # contents that replace files; None leaves one out
+    rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
+
+
+def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, choice: Choice,
+           made: Mapping[str, bytes | None], note: Callable[[str], None],
+           rewrite: Callable[[str, Path], bytes | None] | None = None) -> Selection:
+    """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing.
+
+    `note` is told which logs should go in and aren't there.
+    """
+    logs, wanted = _logs(run, evidence, status, choice.logs, note)
+    chosen = wanted | _matches(run, choice.cwd)
+    scripts = frozenset(base_name(stored) for stored in workflow.scripts())
+    clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
+    if clashing:
+        raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
+    if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
+        made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
+    return Selection(run, scripts, choice, frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
+                     frozenset(logs - wanted), made, rewrite)
+
+
+def walk(selection: Selection, note: Callable[[str], None]) -> Iterator[Item]:
+    """Yield all entries in the order of their names, directories before what is in them.
+
+    `note` is told what had to be left out.
+    """
+    yield from _walk(selection, "", note)
+
+
+def _walk(selection: Selection, below: str, note: Callable[[str], None]) -> Iterator[Item]:
+    run = selection.run
+    made = selection.made
+    here = {name[len(below):] for name in made if name.startswith(below) and "/" not in name[len(below):]}
+    for name in sorted({*os.listdir(run.path / below), *here}, key=os.fsencode):
+        relative = f"{below}{name}"
+        if relative in made:
+            content = made[relative]
+            if content is not None:
+                script = relative == run.script.name
+                yield Item(relative, Kind.EXECUTABLE if script else Kind.FILE, content=content, mine=not script)
+        elif _wanted(selection, relative):
+            item = _item(selection, relative, note)
+            if item is not None:
+                yield item
+                if item.kind is Kind.DIRECTORY:
+                    yield from _walk(selection, f"{relative}/", note)
+
+
+def _wanted(selection: Selection, relative: str) -> bool:
+    top, _, rest = relative.partition("/")
+    name = relative.rpartition("/")[2]
+    if name.startswith(TEMPORARY_PREFIX) or relative in selection.unwanted:
+        return False
+    if top == _PRIVATE:
+        # The lock is of the moment. Required runs are not in here, so nobody could check them. Claims fence the jobs of
+        # submissions that are over.
+        if rest == _RUN.folded_logs.name and selection.choice.logs is not Logs.ALL:
+            return False
+        return not (rest.startswith(_MOMENTARY) or rest in _MADE_ANEW
+                    or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map"))))
+    if not rest:
+        if relative in (_CRATE, _MANIFEST):
+            return False  # of an archive that was unpacked; they are made anew
+        return (relative in _PARTS or relative in selection.scripts or selection.choice.prepared
+                or relative in selection.chosen)
+    if relative in selection.chosen:
+        return True
+    # Without what the setup script made, of a directory of logs there are only these.
+    return top not in (_CWD, _CHECKPOINTS) and (selection.choice.prepared or top in _PARTS or top in selection.scripts)
+
+
+def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> Item | None:
+    """Describe what is on disk. Links are kept in the snapshot and in what the setup script made, else followed."""
+    path = f"{selection.run.path}/{relative}"
+    top = relative.partition("/")[0]
+    there = os.lstat(path)
+    mode = there.st_mode
+    if stat.S_ISLNK(mode):
+        target = os.readlink(path)  # noqa: PTH115  Path.readlink would tidy the target up
+        if top not in _DATA and not (selection.choice.anonymous and target.startswith("/")):
+            return Item(relative, Kind.LINK, target=target)
+        with contextlib.suppress(OSError):  # it points to nothing
+            there = os.stat(path) if top in _DATA else there  # noqa: PTH116  a hundred thousand times
+        mode = there.st_mode
+        if not stat.S_ISREG(mode):
+            note(f"left out: {relative} is a link to {target}")
+            return None
+    if stat.S_ISDIR(mode):
+        return Item(relative, Kind.DIRECTORY)
+    if not stat.S_ISREG(mode):
+        note(f"left out: {relative} is {describe(mode)}")
+        return None
+    if is_hollow(there):
+        note(f"left out: {relative} is a sparse file of {there.st_size} bytes")
+        return None
+    mine = top == _PRIVATE
+    kind = Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE
+    if mine and selection.rewrite is not None:
+        content = selection.rewrite(relative, Path(path))
+        if content is None:
+            note(f"left out: {relative} may tell who made the run")
+            return None
+        return Item(relative, kind, content=content, mine=True)
+    return Item(relative, kind, source=Path(path), mine=mine)
+
+
+def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
+    """Return what the patterns of --cwd mean, with all that is in directories among it."""
+    found: set[str] = set()
+    for pattern in patterns:
+        parts = pattern.split("/")
+        if pattern.startswith("/") or ".." in parts or not pattern.strip("/."):
+            raise BadInput(f"--cwd {pattern!r}: expected a pattern of names below cwd/, like '*.dat' or 'plots/**'")
+        matching = [path for path in run.cwd.glob(pattern) if path != run.cwd]
+        if not matching:
+            raise BadInput(f"--cwd {pattern!r} matches nothing in {run.cwd}")
+        for path in matching:
+            found.add(str(path.relative_to(run.path)))
+            if path.is_dir() and not path.is_symlink():
+                found.update(str(inner.relative_to(run.path)) for inner in path.rglob("*"))
+    return found
+
+
+def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs, note: Callable[[str], None]
+          ) -> tuple[set[str], set[str]]:
+    """Return the logs in the run, and those that are wanted; `note` is told which of these there aren't."""
+    if logs is Logs.NONE:
+        return find_logs(run, evidence, ()).names, set()
+    if logs is Logs.FAILED:
+        bad = frozenset(status.tasks) - frozenset(status.indices(TaskState.DONE))
+        found = find_logs(run, evidence, bad)
+        chosen = found.chosen
+    else:
+        bad = frozenset(status.tasks)
+        found = find_logs(run, evidence, bad, folded=True)
+        chosen = found.names
+    for text in missing_logs(evidence, status, found, sorted(bad)):
+        note(text)
+    return found.names, chosen
+
+
+def _parents(name: str) -> Iterator[str]:
+    parts = name.split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        yield "/".join(parts[:count])
+
+

@@ -1,0 +1,245 @@
+"""Build a run's working directory: snapshot, generator, script, setup script. Nothing is submitted here.
+
+The snapshot is made aside and renamed into place together with its lock, so that of several builders one wins.
+Generator and setup script run at the final path (setup scripts bake absolute paths in). The directory counts as a run
+once state.json says so; an interrupted build is moved away and built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from esis.errors import BadInput, Busy, EsisError, printable
+from esis.files import fsync_directory, sweep_temporaries, sync_tree, write_atomic
+from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
+from esis.model import template
+from esis.model.limits import Limits
+from esis.model.requirements import Node, base_name
+from esis.model.workdir import STAGING_PREFIX, RunDir
+from esis.model.workflow import dump
+from esis.operations.build.interrupted import check_script, check_untouched, discard, remove, sweep_builds
+from esis.operations.build.scripts import generate, run_script, troubles
+from esis.operations.build.snapshot import copy_workflow, make_read_only
+from esis.operations.context import Context
+from esis.operations.submission.arrays import plan
+from esis.operations.submission.script import render_script
+from esis.operations.witness.evidence import Evidence, gather
+from esis.operations.witness.old_runs import check_ours
+from esis.records import provenance, required, stage, traces
+from esis.records.log_names import missing_directories
+from esis.records.stage import Stage, State
+from esis.schedulers.directives import Options
+
+_README = """\
+This directory was made by ESIS (Easy SLURM Isolated Scanner). It is one run of the workflow
+
+    {workflow}
+
+and it can be understood, rerun and finished with a shell and sbatch alone:
+
+    cd {cwd}
+    sbatch ../sbatch.sh               # the tasks of the latest submission once more
+    sbatch --array=3,7 ../sbatch.sh   # some of them
+
+(Add an empty --dependency= where sbatch.sh names jobs that Slurm has forgotten. A line esis_offset=N in sbatch.sh: N is
+added to what --array counts. Several arrays in __esis__/submissions/<number>.json: sbatch.sh holds the first one, and
+SLURM_ESIS_OFFSET=1001 sbatch --array=0-998 ../sbatch.sh is another. <number>.map there: --array counts its lines from
+0. A line esis_pack= in sbatch.sh: --array counts packs of that many tasks.)
+
+  sbatch.sh       the script of the latest submission, made from {template}
+  parameters/     parameters.<n>.json, one for each task, or parameters.jsonl, a line for each, written by {generator}
+  results/        results.<n>.json, if the tasks export any
+  cwd/            where the tasks run and their logs (slurm-*.out) are
+  includes/       files that the scripts use
+  {setup} prepared this directory; it is not to be run again
+  __esis__/       ESIS's records: how the directory was made, what was submitted, how each task ended
+                  (__esis__/tasks/<task>.<submission>.<job>.<restart>.<start>.exit<code>.<end>)
+
+With ESIS: esis status, esis resubmit, esis list, esis doc layout
+"""
+
+
+@contextlib.contextmanager
+def hold_run(run: RunDir, context: Context) -> Iterator[Evidence]:
+    """Hold a run that is built during the block; yields what it tells. Raises Busy, BadInput where it isn't one."""
+    check_ours(run, "changed")
+    if not run.private.is_dir():
+        raise BadInput(f"there is no run {run.path}", "esis run builds it")
+    with troubles(f"locking {run.label}"):
+        owner, found = _lock(run, context)
+    with held(run.lock, owner), troubles(f"working on {run.label}"):
+        if not found.built:
+            raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
+        yield found
+
+
+@contextlib.contextmanager
+def prepared(node: Node, context: Context, limits: Limits | None = None) -> Iterator[Evidence]:
+    """Hold the run of `node`, built if it wasn't, during the block; yields what it tells.
+
+    Raises Busy where another process is at it, UserScriptFailed, FileTrouble and other EsisErrors.
+    """
+    run = node.run
+    with troubles(f"building {run.label}"):
+        owner, found = _take(node, context, limits)
+    with held(run.lock, owner):
+        if found is None:
+            with troubles(f"building {run.label}"):
+                _finish(node, run, context)
+                found = _gathered(run)
+        with troubles(f"working on {run.label}"):
+            yield found
+
+
+def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[State, str]:
+    """Build the run below `scratch` as far as its script, for a dry run; return its state and script."""
+    run = RunDir.of(scratch, node.digest)
+    for directory in (run.path, *run.directories()):
+        directory.mkdir()
+    copy_workflow(node, run, context)
+    indices = generate(node, run, context)
+    state = State(Stage.PREPARED, indices[0], len(indices), throttle)
+    return state, render_script(node.workflow, run, plan(indices, throttle, None), indices, 1,
+                                records=context.records).text
+
+
+def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, Evidence | None]:
+    """Get the lock of the run, and what it tells; None where it is built as far as the snapshot."""
+    run = node.run
+    check_ours(run, "built or submitted again")
+    what = run.label
+    parent = run.path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep_builds(parent)
+    for _ in range(10):
+        if not os.path.lexists(run.path):
+            owner = Owner.current()
+            if _publish(node, context, limits, owner):
+                return owner, None
+            continue
+        try:
+            owner, found = _lock(run, context)
+        except FileNotFoundError:
+            continue  # another esis has just moved an interrupted build away
+        if found.built:
+            return owner, found
+        stopped = (found.state or State(Stage.SNAPSHOT)).stage.value
+        context.say(f"{what}: the build was interrupted while {stopped}; building it again")
+        discard(run.path, owner)
+    if not run.private.is_dir():
+        raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
+                        "move it away, or remove it if nothing in it is worth keeping")
+    holding = holder(run.lock)
+    raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
+
+
+def _lock(run: RunDir, context: Context) -> tuple[Owner, Evidence]:
+    """Lock a directory that is there already, read it, and tidy up what killed processes left in it."""
+    _check_owner(run)
+    owner = Owner.current()
+    acquire(run.lock, owner, run.label, context.take_over)
+    try:
+        sweep(run.lock)
+        found = _gathered(run)
+        if found.state is None:
+            raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
+                            "it is left as it is; esis doc by-hand tells how to go on")
+        if not found.built:
+            check_script(run, found.state, context)
+            check_untouched(run, found.state)
+        elif not found.marked_complete:
+            traces.check_submissions(run, found.submissions)
+        for directory in (run.path, run.private, run.submissions, run.parameters):
+            sweep_temporaries(directory)
+    except BaseException:
+        release(run.lock, owner)
+        raise
+    return owner, found
+
+
+def _gathered(run: RunDir) -> Evidence:
+    found = gather(run)
+    if found is None:
+        raise EsisError(f"{run.path} vanished while it was being run", "run again")
+    return found
+
+
+def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) -> bool:
+    """Make the snapshot aside and rename it into place; False where somebody else was faster."""
+    run = node.run
+    staging = RunDir(run.path.parent / f"{STAGING_PREFIX}{run.digest[:12]}-{owner.text()}")
+    try:
+        for directory in (staging.path, *staging.directories()):
+            directory.mkdir()
+        copy_workflow(node, staging, context)
+        write_atomic(staging.wf_status, node.status_text)
+        write_atomic(staging.workflow_definition, dump(node.workflow))
+        provenance.save(staging, node.workflow, context.argv, limits)
+        hook = Path(provenance.__file__).with_name("task.sh").read_text("utf-8")
+        write_atomic(staging.task_hook, hook)
+        write_atomic(staging.completed, "0")
+        write_atomic(staging.readme, _readme(node))
+        _write_requirements(node, staging)
+        stage.save(staging, State(Stage.SNAPSHOT))
+        make_lock(staging.lock, owner)
+        for directory in (*reversed(staging.directories()), staging.path):
+            fsync_directory(directory)
+        try:
+            staging.path.rename(run.path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                remove(staging.path)
+                return False
+            raise
+        fsync_directory(run.path.parent)
+    except BaseException:
+        remove(staging.path)
+        raise
+    return True
+
+
+def _finish(node: Node, run: RunDir, context: Context) -> None:
+    """Run generator and setup script in the published snapshot."""
+    stage.save(run, State(Stage.GENERATING))
+    indices = generate(node, run, context)
+    throttle = node.workflow.maxparallel
+    script = render_script(node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records)
+    write_atomic(run.script, script.text, executable=True)
+    building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
+    stage.save(run, building)
+    run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
+    for directory in missing_directories(Options.of(script.text), run.cwd):
+        context.say(f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
+                    "setup script make it")
+    make_read_only(node, run)
+    # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
+    sync_tree(run.path)
+    stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle))
+
+
+def _write_requirements(node: Node, staging: RunDir) -> None:
+    """Write which runs a job checks before its work; without those whose tasks write no records: it couldn't tell."""
+    found = [gather(item.run) for item in node.requirements]
+    required.save(staging, ((item.indices[0], item.indices[-1], item.run.path) for item in found
+                            if item is not None and item.indices and all(sub.records for sub in item.submissions)))
+
+
+def _readme(node: Node) -> str:
+    workflow = node.workflow
+    return _README.format(workflow=printable(str(workflow.path)), cwd=template.quote(node.run.cwd),
+                          template=base_name(workflow.sbatchtemplate), generator=base_name(workflow.param_generator),
+                          setup=base_name(workflow.setupscript))
+
+
+def _check_owner(run: RunDir) -> None:
+    found = run.path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise EsisError(f"{run.path} is in the way: it is no directory", "look at it, and remove it")
+    if found.st_uid != os.getuid():
+        raise Busy(f"{run.path} belongs to {user_name(found.st_uid)}",
+                   "set another --workdir-path, or let its owner run it")

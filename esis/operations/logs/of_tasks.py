@@ -1,0 +1,140 @@
+"""Find the logs of tasks, read their last words, and group failed tasks by what they have in common."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from esis.errors import BadInput, CorruptState
+from esis.files import open_regular, read_limited
+from esis.locks import user_name
+from esis.model.workdir import RunDir
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.judge import TaskState
+from esis.operations.witness.status import RunStatus
+from esis.operations.witness.target import evidence_of
+from esis.records.log_names import RunLogs
+from esis.records.tasks import read_details
+
+_TAIL = 16384  # bytes at the end of a log in which its last words are looked for
+_NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
+_NUMBER = re.compile(r"\d+")
+_FOLLOW_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold failed tasks that failed alike."""
+
+    state: TaskState
+    reason: str
+    line: str  # the last meaningful line of the example's log
+    tasks: tuple[int, ...]
+    example: Path | None  # the log of the first one
+    missing: Path | None = None  # the directory of its log, where that isn't there, which is why there is no log
+
+
+def names_of(run: RunDir, evidence: Evidence) -> RunLogs:
+    """Return what names the run's logs have."""
+    try:
+        script = read_limited(run.script).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        script = ""
+    return RunLogs(evidence.submissions, script, user_name(run.path.stat().st_uid), evidence.records.jobs)
+
+
+def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None) -> Path:
+    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
+    record = evidence.records.get(task)
+    holding = [sub for sub in evidence.submissions if sub.holds(task)]
+    if record is not None:
+        # Who submits by hand may take other tasks than ESIS did.
+        holding = [sub for sub in evidence.submissions if sub.number == record.submission
+                   and (sub.holds(task) or not (sub.mapped or sub.packed))] or holding
+    if not holding and evidence.state is None:
+        raise BadInput(f"{run.label} was made by an older ESIS and holds no job id, so nothing tells which log is that "
+                       f"of task {task}", f"the logs are in {run.cwd}")
+    if not holding:
+        raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
+    submission = holding[-1]
+    details = read_details(run.tasks, record) if record is not None else None
+    told = {"j": details.job, "J": details.job, "N": details.host.partition(".")[0]} if details is not None else {}
+    names = names or names_of(run, evidence)
+    ways = names.of(submission).of_task(task, record.job if record is not None else None, told)
+    for name in ways:
+        pattern = name.wildcard()
+        found = sorted(Path("/").glob(pattern[1:]) if pattern.startswith("/") else run.cwd.glob(pattern))
+        if found:
+            return found[-1]
+    return run.cwd / ways[0].starred
+
+
+def last_words(path: Path) -> str:
+    """Return the last meaningful line of a log, or why it can't be read; empty where there is none."""
+    try:
+        with open_regular(path, whole=False) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
+            text = stream.read(_TAIL).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"({path.name}: {error.strerror})"
+    except CorruptState as error:
+        return f"({error.message})"
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    meaningful = [line for line in lines if not _NOISE.match(line)]
+    return (meaningful or lines or [""])[-1][:300]
+
+
+def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
+    """Group failed and lost tasks by state, reason and last words (numbers in these don't count); largest first."""
+    names = names_of(status.run, evidence)
+    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path | None]]] = {}
+    for task in status.indices(TaskState.FAILED, TaskState.LOST):
+        item = status.tasks[task]
+        path = log_of(status.run, evidence, task, names)
+        there = path if path.exists() else None
+        line = last_words(path) if there is not None else ""
+        found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, there))
+    groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2],
+                    None if items[0][2] else _missing_directory(log_of(status.run, evidence, items[0][0], names)))
+              for (state, reason, _), items in found.items()]
+    return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
+
+
+def _missing_directory(log: Path) -> Path | None:
+    return None if log.parent.is_dir() or "*" in str(log.parent) else log.parent
+
+
+def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield what is in a log, then what comes, until `active` says that its task isn't any more.
+
+    Raises OSError, CorruptState for what is no regular file.
+    """
+    position = 0
+    going = True
+    while True:
+        try:
+            with open_regular(path) as stream:
+                if stream.seek(0, os.SEEK_END) < position:
+                    position = 0  # a requeued task truncates its log
+                stream.seek(position)
+                while data := stream.read(65536):
+                    position += len(data)
+                    yield data
+        except FileNotFoundError:
+            position = 0
+        if not going:
+            return
+        time.sleep(_FOLLOW_SECONDS)
+        going = active()
+
+
+def task_ended(run: RunDir, task: int) -> bool:
+    """Return whether the records say that the task's latest attempt is over; costs no Slurm call."""
+    record = evidence_of(run).records.get(task)
+    return record is not None and record.ended

@@ -1,0 +1,77 @@
+"""Choose the tasks that are submitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from esis.errors import BadInput
+from esis.model.parameters import format_ranges
+from esis.operations.context import Context
+from esis.operations.witness.judge import ACTIVE_STATES, RESUMABLE, TaskState
+from esis.operations.witness.select import matching
+from esis.operations.witness.status import RunStatus
+
+# What is resubmitted if nothing is said: not what is done or active, nor what may be.
+DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Say which tasks are meant."""
+
+    states: tuple[TaskState, ...] = ()
+    tasks: tuple[int, ...] | None = None
+    where: str | None = None
+    max_attempts: int | None = None
+    resumable: bool = False  # only those that saved their state
+
+
+def choose(status: RunStatus, selection: Selection, context: Context) -> list[int]:
+    """Return the sorted tasks that are meant. Raises BadInput for active ones that were named."""
+    label, named = status.run.label, selection.tasks
+    if named is not None and not all(task in status.tasks for task in named):
+        absent = [task for task in named if task not in status.tasks]
+        raise BadInput(f"{label} has no tasks {format_ranges(absent)}",
+                       f"its tasks are {format_ranges(sorted(status.tasks))}")
+    asked = status.indices(*(selection.states or (TaskState if named is not None else DEFAULT_STATES)))
+    if selection.resumable:
+        asked = _common(asked, status.by_reason(TaskState.FAILED).get((TaskState.FAILED, RESUMABLE), ()))
+    chosen = matching(status.run, asked if named is None else _common(asked, named), selection.where)
+    active = _common(chosen, status.indices(*ACTIVE_STATES))
+    if active:
+        raise BadInput(f"{label}: tasks {format_ranges(active)} are waiting or running",
+                       "wait for them, or esis cancel them first")
+    if TaskState.UNKNOWN not in selection.states:
+        unknown = status.indices(TaskState.UNKNOWN)
+        skipped = unknown if named is None else _common(chosen, unknown)
+        if skipped:
+            context.say(f"{label}: left out, for they may be running: {format_ranges(skipped)} "
+                        f"({status.tasks[skipped[0]].reason}); --state unknown includes them")
+        chosen = _without(chosen, skipped)
+    if TaskState.DONE not in selection.states:
+        done = _common(chosen, status.indices(TaskState.DONE))
+        if done:
+            context.say(f"{label}: left out, for they are done: {format_ranges(done)}; --state done includes them")
+        chosen = _without(chosen, done)
+    return without_worn(status, chosen, selection.max_attempts, context)
+
+
+def without_worn(status: RunStatus, chosen: list[int], most: int | None, context: Context) -> list[int]:
+    """Leave out the tasks that were submitted `most` times already."""
+    if most is None:
+        return chosen
+    worn = [task for task in chosen if status.evidence.attempts[task] >= most]
+    if worn:
+        context.say(f"{status.run.label}: left out after {most} attempts: {format_ranges(worn)}")
+    return _without(chosen, worn)
+
+
+def _common(tasks: Sequence[int], others: Sequence[int]) -> list[int]:
+    wanted = set(others)
+    return [task for task in tasks if task in wanted]
+
+
+def _without(tasks: Sequence[int], others: Sequence[int]) -> list[int]:
+    unwanted = set(others)
+    return [task for task in tasks if task not in unwanted]

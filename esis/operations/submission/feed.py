@@ -1,0 +1,118 @@
+"""Let a job submit what a limit on the number of jobs left over, so that no process has to stay on the login node.
+
+The feeding job takes its place in the queue before the arrays fill it, held; it is let go behind them if something was
+left over, and taken away if not. It runs `esis resubmit --unsubmitted --feed` on the run, under the run's lock like any
+other command, so that two of them do no more than one. Where it finds no place for the one behind it, it goes back into
+the queue itself, outside of the lock, for a requeue kills what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from esis.errors import ExitCode, LimitReached, SlurmRefused
+from esis.files import write_atomic
+from esis.model.options import line_options, script_options
+from esis.model.template import read_template
+from esis.model.workdir import RunDir
+from esis.operations.context import Context
+from esis.operations.submission.submit import Request, submit
+from esis.operations.witness.status import RunStatus
+from esis.records.submissions import Job, Submission
+from esis.schedulers.base import JobState, Queue, Scheduler, Snapshot
+
+_LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
+_LATER_CODES = (ExitCode.REFUSED, ExitCode.UNANSWERED, ExitCode.BUSY)
+_MOST_REQUEUES = 500  # Slurm lets two minutes pass before each
+_PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
+_SCRIPT = """\
+#!/bin/sh
+# Submits the tasks of this run that are not submitted yet, as far as Slurm has room for them.
+trap 'exit 130' TERM  # once the command has ended: cancelled, it needs time to leave the run in order
+{python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
+code=$?
+case $code in
+{later}) # refused (no place for the job behind this one), no answer, or another esis at work: this one comes again
+    [ "${{SLURM_RESTART_COUNT:-0}}" -ge {most} ] || scontrol requeue "$SLURM_JOB_ID" ;;
+esac
+exit $code
+"""
+
+
+def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, scheduler: Scheduler, context: Context
+                     ) -> Submission | None:
+    """Submit; None where Slurm has no room now and other tasks of the run are active. Raises as `submit` does.
+
+    If the context wants it fed, a job in the queue submits what is left over.
+    """
+    run, known = request.run, status.evidence.submissions
+    feeder = Feeder(run, scheduler.queue, context) if context.feed and scheduler.queue is not None else None
+    if feeder is not None:
+        feeder.reserve(snapshot, read_template(run.script), request.throttle, request.options)
+    submission: Submission | None = None
+    try:
+        submission = submit(request, known, scheduler, context)
+    except LimitReached as refusal:
+        if not request.active and feeder is None:
+            raise
+        context.say(f"{refusal.message}; {len(request.tasks)} tasks are left, the same command submits them later")
+    jobs = [job.id for job in submission.jobs] if submission is not None else list(status.active_jobs)
+    if feeder is not None:
+        feeder.settle(len(request.tasks) - (len(submission.tasks) if submission is not None else 0), jobs[:1])
+    return submission
+
+
+class Feeder:
+    """Be the feeding job of one run, from before a submission until after it."""
+
+    def __init__(self, run: RunDir, queue: Queue, context: Context) -> None:
+        """Know nothing of a job yet."""
+        self._run = run
+        self._queue = queue
+        self._context = context
+        self._job: Job | None = None
+
+    def reserve(self, snapshot: Snapshot, script: str, throttle: int, options: Sequence[str]) -> None:
+        """Keep a place in the queue, or find the one that an earlier command kept. Raises SlurmRefused, OSError."""
+        run = self._run
+        behind = f" -- {shlex.join(options)}" if options else ""
+        write_atomic(run.feed_script, _SCRIPT.format(
+            python=shlex.quote(sys.executable), throttle=f"-m {throttle} ", run=shlex.quote(str(run.path)),
+            options=behind, later="|".join(str(int(code)) for code in _LATER_CODES), most=_MOST_REQUEUES),
+            executable=True)
+        self._job = _waiting(run, snapshot)
+        if self._job is None:
+            self._job, problem = self._queue.reserve_feeder(run, place_options(script, options))
+            if self._job is None:
+                raise SlurmRefused(f"{run.label}: the job that would submit the rest can't be queued: {problem}",
+                                   "without --feed, repeat the command when there is room again")
+
+    def settle(self, left: int, active: Sequence[str]) -> None:
+        """Let the job go behind the `active` ones if tasks are left, else take it away."""
+        if self._job is None:
+            return
+        if not left:
+            self._queue.drop_feeder(self._job)
+            return
+        problem = self._queue.start_feeder(self._job, active, _LATER_SECONDS)
+        if problem is not None:
+            raise SlurmRefused(f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: "
+                               f"{problem}", f"scontrol release {self._job.id}")
+        self._context.say(f"{self._run.label}: job {self._job.id} submits the rest (its log: {self._run.feed_log})")
+
+
+def place_options(script: str, given: Sequence[str]) -> list[str]:
+    """Return the options of a script and of sbatch's words that say where a job may run; the last of a kind counts."""
+    found = {option.name: option.value for option in [*script_options(script), *line_options(given)]
+             if option.name in _PLACE}
+    return [f"--{name}={value or ''}" for name, value in found.items()]
+
+
+def _waiting(run: RunDir, snapshot: Snapshot) -> Job | None:
+    """Return a feeding job of the run that waits; not the one that this command may be running in."""
+    mine = os.environ.get("SLURM_JOB_ID")
+    return next((Job(seen.job) for seen in snapshot.feeders(run)
+                 if seen.state is JobState.WAITING and seen.job != mine), None)

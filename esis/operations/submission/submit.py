@@ -1,0 +1,321 @@
+"""Hand tasks to a scheduler, once: intent on disk, then the call, then the answer on disk.
+
+Where the answer is lost (time-out, killed between call and record), the job is looked up by its place and adopted. Only
+error-free "not there" answers over a grace period allow the same submission to be sent again, under the same number, so
+that the fence in the job lets just one of the two do the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.files import read_limited, write_atomic
+from esis.locks import Owner
+from esis.model.limits import Limits
+from esis.model.parameters import as_sequence, format_ranges
+from esis.model.parametersets import ParameterSets
+from esis.model.template import read_template
+from esis.model.workdir import RunDir
+from esis.model.workflow import Workflow
+from esis.operations.context import Context
+from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
+from esis.operations.submission.script import render_script
+from esis.records import log_names, provenance, submissions, traces
+from esis.records.origin import Origin
+from esis.records.start_time import format_start_time
+from esis.records.submissions import Job, Outcome, Submission
+from esis.schedulers.base import Answer, Scheduler, Snapshot
+from esis.schedulers.directives import Options
+from esis.schedulers.slurm import Slurm
+
+MINIMUM_GRACE_SECONDS = 30.0
+_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """Say what to submit."""
+
+    run: RunDir
+    workflow: Workflow  # as it is described in the run, whatever became of the workflow file since
+    tasks: Sequence[int]  # sorted
+    throttle: int  # tasks at a time (of packs: packs); 0: no limit
+    dependency: str | None = None
+    seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knows already
+    options: tuple[str, ...] = ()  # sbatch options that outrank those of the template
+    packing: Packing = UNPACKED
+    active: bool = False  # whether other tasks of the run wait or run
+
+
+def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> Submission:
+    """Submit under the run's lock and return the record. Raises SlurmRefused, SlurmUnanswered, OSError.
+
+    Where a limit on the number of jobs leaves no room for all, the record holds those that were taken.
+    """
+    missing = ParameterSets(request.run).missing(request.tasks)
+    if missing:
+        raise CorruptState(f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, "
+                           f"{missing[0]} the first of them", "nothing was submitted: bring them back from a copy")
+    limits = known_limits(request.run, scheduler)
+    tasks = request.tasks
+    while True:
+        intent = _intend(request, tasks, limits, known, scheduler, context)
+        try:
+            done = _send_all(request.run, intent, known, scheduler, context)
+        except SlurmRefused as refusal:
+            if not isinstance(refusal, LimitReached):
+                if limits is None or limits.problem is None:
+                    raise
+                raise SlurmRefused(f"{refusal.message} (what it takes couldn't be asked: {limits.problem})",
+                                   refusal.advice) from refusal
+            # Arrays are refused whole. If nothing of the run is active, a part of one has to fit, or it never starts.
+            tasks = tasks[: intent.arrays[0].tasks // 2]
+            if request.active or not tasks:
+                raise
+            continue
+        left = len(request.tasks) - len(done.tasks)
+        if left:
+            context.say(f"{request.run.label}: a limit of Slurm leaves {left} tasks unsubmitted; the same command "
+                        f"submits them later")
+        return done
+
+
+def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
+    """Return the limits that were noted when the run was built, else ask for them."""
+    noted = provenance.read(run).limits if scheduler.queue is not None else None
+    return noted if noted is not None else scheduler.limits()
+
+
+def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known: Sequence[Submission],
+            scheduler: Scheduler, context: Context) -> Submission:
+    """Write script, map and intent of a submission."""
+    run = request.run
+    number = next_number(run)
+    # On this machine each task is a process of its own.
+    packing = request.packing if limits is not None else UNPACKED
+    planned = plan(tasks, request.throttle, limits, packing)
+    rendered = render_script(request.workflow, run, planned, tasks, number, request.dependency, context.records,
+                             packing)
+    if not rendered.records and (planned.mapped or packing.per_job > 1 or len(planned.arrays) > 1
+                                 or planned.arrays[0].offset):
+        raise BadInput(f"{run.label}: {len(tasks)} tasks don't fit into one array as they are, and without task "
+                       f"records no job can look its task up",
+                       "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time")
+    write_atomic(run.script, rendered.text, executable=True)
+    if number == 1:
+        write_atomic(run.start_time, format_start_time(time.time()))
+    intent = Submission(
+        number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
+        arrays=planned.arrays, mapped=planned.mapped, throttle=request.throttle, per_job=packing.per_job,
+        parallel=packing.parallel, options=request.options,
+        output=log_names.written_output(rendered.text, request.options),
+        unique_output=log_names.unique_output(rendered.text, request.options),
+        unique_error=log_names.unique_error(rendered.text, request.options),
+        script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
+        records=rendered.records, argv=context.argv, dependency=rendered.dependency, seen=request.seen,
+        provenance=Origin.here())
+    submissions.save(run, intent)
+    _write_map(run, intent)
+    return intent
+
+
+def _write_map(run: RunDir, intent: Submission) -> None:
+    """Write the list that the jobs of a mapped submission read.
+
+    Behind the intent: a map without its record means that the record was lost.
+    """
+    if intent.mapped:
+        write_atomic(run.map(intent.number), "".join(f"{task}\n" for task in intent.tasks))
+
+
+def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+           dependency: str | None = None) -> list[Submission]:
+    """Find out what became of submissions to Slurm whose answer was lost; sends again what Slurm never got.
+
+    That then waits behind `dependency`: what it was to wait behind at first may be over and forgotten. Raises
+    SlurmUnanswered where Slurm can't be asked; the same command later finishes the matter.
+    """
+    settled: list[Submission] = []
+    for submission in known:
+        if submission.outcome is Outcome.OPEN and submission.scheduler == Slurm.name:
+            if scheduler.name != Slurm.name:
+                raise EsisError(f"{run.label}: submission {submission.number} was sent to Slurm, and its answer is "
+                                f"missing", "esis run (without --local) finds out")
+            context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
+            found = _look_up(run, submission, known, scheduler, context)
+            if found is None and not submission.jobs:
+                submission = _renewed(run, workflow, submission, dependency)
+            submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
+        settled.append(submission)
+    _mend_job_ids(run, settled)
+    return settled
+
+
+def next_number(run: RunDir) -> int:
+    """Return the number of the next submission; a refused one at the end left nothing behind, so it is used again."""
+    known = submissions.read_all(run)  # also what was refused a moment ago
+    return traces.next_number(run, known, (item.number for item in known if item.outcome is Outcome.REFUSED))
+
+
+def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+              last: bool = False) -> Submission:
+    """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
+    current = intent
+    while len(current.jobs) < len(current.arrays):
+        try:
+            current = _send(run, current, known, scheduler, context, last)
+        except SlurmRefused as refusal:
+            if not current.jobs:
+                raise
+            done = _cut_short(run, current, refusal)
+            if not isinstance(refusal, LimitReached):
+                raise
+            context.say(refusal.message)
+            return done
+        last = False
+    return current
+
+
+def _send(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
+          last: bool) -> Submission:
+    """Send one array and record the answer; where none comes, look for the job, and try once more at most."""
+    recorded = [intent]
+
+    def acknowledged(job: Job) -> None:
+        recorded[0] = _record_job(run, intent, job)
+
+    answer = scheduler.submit(run, intent, len(intent.jobs), acknowledged)
+    if answer.outcome is Outcome.SUBMITTED:
+        if answer.returned:
+            recorded[0] = replace(recorded[0], returned=answer.returned)
+            submissions.save(run, recorded[0])
+        elif answer.message:
+            context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
+        return recorded[0]
+    if answer.outcome is Outcome.REFUSED:
+        _refuse(run, intent, answer)
+    context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
+    found = _look_up(run, intent, known, scheduler, context)
+    if found is not None:
+        return found
+    if last:
+        raise SlurmUnanswered(f"{run.label}: Slurm took the job neither time, and said no neither time: "
+                              f"{answer.message}", "repeat the command later")
+    return _send(run, intent, known, scheduler, context, last=True)
+
+
+def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
+    """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
+    arrays = sent.arrays[: len(sent.jobs)]
+    done = replace(sent, arrays=arrays, tasks=sent.tasks[: sum(array.tasks for array in arrays)],
+                   outcome=Outcome.SUBMITTED, message=refusal.message, answered=time.time())
+    submissions.save(run, done)
+    return done
+
+
+def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:
+    """Write script and intent anew, under the same number, so that the fence holds against the first try."""
+    packing = Packing(intent.per_job, intent.parallel)
+    rendered = render_script(workflow, run, Plan(intent.arrays, intent.mapped), intent.tasks, intent.number, dependency,
+                             intent.records, packing)
+    write_atomic(run.script, rendered.text, executable=True)
+    renewed = replace(intent, dependency=rendered.dependency, script_digest=_digest(rendered.text),
+                      owner=Owner.current().text())
+    submissions.save(run, renewed)
+    _write_map(run, renewed)
+    return renewed
+
+
+def _digest(script: str) -> str:
+    return hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
+    jobs = (*intent.jobs, job)
+    whole = len(jobs) == len(intent.arrays)
+    done = replace(intent, jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
+    submissions.save(run, done)
+    write_atomic(run.job_ids, _job_ids(done))
+    return done
+
+
+def _job_ids(submission: Submission) -> str:
+    return "".join(f"{job.id}\n" for job in submission.jobs)
+
+
+def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
+    """Write jobid.tx again where a kill kept it behind the records."""
+    last = next((item for item in reversed(known) if item.jobs), None)
+    if last is None:
+        return
+    text = _job_ids(last)
+    with suppress(CorruptState, OSError):
+        if read_limited(run.job_ids) == text.encode():
+            return
+    write_atomic(run.job_ids, text)
+
+
+def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
+    """Record and raise a refusal; where other arrays of the submission were taken, the record is the caller's."""
+    queued = ", ".join(job.id for job in intent.jobs)
+    if queued and not answer.asked:
+        # Nothing of Slurm's: the record stays open, and the next command sends the arrays that are left.
+        raise SlurmUnanswered(f"{run.label}: {answer.message}; job {queued} is queued, and not all of the submission",
+                              "once that is mended, the same command goes on")
+    if not queued:
+        submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+    kind = LimitReached if answer.at_limit else SlurmRefused
+    raise kind(f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}",
+               f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept: mend the cause (sbatch "
+               "options can come from SBATCH_* variables or a new template), then repeat the command")
+
+
+def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
+             context: Context) -> Submission | None:
+    """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
+    others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
+    grace = _grace(run, scheduler, context)
+    clusters = Options.of(read_template(run.script), intent.options).clusters
+    first_absent: float | None = None
+    while True:
+        job = _find(run, intent, others, scheduler.observe(clusters), clusters)
+        if job is not None:
+            context.say(f"{run.label}: Slurm has it as job {job.id}")
+            return _record_job(run, intent, job)
+        now = time.monotonic()
+        if first_absent is None:
+            first_absent = now
+            context.say(f"{run.label}: not in the queue; watching it for {grace:.0f} s before submitting again")
+        if now - first_absent >= grace:
+            break
+        time.sleep(min(_POLL_SECONDS, grace / 5))
+    context.say(f"{run.label}: Slurm never got it; submitting again")
+    return None
+
+
+def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]
+          ) -> Job | None:
+    """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
+    cluster = clusters[0] if len(clusters) == 1 else None
+    claim = submissions.read_claim(run, intent.number, len(intent.jobs))
+    if claim is not None:
+        return Job(claim, cluster)  # it has even started
+    if snapshot.problem is not None:
+        raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
+                              f"Slurm can't be asked: {snapshot.problem}", "repeat the command later: it finds out")
+    # Not what somebody typed in the meantime: that has its own array, and no fence.
+    found = sorted(snapshot.submitted(run) - others, key=int)
+    return Job(found[0], cluster) if found else None
+
+
+def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:
+    """Return how many seconds of absence prove that a submission never arrived."""
+    if context.grace is not None:
+        return context.grace
+    limits = known_limits(run, scheduler)
+    return max(MINIMUM_GRACE_SECONDS, 2 * limits.message_timeout if limits is not None else 0.0)

@@ -1,0 +1,19 @@
+"""What is known of a run and its tasks; imports no other room.
+
+`evidence` reads the run's directory, `sightings` sorts what squeue and sacct say by task, `judge` hears the three
+witnesses, `status` asks Slurm and counts. Judging writes nothing; `status.keep` alone writes down what Slurm forgets.
+
+A task is judged in this order, the first that knows it decides:
+
+1. It waits or runs in the queue. In a job of packs its own record may be ahead of that.
+2. A local run has given it back: unsubmitted.
+3. A record of its latest submission. Slurm's verdict of failure outranks an exit status of 0, and a cut-off job of
+   packs gives back what it hadn't come to. A record without an end is Slurm's to explain; if nobody can, the task is
+   lost once the grace period is over.
+4. No record: Slurm's word on the job; then absence, which proves nothing before the grace period is over, and never
+   where the question failed.
+
+Invariants: a failed query is never an empty answer; `done` needs a record or Slurm's word, `lost` an answer without
+the job; `unknown` whatever else. Verdicts are found for groups of tasks of which all witnesses say the same, so that
+a million tasks cost as much as their kinds: `Judge.groups` has to agree with `Judge.verdict`, and a test says so.
+"""

@@ -1,0 +1,394 @@
+"""Judge the state of a task from its three witnesses: its own records, squeue, and sacct where there is one.
+
+A query that fails, or a task absent from an answer, proves nothing by itself: where no witness is left the state is
+`unknown`, never `failed` or `done`. A Slurm verdict of failure outranks an exit status of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from esis.locks import Owner
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.sightings import Owners, Sightings
+from esis.processes import process_alive
+from esis.records import tasks
+from esis.records.submissions import Outcome, Submission
+from esis.records.tasks import TaskRecord
+from esis.schedulers.base import LOCAL, JobState, Sighting, Snapshot
+
+# A network file system may show a directory as it was a minute ago (NFS: acdirmax 60 s).
+GRACE_SECONDS = 65.0
+_LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
+
+
+class TaskState(Enum):
+    """Name the states of a task, in the order in which they are shown."""
+
+    DONE = "done"
+    RUNNING = "running"
+    WAITING = "waiting"
+    UNSUBMITTED = "unsubmitted"
+    FAILED = "failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+# A job that works through a pack may end before it came to all of its tasks: these are submitted again.
+_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
+_FAILED = "FAILED"
+_TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
+CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
+_COMPLETED = "COMPLETED"  # kept likewise, where the job recorded no end
+_NO_END = "COMPLETED, no record of the end"
+CLAIMED = "completed.state holds 1"
+RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
+
+_LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
+ACTIVE_STATES = frozenset(_LIVE.values())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Hold what is known of tasks that fare alike."""
+
+    state: TaskState
+    reason: str = ""
+    code: int | None = None  # exit code of the script
+    job: str | None = None  # the array's job id
+    passing: bool = False  # a later look will tell more
+    fleeting: bool = False  # only the queue's memory tells it, and that is short
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """Hold what is known of one task."""
+
+    verdict: Verdict
+    elapsed: float | None = None  # seconds
+
+    @property
+    def state(self) -> TaskState:
+        """Return the state."""
+        return self.verdict.state
+
+    @property
+    def reason(self) -> str:
+        """Return why, in words for people."""
+        return self.verdict.reason
+
+    @property
+    def code(self) -> int | None:
+        """Return the exit code of the script."""
+        return self.verdict.code
+
+    @property
+    def job(self) -> str | None:
+        """Return the array's job id."""
+        return self.verdict.job
+
+
+class Judge:
+    """Hear the witnesses of one run's tasks."""
+
+    def __init__(self, evidence: Evidence, snapshot: Snapshot, now: float) -> None:
+        """Sort the sightings by task; `now` is in seconds since 1970."""
+        self._evidence = evidence
+        self._problem = snapshot.problem
+        self._now = now
+        taken = [item for item in evidence.submissions if item.outcome is not Outcome.REFUSED]
+        self._owners = Owners(evidence.indices, taken)
+        self._returned: dict[int, tuple[int, ...]] = {}  # by task, the submissions that gave it back
+        for item in taken:
+            for task in item.returned:
+                self._returned[task] = (*self._returned.get(task, ()), item.number)
+        self._sightings = Sightings(evidence, snapshot, taken)
+        # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
+        self.outranked: dict[int, tuple[TaskRecord, str]] = {}
+        self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
+
+    def groups(self) -> dict[Verdict, list[int]]:
+        """Return the tasks of each verdict, sorted.
+
+        There may be a million of them: those of which everybody says the same are judged once.
+        """
+        found: dict[Verdict, list[int]] = {}
+        alike: dict[object, list[int]] = {}
+        indices = self._evidence.indices
+        said_of_each = self._said(indices)
+        if said_of_each is None:
+            return {self.verdict(indices[0]): list(indices)} if indices else {}
+        for task, said in zip(indices, said_of_each):
+            tasks_alike = alike.get(said)
+            if tasks_alike is None:
+                tasks_alike = found.setdefault(self.verdict(task), [])
+                if self._is_one_of_many(task):
+                    alike[said] = tasks_alike
+            tasks_alike.append(task)
+        return found
+
+    def task(self, task: int) -> TaskStatus:
+        """Return the verdict on one task, and how long it took or has taken."""
+        verdict = self.verdict(task)
+        record, seen = self._evidence.records.get(task), self._sightings.live.get(task)
+        if verdict.state is TaskState.RUNNING:
+            if seen is not None and not self._is_packed(task):
+                return TaskStatus(verdict, seen.elapsed)
+            return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None else None)
+        if verdict.state not in (TaskState.DONE, TaskState.FAILED):
+            return TaskStatus(verdict)
+        if record is not None and record.job == verdict.job and record.code is not None and record.end is not None:
+            return TaskStatus(verdict, float(record.end - record.start))
+        told = self._sightings.ended(verdict.job or "", task)
+        return TaskStatus(verdict, told.elapsed if told is not None and not self._is_packed(task) else None)
+
+    def verdict(self, task: int) -> Verdict:
+        """Return the verdict on one task."""
+        seen, record = self._sightings.live.get(task), self._evidence.records.get(task)
+        submission, position = self._owners.place(task)
+        current = record is not None and (submission is None or record.submission >= submission.number)
+        if seen is not None:
+            if not (submission is not None and submission.packed):
+                return _waits_or_runs(seen)
+            if record is None or not current:
+                return _waits_in_pack(seen)
+            if not record.ended:
+                return _waits_or_runs(seen)
+            if self._runs_again(task, record, seen, submission):
+                return _waits_in_pack(seen)
+        if submission is not None and submission.number in self._returned.get(task, ()) and (
+                record is None or record.submission < submission.number
+                or submission.position_of(record.job) is not None):
+            return Verdict(TaskState.UNSUBMITTED, "given back")
+        if record is not None and current:
+            return self._recorded(task, record, submission)
+        if submission is None and self._evidence.state is None:
+            if self._evidence.claimed:
+                return Verdict(TaskState.DONE, CLAIMED)
+            return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
+        if submission is None:
+            return Verdict(TaskState.UNSUBMITTED)
+        return self._unrecorded(task, submission, position)
+
+    def _said(self, tasks_: Sequence[int]) -> Iterable[object] | None:
+        """Return for each task a key that is the same where all witnesses say the same; None: nobody says anything."""
+        said: list[Iterable[object]] = []
+        if self._evidence.records:
+            said.append(self._evidence.records.kinds(tasks_))
+        if self._owners.any:
+            # A job of packs may be seen with tasks of another submission, so that the place counts, too.
+            said.append(self._owners.numbers(tasks_))
+        if self._sightings.live:
+            said.append(map(id, map(self._sightings.live.get, tasks_)))
+        if self._sightings.alive:
+            said.append(map(id, map(self._sightings.alive.get, tasks_)))
+        if self._sightings.any_ended:
+            said.append(self._sightings.kinds(tasks_))
+        if self._returned:
+            said.append(map(self._returned.get, tasks_))
+        return zip(*said) if said else None
+
+    def _is_packed(self, task: int) -> bool:
+        submission, _ = self._owners.place(task)
+        return submission is not None and submission.packed
+
+    def _is_one_of_many(self, task: int) -> bool:
+        """Return whether the verdict holds for all tasks of which the same is said.
+
+        Not where records and queue are compared task by task (packs, SLUIDs), where the place in a pack, a start time
+        or a process counts, or where the record has to be put right.
+        """
+        if task in self.outranked or task in self.unrecorded:
+            return False
+        submission, _ = self._owners.place(task)
+        packed = submission is not None and submission.packed
+        if task in self._sightings.live:
+            return not packed
+        record = self._evidence.records.get(task)
+        told = self._sightings.ended(record.job, task) if record is not None else None
+        if told is not None and told.sluid:
+            return False
+        if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
+            return False
+        return record is None or record.ended or (submission is not None and record.submission < submission.number)
+
+    def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
+        """Judge a task whose present attempt left a record."""
+        seen, failed = self._told(record), self._failure(record)
+        rival = self._evidence.records.rival(task)
+        also = f"; {rival.outcome} was recorded as well" if rival is not None else ""
+        if record.verdict == CUT_OFF:
+            return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
+        if record.verdict == _COMPLETED and failed is None:
+            return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
+        if record.verdict is not None:
+            reason = _reason(failed, None, started=True) if failed is not None else record.verdict
+            return Verdict(TaskState.FAILED, reason + also, job=record.job)
+        if record.resumable:
+            # Whatever became of its job afterwards: the state is saved.
+            return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
+        packed = submission is not None and submission.packed
+        if failed is not None and (not packed or record.code in (None, _TERMINATED)):
+            word = failed.word.split()[0]
+            cut = word in _CUTTING or (word == _FAILED and record.code is None)
+            if packed and submission is not None and cut and not submission.leads_pack(task):
+                self.outranked[task] = (record, CUT_OFF)
+                return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
+            if not record.code:
+                self.outranked[task] = (record, word)
+            return Verdict(TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None,
+                           record.job)
+        if record.code is not None:
+            state = TaskState.DONE if record.code == 0 else TaskState.FAILED
+            reason = f"{_exit_reason(record.code)}{also}".removeprefix("; ")
+            return Verdict(state, reason, record.code, record.job)
+        if submission is not None and submission.scheduler == LOCAL:
+            return self._local_process(record, submission)
+        if seen is not None:
+            if seen.state is JobState.COMPLETED:
+                self.outranked[task] = (record, _COMPLETED)
+                return Verdict(TaskState.DONE, _NO_END, job=record.job)
+            return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
+        return self._absent(task, record.start, record.job, "started, and left no record of its end")
+
+    def _runs_again(self, task: int, record: TaskRecord, seen: Sighting, submission: Submission) -> bool:
+        """Return whether a job of packs that was requeued comes to a task again, that ended in an earlier start.
+
+        It does all but what is done. While it runs, its own records tell which start it is.
+        """
+        if record.done or record.job != seen.job:
+            return False
+        return seen.state is JobState.WAITING or any(
+            other.restart > record.restart for other in self._of_pack(task, record.job, submission))
+
+    def _of_pack(self, task: int, job: str, submission: Submission) -> Iterator[TaskRecord]:
+        """Yield what a job has recorded of the tasks in the pack of one of them."""
+        position, index = submission.place_of(task)
+        for other in submission.tasks_at(position, (index,)):
+            record = self._evidence.records.get(other)
+            if record is not None and record.job == job:
+                yield record
+
+    def _cuts_off(self, word: str, task: int, job: str, submission: Submission) -> bool:
+        """Return whether Slurm's word on a job of packs means that it ended before it came to all of them.
+
+        A plain FAILED does where it had come to some: of others, the job never got as far as the work.
+        """
+        return word in _CUTTING or (word == _FAILED and any(True for _ in self._of_pack(task, job, submission)))
+
+    def _failure(self, record: TaskRecord) -> Sighting | None:
+        """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
+        seen = self._told(record)
+        return seen if seen is not None and seen.state is JobState.FAILED else None
+
+    def _told(self, record: TaskRecord) -> Sighting | None:
+        """Return what was said of the end of a record's attempt.
+
+        Ids are used again, and requeued tasks keep theirs: where Slurm names attempts, what contradicts the record has
+        to be about this one.
+        """
+        seen = self._sightings.ended(record.job, record.task)
+        if seen is None or not seen.sluid or record.code not in (None, 0) or (
+                record.code == 0 and seen.state is not JobState.FAILED):
+            return seen
+        details = tasks.read_details(self._evidence.run.tasks, record)
+        return seen if details is None or details.sluid in ("", seen.sluid) else None
+
+    def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
+        """Judge a task whose present submission left no record of it."""
+        if submission.scheduler == LOCAL:
+            owner = Owner.parse(submission.owner)
+            if owner is None or not owner.is_here():
+                return Verdict(TaskState.UNKNOWN, _elsewhere(owner))
+            if owner.is_dead():
+                return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
+            return Verdict(TaskState.WAITING, "local")
+        job = self._sightings.job_of(submission, position)
+        if job is None:
+            return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
+        seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
+        if seen is None and self._evidence.is_old:  # which of its jobs has the task isn't recorded
+            earlier = (self._sightings.ended(item.jobs[0].id, task) for item in reversed(self._evidence.submissions))
+            seen = next((told for told in earlier if told is not None), None)
+        if seen is not None:
+            word = seen.word.split()[0]
+            if submission.packed and self._cuts_off(word, task, job, submission):
+                return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
+            if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
+                self.unrecorded[task] = (submission.number, job, word)
+            if seen.state is JobState.FAILED:
+                return Verdict(TaskState.FAILED, _reason(seen, None, started=not submission.records), seen.code, job)
+            if seen.state is JobState.COMPLETED and not submission.records:
+                return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
+            return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job)
+        since = submission.answered or submission.created
+        if not submission.records and self._problem is None:
+            if self._evidence.claimed:
+                return Verdict(TaskState.DONE, CLAIMED, job=job)
+            return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
+        return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
+
+    def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
+        """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
+        owner = Owner.parse(submission.owner)
+        if owner is None or not owner.is_here():
+            return Verdict(TaskState.UNKNOWN, _elsewhere(owner), job=record.job)
+        process = tasks.read_details(self._evidence.run.tasks, record)
+        if process is None:
+            return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
+        if not process_alive(process.pid, process.started):
+            return Verdict(TaskState.LOST, "its local process is gone", job=record.job)
+        if process.started == 0 and owner.is_dead():
+            return Verdict(TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another",
+                           job=record.job)
+        return Verdict(TaskState.RUNNING, job=record.job)
+
+    def _absent(self, task: int, since: float, job: str, what: str) -> Verdict:
+        """Judge a task that should be in the queue and isn't."""
+        if self._problem is not None:
+            return Verdict(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
+        accounted = self._sightings.said_alive(job, task)
+        if accounted is not None:
+            return Verdict(TaskState.UNKNOWN, f"sacct says {accounted.word}, and squeue doesn't show it", job=job,
+                           passing=True)
+        if self._now - since < GRACE_SECONDS:
+            return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
+                           passing=True)
+        return Verdict(TaskState.LOST, what, job=job)
+
+
+def _waits_or_runs(seen: Sighting) -> Verdict:
+    state = _LIVE[seen.state]
+    return Verdict(state, seen.reason if state is TaskState.WAITING else "", job=seen.job)
+
+
+def _waits_in_pack(seen: Sighting) -> Verdict:
+    """Judge a task that the job which works through its pack hasn't come to."""
+    reason = seen.reason if seen.state is JobState.WAITING else "its job runs"
+    return Verdict(TaskState.WAITING, reason, job=seen.job)
+
+
+def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
+    """Say why Slurm holds a task for failed: its own word, or what stands behind a bare FAILED."""
+    if verdict.word.split()[0] != "FAILED":
+        return verdict.word.split()[0]
+    if recorded not in (None, 0):
+        return _exit_reason(recorded)
+    if verdict.code:
+        return _exit_reason(verdict.code)
+    if not started or verdict.signal == _LAUNCH_SIGNAL:
+        return "launch failure"
+    if verdict.signal:
+        return f"signal {verdict.signal}"
+    return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"
+
+
+def _elsewhere(owner: Owner | None) -> str:
+    where = f"a local run on {owner.host}" if owner is not None else "a local run somewhere"
+    return f"{where}: another machine, boot or container, whose processes can't be seen from here"
+
+
+def _exit_reason(code: int | None) -> str:
+    return f"exit code {code}" if code else ""

@@ -1,0 +1,65 @@
+"""Find the run that a command line means: a workflow file's present one, or that of a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from esis.errors import BadInput, Busy
+from esis.files import read_limited
+from esis.locks import holder
+from esis.model.requirements import resolve
+from esis.model.sources import Sources
+from esis.model.workdir import RunDir, is_run_name
+from esis.model.workflow import FILE_LIMIT, Workflow, parse
+from esis.operations.witness.evidence import Evidence, gather
+
+
+def find_run(workflow_file: Path, verify: bool = False) -> RunDir:
+    """Return the run of a workflow file's present content; with `verify` every byte is read. Raises BadInput."""
+    sources = Sources(verify)
+    return resolve(workflow_file, sources.read, sources.digest_of).run
+
+
+def run_at(path: Path) -> RunDir | None:
+    """Return the run that `path` is, or lies in; None where it is something else."""
+    absolute = Path(os.path.realpath(path))  # Path.resolve() fails on a loop of links
+    for place in (absolute, *absolute.parents):
+        if is_run_name(place.name):
+            return RunDir(place)
+    return None
+
+
+def evidence_of(run: RunDir, later: bool = False) -> Evidence:
+    """Return what a run that has to be there tells; `later`: the tasks' records are read when somebody asks.
+
+    Raises BadInput, Busy while it is built, CorruptState.
+    """
+    found = gather(run, later)
+    if found is None:
+        from esis.records.old import is_oldest  # seldom needed
+
+        if is_oldest(run):
+            raise BadInput(f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing "
+                           f"of tasks", "esis list --by-jobid shows its job; squeue and sacct know more")
+        raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
+    if not found.built:
+        builder = holder(run.lock)
+        if builder is not None:
+            raise Busy(f"{run.path}: {builder} is building it", "wait for it")
+        raise BadInput(f"{run.path}: its build was interrupted", "esis run builds it again")
+    if found.state is None and found.is_old and not found.indices and not found.looks_complete:
+        from esis.records.old import what_is_known
+
+        known, advice = what_is_known(run)
+        raise BadInput(f"{run.path} was made by ESIS 0.0.4: {known}", advice)
+    return found
+
+
+def definition(run: RunDir) -> Workflow:
+    """Return the workflow as it was when the run was built. Raises BadInput, CorruptState, OSError."""
+    try:
+        return parse(run.workflow_definition, read_limited(run.workflow_definition, FILE_LIMIT))
+    except FileNotFoundError:
+        raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
+                       "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None

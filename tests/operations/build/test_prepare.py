@@ -1,0 +1,257 @@
+"""Building a run: the generator's number, scripts that fail, interrupted builds, two at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.contract.site import BIN, FakeSite, generator, make_workflow, until
+
+
+def numbered(files: int, printed: str, first: int = 0, extra: str = "") -> str:
+    """Return a generator that writes some files and prints some text."""
+    return (f"#!/bin/sh\nn={first}\nwhile [ $n -lt {first + files} ]; do echo '{{}}' >parameters.$n.json; n=$((n+1)); "
+            f"done\n{extra}\nprintf '%s' '{printed}'\n")
+
+
+@pytest.mark.parametrize(("files", "printed", "first", "array", "noted"), [
+    (3, "3", 0, "0-2", False), (3, "2\n", 0, "0-2", True), (1, "0", 0, "0", True), (1, "1", 0, "0", False),
+    (3, "3", 1, "1-3", False), (1, "1", 1, "1", False),
+])
+def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first: int, array: str,
+                                 noted: bool) -> None:
+    """Count or last index: the array covers the files, and a last index gets a note."""
+    flow = make_workflow(site, "w", generator_text=numbered(files, printed, first))
+    shown = flow.esis("run").ok()
+    assert f"--array={array}%10\n" in (flow.only_run() / "sbatch.sh").read_text()
+    assert ("the last index" in shown.stderr) == noted
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (numbered(3, "5"), ["announced 5", "parameters.3.json is the first one missing"]),
+    (numbered(5, "3"), ["announced 3", "parameters.3.json is the first one too many"]),
+    (numbered(5, "5", extra="rm parameters.2.json"), ["parameters.2.json is missing"]),
+    (numbered(2, "2", first=7), ["start at index 7"]),
+    (numbered(0, "0"), ["wrote no parameters.<n>.json", "parameters.jsonl"]),
+    (numbered(2, ""), ["printed nothing"]),
+    (numbered(2, "hello 3"), ["'hello 3'"]),
+    (numbered(2, "1e400"), ["1e400"]),
+    (numbered(2, "-1"), ["-1"]),
+    (numbered(2, "9223372036854775808"), ["9223372036854775808"]),
+    (numbered(2, "two\nlines\n2"), ["nothing else"]),
+    ("#!/bin/sh\nprintf '\\377\\376'\n", ["number"]),
+    ("#!/bin/sh\necho why it failed >&2; exit 1\n", ["exit code 1", "why it failed"]),
+    ("#!/bin/sh\nkill -9 $$\n", ["signal 9"]),
+    ("#!/nowhere/python\n", ["can't be started"]),
+    ("no shebang\n", ["'#!'"]),
+    ("#!/bin/sh\nhead -c 300000000 /dev/zero | tr '\\0' 'x'\n", ["number"]),
+])
+def test_a_generator_that_breaks_its_contract_is_shown_and_nothing_is_submitted(
+        site: FakeSite, text: str, words: list[str]) -> None:
+    """F34, F35: one line with its last output; the next run starts clean."""
+    flow = make_workflow(site, "w", generator_text=text)
+    refused = flow.esis("run")
+    assert refused.code == 4, refused.stderr
+    for word in words:
+        assert word in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert len(refused.stderr) < 20_000
+    assert site.submissions() == 0
+    assert flow.esis("list").ok().stdout == ""
+    assert flow.esis("run").code == 4
+    flow.write("gen.py", generator(2))
+    flow.esis("run").ok()
+    assert flow.esis("list").ok().stdout.count("wrkdir.") == 1
+
+
+def test_a_generator_that_hangs_is_ended(site: FakeSite) -> None:
+    """--script-timeout ends it with its children."""
+    flow = make_workflow(site, "w", generator_text="#!/bin/sh\nsleep 300 & echo $! >pid; wait\n")
+    refused = flow.esis("run", "--script-timeout", "1")
+    assert refused.code == 4
+    assert "after 1 s" in refused.stderr
+    pid = int((flow.only_run() / "parameters/pid").read_text())
+    until(lambda: not Path(f"/proc/{pid}").exists(), 5)
+
+
+def test_a_failing_setup_script_stops_the_run(site: FakeSite) -> None:
+    """F36: its output is shown, nothing is submitted, and the next run builds anew."""
+    flow = make_workflow(site, "w", setup="#!/bin/sh\ntouch half; echo no compiler >&2; exit 2\n")
+    refused = flow.esis("run")
+    assert refused.code == 4
+    assert "no compiler" in refused.stderr
+    assert site.submissions() == 0
+
+
+def test_an_interrupted_build_is_built_again_from_the_start(site: FakeSite) -> None:
+    """SIGKILL during the setup script: no list shows it, a living orphan is respected, then it's built anew."""
+    flow = make_workflow(site, "w", setup="#!/bin/sh\n[ -e $HOME/go ] && exit 0\ntouch half; sleep 300\n")
+    env = {"HOME": str(site.home)}
+    first = subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env({**os.environ, **env}),
+                             stderr=subprocess.DEVNULL)
+    until(lambda: any(run.joinpath("half").exists() for run in flow.runs()), 30)
+    state = flow.only_run() / "__esis__/state.json"
+    until(lambda: json.loads(state.read_text())["pid"] is not None, 10)
+    first.kill()
+    first.wait()
+    assert flow.esis("list").ok().stdout == ""
+    busy = flow.esis("run", env=env)
+    assert busy.code == 7
+    pid = json.loads(state.read_text())["pid"]
+    assert str(pid) in busy.stderr
+    os.killpg(pid, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), 10)
+    (site.home / "go").touch()
+    flow.esis("run", env=env).ok()
+    run = flow.only_run()
+    assert not (run / "half").exists()
+    assert [name for name in os.listdir(flow.directory) if name.startswith(".esis")] == []
+    assert site.submissions() == 1
+
+
+def test_of_two_runs_at_once_one_builds_and_the_other_names_it(site: FakeSite) -> None:
+    """The second one exits with 7, naming process, user and host; afterwards there is one submission."""
+    flow = make_workflow(site, "w", setup="#!/bin/sh\nwhile ! [ -e $HOME/go ]; do sleep 0.1; done\n")
+    env = {"HOME": str(site.home)}
+    first = subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env({**os.environ, **env}))
+    until(lambda: any((run / "__esis__/setup.log").exists() for run in flow.runs()), 30)
+    second = flow.esis("run", env=env)
+    assert second.code == 7
+    assert f"process {first.pid} of " in second.stderr
+    assert os.uname().nodename in second.stderr
+    (site.home / "go").touch()
+    assert first.wait(30) == 0
+    assert site.submissions() == 1
+
+
+@pytest.mark.parametrize("round_number", range(5))
+def test_eight_at_the_same_instant_submit_once(site: FakeSite, round_number: int) -> None:
+    """F28: one submission; the others succeed or say who is at it."""
+    flow = make_workflow(site, "w")
+    env = site.slurm.env({**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
+    children = [subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=env, text=True,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(8)]
+    ends = [(child.communicate(timeout=60)[1], child.returncode) for child in children]
+    assert {code for _, code in ends} <= {0, 7}, ends
+    assert 0 in {code for _, code in ends}
+    assert site.submissions() == 1
+    flow.esis("run").ok()
+    assert site.submissions() == 1
+    assert [name for name in os.listdir(flow.directory) if name.startswith(".esis")] == []
+
+
+def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F33: the stored hash is the hash of the stored bytes, always."""
+    from esis.errors import EsisError
+    from esis.operations.context import Context
+    from esis.operations.run import dry_run
+    from esis.operations.workflow_files import node_of
+
+    site = FakeSite(tmp_path)
+    flow = make_workflow(site, "w")
+    node = node_of(flow.directory / "wf.esis.json")
+    flow.write("worker.sh", "#!/bin/sh\necho edited\n")
+    with pytest.raises(EsisError, match="workerscript changed while"):
+        dry_run(node, Context())
+
+
+def test_a_dry_run_leaves_nothing_behind(site: FakeSite, tmp_path: Path) -> None:
+    """It shows hash, array and script."""
+    flow = make_workflow(site, "w", 4)
+    before = sorted(os.listdir(flow.directory))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    shown = flow.esis("run", "--dry-run", "-m", "2", env={"TMPDIR": str(scratch)}).ok().stdout
+    assert "array: 0-3%2" in shown
+    assert "#SBATCH --array=0-3%2" in shown
+    assert sorted(os.listdir(flow.directory)) == before
+    assert os.listdir(scratch) == []
+    flow.esis("run").ok()
+    assert f"hash: {flow.only_run().name[7:]}" in shown
+
+
+def test_generator_and_setup_script_find_the_includes_and_the_users_environment(site: FakeSite) -> None:
+    """includes/ is on PYTHONPATH; the user's variables are there; those of an enclosing job aren't."""
+    body = "import helper; assert helper.answer == 42; assert os.environ['MINE'] == 'yes'\n" \
+           "assert 'SLURM_ARRAY_TASK_ID' not in os.environ and os.environ['SLURM_CONF'] == '/etc/x'"
+    flow = make_workflow(site, "w", generator_text=generator(2, body))
+    flow.write("helper.py", "answer = 42\n")
+    flow.esis("setup", "setup.sh", "gen.py", "template.sh", "worker.sh", "helper.py").ok()
+    env = {"MINE": "yes", "SLURM_ARRAY_TASK_ID": "5", "SLURM_CONF": "/etc/x", "PYTHONPATH": "/elsewhere"}
+    flow.esis("run", env=env).ok()
+
+
+def test_the_umask_is_honoured(site: FakeSite) -> None:
+    """F42: with 077 nobody else can read a run; the group bit of the parent directory is inherited."""
+    flow = make_workflow(site, "w")
+    flow.directory.chmod(0o2755)
+    site.run(["sh", "-c", "umask 077; exec esis run"], flow.directory).ok()
+    run = flow.only_run()
+    assert [path for path in run.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o077] == []
+    assert (run / "__esis__/tasks").stat().st_mode & 0o2000
+
+
+def test_a_directory_where_everybody_may_exchange_files_is_refused(site: FakeSite) -> None:
+    """F43: world-writable and not sticky."""
+    flow = make_workflow(site, "w")
+    flow.directory.chmod(0o777)
+    refused = flow.esis("run")
+    assert refused.code == 1
+    assert "chmod o-w" in refused.stderr
+    assert flow.runs() == []
+
+
+def test_a_run_of_another_user_is_left_alone(site: FakeSite) -> None:
+    """F31, F32: the owner is named, nothing is deleted."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give a directory away")
+    flow = make_workflow(site, "w")
+    flow.esis("run").ok()
+    run = flow.only_run()
+    before = sorted(path.name for path in run.rglob("*"))
+    os.chown(run, 65534, 65534)
+    refused = flow.esis("run")
+    assert refused.code == 7
+    assert "nobody" in refused.stderr
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_what_dead_builds_left_is_swept(site: FakeSite) -> None:
+    """A killed build's staging directory goes away with the next run; another host's stays."""
+    from esis.locks import Owner
+
+    flow = make_workflow(site, "w")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = Owner.current()
+    gone = Owner(here.host, here.boot, dead.pid, 1, here.user, "00000000")
+    far = Owner("elsewhere", "0/1", 1, 1, here.user, "00000000")
+    for owner in (gone, far):
+        (flow.directory / f".esis-build-0123456789ab-{owner.text()}").mkdir()
+    flow.esis("run").ok()
+    left = [name for name in os.listdir(flow.directory) if name.startswith(".esis")]
+    assert left == [f".esis-build-0123456789ab-{far.text()}"]
+    shutil.rmtree(flow.directory / left[0])
+
+
+def test_changing_only_the_limit_is_said(site: FakeSite) -> None:
+    """F44: the limit isn't part of the hash; the queued array keeps its own, and the user hears so."""
+    flow = make_workflow(site, "w")
+    flow.esis("run").ok()
+    again = flow.esis("run", "-m", "2").ok()
+    assert "keeps its limit of 10" in again.stderr
+
+
+def test_time_of_the_first_submission_is_kept(site: FakeSite) -> None:
+    """wf_starttime holds local time as 0.0.4 wrote it, to the second."""
+    flow = make_workflow(site, "w")
+    flow.esis("run").ok()
+    written = time.strptime((flow.only_run() / "__esis__/wf_starttime").read_text(), "%d.%m.%Y-%H:%M:%S")
+    assert abs(time.mktime(written) - time.time()) < 60

@@ -1,0 +1,565 @@
+"""The state of a task from its witnesses: arrays with offsets, packs, and groups that agree with single tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esis.locks import Owner
+from esis.model.parameters import as_sequence
+from esis.model.workdir import RunDir
+from esis.operations.submission.arrays import UNPACKED, Packing, plan
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.judge import CUT_OFF, GRACE_SECONDS, Judge, TaskState, Verdict
+from esis.operations.witness.keep import keep
+from esis.operations.witness.status import status_of
+from esis.processes import process_start
+from esis.records.stage import Stage, State
+from esis.records.submissions import Array, Job, Outcome, Submission
+from esis.records.tasks import TaskRecord, TaskRecords, read_records
+from esis.schedulers.answers import classify
+from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NOW = 1_000_000.0
+RUN = RunDir(Path("/nowhere/wrkdir." + "0" * 64))
+HERE, STRANGE = f"{RUN.script}|{RUN.cwd}", "/else/sbatch.sh|/else"
+ACCOUNTED = f"{RUN.cwd}|sbatch --parsable {RUN.script}"
+TASKS = 24
+
+
+def sighting(job: str, indices: Sequence[int] | None, word: str, place: str = HERE, **more: object) -> Sighting:
+    """Return what squeue would say, in Slurm's own words."""
+    return Sighting(job, indices, classify(word), word, place=place, **more)  # type: ignore[arg-type]
+
+
+def a_record(task: int, job: str, code: int | None = None, number: int = 1, start: int = 100, restart: int = 0,
+             verdict: str | None = None) -> TaskRecord:
+    ended = code is not None or verdict is not None
+    return TaskRecord(task, number, job, restart, start, code, start + 7 if ended else None, verdict)
+
+
+def submission(tasks: Sequence[int], jobs: Sequence[str], *arrays: Array, **more: object) -> Submission:
+    made = Submission(1, "slurm", as_sequence(tasks), arrays, "ab", 50.0, "o", True, outcome=Outcome.SUBMITTED,
+                      jobs=tuple(map(Job, jobs)), answered=51.0)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def evidence(found: Sequence[Submission], records: Sequence[TaskRecord] = (), tasks: int = TASKS,
+             run: RunDir = RUN) -> Evidence:
+    return Evidence(run, State(Stage.PREPARED, 0, tasks), range(tasks), tuple(found),
+                    TaskRecords(record.name for record in records), marked_complete=False)
+
+
+def verdicts(told: Evidence, *seen: Sighting, accounted: Sequence[Sighting] = (), problem: str | None = None,
+             now: float = NOW) -> dict[int, Verdict]:
+    """Return the verdict of each task, and see that groups and single tasks agree."""
+    snapshot = Snapshot(seen, problem, tuple(item._replace(place=ACCOUNTED) for item in accounted))
+    return agreed(told, snapshot, now)
+
+
+def agreed(told: Evidence, snapshot: Snapshot, now: float = NOW) -> dict[int, Verdict]:
+    grouping, single = Judge(told, snapshot, now), Judge(told, snapshot, now)
+    found: dict[int, Verdict] = {}
+    for verdict, tasks in grouping.groups().items():
+        assert tasks == sorted(tasks)
+        assert not found.keys() & set(tasks)
+        found.update(dict.fromkeys(tasks, verdict))
+    assert found == {task: single.verdict(task) for task in told.indices}
+    assert {task: single.task(task).verdict for task in told.indices} == found
+    assert grouping.outranked == single.outranked
+    assert grouping.unrecorded == single.unrecorded
+    return found
+
+
+def states(found: dict[int, Verdict]) -> dict[str, list[int]]:
+    shown: dict[str, list[int]] = {}
+    for task, verdict in sorted(found.items()):
+        shown.setdefault(verdict.state.value, []).append(task)
+    return shown
+
+
+# --- groups and single tasks
+
+
+WORDS = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED by 1000",
+         "PREEMPTED", "BOOT_FAIL", "FROBNICATED")
+subsets = st.sets(st.integers(0, TASKS - 1), min_size=1).map(lambda found: as_sequence(sorted(found)))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str]]]:
+    """Draw submissions (arrays, maps, packs, local ones), records, and what squeue and sacct say of any of them."""
+    found: list[Submission] = []
+    claims: list[tuple[int, int, str]] = []
+    job = 10
+    for number in range(1, draw(st.integers(0, 3)) + 1):
+        tasks = range(TASKS) if number == 1 and draw(st.booleans()) else draw(subsets)
+        packing = draw(st.sampled_from([UNPACKED, UNPACKED, Packing(3), Packing(5, 2)]))
+        local = draw(st.integers(0, 5)) == 0
+        planned = plan(tasks, 0, None if local else Limits(draw(st.sampled_from([2, 7, 9, 1001]))),
+                       UNPACKED if local else packing)
+        jobs = tuple(Job(str(job + at)) for at in range(draw(st.integers(0, len(planned.arrays)))))
+        job += 10
+        outcome = draw(st.sampled_from([Outcome.OPEN, Outcome.REFUSED, Outcome.SUBMITTED, Outcome.SUBMITTED]))
+        owner = draw(st.sampled_from(["", Owner.current().text(), replace(Owner.current(), pid=2**22 + 1).text()]))
+        packed = len(planned.arrays) > 0 and not local and packing.per_job > 1
+        found.append(Submission(
+            number, "local" if local else "slurm", tasks, planned.arrays, "ab", draw(st.sampled_from([10.0, NOW - 1])),
+            owner, draw(st.integers(0, 4)) > 0, outcome=outcome, jobs=jobs, mapped=planned.mapped,
+            answered=draw(st.sampled_from([None, 20.0, NOW - 2])),
+            returned=tuple(draw(subsets)) if draw(st.integers(0, 4)) == 0 else (),
+            per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1))
+        if draw(st.integers(0, 3)) == 0:
+            claims.append((number, draw(st.integers(0, len(planned.arrays) - 1)), str(job + draw(st.integers(0, 2)))))
+    ids = st.sampled_from([item.id for sub in found for item in sub.jobs] + [str(job), "99"])
+    records = draw(st.lists(st.builds(
+        a_record, st.integers(0, TASKS - 1), ids, st.sampled_from([None, 0, 0, 1, 143]), st.integers(1, 3),
+        st.sampled_from([100, 200, int(NOW) - 3]), st.integers(0, 1),
+        st.sampled_from([None, None, None, None, "CANCELLED", "OUT_OF_MEMORY", CUT_OFF])), max_size=40))
+    records = [record if record.verdict is None else replace(record, code=None) for record in records]
+    seen = st.builds(
+        sighting, ids, st.none() | subsets | st.integers(0, 6).map(lambda index: (index,)), st.sampled_from(WORDS),
+        st.sampled_from([HERE, HERE, HERE, STRANGE]), reason=st.sampled_from(["None", "Priority"]),
+        code=st.sampled_from([None, 0, 3]), signal=st.sampled_from([None, 0, 53]), used=st.sampled_from(["", "0:07"]))
+    snapshot = Snapshot(tuple(draw(st.lists(seen, max_size=8))), draw(st.sampled_from([None, None, "timed out"])),
+                        tuple(item._replace(place=draw(st.sampled_from([ACCOUNTED, ACCOUNTED, "/else|sbatch x"])))
+                              for item in draw(st.lists(seen, max_size=8))))
+    links = [(RUN.claim(number, position).name, target) for number, position, target in claims]
+    return evidence(found, records), snapshot, links
+
+
+@RELAXED
+@given(situations())
+def test_groups_and_single_tasks_agree(situation: tuple[Evidence, Snapshot, list[tuple[str, str]]]) -> None:
+    """What is judged once for many is what each of them would get; every task is in exactly one group."""
+    told, snapshot, links = situation
+    with tempfile.TemporaryDirectory() as scratch:
+        run = RunDir(Path(scratch) / RUN.path.name)
+        run.submissions.mkdir(parents=True)
+        for name, target in links:
+            if not (run.submissions / name).is_symlink():
+                (run.submissions / name).symlink_to(target)
+
+        def moved(found: Sequence[Sighting]) -> tuple[Sighting, ...]:
+            place = f"{run.script}|{run.cwd}"
+            return tuple(seen._replace(place=place if seen.place == HERE else seen.place) for seen in found)
+
+        agreed(replace(told, run=run), replace(snapshot, sightings=moved(snapshot.sightings),
+                                               accounting=moved(snapshot.accounting)))
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[Evidence, Snapshot]:
+    """Draw one submission whose tasks mostly share what is said of them: only where they stand may tell them apart."""
+    packing = draw(st.sampled_from([UNPACKED, Packing(4, 2), Packing(5, 1), Packing(24, 3)]))
+    tasks = draw(st.sampled_from([range(TASKS), as_sequence([0, 2, 3, 5, 8, 9, 10, 17, 20, 21])]))
+    planned = plan(tasks, 0, Limits(draw(st.sampled_from([2, 1001]))), packing)
+    jobs = [str(10 + position) for position in range(len(planned.arrays))]
+    packed = packing.per_job > 1
+    found = submission(tasks, jobs, *planned.arrays, mapped=planned.mapped, records=draw(st.booleans()),
+                       per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1)
+    code = st.sampled_from([draw(st.sampled_from([None, 0, 1, 143])), draw(st.sampled_from([None, 0, 143]))])
+    records = [a_record(task, jobs[found.place_of(task)[0]], draw(code)) for task in tasks if draw(st.integers(0, 3))]
+    words = st.sampled_from([draw(st.sampled_from(WORDS)), draw(st.sampled_from(WORDS))])
+    seen = [sighting(job, [index], draw(words)) for position, job in enumerate(jobs)
+            for index in range(-(-planned.arrays[position].tasks // packing.per_job))]
+    squeue = draw(st.booleans())
+    return evidence([found], records), Snapshot(tuple(seen) if squeue else (), None, () if squeue else tuple(seen))
+
+
+@RELAXED
+@given(alike())
+def test_groups_and_single_tasks_agree_where_the_same_is_said(situation: tuple[Evidence, Snapshot]) -> None:
+    """Two tasks of one pack may fare differently though record and queue say the same of them."""
+    agreed(*situation)
+
+
+def test_a_pack_that_was_ended_cuts_off_the_tasks_that_had_a_part_of_its_time() -> None:
+    """TIMEOUT, SIGTERM for all: the two that it began with have failed, those that came later go on in another job."""
+    found = submission(range(8), ["10"], Array("0-1", 0, 8), per_job=4, parallel=2)
+    records = [a_record(task, "10", 143) for task in (0, 1, 2, 4, 5, 6)]
+    told = verdicts(evidence([found], records, tasks=8), sighting("10", [0, 1], "TIMEOUT"))
+    assert states(told) == {"failed": [0, 1, 4, 5], "unsubmitted": [2, 3, 6, 7]}
+    assert told[2].reason == "cut off at the end of its job"
+
+
+@RELAXED
+@given(situations())
+def test_nothing_is_done_without_a_word_of_it(situation: tuple[Evidence, Snapshot, list[tuple[str, str]]]) -> None:
+    """Done is what a record of success says, or Slurm's COMPLETED for its job: never anything else."""
+    told, snapshot, _ = situation
+    completed = {seen.job for seen in (*snapshot.sightings, *snapshot.accounting) if seen.state is JobState.COMPLETED}
+    for task, verdict in agreed(told, snapshot).items():
+        if verdict.state is TaskState.DONE:
+            record = told.records.get(task)
+            assert (record is not None and record.code == 0) or verdict.job in completed
+
+
+# --- arrays with offsets
+
+
+THREE = submission(range(24), ["71", "72", "73"], Array("0-8", 0, 9), Array("0-8", 9, 9), Array("0-5", 18, 6))
+
+
+def test_each_array_speaks_of_its_own_tasks() -> None:
+    """Index 2 of the second array is task 11, index 2 of the third is task 20."""
+    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", (2,), "RUNNING"),
+                     sighting("72", (0, 1, *range(3, 9)), "PENDING"), sighting("73", (2,), "FAILED"),
+                     sighting("73", (0, 1, 3, 4, 5), "PENDING"))
+    assert states(found) == {"waiting": [*range(11), *range(12, 20), 21, 22, 23], "running": [11], "failed": [20]}
+    assert {found[task].job for task in range(9, 18)} == {"72"}
+
+
+def test_a_verdict_of_failure_outranks_the_record_of_the_very_task() -> None:
+    """Accounting speaks in shifted indices too."""
+    records = [a_record(task, "72", 0) for task in range(9, 18)]
+    found = verdicts(evidence([THREE], records), accounted=[sighting("72", (2,), "OUT_OF_MEMORY")])
+    assert found[11].state is TaskState.FAILED
+    assert {found[task].state for task in range(9, 18) if task != 11} == {TaskState.DONE}
+
+
+def test_the_array_whose_answer_is_missing_is_unknown_and_the_sent_ones_are_not() -> None:
+    """Of an open submission only what was acknowledged is judged by the queue."""
+    sent = replace(THREE, jobs=THREE.jobs[:1], outcome=Outcome.OPEN)
+    found = verdicts(evidence([sent]), sighting("71", range(9), "PENDING"))
+    assert states(found) == {"waiting": list(range(9)), "unknown": list(range(9, 24))}
+
+
+def test_a_cancelled_rest_of_an_array_keeps_to_that_array() -> None:
+    """A row without indices speaks of its own array alone."""
+    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", None, "CANCELLED"),
+                     sighting("73", range(6), "PENDING"))
+    assert states(found)["failed"] == list(range(9, 18))
+
+
+def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
+    """`sbatch ../sbatch.sh` is the first array of the latest submission, with its offset."""
+    scattered = submission([1, 3, 5, 7], ["72"], Array("0-3", 0, 4), number=2, mapped=True)
+    found = verdicts(evidence([replace(THREE, jobs=()), scattered]), sighting("99", (2,), "RUNNING"))
+    assert found[5].state is TaskState.RUNNING
+
+
+def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
+    """In the grace period unknown, afterwards lost; with a silent queue never lost."""
+    fresh = replace(THREE, answered=NOW - 1)
+    assert states(verdicts(evidence([fresh]))) == {"unknown": list(range(24))}
+    assert states(verdicts(evidence([THREE]))) == {"lost": list(range(24))}
+    assert states(verdicts(evidence([fresh]), now=NOW + GRACE_SECONDS)) == {"lost": list(range(24))}
+    assert states(verdicts(evidence([THREE]), problem="timed out")) == {"unknown": list(range(24))}
+
+
+# --- whose job is it, and what did it really do
+
+
+PLAIN = submission(range(4), ["71"], Array("0-3", 0, 4))
+
+
+def judged(*records: TaskRecord, seen: Sequence[Sighting] = (), accounted: Sequence[Sighting] = (),
+           sub: Submission = PLAIN, claimed: bool = False) -> Verdict:
+    """Return the verdict on task 0 of four."""
+    told = replace(evidence([sub], records, 4), claimed=claimed)
+    return verdicts(told, *seen, accounted=accounted)[0]
+
+
+@pytest.mark.parametrize("word", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"])
+def test_f45_a_known_id_with_another_script_makes_nothing_of_a_task(word: str) -> None:
+    """F45: it may be ours, so nothing is lost; it may not be, so what was recorded stands."""
+    own = [sighting("71", range(4), word, f"post.sh|{RUN.cwd}")]
+    assert judged(seen=own).state is TaskState.UNKNOWN
+    assert judged(a_record(0, "71", 0), seen=own).state is TaskState.DONE
+    assert judged(a_record(0, "71", 3), seen=own).state is TaskState.FAILED
+    assert judged(a_record(0, "71"), seen=own).state is TaskState.UNKNOWN
+    assert judged(sub=replace(PLAIN, records=False), seen=own).state is TaskState.UNKNOWN
+    stranger = [sighting("99", range(4), word, f"post.sh|{RUN.cwd}")]
+    assert judged(a_record(0, "71", 0), seen=stranger).state is TaskState.DONE
+    assert judged(seen=stranger).state is TaskState.LOST
+
+
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+def test_f49_preempted_is_a_verdict_of_failure(asked: str) -> None:
+    """F49: also where the script trapped the signal and ended with 0. One that is queued again waits."""
+    told = [sighting("71", range(4), "PREEMPTED")]
+    ways = {"seen": told} if asked == "squeue" else {"accounted": told}
+    for records in ([], [a_record(0, "71", 0)], [a_record(0, "71", 143)], [a_record(0, "71")]):
+        found = judged(*records, **ways)  # type: ignore[arg-type]
+        assert (found.state, found.reason) == (TaskState.FAILED, "PREEMPTED")
+    again = judged(a_record(0, "71", 0), seen=[sighting("71", (0,), "PENDING")], accounted=told)
+    assert again.state is TaskState.WAITING
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED", "REQUEUED"])
+def test_f52_what_sacct_says_is_alive_is_not_lost(word: str) -> None:
+    """F52: an answer of squeue without it is no proof of absence then; of other tasks it is."""
+    for records in ([], [a_record(0, "71")]):
+        found = judged(*records, accounted=[sighting("71", (0,), word)])
+        assert (found.state, found.passing) == (TaskState.UNKNOWN, True)
+        assert word in found.reason
+        assert judged(*records, accounted=[sighting("71", (1,), word)]).state is TaskState.LOST
+    assert judged(a_record(0, "71", 0), accounted=[sighting("71", (0,), word)]).state is TaskState.DONE
+
+
+@pytest.mark.parametrize(("first", "second", "state", "said"), [
+    (a_record(0, "71", 0), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 0"),
+    (a_record(0, "71", 3), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 3"),
+    (a_record(0, "71", 0, start=100), a_record(0, "71", 3, start=101), TaskState.FAILED, "exit code 0"),
+    (a_record(0, "71", 3, start=100), a_record(0, "71", 0, start=101), TaskState.DONE, "exit code 3"),
+    (a_record(0, "71", 3), a_record(0, "71", 0), TaskState.FAILED, "exit code 0"),
+])
+def test_f51_of_two_ends_of_one_attempt_a_rule_decides_and_both_are_shown(
+        first: TaskRecord, second: TaskRecord, state: TaskState, said: str) -> None:
+    """F51: Slurm's word, then the later end, then the worse one; not the order of the directory."""
+    for records in ((first, second), (second, first)):
+        found = judged(*records)
+        assert found.state is state
+        assert f"{said} was recorded as well" in found.reason
+
+
+def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
+    """F51: it was noted for a task that waited; Slurm lost it, and the task began all the same."""
+    note = replace(a_record(0, "71", verdict="CANCELLED", start=200), end=200)
+    for records in ((note, a_record(0, "71", 0, start=300)), (a_record(0, "71", 0, start=300), note)):
+        assert judged(*records) == Verdict(TaskState.DONE, "", 0, "71")
+    live = [sighting("71", (0,), "RUNNING")]
+    assert judged(note, a_record(0, "71", start=300), seen=live).state is TaskState.RUNNING
+    assert judged(a_record(0, "71", start=300), note).state is TaskState.LOST
+    assert judged(note).state is TaskState.FAILED
+
+
+def test_a_verdict_on_another_attempt_contradicts_no_record(tmp_path: Path) -> None:
+    """From 26.05 on Slurm names attempts: the same id and index may be those of another one."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(0, "71", 0), a_record(1, "71"), a_record(2, "71", 3), a_record(3, "71", 0)]
+    for record in records[:3]:
+        content = {"host": "h", "pid": 1, "job": "7", "sluid": "s1EDM8C3HYJ800"}
+        (run.tasks / record.name).write_text(json.dumps(content))
+    place = f"{run.script}|{run.cwd}"
+
+    def said(sluid: str) -> dict[int, Verdict]:
+        seen = sighting("71", range(4), "TIMEOUT", place, sluid=sluid)
+        return verdicts(evidence([PLAIN], records, 4, run), seen)
+
+    assert {verdict.state for verdict in said("s1EDM8C3HYJ800").values()} == {TaskState.FAILED}
+    assert {verdict.state for verdict in said("").values()} == {TaskState.FAILED}
+    other = said("s1EDM8C3HZ4G00")
+    assert [other[task].state for task in range(3)] == [TaskState.DONE, TaskState.LOST, TaskState.FAILED]
+    assert other[3].state is TaskState.FAILED, "its record doesn't name its attempt"
+
+
+def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Path) -> None:
+    """F55: an EXIT trap of the script's own, a sibling that failed, no accounting: done stays done."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(task, "71") for task in range(4)]
+    for record in records:
+        (run.tasks / record.name).touch()
+    place = f"{run.script}|{run.cwd}"
+    seen = (sighting("71", (0, 1), "COMPLETED", place), sighting("71", (2,), "FAILED", place, code=3),
+            sighting("71", (3,), "RUNNING", place))
+    told = evidence([PLAIN], records, 4, run)
+    names = sorted(path.name for path in run.tasks.iterdir())
+    before = status_of(told, Snapshot(seen), NOW)
+    assert before.counts() == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
+    assert sorted(path.name for path in run.tasks.iterdir()) == names, "to judge writes nothing"
+    keep(before)
+    kept = replace(told, records=read_records(run))
+    after = status_of(kept, Snapshot(), NOW).counts()
+    assert after == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.LOST: 1}
+
+
+@pytest.mark.parametrize(("problem", "kept"), [("Slurm accounting storage is disabled", True), (None, False)])
+def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers(
+        tmp_path: Path, problem: str | None, kept: bool) -> None:
+    """F55: sacct remembers by itself; without it squeue's word is noted, once."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    place = f"{run.script}|{run.cwd}"
+    silent = replace(PLAIN, records=False)
+    seen = (sighting("71", (0,), "COMPLETED", place), sighting("71", (1,), "FAILED", place, code=3),
+            sighting("71", (2, 3), "RUNNING", place))
+    asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
+    for _ in range(2):
+        keep(status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW))
+    assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
+    after = status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), Snapshot(), NOW).counts()
+    assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept
+                     else {TaskState.UNKNOWN: 4})
+
+
+def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
+    """F66: a worker of 0.0.4 writes it after the first task. It decides where there is no evidence about tasks."""
+    live = [sighting("71", (0,), "RUNNING")]
+    assert judged(claimed=True, seen=live).state is TaskState.RUNNING
+    assert judged(a_record(0, "71", 3), claimed=True).state is TaskState.FAILED
+    assert judged(claimed=True).state is TaskState.LOST
+    silent = replace(PLAIN, records=False)
+    assert judged(sub=silent, claimed=True).state is TaskState.DONE
+    assert judged(sub=silent).state is TaskState.UNKNOWN
+    assert judged(sub=silent, claimed=True, seen=live).state is TaskState.RUNNING
+    failed = [sighting("71", (0,), "FAILED", code=3)]
+    assert judged(sub=silent, claimed=True, seen=failed).state is TaskState.FAILED
+    assert verdicts(replace(evidence([silent], (), 4), claimed=True), problem="no")[0].state is TaskState.UNKNOWN
+    assert verdicts(replace(evidence([], (), 4), claimed=True))[0].state is TaskState.UNSUBMITTED
+    old = replace(evidence([], (), 4), claimed=True, state=None)
+    assert verdicts(old)[0].state is TaskState.DONE
+    assert verdicts(replace(old, claimed=False))[0].state is TaskState.UNKNOWN
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({}, TaskState.WAITING), ({"pid": 2**22 + 1}, TaskState.UNSUBMITTED),
+    ({"boot": "another-boot/1"}, TaskState.UNKNOWN), ({"host": "elsewhere"}, TaskState.UNKNOWN),
+])
+def test_f65_a_local_run_is_judged_only_where_its_processes_can_be_seen(
+        change: dict[str, object], expected: TaskState, tmp_path: Path) -> None:
+    """F65: the same host name says nothing in another boot or PID name space."""
+    owner = replace(Owner.current(), **change)  # type: ignore[arg-type]
+    sub = replace(PLAIN, scheduler="local", owner=owner.text())
+    assert judged(sub=sub).state is expected
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    record, started = a_record(0, "71"), process_start(os.getpid())
+    told = evidence([sub], [record], 4, run)
+
+    def state(pid: int, started: int | None) -> TaskState:
+        (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": pid, "job": "7", "started": started}))
+        return verdicts(told)[0].state
+
+    unseen = expected is TaskState.UNKNOWN
+    assert state(os.getpid(), started) is (TaskState.UNKNOWN if unseen else TaskState.RUNNING)
+    assert state(os.getpid(), 1) is (TaskState.UNKNOWN if unseen else TaskState.LOST)  # the number was used again
+    assert state(2**22 + 1, started) is (TaskState.UNKNOWN if unseen else TaskState.LOST)
+    # Without the start time only the run's own process, while it lives, vouches for the number.
+    assert state(os.getpid(), None) is (TaskState.RUNNING if expected is TaskState.WAITING else TaskState.UNKNOWN)
+
+
+# --- packs
+
+
+PACKS = submission(range(24), ["71"], Array("0-3", 0, 24), per_job=6, parallel=2)
+
+
+@pytest.mark.parametrize("word", ["FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED"])
+def test_a_task_of_a_pack_that_is_done_stays_done(word: str) -> None:
+    """The element's verdict is about the whole pack: one bad task makes it FAILED."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 3), a_record(2, "71", 0)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), word), sighting("71", (1, 2, 3), "PENDING"))
+    assert [found[task].state for task in (0, 1, 2)] == [TaskState.DONE, TaskState.FAILED, TaskState.DONE]
+    assert found[1].reason == "exit code 3"
+
+
+@pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"])
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+def test_what_the_job_of_a_pack_did_not_come_to_is_unsubmitted(word: str, asked: str) -> None:
+    """At the time limit, and when a node dies: tasks that never started are submitted again."""
+    records = [a_record(task, "71", 0) for task in range(4)]
+    seen = [sighting("71", (0,), word)]
+    found = verdicts(evidence([PACKS], records), *(seen if asked == "squeue" else ()),
+                     accounted=seen if asked == "sacct" else ())
+    assert [found[task].state for task in range(6)] == [TaskState.DONE] * 4 + [TaskState.UNSUBMITTED] * 2
+    assert word in found[4].reason
+
+
+def test_the_task_that_was_cut_off_is_unsubmitted_unless_it_had_all_the_time() -> None:
+    """Under way at the TIMEOUT: the first of the pack had the whole limit, so it failed; a later one had not."""
+    records = [a_record(0, "71"), a_record(1, "71", 0), a_record(2, "71"), a_record(7, "71")]
+    seen = [sighting("71", (0, 1), "TIMEOUT"), sighting("71", (2, 3), "PENDING")]
+    told = evidence([PACKS], records)
+    found = verdicts(told, *seen)
+    assert (found[0].state, found[0].reason) == (TaskState.FAILED, "TIMEOUT")
+    assert found[1].state is TaskState.DONE
+    assert (found[2].state, found[2].reason) == (TaskState.UNSUBMITTED, "cut off at the end of its job")
+    assert (found[7].state, found[7].reason) == (TaskState.FAILED, "TIMEOUT"), "two at a time: the second leads too"
+    judge = Judge(told, Snapshot(tuple(seen)), NOW)
+    judge.groups()
+    assert {task: word for task, (_, word) in judge.outranked.items()} == {0: "TIMEOUT", 2: CUT_OFF, 7: "TIMEOUT"}
+
+
+def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> None:
+    """The verdict is kept in the record's name, for a task that failed and for one that was cut off."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    records = [a_record(0, "71"), a_record(2, "71"), *(a_record(task, "71", 0) for task in (1, 3, 4, 5))]
+    for record in records:
+        (run.tasks / record.name).touch()
+    place = f"{run.script}|{run.cwd}"
+    keep(status_of(evidence([PACKS], records, 6, run), Snapshot((sighting("71", (0,), "TIMEOUT", place),)), NOW))
+    kept = [record for path in run.tasks.iterdir() if (record := TaskRecord.parse(path.name)) is not None]
+    assert {record.task: record.verdict for record in kept if record.verdict} == {0: "TIMEOUT", 2: CUT_OFF}
+    later = status_of(evidence([PACKS], kept, 6, run), Snapshot(), NOW + 10_000)
+    assert [later.tasks[task].state for task in range(3)] == [TaskState.FAILED, TaskState.DONE, TaskState.UNSUBMITTED]
+
+
+def test_what_was_cancelled_before_its_turn_failed() -> None:
+    """Somebody wanted it to end: it isn't submitted again by itself, as with arrays of single tasks."""
+    records = [a_record(0, "71", 0)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "CANCELLED by 1000"),
+                     sighting("71", (1, 2, 3), "PENDING"))
+    assert states(found) == {"done": [0], "failed": [1, 2, 3, 4, 5], "waiting": list(range(6, 24))}
+    assert {found[task].reason for task in range(1, 6)} == {"CANCELLED"}
+
+
+def test_the_tasks_of_a_pack_under_way() -> None:
+    """What has no record waits, though its job runs; what has one runs or has ended."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 5), a_record(2, "71"), a_record(3, "71")]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1), "RUNNING"),
+                     sighting("71", (2, 3), "PENDING", reason="Priority"))
+    assert states(found) == {"done": [0], "failed": [1], "running": [2, 3], "waiting": list(range(4, 24))}
+    assert (found[4].reason, found[6].reason, found[12].reason) == ("its job runs", "its job runs", "Priority")
+
+
+def test_a_requeued_pack_that_waits_does_all_that_is_not_done_again() -> None:
+    """Seen on 22.05: what a requeue cut off has ended with 143, and the job, which has its id still, is PENDING."""
+    records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", 3), a_record(6, "71", 143)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "PENDING", reason="BeginTime"),
+                     sighting("71", (1,), "RUNNING"), sighting("71", (2, 3), "PENDING"))
+    assert [found[task].state for task in (0, 1, 2, 3)] == [TaskState.DONE, *[TaskState.WAITING] * 3]
+    assert found[1].reason == "BeginTime"
+    assert found[6].state is TaskState.FAILED  # nothing tells that its job is on its second start
+
+
+def test_a_requeued_pack_that_runs_tells_by_its_records_which_start_it_is() -> None:
+    records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", restart=1),
+               a_record(3, "71", 3, restart=1), a_record(6, "71", 143)]
+    found = verdicts(evidence([PACKS], records), sighting("71", range(4), "RUNNING"))
+    assert states(found) == {"done": [0], "running": [2], "failed": [3, 6],
+                             "waiting": [1, 4, 5, *range(7, 24)]}
+
+
+def test_a_pack_that_failed_half_way_leaves_the_others_to_be_submitted() -> None:
+    """Its shell was killed (seen on 22.05 under OverMemoryKill). Where it came to none of them, the job failed."""
+    records = [a_record(task, "71", 0) for task in range(3)] + [a_record(3, "71"), a_record(6, "71")]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1, 2), "FAILED"),
+                     sighting("71", (3,), "PENDING"))
+    assert states(found) == {"done": [0, 1, 2], "unsubmitted": [3, 4, 5, *range(7, 12)], "failed": [6, *range(12, 18)],
+                             "waiting": list(range(18, 24))}
+    assert found[4].reason == "its job ended before it came to it: FAILED"
+
+
+def test_a_pack_resubmitted_is_judged_by_its_new_submission() -> None:
+    """A record of the first attempt says nothing about the second one."""
+    again = submission([2, 5, 7], ["80"], Array("0", 0, 3), number=2, mapped=True, per_job=6)
+    records = [a_record(task, "71", 0) for task in range(24) if task not in (2, 5, 7)] + [
+        a_record(2, "71", 1), a_record(5, "80", 0, number=2)]
+    found = verdicts(evidence([PACKS, again], records), sighting("80", (0,), "RUNNING"))
+    assert states(found) == {"done": [task for task in range(24) if task not in (2, 7)], "waiting": [2, 7]}
+
+
+def test_the_time_of_a_packed_task_is_its_own() -> None:
+    """Not that of the job which works through its pack."""
+    records = [a_record(0, "71", 0), a_record(1, "71", start=int(NOW) - 30)]
+    judge = Judge(evidence([PACKS], records), Snapshot((sighting("71", (0,), "RUNNING", used="2:00:00"),)), NOW)
+    assert (judge.task(0).elapsed, judge.task(1).elapsed, judge.task(2).elapsed) == (7.0, 30.0, None)
