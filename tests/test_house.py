@@ -146,7 +146,7 @@ def test_rooms_use_those_that_they_may(path: Path) -> None:
 def test_rooms_are_those_that_are_drawn() -> None:
     """CONTRIBUTING names each room with what it may use, and each module beside the rooms."""
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8")
-    drawn = {name: {word for word in re.findall(r"`(\w+)/`", used)}
+    drawn = {name: set(re.findall(r"`(\w+)/`", used))
              for name, used in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)}
     assert drawn == ROOMS
     beside = {path.stem for path in (PACKAGE / "operations").glob("*.py")} - {"__init__"}

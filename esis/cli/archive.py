@@ -35,20 +35,20 @@ def archive(target: str | None, output: str, logs: str | None, patterns: tuple[s
     The same run gives the same file. Prints the SHA-256 of the archive and its name, as sha256sum does.
     """
     from esis.operations.archive import make as operations
-    from esis.operations.archive.contents import Choice, Logs
+    from esis.operations.archive.contents import Logs, Scope
     from esis.operations.archive.crate import About, Author
     from esis.operations.witness.keep import look_and_keep
     from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
     about = About(title, description, tuple(Author.parse(text) for text in authors), license, date)
-    choice = Choice(Logs(logs or ("none" if anonymous else "all")), patterns, not no_prepared, anonymous)
+    scope = Scope(Logs(logs or ("none" if anonymous else "all")), patterns, not no_prepared, anonymous)
     run, slurm = pick_run(target), Slurm()
     evidence = evidence_of(run)
     status = look_and_keep(evidence, slurm)
     operations.check_packable(evidence, status, slurm, incomplete)
     # Judging may have noted a verdict of Slurm's, or that the run is complete.
-    packed = operations.archive(evidence_of(run), status, Path(output), choice, about, say)
+    packed = operations.archive(evidence_of(run), status, Path(output), scope, about, say)
     if license is None:
         say("no licence is stated, so nobody knows what they may do with it; --license states one")
     if packed.telling:

@@ -19,7 +19,7 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     Without --tasks also the job of `esis run --feed`, which would submit the rest. The tasks of a run on this machine
     are ended as by Ctrl-C.
     """
-    from esis.model.parameters import format_ranges
+    from esis.model.index_sets import format_ranges
     from esis.operations.control import cancel as operation
     from esis.schedulers.slurm import Slurm
 

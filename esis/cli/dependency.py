@@ -16,7 +16,7 @@ def dependency(workflow_file: str | None, max_parallel: int | None, local: bool,
     Later ones are queued behind earlier ones. Called again, it skips what is complete, waits behind what is active and
     submits what is missing. Prints the directories of the runs in their order.
     """
-    from esis.cli.running import pick_scheduler, show_done
+    from esis.cli.progress import pick_scheduler, show_done
     from esis.operations.build.ahead import resolved
     from esis.operations.chain import run_chain
     from esis.operations.workflow_files import name_notes

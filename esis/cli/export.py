@@ -23,7 +23,7 @@ from esis.errors import BadInput, ExitCode
 
 if TYPE_CHECKING:
     from esis.model.workdir import RunDir
-    from esis.operations.table.collect import Collected, Request
+    from esis.operations.table.collect import Collected, Wanted
     from esis.operations.witness.status import RunStatus
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -50,7 +50,7 @@ def export(target: str | None, output: str | None, form: str | None, indices: st
 
     CSV, JSON Lines or Parquet, to standard output or to a file.
     """
-    from esis.operations.table.collect import Request
+    from esis.operations.table.collect import Wanted
     from esis.operations.table.formats import format_of, writer_of
     from esis.operations.table.frame import Long
     from esis.operations.table.join import joins_of
@@ -60,7 +60,7 @@ def export(target: str | None, output: str | None, form: str | None, indices: st
         raise BadInput("Parquet is nothing to look at on a terminal", "give a file with -o")
     write = writer_of(form)
     run = pick_run(target)
-    request = Request(pick_tasks(indices), pick_states(states), where, pick_columns(columns),
+    request = Wanted(pick_tasks(indices), pick_states(states), where, pick_columns(columns),
                       joins_of(run, keys) if keys else (), strict)
     with signals_as_interrupts():
         collected, status = collect_here(run, request)
@@ -82,14 +82,14 @@ def pick_columns(text: str | None) -> Sequence[str] | None:
     return names
 
 
-def collect_here(run: RunDir, request: Request) -> tuple[Collected, RunStatus | None]:
+def collect_here(run: RunDir, request: Wanted) -> tuple[Collected, RunStatus | None]:
     """Collect a run's tasks, asking Slurm only if the request needs it, with a bar if it is watched."""
     from esis.cli.rendering import tell_problems
-    from esis.operations.table.collect import collect, look
+    from esis.operations.table.collect import collect, find_out
     from esis.operations.witness.keep import look_and_keep
     from esis.schedulers.slurm import Slurm
 
-    source = look(run, request, lambda evidence: look_and_keep(evidence, Slurm()))
+    source = find_out(run, request, lambda evidence: look_and_keep(evidence, Slurm()))
     if source.status is not None:
         tell_problems(source.status)
     with _bar(len(source.indices)) as progress:

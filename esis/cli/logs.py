@@ -21,7 +21,7 @@ from esis.errors import BadInput, printable
 @click.option("--path", "only_path", is_flag=True, help="Print the path of the log alone.")
 def log(task: int, target: str | None, follow: bool, grep: str | None, only_path: bool) -> None:
     """Show the log of a task's latest attempt."""
-    from esis.model.parameters import format_ranges
+    from esis.model.index_sets import format_ranges
     from esis.operations.compact import read_log
     from esis.operations.logs import of_tasks
     from esis.operations.witness.target import evidence_of
@@ -67,7 +67,7 @@ def errors(target: str | None, as_json: bool) -> None:
     import json
 
     from esis.cli.rendering import tell_problems
-    from esis.model.parameters import format_ranges
+    from esis.model.index_sets import format_ranges
     from esis.operations.logs import of_tasks
     from esis.operations.witness.keep import look_and_keep
     from esis.operations.witness.target import evidence_of

@@ -30,14 +30,14 @@ def plot(target: str | None, x: str, y: str, error: str | None, by: str | None, 
     The columns are those of `esis export`. In the terminal, or as a figure in a file.
     """
     from esis.operations.table import plot as plotting
-    from esis.operations.table.collect import Request
+    from esis.operations.table.collect import Wanted
 
     form = plotting.figure_format(output) if output is not None else None
-    look = plotting.Look(x, y, by, title, log_x, log_y)
+    look = plotting.Axes(x, y, by, title, log_x, log_y)
     columns = list(dict.fromkeys(name for name in (x, y, error, by) if name is not None))
     run = pick_run(target)
     with signals_as_interrupts():
-        collected, _ = collect_here(run, Request(states=pick_states(states), where=where, columns=columns))
+        collected, _ = collect_here(run, Wanted(states=pick_states(states), where=where, columns=columns))
         with collected.frame as frame:
             series, left_out = plotting.series_of(frame, x, y, error, by)
         plotting.check_log(series, look)

@@ -13,9 +13,9 @@ import click
 
 from esis.cli.common import say
 from esis.errors import ExitCode, printable
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
+from esis.operations.witness.conditions import short
 from esis.operations.witness.judge import ACTIVE_STATES, TaskState
-from esis.operations.witness.select import short
 from esis.operations.witness.status import RunStatus
 from esis.schedulers.units import show_duration
 

@@ -52,7 +52,7 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
     `--` and outrank the template: esis resubmit -- --time=2-0 --mem=64G
     """
-    from esis.cli.running import pick_scheduler, say_submitted
+    from esis.cli.progress import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
     from esis.operations.run import raise_failed
     from esis.operations.witness.judge import TaskState

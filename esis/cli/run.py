@@ -19,7 +19,7 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     Called again, it submits what was never submitted, and nothing twice. The requirements of the workflow have to be
     complete; esis dependency runs them too.
     """
-    from esis.cli.running import pick_scheduler, show_done, show_plan
+    from esis.cli.progress import pick_scheduler, show_done, show_plan
     from esis.operations import run as operation
     from esis.operations.build.ahead import resolved
     from esis.operations.workflow_files import name_notes, node_of

@@ -49,13 +49,13 @@ def pick_run(target: str | None, verify: bool = False) -> RunDir:
 
 def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
     """Return the indices of --tasks; None where it isn't given."""
-    from esis.model.parameters import parse_ranges
+    from esis.model.index_sets import parse_ranges
 
     return tuple(parse_ranges(indices)) if indices is not None else None
 
 
 def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
     """Return the states of --state."""
-    from esis.operations.witness.select import state_called
+    from esis.operations.witness.conditions import state_called
 
     return tuple(state_called(name) for name in names)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
 from esis.files import STATE_FILE_LIMIT, naming, open_regular, parse_json, read_at, replacing, write_all
-from esis.model.parameters import MOST_TASKS, as_sequence, find_parameter_files
+from esis.model.index_sets import MOST_TASKS, as_sequence, find_parameter_files
 from esis.model.workdir import INDEX_ENTRY, PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
 _BATCH = 8192  # index entries written at a time

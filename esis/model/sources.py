@@ -13,7 +13,7 @@ from esis.digests import MOST_THREADS, copy_descriptor, cores, hash_descriptor, 
 from esis.errors import FileTrouble
 from esis.files import CHUNK, fsync_directory, naming
 from esis.model.fingerprint import Entry, Kind, open_source, tree_digest, tree_entries
-from esis.model.memory import REMEMBERED, Identity, Memory
+from esis.model.known_digests import REMEMBERED, Identity, Memory
 from esis.model.requirements import key_of
 from esis.model.workflow import Workflow, load
 

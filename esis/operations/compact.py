@@ -18,8 +18,8 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
+from esis.model.index_sets import find_parameter_files
 from esis.model.log_pattern import Pattern
-from esis.model.parameters import find_parameter_files
 from esis.model.workdir import RunDir
 from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
@@ -28,7 +28,7 @@ from esis.operations.logs.of_tasks import names_of
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.records import traces
-from esis.records.log_names import Stream
+from esis.records.log_names import LogKind
 from esis.records.results import Results, find_files
 from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
@@ -158,7 +158,7 @@ def _log_patterns(run: RunDir, evidence: Evidence) -> list[Pattern]:
     Left alone are those outside of cwd/, those that a worker's own files can't be told from, and error output.
     """
     series = (item for items in names_of(run, evidence).series.values() for item in items)
-    patterns = {item.pattern for item in series if item.stream is not Stream.ERROR}
+    patterns = {item.pattern for item in series if item.stream is not LogKind.ERROR}
     return [pattern for pattern in patterns if pattern.telling and len(pattern.split()) == 1]
 
 

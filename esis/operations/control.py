@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
 from esis.locks import Owner
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.polling import pause_until
 from esis.operations.submission.arrays import share

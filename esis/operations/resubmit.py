@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from esis.errors import BadInput
+from esis.model.index_sets import as_sequence
 from esis.model.options import Option, line_options, script_options
-from esis.model.parameters import as_sequence
 from esis.model.requirements import base_name
 from esis.model.secrets import has_secrets, masked
 from esis.model.template import check, read_template

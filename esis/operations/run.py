@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
-from esis.model.parameters import as_sequence, format_ranges
+from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
@@ -32,7 +32,7 @@ _FRESH_SECONDS = 30.0  # building the earlier runs of a chain may take hours: th
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """Hold what a dry run shows."""
 
     node: Node
@@ -66,7 +66,7 @@ class Asked:
                 and time.monotonic() - self.at < _FRESH_SECONDS)
 
 
-def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Plan:
+def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> DryRun:
     """Build the run in a temporary directory as far as its script, and leave nothing behind."""
     import tempfile  # takes a while, and only a dry run needs it
 
@@ -75,7 +75,7 @@ def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Pl
     with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:
         state, script = trial(node, Path(scratch).resolve(), context, throttle)
     arrays = plan(state.tasks, throttle, None).arrays
-    return Plan(node, "; ".join(array.spec for array in arrays), state.count, script, node.run.path.exists())
+    return DryRun(node, "; ".join(array.spec for array in arrays), state.count, script, node.run.path.exists())
 
 
 def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None) -> Done:

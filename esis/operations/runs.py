@@ -10,7 +10,7 @@ from pathlib import Path
 
 from esis.errors import BadInput, EsisError, FileTrouble
 from esis.files import read_limited
-from esis.model.parameters import find_parameter_files
+from esis.model.index_sets import find_parameter_files
 from esis.model.requirements import resolve
 from esis.model.sources import Sources
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name

@@ -22,7 +22,7 @@ from esis.schedulers.directives import Options
 _PACKED = Pattern.of("slurm-%A_task%a.out")  # task.sh names them; the index is the task
 
 
-class Stream(Enum):
+class LogKind(Enum):
     """Name what a log holds."""
 
     OUTPUT = "output"  # of a task, or of all that share the file
@@ -31,11 +31,11 @@ class Stream(Enum):
 
 
 @dataclass(frozen=True)
-class Series:
+class LogSeries:
     """Name the logs of arrays of a submission by one pattern, as seen from cwd/."""
 
     submission: Submission
-    stream: Stream
+    stream: LogKind
     pattern: Pattern
     positions: tuple[int, ...]  # of the arrays
     tasks_themselves: bool = False  # the index in a name is the task
@@ -56,10 +56,10 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Owner:
+class LogOwner:
     """Say of which tasks a log is, by which job (None: its name doesn't tell)."""
 
-    stream: Stream
+    stream: LogKind
     job: str | None
     tasks: Sequence[int]
 
@@ -103,27 +103,27 @@ class SubmissionLogs:
         return Pattern.of(named).below(self._directory).filled(self._names)
 
     @cached_property
-    def series(self) -> tuple[Series, ...]:
+    def series(self) -> tuple[LogSeries, ...]:
         """Return the patterns of all its logs."""
         submission = self.submission
         everywhere = tuple(range(len(submission.arrays)))
-        whole = Stream.PACK if submission.packed else Stream.OUTPUT
+        whole = LogKind.PACK if submission.packed else LogKind.OUTPUT
         found = []
-        for stream, name in ((whole, self.output), (Stream.ERROR, self.error)):
+        for stream, name in ((whole, self.output), (LogKind.ERROR, self.error)):
             places: dict[Pattern, list[int]] = defaultdict(list)
             for position in everywhere:
                 pattern = name(position)
                 if pattern is not None:
                     places[pattern].append(position)
-            found += [Series(submission, stream, pattern, tuple(at), self._local) for pattern, at in places.items()]
+            found += [LogSeries(submission, stream, pattern, tuple(at), self._local) for pattern, at in places.items()]
             typed = name(0, True)
             if typed is not None and places.get(typed, ()) != list(everywhere):
-                found.append(Series(submission, stream, typed, everywhere, by_hand=True))
+                found.append(LogSeries(submission, stream, typed, everywhere, by_hand=True))
         if submission.packed:
-            found.append(Series(submission, Stream.OUTPUT, _PACKED, everywhere, tasks_themselves=True))
+            found.append(LogSeries(submission, LogKind.OUTPUT, _PACKED, everywhere, tasks_themselves=True))
         return tuple(found)
 
-    def of_task(self, task: int, job: str | None, told: Mapping[str, str], stream: Stream = Stream.OUTPUT
+    def of_task(self, task: int, job: str | None, told: Mapping[str, str], stream: LogKind = LogKind.OUTPUT
                 ) -> list[Pattern]:
         """Return what a log of a task may be called, likeliest first, as far as that is known.
 
@@ -139,7 +139,7 @@ class SubmissionLogs:
             return [_PACKED.filled({**values, "a": str(task)})]
         if self._local:
             index = task
-        pattern = self.error(position, typed) if stream is Stream.ERROR else None
+        pattern = self.error(position, typed) if stream is LogKind.ERROR else None
         pattern = (pattern or self.output(position, typed)).filled({**values, "a": str(index)})
         return list(dict.fromkeys(pattern.filled({"b": way}) for way in (str(index % 10), UNTOLD)))
 
@@ -159,9 +159,9 @@ class RunLogs:
         return self._of[submission.number]
 
     @cached_property
-    def series(self) -> Mapping[Pattern, Sequence[Series]]:
+    def series(self) -> Mapping[Pattern, Sequence[LogSeries]]:
         """Return what each of the patterns names."""
-        found: dict[Pattern, list[Series]] = defaultdict(list)
+        found: dict[Pattern, list[LogSeries]] = defaultdict(list)
         for logs in self._of.values():
             for series in logs.series:
                 found[series.pattern].append(series)
@@ -171,7 +171,7 @@ class RunLogs:
         """Return what a name as seen from cwd/ may mean by one of the patterns; nothing where it is no such name."""
         return list(pattern.read(name, self._submitted))
 
-    def owners(self, pattern: Pattern, reading: Reading) -> list[Owner]:
+    def owners(self, pattern: Pattern, reading: Reading) -> list[LogOwner]:
         """Return whose log a name is that reads so by one of the patterns.
 
         Several may own it: arrays whose logs have the same names, and tasks that share one.
@@ -182,7 +182,7 @@ class RunLogs:
                      if series.submission.number == number and not series.by_hand]
         else:
             found = [series for series in self.series[pattern] if self._by_hand or not series.by_hand]
-        return [Owner(series.stream, reading.job, series.tasks(reading)) for series in found or self.series[pattern]]
+        return [LogOwner(series.stream, reading.job, series.tasks(reading)) for series in found or self.series[pattern]]
 
 
 def written_output(script: str, options: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited
+from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.options import last_of, script_options
-from esis.model.parameters import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
 from esis.records.submissions import Array, Job, Outcome, Submission

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from esis.files import write_json
-from esis.model.parameters import MOST_TASKS
+from esis.model.index_sets import MOST_TASKS
 from esis.model.workdir import RunDir
 from esis.typed import Fields, read_object
 

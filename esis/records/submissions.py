@@ -15,7 +15,7 @@ from typing import Any
 
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited, write_json
-from esis.model.parameters import MOST_TASKS, as_sequence, format_ranges, parse_ranges
+from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.records.origin import Origin

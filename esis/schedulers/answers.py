@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from esis.errors import BadInput, printable
-from esis.model.parameters import parse_ranges
+from esis.model.index_sets import parse_ranges
 from esis.process import Completed
 from esis.records.submissions import Job, Outcome
 from esis.schedulers.base import Answer, JobState, Sighting

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from esis.errors import BadInput
+from esis.model.index_sets import format_ranges
 from esis.model.options import line_options
-from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Submission
 from esis.schedulers.identity import script_argument

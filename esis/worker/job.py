@@ -8,7 +8,7 @@ from esis.hook import INDEX_VARIABLE, LOCAL_VARIABLE, PACKED_VARIABLE, RECORD_VA
 from esis.worker.task import own_record
 
 
-class Job:
+class JobHere:
     """Hold what names the job, and how far Slurm can be asked to act on it."""
 
     def __init__(self, name: str, local: bool, packed: bool, record: str | None) -> None:
@@ -19,7 +19,7 @@ class Job:
         self.record = record  # of this attempt, without its last word
 
     @classmethod
-    def here(cls) -> Job | None:
+    def here(cls) -> JobHere | None:
         """Return the job around this process; None outside of one."""
         array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
         record = own_record()

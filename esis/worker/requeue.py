@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from esis.hook import AGAIN, RESUME_SUFFIX
 from esis.worker.attempts import later_attempt
-from esis.worker.job import Job
+from esis.worker.job import JobHere
 
 _ASK_SECONDS = 300.0  # scontrol itself gives up earlier
 
@@ -34,7 +34,7 @@ def requeue(at_most: int | None = None) -> NoReturn:
     After `at_most` restarts, or where Slurm can't or won't, the task is marked instead. Raises Requeued, which is a
     SystemExit with code 75.
     """
-    job = Job.here()
+    job = JobHere.here()
     later = later_attempt(job.record) if job is not None and job.record is not None else None
     if later is not None:
         # Slurm knows both by one name, and would end the later one.
@@ -48,7 +48,7 @@ def requeue(at_most: int | None = None) -> NoReturn:
     raise Requeued("resubmit" if marked else "nothing", problem)
 
 
-def _obstacle(job: Job | None, at_most: int | None) -> str | None:
+def _obstacle(job: JobHere | None, at_most: int | None) -> str | None:
     """Say why Slurm is not to be asked."""
     if job is None:
         return "there is no job"
@@ -62,7 +62,7 @@ def _obstacle(job: Job | None, at_most: int | None) -> str | None:
     return None
 
 
-def _ask_slurm(job: Job) -> str | None:
+def _ask_slurm(job: JobHere) -> str | None:
     """Return what went wrong. An answer that got lost counts as that: then the task is marked *and* comes back."""
     from esis.process import capture
 
@@ -77,7 +77,7 @@ def _ask_slurm(job: Job) -> str | None:
     return None
 
 
-def _mark(job: Job) -> bool:
+def _mark(job: JobHere) -> bool:
     """Leave an empty file beside the record of this attempt; task.sh turns it into the record's last word."""
     if job.record is None:
         return False

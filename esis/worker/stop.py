@@ -117,9 +117,9 @@ def end_time() -> float | None:
         text = os.environ.get(name, "")
         if text.isascii() and text.isdigit():
             return float(text)
-    from esis.worker.job import Job
+    from esis.worker.job import JobHere
 
-    job = Job.here()
+    job = JobHere.here()
     if job is None or job.local:
         return None
     return _ask_squeue(job.name)

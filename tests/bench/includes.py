@@ -79,7 +79,7 @@ class Bench:
 
     def settle(self) -> None:
         """Wait until the include is so old that its hash may be remembered."""
-        from esis.model.memory import SETTLED_SECONDS
+        from esis.model.known_digests import SETTLED_SECONDS
 
         while time.time() - self.include.stat().st_ctime <= SETTLED_SECONDS:
             time.sleep(0.05)

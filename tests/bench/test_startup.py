@@ -107,7 +107,7 @@ def test_completion_of_options_loads_no_work(start: Start, name: str) -> None:
     modules = complete(start, f"esis {name} --", 2)
     assert "plain,--help" in start.out
     assert not {loaded for loaded in of_esis(modules) - NAMES if not loaded.startswith("esis.cli.")}
-    assert not modules & {"esis.cli.rendering", "esis.cli.running"}
+    assert not modules & {"esis.cli.rendering", "esis.cli.progress"}
     assert not heavy(modules - start.loaded("--help"))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from esis.model import memory
-from esis.model.memory import REMEMBERED, Identity, Memory
+from esis.model import known_digests
+from esis.model.known_digests import REMEMBERED, Identity, Memory
 from esis.model.sources import Source, Sources, read_sources
 
 OLD = 1_000_000_000.0  # seconds since 1970
@@ -20,7 +20,7 @@ OLD = 1_000_000_000.0  # seconds since 1970
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, in which files count as settled at once: ctime can't be set back."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(memory, "SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(known_digests, "SETTLED_SECONDS", -3600.0)
     return tmp_path / "cache/esis/hashes"
 
 
@@ -108,7 +108,7 @@ def test_a_changed_file_is_read_again_also_where_its_mtime_was_set_back(large: P
 
 def test_what_was_just_written_is_not_remembered(large: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Racily clean: a second change within the tick of the file system's clock would not show."""
-    monkeypatch.setattr(memory, "SETTLED_SECONDS", 3.0)
+    monkeypatch.setattr(known_digests, "SETTLED_SECONDS", 3.0)
     Sources().digest_of(large)
     assert not cache.exists()
     found = os.stat(large)
@@ -173,7 +173,7 @@ def test_nowhere_to_remember_is_no_error(large: Path, place: str, monkeypatch: p
 
 def test_the_cache_is_bounded(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of files, the last written ones; in each as many old entries as may come back."""
-    monkeypatch.setattr(memory, "MOST_FILES", 3)
+    monkeypatch.setattr(known_digests, "MOST_FILES", 3)
     for number in range(5):
         path = tmp_path / f"file{number}"
         path.write_bytes(os.urandom(REMEMBERED))

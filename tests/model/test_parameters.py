@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput, UserScriptFailed
-from esis.model.parameters import as_sequence, check_indices, find_parameter_files, format_ranges, parse_ranges
+from esis.model.index_sets import as_sequence, check_indices, find_parameter_files, format_ranges, parse_ranges
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 

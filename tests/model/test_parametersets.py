@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from esis.errors import BadInput, CorruptState, ExitCode, UserScriptFailed
 from esis.model import parametersets
-from esis.model.parameters import MOST_TASKS
+from esis.model.index_sets import MOST_TASKS
 from esis.model.parametersets import INDEX_ENTRY, ParameterSets, write_index
 from esis.model.workdir import RunDir
-from esis.operations.witness.select import parameters_of
+from esis.operations.witness.conditions import parameters_of
 from tests.ground.openings import opened
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -100,7 +100,7 @@ def test_f58_job_ids_are_shown_without_escape_sequences(tmp_path: Path) -> None:
 
 def test_f58_absurd_numbers_of_tasks_are_refused_at_both_ends(tmp_path: Path) -> None:
     """F58: written by ESIS or not, no run has more tasks than memory holds."""
-    from esis.model.parameters import MOST_TASKS
+    from esis.model.index_sets import MOST_TASKS
     from esis.records.stage import Stage, State, read, save
 
     run, _ = two(tmp_path)

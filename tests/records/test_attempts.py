@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esis.model.parameters import as_sequence
+from esis.model.index_sets import as_sequence
 from esis.records.attempts import Attempts
 from esis.records.submissions import Array, Outcome, Submission
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import CorruptState, EsisError
+from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
-from esis.model.parameters import as_sequence
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import Packing, plan
 from esis.records import submissions

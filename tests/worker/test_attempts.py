@@ -192,7 +192,7 @@ def test_one_look_is_all_that_it_costs(run: RunDir, monkeypatch: pytest.MonkeyPa
 
 def test_f48_a_record_of_another_job_is_not_ours(run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """F48: a job that a task submitted inherits its variables: neither run nor index nor attempt are its own."""
-    from esis.worker.job import Job
+    from esis.worker.job import JobHere
 
     other = make_run(tmp_path / "other", "cd" * 32)
     belong(monkeypatch, run, "3.0001.77.0.100")
@@ -202,11 +202,11 @@ def test_f48_a_record_of_another_job_is_not_ours(run: RunDir, monkeypatch: pytes
     monkeypatch.chdir(run.cwd)
     assert esis.task().paths.path == run.path
     esis.export(a=1)
-    job = Job.here()
+    job = JobHere.here()
     assert job is not None
     assert (job.name, job.record) == ("77_3", None)
     monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / "3.0001.77.0.100"))
-    job = Job.here()
+    job = JobHere.here()
     assert job is not None
     assert (job.name, job.record) == ("77_9", str(run.tasks / "3.0001.77.0.100"))
 

@@ -82,10 +82,10 @@ def _slurm() -> tuple[list[Finding], Mapping[str, str]]:
     if trouble is not None:
         found.append(problem("slurm", f"the controller gives no answer: {trouble}"))
         return found, {}
-    return [*found, *judge_config(config)], config
+    return [*found, *findings_on_config(config)], config
 
 
-def judge_config(config: Mapping[str, str]) -> Iterator[Finding]:
+def findings_on_config(config: Mapping[str, str]) -> Iterator[Finding]:
     """Say what the cluster's settings mean for a scan."""
     name = config.get("ClusterName", "?")
     yield ok("slurm", f"the controller of the cluster {name} answers")

@@ -24,7 +24,7 @@ from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
 from esis.operations.advice.inner_shells import calling_line, first_call
 from esis.operations.advice.shelltext import WORKER
-from esis.operations.advice.worker_status import judge_status
+from esis.operations.advice.worker_status import findings_on_status
 from esis.records.log_names import missing_directories
 from esis.schedulers.directives import Options
 
@@ -97,7 +97,7 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     if "srun" not in re.split(r"[\s();&|]+", " ".join(before)):
         yield note(_SUBJECT, "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm "
                    "counts no step")
-    yield from judge_status(text, path)
+    yield from findings_on_status(text, path)
     waited = line.rstrip().endswith("&")
     signals = [word for word in _options(text, "signal") if word.startswith("B:")]
     if signals and not waited:

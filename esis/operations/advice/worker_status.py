@@ -22,7 +22,7 @@ _INSIDE = ("a shell inside of it goes on behind the worker: begin its text with 
            "commands; behind a pipe, set -o pipefail")
 
 
-def judge_status(text: str, path: Path) -> Iterator[Finding]:
+def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
     """Tell whether the script fails where its worker does: by trying it, else by what its lines look like."""
     values = Values("0", WORKER, 1, tasks=1, digest="0" * 64, records=False)
     script = render(text, path.name, values).text.replace(worker_path(WORKER), WORKER)

@@ -42,7 +42,7 @@ class Logs(Enum):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Scope:
     """Say what goes into an archive beside scripts, parameters, results and records."""
 
     logs: Logs = Logs.ALL
@@ -64,48 +64,48 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Listing:
     """Hold what was chosen, as sets of names relative to the run."""
 
     run: RunDir
     scripts: frozenset[str]
-    choice: Choice
+    scope: Scope
     chosen: frozenset[str]  # logs, and files and directories below cwd/; parents included
     unwanted: frozenset[str]  # logs
     made: Mapping[str, bytes | None] = field(default_factory=dict)  # contents that replace files; None leaves one out
     rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
 
 
-def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, choice: Choice,
+def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, scope: Scope,
            made: Mapping[str, bytes | None], note: Callable[[str], None],
-           rewrite: Callable[[str, Path], bytes | None] | None = None) -> Selection:
+           rewrite: Callable[[str, Path], bytes | None] | None = None) -> Listing:
     """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing.
 
     `note` is told which logs should go in and aren't there.
     """
-    logs, wanted = _logs(run, evidence, status, choice.logs, note)
-    chosen = wanted | _matches(run, choice.cwd)
+    logs, wanted = _logs(run, evidence, status, scope.logs, note)
+    chosen = wanted | _matches(run, scope.cwd)
     scripts = frozenset(base_name(stored) for stored in workflow.scripts())
     clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
     if clashing:
         raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
     if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
         made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
-    return Selection(run, scripts, choice, frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
+    return Listing(run, scripts, scope, frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
                      frozenset(logs - wanted), made, rewrite)
 
 
-def walk(selection: Selection, note: Callable[[str], None]) -> Iterator[Item]:
+def walk(listing: Listing, note: Callable[[str], None]) -> Iterator[Item]:
     """Yield all entries in the order of their names, directories before what is in them.
 
     `note` is told what had to be left out.
     """
-    yield from _walk(selection, "", note)
+    yield from _walk(listing, "", note)
 
 
-def _walk(selection: Selection, below: str, note: Callable[[str], None]) -> Iterator[Item]:
-    run = selection.run
-    made = selection.made
+def _walk(listing: Listing, below: str, note: Callable[[str], None]) -> Iterator[Item]:
+    run = listing.run
+    made = listing.made
     here = {name[len(below):] for name in made if name.startswith(below) and "/" not in name[len(below):]}
     for name in sorted({*os.listdir(run.path / below), *here}, key=os.fsencode):
         relative = f"{below}{name}"
@@ -114,46 +114,46 @@ def _walk(selection: Selection, below: str, note: Callable[[str], None]) -> Iter
             if content is not None:
                 script = relative == run.script.name
                 yield Item(relative, Kind.EXECUTABLE if script else Kind.FILE, content=content, mine=not script)
-        elif _wanted(selection, relative):
-            item = _item(selection, relative, note)
+        elif _wanted(listing, relative):
+            item = _item(listing, relative, note)
             if item is not None:
                 yield item
                 if item.kind is Kind.DIRECTORY:
-                    yield from _walk(selection, f"{relative}/", note)
+                    yield from _walk(listing, f"{relative}/", note)
 
 
-def _wanted(selection: Selection, relative: str) -> bool:
+def _wanted(listing: Listing, relative: str) -> bool:
     top, _, rest = relative.partition("/")
     name = relative.rpartition("/")[2]
-    if name.startswith(TEMPORARY_PREFIX) or relative in selection.unwanted:
+    if name.startswith(TEMPORARY_PREFIX) or relative in listing.unwanted:
         return False
     if top == _PRIVATE:
         # The lock is of the moment. Required runs are not in here, so nobody could check them. Claims fence the jobs of
         # submissions that are over.
-        if rest == _RUN.folded_logs.name and selection.choice.logs is not Logs.ALL:
+        if rest == _RUN.folded_logs.name and listing.scope.logs is not Logs.ALL:
             return False
         return not (rest.startswith(_MOMENTARY) or rest in _MADE_ANEW
                     or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map"))))
     if not rest:
         if relative in (_CRATE, _MANIFEST):
             return False  # of an archive that was unpacked; they are made anew
-        return (relative in _PARTS or relative in selection.scripts or selection.choice.prepared
-                or relative in selection.chosen)
-    if relative in selection.chosen:
+        return (relative in _PARTS or relative in listing.scripts or listing.scope.prepared
+                or relative in listing.chosen)
+    if relative in listing.chosen:
         return True
     # Without what the setup script made, of a directory of logs there are only these.
-    return top not in (_CWD, _CHECKPOINTS) and (selection.choice.prepared or top in _PARTS or top in selection.scripts)
+    return top not in (_CWD, _CHECKPOINTS) and (listing.scope.prepared or top in _PARTS or top in listing.scripts)
 
 
-def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> Item | None:
+def _item(listing: Listing, relative: str, note: Callable[[str], None]) -> Item | None:
     """Describe what is on disk. Links are kept in the snapshot and in what the setup script made, else followed."""
-    path = f"{selection.run.path}/{relative}"
+    path = f"{listing.run.path}/{relative}"
     top = relative.partition("/")[0]
     there = os.lstat(path)
     mode = there.st_mode
     if stat.S_ISLNK(mode):
         target = os.readlink(path)  # noqa: PTH115  Path.readlink would tidy the target up
-        if top not in _DATA and not (selection.choice.anonymous and target.startswith("/")):
+        if top not in _DATA and not (listing.scope.anonymous and target.startswith("/")):
             return Item(relative, Kind.LINK, target=target)
         with contextlib.suppress(OSError):  # it points to nothing
             there = os.stat(path) if top in _DATA else there  # noqa: PTH116  a hundred thousand times
@@ -171,8 +171,8 @@ def _item(selection: Selection, relative: str, note: Callable[[str], None]) -> I
         return None
     mine = top == _PRIVATE
     kind = Kind.EXECUTABLE if mode & stat.S_IXUSR else Kind.FILE
-    if mine and selection.rewrite is not None:
-        content = selection.rewrite(relative, Path(path))
+    if mine and listing.rewrite is not None:
+        content = listing.rewrite(relative, Path(path))
         if content is None:
             note(f"left out: {relative} may tell who made the run")
             return None

@@ -1,4 +1,4 @@
-"""Pack a run for others: scripts, parameters, results, logs by choice, records, checksums, as an RO-Crate."""
+"""Pack a run for others: scripts, parameters, results, logs by scope, records, checksums, as an RO-Crate."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from esis.files import replacing
 from esis.locks import holder
 from esis.model import manifest
 from esis.model.fingerprint import Kind, hash_file, open_source
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.archive import anonymous, supplement
-from esis.operations.archive.contents import Choice, Item, select, walk
+from esis.operations.archive.contents import Item, Scope, select, walk
 from esis.operations.archive.crate import About, Subject, metadata, need_rocrate
-from esis.operations.archive.writer import Format, Hashing, Packer, need_zstandard, packing
+from esis.operations.archive.writer import Format, Hashing, Writer, need_zstandard, writing
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.judge import ACTIVE_STATES, TaskState
 from esis.operations.witness.old_runs import check_ours
@@ -43,7 +43,7 @@ _MEMORY = 4 * 1024 * 1024  # bytes of the manifest that are kept in memory
 
 
 @dataclass(frozen=True)
-class Packed:
+class Made:
     """Hold what came out."""
 
     path: Path
@@ -52,8 +52,8 @@ class Packed:
     telling: tuple[str, ...]  # files of the user's with names, hosts or directories in them; looked for if anonymous
 
 
-def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice, about: About,
-            say: Callable[[str], None]) -> Packed:
+def archive(evidence: Evidence, status: RunStatus, output: Path, scope: Scope, about: About,
+            say: Callable[[str], None]) -> Made:
     """Pack a run into `output`, replacing what is there at the end. Raises EsisError; nothing is left behind then."""
     run = evidence.run
     form = Format.of(output)
@@ -64,21 +64,21 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, choice: Choice,
     if Path(os.path.realpath(run.path)) in (place, *place.parents):
         raise BadInput(f"{output} lies in the run itself", "write it to another place")
     told = provenance.read(run)
-    subject = Subject(run, definition(run), evidence, status, told.public() if choice.anonymous else told)
-    words = anonymous.telling_words(run, evidence, told) if choice.anonymous else ()
-    items = _items(subject, choice, about.checked(), words, say)
+    subject = Subject(run, definition(run), evidence, status, told.public() if scope.anonymous else told)
+    words = anonymous.telling_words(run, evidence, told) if scope.anonymous else ()
+    items = _items(subject, scope, about.checked(), words, say)
     try:
         with replacing(output) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
-            with tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines, packing(
-                    stream, form, run.path.name, status.last_word() or 0.0) as packer:
-                writer = _Writer(packer, lines, tuple(os.fsencode(word) for word in words))
+            with tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines, writing(
+                    stream, form, run.path.name, status.last_word() or 0.0) as entries:
+                writer = _Writer(entries, lines, tuple(os.fsencode(word) for word in words))
                 for item in items:
                     writer.add(item)
                 writer.finish(run)
             _check_unchanged(evidence)
     except OSError as error:
         raise FileTrouble.of(error, f"packing {run.label}", "nothing was left behind") from error
-    return Packed(output, hash_file(output), writer.files, tuple(writer.telling))
+    return Made(output, hash_file(output), writer.files, tuple(writer.telling))
 
 
 def check_packable(evidence: Evidence, status: RunStatus, scheduler: Scheduler, incomplete: bool) -> None:
@@ -114,13 +114,13 @@ def _by_hand(evidence: Evidence, scheduler: Scheduler) -> list[int]:
                    for index in item.indices or ()})
 
 
-def _items(subject: Subject, choice: Choice, about: About, words: tuple[str, ...], say: Callable[[str], None]
+def _items(subject: Subject, scope: Scope, about: About, words: tuple[str, ...], say: Callable[[str], None]
            ) -> Iterable[Item]:
     """Return what goes in; `words` shouldn't be in it where it is to be anonymous."""
     run, evidence, status = subject.run, subject.evidence, subject.status
-    if choice.anonymous and about.authors:
+    if scope.anonymous and about.authors:
         raise BadInput("--author and --anonymous contradict each other")
-    rewrite = anonymous.rewriter(run, subject.workflow, words) if choice.anonymous else None
+    rewrite = anonymous.rewriter(run, subject.workflow, words) if scope.anonymous else None
     throttle = subject.workflow.maxparallel
     made: dict[str, bytes | None] = {
         run.readme.name: supplement.readme(subject, about, throttle),
@@ -134,14 +134,14 @@ def _items(subject: Subject, choice: Choice, about: About, words: tuple[str, ...
     def note(text: str) -> None:
         say(f"{run.label}: {text}")
 
-    return walk(select(run, subject.workflow, evidence, status, choice, made, note, rewrite), note)
+    return walk(select(run, subject.workflow, evidence, status, scope, made, note, rewrite), note)
 
 
 class _Writer:
     """Write items and the manifest."""
 
-    def __init__(self, packer: Packer, lines: IO[bytes], words: tuple[bytes, ...]) -> None:
-        self._packer = packer
+    def __init__(self, entries: Writer, lines: IO[bytes], words: tuple[bytes, ...]) -> None:
+        self._entries = entries
         self._lines = lines
         self._words = words
         self._links: dict[str, str] = {}
@@ -151,10 +151,10 @@ class _Writer:
     def add(self, item: Item) -> None:
         """Write one entry."""
         if item.kind is Kind.DIRECTORY:
-            self._packer.directory(item.name)
+            self._entries.directory(item.name)
         elif item.kind is Kind.LINK:
             self._links[item.name] = item.target
-            self._packer.link(item.name, item.target)
+            self._entries.link(item.name, item.target)
         elif item.source is None:
             self._file(item, io.BytesIO(item.content), len(item.content))
         else:
@@ -170,11 +170,11 @@ class _Writer:
             self.add(Item(name, Kind.FILE, content=text.encode("ascii"), mine=True))
         size = self._lines.tell()
         self._lines.seek(0)
-        self._packer.file(run.manifest.name, self._lines, size, executable=False)
+        self._entries.file(run.manifest.name, self._lines, size, executable=False)
 
     def _file(self, item: Item, content: IO[bytes], size: int) -> None:
         reader = Hashing(content, size, item.name, () if item.mine else self._words)
-        self._packer.file(item.name, reader, size, item.kind is Kind.EXECUTABLE)  # type: ignore[arg-type]
+        self._entries.file(item.name, reader, size, item.kind is Kind.EXECUTABLE)  # type: ignore[arg-type]
         self._lines.write(manifest.line(reader.digest(), item.name))
         self.files += 1
         if reader.found:

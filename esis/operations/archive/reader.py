@@ -53,7 +53,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Member:
     """Describe what an archive or a directory holds under one name."""
 
     kind: Kind
@@ -66,7 +66,7 @@ class Found:
     """Collect what an archive or a directory holds."""
 
     keep: Callable[[str], bool]  # which files' contents are wanted
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Member] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     prefix: str = ""  # directory at the top of a tar
@@ -80,7 +80,7 @@ class Found:
         else:
             self.untold += 1
 
-    def add(self, name: str, entry: Entry) -> None:
+    def add(self, name: str, entry: Member) -> None:
         """Take an entry, unless there is one of that name."""
         if len(self.entries) >= MOST_ENTRIES:
             raise _TooMuch(f"has more than {MOST_ENTRIES} entries, and was not read on")
@@ -107,7 +107,7 @@ class Found:
         elif wanted and name not in self.entries:
             self.contents[name] = b"".join(kept)
             self.kept += size
-        self.add(name, Entry(Kind.EXECUTABLE if executable else Kind.FILE, digest.hexdigest()))
+        self.add(name, Member(Kind.EXECUTABLE if executable else Kind.FILE, digest.hexdigest()))
 
 
 def is_archive(path: Path) -> bool:
@@ -179,9 +179,9 @@ def read_directory(root: Path, keep: Callable[[str], bool], into: Callable[[str]
     try:
         for name, path, mode in _below(root, into, found):
             if stat.S_ISDIR(mode):
-                found.add(name, Entry(Kind.DIRECTORY))
+                found.add(name, Member(Kind.DIRECTORY))
             elif stat.S_ISLNK(mode):
-                found.add(name, Entry(Kind.LINK, target=os.readlink(path)))  # noqa: PTH115  as it stands there
+                found.add(name, Member(Kind.LINK, target=os.readlink(path)))  # noqa: PTH115  as it stands there
             elif not stat.S_ISREG(mode):
                 found.problem(name, f"is {describe(mode)}")
             else:
@@ -268,7 +268,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, found: Found) 
         found.problem(info.filename, wrong)
         return
     if info.is_dir():
-        found.add(name, Entry(Kind.DIRECTORY))
+        found.add(name, Member(Kind.DIRECTORY))
         return
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         found.problem(name, "is damaged: it is compressed in a way that no archive of ESIS is")
@@ -277,7 +277,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, found: Found) 
     try:
         with archive.open(info) as content:
             if stat.S_ISLNK(mode):
-                found.add(name, Entry(Kind.LINK, target=os.fsdecode(content.read(LINK_LIMIT))))
+                found.add(name, Member(Kind.LINK, target=os.fsdecode(content.read(LINK_LIMIT))))
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 found.problem(name, f"is {describe(mode)}")
             else:
@@ -357,9 +357,9 @@ def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, found: Fou
         if not info.isdir():
             found.problem(info.name, "is no directory")
     elif info.isdir():
-        found.add(name, Entry(Kind.DIRECTORY))
+        found.add(name, Member(Kind.DIRECTORY))
     elif info.issym():
-        found.add(name, Entry(Kind.LINK, target=info.linkname))
+        found.add(name, Member(Kind.LINK, target=info.linkname))
     elif info.isreg() and content is not None:
         found.file(name, content, bool(info.mode & stat.S_IXUSR))
     else:

@@ -7,7 +7,7 @@ import io
 
 from esis.errors import printable
 from esis.files import read_limited
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.requirements import base_name
 from esis.model.template import without_dependency
 from esis.operations.archive.crate import About, Subject, description_of, title_of

@@ -18,12 +18,12 @@ from esis.errors import BadInput, CorruptState, EsisError
 from esis.locks import holder
 from esis.model import fingerprint, manifest
 from esis.model.fingerprint import Kind, status_lines, status_text, tree_digest
-from esis.model.parameters import find_parameter_files
+from esis.model.index_sets import find_parameter_files
 from esis.model.requirements import base_name
 from esis.model.template import with_dependency
 from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.model.workflow import ROLES, Workflow, parse
-from esis.operations.archive.reader import Entry, Found, Problem, read_archive, read_directory
+from esis.operations.archive.reader import Found, Member, Problem, read_archive, read_directory
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.target import definition
 from esis.records import old
@@ -256,7 +256,7 @@ def _check_script(found: Found) -> None:
     if not records:
         return
     name, latest = max(records, key=lambda item: item[1].number)
-    script = found.entries.get(_RUN.script.name, Entry(Kind.FILE))
+    script = found.entries.get(_RUN.script.name, Member(Kind.FILE))
     if not script.digest:
         found.problem(_RUN.script.name, "is missing")
         return

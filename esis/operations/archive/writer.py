@@ -45,7 +45,7 @@ class Format(Enum):
         raise BadInput(f"{path}: the name of an archive has to end in .zip or .tar.zst")
 
 
-class Packer(Protocol):
+class Writer(Protocol):
     """Take the entries of an archive, in their order."""
 
     def directory(self, name: str) -> None:
@@ -61,7 +61,7 @@ class Packer(Protocol):
         ...
 
 
-class ZipPacker:
+class ZipWriter:
     """Write a zip; the archive's entries are at its root, as RO-Crate wants it."""
 
     def __init__(self, archive: zipfile.ZipFile, seconds: int) -> None:
@@ -98,7 +98,7 @@ class ZipPacker:
         return info
 
 
-class TarPacker:
+class TarWriter:
     """Write a tar; all entries are below one directory."""
 
     def __init__(self, archive: tarfile.TarFile, prefix: str, seconds: int) -> None:
@@ -134,20 +134,20 @@ class TarPacker:
 
 
 @contextmanager
-def packing(stream: IO[bytes], form: Format, prefix: str, seconds: float) -> Iterator[Packer]:
-    """Yield a packer that writes into `stream`; `prefix` is the directory that a tar unpacks to."""
+def writing(stream: IO[bytes], form: Format, prefix: str, seconds: float) -> Iterator[Writer]:
+    """Yield a writer that writes into `stream`; `prefix` is the directory that a tar unpacks to."""
     # A zip counts in steps of two seconds.
     at = int(min(max(seconds, _EARLIEST), _LATEST)) // 2 * 2
     if form is Format.ZIP:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-            yield ZipPacker(archive, at)
+            yield ZipWriter(archive, at)
         return
     zstandard = need_zstandard()
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     with compressor.stream_writer(stream, closefd=False) as packed, tarfile.open(
             fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
             errors="surrogateescape") as tar:
-        yield TarPacker(tar, prefix, at)
+        yield TarWriter(tar, prefix, at)
 
 
 def need_zstandard() -> ModuleType:

@@ -14,7 +14,7 @@ from pathlib import Path
 from esis.environment import clean_environment
 from esis.errors import FileTrouble, UserScriptFailed, printable
 from esis.locks import Owner
-from esis.model.parameters import check_indices, find_parameter_files
+from esis.model.index_sets import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import RunDir

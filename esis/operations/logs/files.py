@@ -12,15 +12,15 @@ from itertools import chain
 from pathlib import Path
 
 from esis.errors import FileTrouble
+from esis.model.index_sets import format_ranges
 from esis.model.log_pattern import Pattern, Reading
-from esis.model.parameters import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.logs import zipped
 from esis.operations.logs.of_tasks import names_of
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.judge import TaskState
 from esis.operations.witness.status import RunStatus
-from esis.records.log_names import RunLogs, Stream
+from esis.records.log_names import LogKind, RunLogs
 from esis.records.submissions import Submission
 
 _LENGTH = 200  # characters of a list of tasks in a note
@@ -34,10 +34,10 @@ class LogFiles:
     called: RunLogs
     names: set[str] = field(default_factory=set)
     chosen: set[str] = field(default_factory=set)  # those of the wanted tasks
-    outside: dict[tuple[int, Stream], Pattern] = field(default_factory=dict)  # patterns that lead out of the run
+    outside: dict[tuple[int, LogKind], Pattern] = field(default_factory=dict)  # patterns that lead out of the run
     links: set[str] = field(default_factory=set)  # directories of logs that are elsewhere
-    _held: dict[Stream, set[tuple[str | None, int]]] = field(default_factory=lambda: defaultdict(set))
-    _tasks: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _held: dict[LogKind, set[tuple[str | None, int]]] = field(default_factory=lambda: defaultdict(set))
+    _tasks: dict[LogKind, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def take(self, pattern: Pattern, readings: Sequence[Reading], wanted: Collection[int]) -> bool:
         """Note whose a log is; return whether it is that of a wanted task."""
@@ -49,7 +49,7 @@ class LogFiles:
                 found = found or any(task in wanted for task in owner.tasks)
         return found
 
-    def has(self, stream: Stream, attempt: _Attempt) -> bool:
+    def has(self, stream: LogKind, attempt: _Attempt) -> bool:
         """Return whether there is the log of an attempt."""
         task = attempt.task
         if attempt.job is None:
@@ -88,13 +88,13 @@ def find_logs(run: RunDir, evidence: Evidence, wanted: Collection[int], folded: 
 
 def missing_logs(evidence: Evidence, status: RunStatus, found: LogFiles, wanted: Sequence[int]) -> Iterator[str]:
     """Yield a note for people on the tasks that began and have no log, and one on each place that isn't in the run."""
-    missing: dict[Stream, list[_Attempt]] = defaultdict(list)
+    missing: dict[LogKind, list[_Attempt]] = defaultdict(list)
     outside: set[Pattern] = set()
     for attempt in _began(evidence, status, wanted):
         submission = attempt.submission
-        streams = [Stream.OUTPUT]
+        streams = [LogKind.OUTPUT]
         if found.called.of(submission).has_error and not submission.packed:
-            streams.append(Stream.ERROR)
+            streams.append(LogKind.ERROR)
         for stream in streams:
             if (submission.number, stream) in found.outside:
                 outside.add(found.outside[submission.number, stream])
@@ -104,7 +104,7 @@ def missing_logs(evidence: Evidence, status: RunStatus, found: LogFiles, wanted:
         first = attempts[0]
         name = found.called.of(first.submission).of_task(first.task, first.job, {}, stream)[0]
         many = len(attempts) > 1
-        yield (f"no {'log' if stream is Stream.OUTPUT else 'error log'} of {len(attempts)} task{'s' if many else ''} "
+        yield (f"no {'log' if stream is LogKind.OUTPUT else 'error log'} of {len(attempts)} task{'s' if many else ''} "
                f"that began, {_short(format_ranges([attempt.task for attempt in attempts]))}: in {found.run.cwd.name}/ "
                f"there is no {_short(name.starred)}{' and so on' if many else ''}")
     for pattern in sorted(outside, key=str):

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from esis.model.index_sets import format_ranges
 from esis.model.limits import Limits
-from esis.model.parameters import format_ranges
 from esis.records.submissions import Array
 
 ARRAY_SPEC_LIMIT = 3500  # characters: 3,544 were seen accepted, 4,944 refused

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.operations.context import Context
+from esis.operations.witness.conditions import matching
 from esis.operations.witness.judge import ACTIVE_STATES, RESUMABLE, TaskState
-from esis.operations.witness.select import matching
 from esis.operations.witness.status import RunStatus
 
 # What is resubmitted if nothing is said: not what is done or active, nor what may be.

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import read_limited, write_atomic
 from esis.locks import Owner
+from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.limits import Limits
-from esis.model.parameters import as_sequence, format_ranges
 from esis.model.parametersets import ParameterSets
 from esis.model.template import read_template
 from esis.model.workdir import RunDir

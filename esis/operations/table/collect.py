@@ -13,15 +13,15 @@ from itertools import islice
 from typing import Any
 
 from esis.errors import BadInput, IncompleteResults
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.operations.table.columns import PARAMETERS, REQUIREMENTS, RESULTS, Chunk, Columns, as_numbers
 from esis.operations.table.frame import CHUNK, Frame
 from esis.operations.table.join import Join
+from esis.operations.witness.conditions import UnknownName, condition
 from esis.operations.witness.evidence import Evidence, read_stage
 from esis.operations.witness.judge import TaskState
-from esis.operations.witness.select import UnknownName, condition
 from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import evidence_of
 from esis.records.hosts import Hosts
@@ -36,7 +36,7 @@ Test = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
-class Request:
+class Wanted:
     """Say which tasks and columns are wanted; None: all."""
 
     tasks: Sequence[int] | None = None
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Source:
+class Known:
     """Hold the run and what is known of it; evidence and status may be None where the request doesn't need them."""
 
     run: RunDir
@@ -66,14 +66,14 @@ class Source:
     status: RunStatus | None = None
 
 
-def look(run: RunDir, request: Request, ask_status: Callable[[Evidence], RunStatus]) -> Source:
+def find_out(run: RunDir, request: Wanted, ask_status: Callable[[Evidence], RunStatus]) -> Known:
     """Find out about a run what a request needs, and no more. Raises BadInput, Busy, CorruptState."""
     if not (request.needs_status or request.wants("attempts") or request.wants("host")):
         state = read_stage(run, ())
         if state is not None and state.stage is Stage.PREPARED:
-            return Source(run, state.tasks)  # the records of the tasks need not be listed
+            return Known(run, state.tasks)  # the records of the tasks need not be listed
     evidence = evidence_of(run)
-    return Source(run, evidence.indices, evidence, ask_status(evidence) if request.needs_status else None)
+    return Known(run, evidence.indices, evidence, ask_status(evidence) if request.needs_status else None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Collected:
     without_results: str
 
 
-def collect(source: Source, request: Request, progress: Callable[[int], None] = lambda done: None) -> Collected:
+def collect(source: Known, request: Wanted, progress: Callable[[int], None] = lambda done: None) -> Collected:
     """Read all that is wanted of a run; `source` has to hold what the request needs.
 
     `progress` is called with the number of tasks read so far. The caller closes the frame. Raises BadInput,
@@ -112,7 +112,7 @@ def collect(source: Source, request: Request, progress: Callable[[int], None] = 
     return Collected(frame, format_ranges(without))
 
 
-def _chosen(source: Source, request: Request) -> Sequence[int]:
+def _chosen(source: Known, request: Wanted) -> Sequence[int]:
     tasks = source.indices
     if request.tasks is not None:
         absent = sorted(set(request.tasks) - set(tasks))
@@ -125,7 +125,7 @@ def _chosen(source: Source, request: Request) -> Sequence[int]:
     return tasks
 
 
-def _read(source: Source, request: Request, tasks: Sequence[int], columns: Columns, frame: Frame,
+def _read(source: Known, request: Wanted, tasks: Sequence[int], columns: Columns, frame: Frame,
           progress: Callable[[int], None]) -> Sequence[int]:
     """Fill the frame; return the tasks without results."""
     without = array("q")
@@ -203,7 +203,7 @@ class _Where:
 class _OwnColumns:
     """Make the cells of OWN_COLUMNS that are wanted."""
 
-    def __init__(self, source: Source, request: Request) -> None:
+    def __init__(self, source: Known, request: Wanted) -> None:
         self._source = source
         self._wanted = {name: number for number, name in enumerate(OWN_COLUMNS)
                         if number and request.wants(name)}

@@ -42,7 +42,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Look:
+class Axes:
     """Say how the axes are to be."""
 
     x: str
@@ -92,7 +92,7 @@ def figure_format(name: str) -> str:
     return ending
 
 
-def save(series: Sequence[Series], look: Look, form: str, stream: BinaryIO) -> None:
+def save(series: Sequence[Series], look: Axes, form: str, stream: BinaryIO) -> None:
     """Write a figure: the same series give the same bytes. Raises BadInput without matplotlib, OSError."""
     try:
         import matplotlib as mpl
@@ -108,7 +108,7 @@ def save(series: Sequence[Series], look: Look, form: str, stream: BinaryIO) -> N
         figure.savefig(stream, format=form, metadata=dict(_DATELESS[form]))
 
 
-def _draw(figure: Figure, series: Sequence[Series], look: Look) -> None:
+def _draw(figure: Figure, series: Sequence[Series], look: Axes) -> None:
     axes = figure.add_subplot()
     many = max(len(item.x) for item in series) > 60
     for number, item in enumerate(series):
@@ -128,7 +128,7 @@ def _draw(figure: Figure, series: Sequence[Series], look: Look) -> None:
         axes.legend(fontsize="small", ncols=1 + len(series) // 12)
 
 
-def show(series: Sequence[Series], look: Look, width: int, height: int, colour: bool) -> str:
+def show(series: Sequence[Series], look: Axes, width: int, height: int, colour: bool) -> str:
     """Return a plot made of text. Raises BadInput without plotext."""
     try:
         import plotext
@@ -164,7 +164,7 @@ def show(series: Sequence[Series], look: Look, width: int, height: int, colour: 
     return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
 
 
-def check_log(series: Sequence[Series], look: Look) -> None:
+def check_log(series: Sequence[Series], look: Axes) -> None:
     """Raise BadInput where a logarithmic axis would have to show something that is not positive."""
     for wanted, name, values in ((look.log_x, look.x, [item.x for item in series]),
                                  (look.log_y, look.y, [item.y for item in series])):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from esis.errors import BadInput
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.parametersets import ParameterSets
+from esis.operations.witness.conditions import condition
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.judge import TaskState, TaskStatus
-from esis.operations.witness.select import condition
 from esis.operations.witness.status import RunStatus
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from esis.errors import EsisError
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.judge import ACTIVE_STATES, CLAIMED, Judge, TaskState, TaskStatus, Verdict

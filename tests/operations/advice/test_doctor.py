@@ -197,11 +197,11 @@ Slurmctld(primary) at ctl is UP
 """
     config = parse_config(text)
     assert (config["MaxArraySize"], config["SchedulerParameters"]) == ("1001", "sched_interval=5,max_array_tasks=50")
-    shown = [(item.level.value, item.subject) for item in doctor.judge_config(config)]
+    shown = [(item.level.value, item.subject) for item in doctor.findings_on_config(config)]
     assert shown == [("ok", "slurm"), ("ok", "limits"), ("note", "limits"), ("note", "accounting")]
-    limits = [item.message for item in doctor.judge_config(config) if item.subject == "limits"]
+    limits = [item.message for item in doctor.findings_on_config(config) if item.subject == "limits"]
     assert limits[0].startswith("MaxArraySize is 1001")
-    off = [item for item in doctor.judge_config({**config, "MaxArraySize": "0"}) if item.level is Level.PROBLEM]
+    off = [item for item in doctor.findings_on_config({**config, "MaxArraySize": "0"}) if item.level is Level.PROBLEM]
     assert ["no array jobs" in item.message for item in off] == [True]
 
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from esis.model.workdir import RunDir
-from esis.operations.archive.contents import Choice
+from esis.operations.archive.contents import Scope
 from esis.operations.archive.crate import About
-from esis.operations.archive.make import Packed, archive
+from esis.operations.archive.make import Made, archive
 from esis.operations.archive.verify import verify_archive, verify_run, verify_unpacked
 from esis.operations.witness.status import status_of
 from esis.operations.witness.target import evidence_of
@@ -68,13 +68,13 @@ def esis(cwd: Path, *arguments: str, code: int = 0, env: dict[str, str] | None =
     return done.stdout if code == 0 else done.stderr
 
 
-def pack(run: RunDir, output: Path, choice: Choice | None = None, about: About | None = None,
-         notes: list[str] | None = None) -> Packed:
+def pack(run: RunDir, output: Path, choice: Scope | None = None, about: About | None = None,
+         notes: list[str] | None = None) -> Made:
     """Pack a run as the command does."""
     evidence = evidence_of(run)
     status = status_of(evidence, Snapshot())
     said = notes if notes is not None else []
-    return archive(evidence_of(run), status, output, choice or Choice(), about or About(), said.append)
+    return archive(evidence_of(run), status, output, choice or Scope(), about or About(), said.append)
 
 
 def unpack(path: Path, to: Path) -> Path:

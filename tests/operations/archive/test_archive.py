@@ -21,7 +21,7 @@ import pytest
 from esis.errors import BadInput, EsisError, FileTrouble, TasksFailed
 from esis.model.workdir import RunDir
 from esis.operations.archive import writer
-from esis.operations.archive.contents import Choice, Logs
+from esis.operations.archive.contents import Logs, Scope
 from esis.operations.archive.crate import About, Author
 from esis.operations.archive.make import check_packable
 from esis.operations.archive.writer import Format
@@ -144,7 +144,7 @@ def test_pythons_zipfile_unpacks_it_too(run: RunDir, tmp_path: Path) -> None:
 @every_format
 def test_an_unpacked_run_reruns_with_its_script_alone(run: RunDir, tmp_path: Path, ending: str) -> None:
     """cd cwd, ../sbatch.sh with the variables of Slurm: the task does its work and records it."""
-    pack(run, tmp_path / f"a{ending}", Choice(logs=Logs.NONE))
+    pack(run, tmp_path / f"a{ending}", Scope(logs=Logs.NONE))
     place = unpack(tmp_path / f"a{ending}", tmp_path / "out")
     (place / "results/results.1.json").unlink()
     env = {"PATH": f"{place}/__esis__/local:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1",
@@ -228,10 +228,10 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], tuple[li
     return judging
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice(anonymous=True, logs=Logs.NONE)], ids=["named", "anonymous"])
+@pytest.mark.parametrize("choice", [Scope(), Scope(anonymous=True, logs=Logs.NONE)], ids=["named", "anonymous"])
 @pytest.mark.parametrize("about", [ABOUT, About()], ids=["told", "untold"])
 def test_the_validator_finds_nothing_to_object_to(
-        run: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]], choice: Choice,
+        run: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]], choice: Scope,
         about: About) -> None:
     """Every MUST of RO-Crate and the Workflow, Process Run and Workflow Run profiles; nearly every SHOULD."""
     if choice.anonymous and about.authors:
@@ -315,7 +315,7 @@ def logs_in(path: Path) -> set[str]:
 def test_logs_are_a_choice(failed: RunDir, tmp_path: Path) -> None:
     found = {}
     for logs in Logs:
-        pack(failed, tmp_path / "a.zip", Choice(logs=logs))
+        pack(failed, tmp_path / "a.zip", Scope(logs=logs))
         found[logs] = logs_in(tmp_path / "a.zip")
     assert found == {Logs.ALL: {"0.out", "1.out", "2.out"}, Logs.FAILED: {"1.out"}, Logs.NONE: set()}
 
@@ -331,7 +331,7 @@ def test_logs_are_found_where_the_template_puts_them(run: RunDir, tmp_path: Path
         (copy.path / name).write_text("log")
     pack(copy, tmp_path / "a.zip")
     assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} <= set(names(tmp_path / "a.zip"))
-    pack(copy, tmp_path / "a.zip", Choice(logs=Logs.NONE))
+    pack(copy, tmp_path / "a.zip", Scope(logs=Logs.NONE))
     assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} & set(names(tmp_path / "a.zip")) == {
         "logs/77/other"}
 
@@ -340,7 +340,7 @@ def test_files_of_the_working_directory_come_by_pattern(run: RunDir, tmp_path: P
     (run.cwd / "plots").mkdir()
     (run.cwd / "plots" / "a.png").write_text("png")
     try:
-        pack(run, tmp_path / "a.zip", Choice(logs=Logs.NONE, cwd=("made.[01]", "plots")))
+        pack(run, tmp_path / "a.zip", Scope(logs=Logs.NONE, cwd=("made.[01]", "plots")))
     finally:
         shutil.rmtree(run.cwd / "plots")
     assert [name for name in names(tmp_path / "a.zip") if name.startswith("cwd/")] == [
@@ -350,12 +350,12 @@ def test_files_of_the_working_directory_come_by_pattern(run: RunDir, tmp_path: P
 @pytest.mark.parametrize("pattern", ["/etc/*", "../results/*", "nothing*", "", "."])
 def test_a_pattern_that_leaves_or_finds_nothing_is_refused(run: RunDir, tmp_path: Path, pattern: str) -> None:
     with pytest.raises(BadInput, match="--cwd"):
-        pack(run, tmp_path / "a.zip", Choice(cwd=(pattern,)))
+        pack(run, tmp_path / "a.zip", Scope(cwd=(pattern,)))
     assert os.listdir(tmp_path) == []
 
 
 def test_what_setup_made_can_stay_behind(run: RunDir, tmp_path: Path) -> None:
-    pack(run, tmp_path / "a.zip", Choice(prepared=False))
+    pack(run, tmp_path / "a.zip", Scope(prepared=False))
     assert not {"tools", "built.txt"} & set(names(tmp_path / "a.zip"))
     assert problems(tmp_path / "a.zip") == []
 
@@ -395,7 +395,7 @@ def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: 
     copy.readme.write_text(secret)
     (copy.path / "built.txt").write_bytes(b"x" * (1 << 20) + str(copy.path).encode())
     (copy.private / "something-new").write_text(secret)
-    packed = pack(copy, tmp_path / "a.zip", Choice(logs=Logs.NONE, anonymous=True))
+    packed = pack(copy, tmp_path / "a.zip", Scope(logs=Logs.NONE, anonymous=True))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         own = [info for info in archive.infolist() if info.filename.startswith("__esis__/") or info.filename in (
             "README", "ro-crate-metadata.json", "manifest-sha256.txt", "sbatch.sh")]
@@ -416,9 +416,9 @@ def test_anonymous_is_refused_where_the_hash_itself_tells(run: RunDir, tmp_path:
     copy = RunDir(copied(run, tmp_path / "w"))
     copy.workflow_definition.write_text(copy.workflow_definition.read_text().replace("lib/one.txt", "/home/a/one.txt"))
     with pytest.raises(BadInput, match=r"/home/a/one\.txt tells who"):
-        pack(copy, tmp_path / "a.zip", Choice(anonymous=True))
+        pack(copy, tmp_path / "a.zip", Scope(anonymous=True))
     with pytest.raises(BadInput, match="contradict"):
-        pack(run, tmp_path / "a.zip", Choice(anonymous=True), ABOUT)
+        pack(run, tmp_path / "a.zip", Scope(anonymous=True), ABOUT)
 
 
 # Which runs
@@ -564,7 +564,7 @@ def test_without_the_extra_the_message_names_it(run: RunDir, tmp_path: Path, pac
 
 @every_format
 def test_a_big_file_is_streamed(run: RunDir, tmp_path: Path, ending: str) -> None:
-    """Packing and verifying 100 MB takes no more memory than packing nearly nothing, but for a few buffers."""
+    """Packing and verifying 100 MB takes no more memory than writing nearly nothing, but for a few buffers."""
     copy = RunDir(copied(run, tmp_path / "w"))
     pattern = random.Random(1).randbytes(1 << 20)
     used = []

@@ -13,7 +13,7 @@ import pytest
 
 from esis import digests
 from esis.errors import EsisError
-from esis.model import memory
+from esis.model import known_digests
 from esis.model.fingerprint import text_digest
 from esis.operations.build import ahead, prepare
 from esis.operations.build.ahead import resolved
@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small files take the way of large ones; what was just written is remembered."""
     monkeypatch.setattr(ahead, "_WORTH_BYTES", 1000)
     monkeypatch.setattr(digests, "BESIDE", 1000)
-    monkeypatch.setattr(memory, "SETTLED_SECONDS", -3600.0)
+    monkeypatch.setattr(known_digests, "SETTLED_SECONDS", -3600.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -153,15 +153,15 @@ def test_f33_a_remembered_hash_that_is_wrong_never_gets_into_a_run(flow: Workflo
     """As of a file written through a memory map, whose times stay: refused, and right the next time."""
     build(flow)
     flow.write("worker.sh", "#!/bin/sh\n# other\n")
-    inner = memory.Identity.of.__func__  # type: ignore[attr-defined]
-    known = inner(memory.Identity, os.open(flow.directory / "table", os.O_RDONLY))
+    inner = known_digests.Identity.of.__func__  # type: ignore[attr-defined]
+    known = inner(known_digests.Identity, os.open(flow.directory / "table", os.O_RDONLY))
     (flow.directory / "table").write_bytes(os.urandom(SIZE))
 
-    def same(cls: type, descriptor: int) -> memory.Identity:
-        found: memory.Identity = inner(cls, descriptor)
+    def same(cls: type, descriptor: int) -> known_digests.Identity:
+        found: known_digests.Identity = inner(cls, descriptor)
         return known if found.inode == known.inode else found
 
-    monkeypatch.setattr(memory.Identity, "of", classmethod(same))
+    monkeypatch.setattr(known_digests.Identity, "of", classmethod(same))
     runs = flow.runs()
     with pytest.raises(EsisError, match="table changed while it was being copied"):
         build(flow)

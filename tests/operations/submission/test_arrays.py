@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esis.model.index_sets import as_sequence, parse_ranges
 from esis.model.limits import Limits
-from esis.model.parameters import as_sequence, parse_ranges
 from esis.operations.submission.arrays import ARRAY_SPEC_LIMIT, UNPACKED, Packing, Plan, plan, share
 from esis.records.submissions import Job, Submission
 

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from esis.errors import BadInput, CorruptState, ExitCode, IncompleteResults
 from esis.model.workdir import RunDir
-from esis.operations.table.collect import OWN_COLUMNS, Collected, Request, collect, look
+from esis.operations.table.collect import OWN_COLUMNS, Collected, Wanted, collect, find_out
 from esis.operations.table.columns import ABSENT, PARAMETERS, RESULTS, Columns
 from esis.operations.table.formats import column_type, format_of, write_csv, write_jsonl, write_parquet
 from esis.operations.table.frame import Frame, Long, Table
@@ -33,16 +33,16 @@ PARAMETER_SETS = [{"T": 1.5, "L": 8}, {"T": 2.5, "L": 8}, {"T": 1.5, "L": 16}]
 EXPORTED = {0: {"energy": -1.25, "fit": {"a": 1, "ok": True}}, 2: {"energy": -1.5, "fit": {"a": 2, "ok": False}}}
 
 
-ALL = Request()
+ALL = Wanted()
 
 
-def collected(run: RunDir, request: Request = ALL) -> Collected:
-    return collect(look(run, request, lambda evidence: status_of(evidence, Snapshot())), request)
+def collected(run: RunDir, request: Wanted = ALL) -> Collected:
+    return collect(find_out(run, request, lambda evidence: status_of(evidence, Snapshot())), request)
 
 
 def data_of(run: RunDir, **wanted: Any) -> Table:
     """Return the table without what depends on the tasks' records."""
-    return collected(run, Request(**wanted)).frame
+    return collected(run, Wanted(**wanted)).frame
 
 
 def written(table: Table, form: str = "csv") -> bytes:
@@ -74,11 +74,11 @@ def test_a_row_holds_parameters_state_and_results(tmp_path: Path, lines: bool) -
 
 def test_states_and_attempts_are_those_of_the_status(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED, complete=False, exit_codes={1: 3})
-    wanted = Request(columns=["task", "state", "reason", "code", "job", "attempts"])
+    wanted = Wanted(columns=["task", "state", "reason", "code", "job", "attempts"])
     assert as_csv(collected(run, wanted).frame)[1:] == [
         ["0", "done", "", "0", "77", "1"], ["1", "failed", "exit code 3", "3", "77", "1"],
         ["2", "done", "", "0", "77", "1"]]
-    failed = collected(run, Request(states=(TaskState.FAILED,), columns=["task"]))
+    failed = collected(run, Wanted(states=(TaskState.FAILED,), columns=["task"]))
     assert as_csv(failed.frame) == [["task"], ["1"]]
     assert failed.without_results == "1"
 
@@ -86,7 +86,7 @@ def test_states_and_attempts_are_those_of_the_status(tmp_path: Path) -> None:
 def test_the_status_is_not_asked_for_where_nothing_needs_it(tmp_path: Path) -> None:
     """No squeue for a table of data."""
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED, complete=False)
-    source = look(run, Request(columns=["T", "energy"]), lambda evidence: pytest.fail("asked"))
+    source = find_out(run, Wanted(columns=["T", "energy"]), lambda evidence: pytest.fail("asked"))
     assert (source.status, source.evidence) == (None, None)
 
 
@@ -100,10 +100,10 @@ def test_columns_come_in_the_given_order(tmp_path: Path) -> None:
 
 def test_a_long_table_has_a_row_for_each_value(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED)
-    frame = collected(run, Request(columns=["task", "T", "fit.ok"])).frame
+    frame = collected(run, Wanted(columns=["task", "T", "fit.ok"])).frame
     assert as_csv(Long(frame)) == [["task", "name", "value"], ["0", "T", "1.5"], ["0", "fit.ok", "true"],
                                    ["1", "T", "2.5"], ["2", "T", "1.5"], ["2", "fit.ok", "false"]]
-    alone = collected(run, Request(columns=["energy"])).frame
+    alone = collected(run, Wanted(columns=["energy"])).frame
     assert rows_of(Long(alone)) == [{"task": 0, "name": "energy", "value": -1.25},
                                     {"task": 2, "name": "energy", "value": -1.5}]
     table = parquet.read_table(io.BytesIO(written(Long(alone), "parquet")))
@@ -136,19 +136,19 @@ def test_conditions_see_parameters_and_results(tmp_path: Path) -> None:
         tasks("enrgy < 0")
     with pytest.raises(BadInput, match="can't be read"):
         tasks("energy <")
-    missing = collected(run, Request(where="energy < -1.5"))
+    missing = collected(run, Wanted(where="energy < -1.5"))
     assert missing.without_results == "1"
-    assert collected(run, Request(where="L == 16")).without_results == ""
+    assert collected(run, Wanted(where="L == 16")).without_results == ""
 
 
 def test_strict_wants_the_results_of_every_chosen_task(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED)
     with pytest.raises(IncompleteResults, match="no results of 1 task: 1; nothing was written") as error:
-        collected(run, Request(strict=True))
+        collected(run, Wanted(strict=True))
     assert error.value.exit_code is ExitCode.INCOMPLETE
-    assert collected(run, Request(strict=True, tasks=(0, 2))).frame.count == 2
+    assert collected(run, Wanted(strict=True, tasks=(0, 2))).frame.count == 2
     with pytest.raises(BadInput, match="has no tasks 3-4"):
-        collected(run, Request(tasks=(2, 3, 4)))
+        collected(run, Wanted(tasks=(2, 3, 4)))
 
 
 def test_results_that_can_not_be_read_are_an_error(tmp_path: Path) -> None:
@@ -352,10 +352,10 @@ MEASURE = """
 import sys
 from pathlib import Path
 from esis.model.workdir import RunDir
-from esis.operations.table.collect import Request, collect, look
+from esis.operations.table.collect import Wanted, collect, find_out
 from esis.operations.table.formats import write_csv
-request = Request(columns=["task", "T", "L", "energy", "name"])
-found = collect(look(RunDir(Path(sys.argv[1])), request, None), request)
+request = Wanted(columns=["task", "T", "L", "energy", "name"])
+found = collect(find_out(RunDir(Path(sys.argv[1])), request, None), request)
 with found.frame as frame, open(sys.argv[2], "wb") as stream:
     write_csv(frame, stream)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))

@@ -14,7 +14,7 @@ from esis.errors import BadInput, CorruptState, RequirementTrouble
 from esis.files import write_json
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow, dump
-from esis.operations.table.collect import Request, collect, look
+from esis.operations.table.collect import Wanted, collect, find_out
 from esis.operations.table.frame import Table
 from esis.operations.table.join import joins_of, required_runs
 from esis.operations.witness.status import status_of
@@ -49,8 +49,8 @@ def a_chain(directory: Path, own: Sequence[Any], first: Sequence[Any], second: S
 
 
 def joined(run: RunDir, *keys: str) -> list[dict[str, Any]]:
-    request = Request(columns=None, joins=joins_of(run, keys))
-    table: Table = collect(look(run, request, lambda evidence: status_of(evidence, Snapshot())), request).frame
+    request = Wanted(columns=None, joins=joins_of(run, keys))
+    table: Table = collect(find_out(run, request, lambda evidence: status_of(evidence, Snapshot())), request).frame
     return [{name: value for name, value in row.items() if "." in name} for row in rows_of(table)]
 
 

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from esis.errors import BadInput
 from esis.operations.table import plot
 from esis.operations.table.frame import Frame
-from esis.operations.table.plot import Look, Series, check_log, figure_format, save, series_of, show
+from esis.operations.table.plot import Axes, Series, check_log, figure_format, save, series_of, show
 from tests.operations.table.test_collect import frame_of
 
 TASKS = [({"T": 3.0, "L": 8}, {"e": -1.0, "err": 0.1}), ({"T": 2, "L": 16}, {"e": -2, "err": -0.2}),
          ({"T": 1.0, "L": 8}, {"e": -1.5, "err": 0.3}), ({"T": 4.0, "L": 8}, None),
          ({"T": 5.0, "L": 16}, {"e": float("nan"), "err": 0.1})]
 LINES = [Series("L = 8", (1.0, 3.0), (-1.5, -1.0), (0.3, 0.1)), Series("L = 16", (2.0,), (-2.0,), (0.2,))]
-LOOK = Look("T", "e", by="L", title="an $odd$ title_1")
+LOOK = Axes("T", "e", by="L", title="an $odd$ title_1")
 
 
 def a_frame(tasks: Sequence[Any] = TASKS) -> Frame:
@@ -48,9 +48,9 @@ def test_a_column_of_text_can_not_be_plotted() -> None:
 
 
 def test_a_logarithmic_axis_needs_positive_values() -> None:
-    check_log(LINES, Look("T", "e", log_x=True))
+    check_log(LINES, Axes("T", "e", log_x=True))
     with pytest.raises(BadInput, match=r"'e' holds -2: .* --where 'e>0'"):
-        check_log(LINES, Look("T", "e", log_y=True))
+        check_log(LINES, Axes("T", "e", log_y=True))
 
 
 @pytest.mark.parametrize(("form", "beginning"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
@@ -68,7 +68,7 @@ def test_figures_are_reproducible(form: str, beginning: bytes) -> None:
 
 def test_a_figure_shows_points_bars_names_and_groups() -> None:
     figure = Figure()
-    plot._draw(figure, LINES, Look("T", "e", by="L", title="energy", log_x=True))
+    plot._draw(figure, LINES, Axes("T", "e", by="L", title="energy", log_x=True))
     (axes,) = figure.axes
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("T", "e", "energy")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
@@ -86,7 +86,7 @@ def test_a_figure_shows_points_bars_names_and_groups() -> None:
 
 def test_a_name_is_no_formula() -> None:
     stream = io.BytesIO()
-    save(LINES, Look("$x", "a_$b$", title=r"\frac $"), "svg", stream)
+    save(LINES, Axes("$x", "a_$b$", title=r"\frac $"), "svg", stream)
     with pytest.raises(ValueError, match="frac"):  # what would come of it else
         figure = Figure()
         figure.add_subplot().set_title(r"$\frac $")

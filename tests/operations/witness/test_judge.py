@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.locks import Owner
-from esis.model.parameters import as_sequence
+from esis.model.index_sets import as_sequence
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import UNPACKED, Packing, plan
 from esis.operations.witness.evidence import Evidence

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import click
 
 from esis.cli.common import say
-from esis.model.parameters import format_ranges
+from esis.model.index_sets import format_ranges
 from esis.model.secrets import masked
 from esis.model.workdir import RunDir
-from esis.operations.run import Done, Plan
+from esis.operations.run import Done, DryRun
 from esis.operations.witness.judge import TaskState
 from esis.operations.witness.status import describe_failures
 from esis.records.submissions import Submission
@@ -85,7 +85,7 @@ def say_submitted(run: RunDir, submission: Submission) -> None:
         say(f"{run.label}: submitted as job {ids}{options}: {_count(len(submission.tasks))} ({spec}){packs}{behind}")
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: DryRun) -> None:
     """Print what a dry run found."""
     click.echo(f"hash: {plan.node.digest}")
     click.echo(f"run: {plan.node.run.path}{' (exists)' if plan.exists else ''}")
