@@ -12,10 +12,9 @@ from typing import Any
 import click
 
 from esis.cli.common import say
-from esis.errors import ExitCode, printable
+from esis.errors import printable
 from esis.model.index_sets import format_ranges
-from esis.operations.witness.conditions import short
-from esis.operations.witness.judge import ACTIVE_STATES, TaskState
+from esis.operations.witness.judge import TaskState
 from esis.operations.witness.status import RunStatus
 from esis.schedulers.units import show_duration
 
@@ -24,6 +23,7 @@ COLOURS = {
     TaskState.FAILED: "red", TaskState.LOST: "magenta", TaskState.UNKNOWN: "yellow",
 }
 _BAR = 40  # characters
+_CELL = 200  # characters
 
 
 def show_status(status: RunStatus) -> None:
@@ -112,17 +112,6 @@ def tell_feeding(status: RunStatus) -> None:
         say(f"{run}: no job submits the rest any more; esis run --feed goes on")
 
 
-def check_code(status: RunStatus) -> ExitCode:
-    """Return what `--check` and `esis wait` exit with."""
-    if status.complete:
-        return ExitCode.OK
-    if status.indices(*ACTIVE_STATES) or status.feeding:
-        return ExitCode.ACTIVE
-    if status.indices(TaskState.UNKNOWN):
-        return ExitCode.UNANSWERED
-    return ExitCode.TASKS_FAILED if status.indices(TaskState.FAILED, TaskState.LOST) else ExitCode.INCOMPLETE
-
-
 def _progress(status: RunStatus) -> str:
     done = len(status.indices(TaskState.DONE))
     left, elapsed = status.remaining(), status.elapsed(time.time())
@@ -133,7 +122,10 @@ def _progress(status: RunStatus) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else short(value)
+    if isinstance(value, float):
+        return repr(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
 def _style(cell: str) -> str:

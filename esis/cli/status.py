@@ -84,6 +84,6 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
 
         fold_if_many(run, make_context())
     if check:
-        return int(rendering.check_code(found))
+        return int(found.exit_code)
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from esis.cli.common import find_workflow
-from esis.errors import BadInput
 
 if TYPE_CHECKING:
     from esis.model.workdir import RunDir
@@ -27,24 +24,10 @@ states_option = click.option("--state", "states", multiple=True, metavar="STATE"
 
 def pick_run(target: str | None, verify: bool = False) -> RunDir:
     """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
-    from esis.model.workdir import PREFIX, RunDir, is_run_name
-    from esis.operations.witness.target import find_run, run_at
+    from esis.operations.witness.target import find_run, run_at, run_called
 
-    if target is None:
-        here = run_at(Path())
-        if here is not None:
-            return here
-    else:
-        there = run_at(Path(target)) if Path(target).is_dir() or "wrkdir." in target else None
-        if there is not None and (there.path.is_dir() or is_run_name(there.path.name)):
-            return there
-        beginning = f"{escape(target)}*" if target.startswith(PREFIX) else ""
-        short = [path for path in sorted(Path().glob(beginning)) if is_run_name(path.name)] if beginning else []
-        if short:
-            if len(short) > 1:
-                raise BadInput(f"{target} begins the names of {len(short)} runs here", "give more digits")
-            return RunDir(Path(os.path.realpath(short[0])))
-    return find_run(find_workflow(target), verify)
+    run = run_at(Path()) if target is None else run_called(target)
+    return run if run is not None else find_run(find_workflow(target), verify)
 
 
 def pick_tasks(indices: str | None) -> tuple[int, ...] | None:

@@ -27,7 +27,6 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     While a job of `esis run --feed` is there to submit the rest, it goes on. An answer that doesn't come is asked for
     again, less and less often.
     """
-    from esis.cli.rendering import check_code
     from esis.operations.compact import fold_if_many
     from esis.operations.polling import pause_until
     from esis.operations.witness.keep import look_and_keep
@@ -50,21 +49,12 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
             shown[:] = [text]
             say(f"{run.label}: {text}")
         passing = found.problem is not None or any(verdict.passing for verdict in found.groups)
-        return found.complete or stuck(found) or not (passing or check_code(found) is ExitCode.ACTIVE)
+        return found.complete or found.stuck or not (passing or found.exit_code is ExitCode.ACTIVE)
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
-    if stuck(last[0]):
+    if last[0].stuck:
         raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
                           "esis dependency revives it once that is rerun")
     if last[0].complete and not last[0].evidence.marked_complete:
         fold_if_many(run, make_context())
-    return int(check_code(last[0]))
-
-
-def stuck(status: RunStatus) -> bool:
-    """Return whether the tasks that are left wait for something that can't happen any more."""
-    from esis.operations.chain import NEVER
-    from esis.operations.witness.judge import ACTIVE_STATES
-
-    left = [verdict for verdict in status.groups if verdict.state in ACTIVE_STATES]
-    return bool(left) and all(item.reason == NEVER for item in left)
+    return int(last[0].exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def why(targets: tuple[str, ...], as_json: bool, verify: bool) -> None:
     node = node_of(path, verify)
     found = compare.compare(node, run if run is not None else compare.nearest(node))
     if as_json:
-        click.echo(compare.as_json(found))
+        click.echo(json.dumps({"schema": 1, **_plain(found)}, indent=2))
         return
     click.echo(found.run.path)
     for line in lines(found):
@@ -64,3 +65,16 @@ def lines(comparison: Comparison, depth: int = 0) -> list[str]:
         if change.why is not None:
             told += lines(change.why, depth + 1)
     return told
+
+
+def _plain(comparison: Comparison) -> dict[str, object]:
+    """Return what JSON shows of it."""
+    return {
+        "workflow_file": str(comparison.node.workflow.path), "hash": comparison.node.digest,
+        "run": str(comparison.run.path), "same": not comparison.changes,
+        "changes": [{
+            "what": change.what.value, "role": change.role, "path": str(change.path), "before": change.before,
+            "after": change.after, "files": [{"what": what.value, "path": path} for what, path in change.files],
+            "why": _plain(change.why) if change.why is not None else None, "note": change.note or None,
+        } for change in comparison.changes],
+    }

@@ -16,11 +16,9 @@ from esis.operations.run import Asked, Done, bring_up, check_available
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.judge import TaskState
 from esis.operations.witness.keep import keep, look_and_keep
-from esis.operations.witness.status import RunStatus, describe_failures, look
+from esis.operations.witness.status import NEVER, RunStatus, describe_failures, look
 from esis.operations.witness.target import evidence_of
 from esis.schedulers.base import LOCAL, Queue, Scheduler
-
-NEVER = "DependencyNeverSatisfied"
 
 
 @dataclass

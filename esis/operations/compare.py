@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -196,20 +195,3 @@ def _files(now: Path, then: Path) -> Iterator[tuple[What, str]]:
         if old.get(relative) != new.get(relative):
             what = What.ADDED if relative not in old else What.REMOVED if relative not in new else What.CHANGED
             yield what, relative
-
-
-def as_json(comparison: Comparison) -> str:
-    """Return a comparison as JSON, with a schema number."""
-    return json.dumps({"schema": 1, **_plain(comparison)}, indent=2)
-
-
-def _plain(comparison: Comparison) -> dict[str, object]:
-    return {
-        "workflow_file": str(comparison.node.workflow.path), "hash": comparison.node.digest,
-        "run": str(comparison.run.path), "same": not comparison.changes,
-        "changes": [{
-            "what": change.what.value, "role": change.role, "path": str(change.path), "before": change.before,
-            "after": change.after, "files": [{"what": what.value, "path": path} for what, path in change.files],
-            "why": _plain(change.why) if change.why is not None else None, "note": change.note or None,
-        } for change in comparison.changes],
-    }

@@ -15,7 +15,6 @@ from esis.model import parametersets
 from esis.model.index_sets import MOST_TASKS
 from esis.model.parametersets import INDEX_ENTRY, ParameterSets, write_index
 from esis.model.workdir import RunDir
-from esis.operations.witness.conditions import parameters_of
 from tests.ground.openings import opened
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -72,7 +71,7 @@ def test_the_lines_outrank_the_files(tmp_path: Path) -> None:
     sets = in_lines(run, [{"a": 1}, {"a": 2}])
     assert list(sets.iterate([0, 1])) == [(0, {"a": 1}), (1, {"a": 2})]
     assert list(sets.indices()) == [0, 1]
-    assert parameters_of(run, 0) == {"a": 1}
+    assert ParameterSets(run).get(0) == {"a": 1}
 
 
 def test_an_entry_of_the_index_has_17_bytes_and_tells_where_its_line_begins(tmp_path: Path) -> None:

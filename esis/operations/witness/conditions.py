@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,19 +10,9 @@ from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.operations.witness.judge import TaskState
 
-PARAMETERS_SHOWN = 200  # characters of a nested value
-
 
 class UnknownName(BadInput):
     """Report a name in a condition that the values at hand don't have."""
-
-
-def parameters_of(run: RunDir, task: int) -> Mapping[str, Any]:
-    """Return the parameter set of a task; one that is no JSON object has the single key `value`. Raises BadInput.
-
-    For many tasks `ParameterSets.iterate` opens less.
-    """
-    return ParameterSets(run).get(task)
 
 
 def condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -67,9 +56,3 @@ def state_called(name: str) -> TaskState:
     except ValueError:
         known = ", ".join(state.value for state in TaskState)
         raise BadInput(f"there is no state {name!r}", f"the states are: {known}") from None
-
-
-def short(value: Any) -> str:
-    """Return a parameter's value as one cell of a table."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= PARAMETERS_SHOWN else text[: PARAMETERS_SHOWN - 1] + "…"

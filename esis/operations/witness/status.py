@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from esis.errors import EsisError
+from esis.errors import EsisError, ExitCode
 from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
@@ -20,6 +20,7 @@ from esis.schedulers.base import Scheduler, Sighting, Snapshot
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
 _UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
+NEVER = "DependencyNeverSatisfied"  # the reason of what waits for a job that failed
 _HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
 
@@ -78,6 +79,23 @@ class RunStatus:
         """Return the sorted indices of the tasks in any of `states`."""
         found = [tasks for verdict, tasks in self.groups.items() if verdict.state in states]
         return list(found[0]) if len(found) == 1 else sorted(chain.from_iterable(found))
+
+    @property
+    def stuck(self) -> bool:
+        """Return whether all tasks that are left wait for something that can't happen any more."""
+        left = [verdict for verdict in self.groups if verdict.state in ACTIVE_STATES]
+        return bool(left) and all(verdict.reason == NEVER for verdict in left)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Return what `esis status --check` and `esis wait` exit with."""
+        if self.complete:
+            return ExitCode.OK
+        if self.indices(*ACTIVE_STATES) or self.feeding:
+            return ExitCode.ACTIVE
+        if self.indices(TaskState.UNKNOWN):
+            return ExitCode.UNANSWERED
+        return ExitCode.TASKS_FAILED if self.indices(TaskState.FAILED, TaskState.LOST) else ExitCode.INCOMPLETE
 
     def summary(self) -> str:
         """Return the counts as one line."""

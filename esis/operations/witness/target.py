@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from glob import escape
 from pathlib import Path
 
 from esis.errors import BadInput, Busy
@@ -10,7 +11,7 @@ from esis.files import read_limited
 from esis.locks import holder
 from esis.model.requirements import resolve
 from esis.model.sources import Sources
-from esis.model.workdir import RunDir, is_run_name
+from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.model.workflow import FILE_LIMIT, Workflow, parse
 from esis.operations.witness.evidence import Evidence, gather
 
@@ -28,6 +29,21 @@ def run_at(path: Path) -> RunDir | None:
         if is_run_name(place.name):
             return RunDir(place)
     return None
+
+
+def run_called(name: str) -> RunDir | None:
+    """Return the run that a path means, or the beginning of a run's name here; None where it is something else.
+
+    Raises BadInput where several begin so.
+    """
+    there = run_at(Path(name)) if Path(name).is_dir() or PREFIX in name else None
+    if there is not None:
+        return there
+    short = [path for path in sorted(Path().glob(f"{escape(name)}*")) if is_run_name(path.name)] if name.startswith(
+        PREFIX) else []
+    if len(short) > 1:
+        raise BadInput(f"{name} begins the names of {len(short)} runs here", "give more digits")
+    return RunDir(Path(os.path.realpath(short[0]))) if short else None
 
 
 def evidence_of(run: RunDir, later: bool = False) -> Evidence:
