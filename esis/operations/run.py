@@ -90,7 +90,14 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
              dependency: str | None = None, asked: Asked | None = None) -> Done:
     """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`.
 
-    `asked` is what the caller asked just now; it counts unless another esis has submitted something since.
+    `asked` is what the caller asked just now; it counts unless another esis has submitted something since. In this
+    order, so that nothing is submitted twice:
+
+    1. What is known to be complete is left, without a lock and without a question.
+    2. The run is locked, built where it isn't, and read once more under the lock.
+    3. Submissions without an answer are settled: their jobs may be in the queue.
+    4. Slurm is asked about all that may be there, unless the run was made just now by this very command.
+    5. What nobody has a trace of is submitted; where Slurm gave no answer, nothing is.
     """
     finished = gather(node.run)
     if finished is not None and finished.built and finished.marked_complete:

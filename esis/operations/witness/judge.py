@@ -112,7 +112,9 @@ class Judge:
     def groups(self) -> dict[Verdict, list[int]]:
         """Return the tasks of each verdict, sorted.
 
-        There may be a million of them: those of which everybody says the same are judged once.
+        There may be a million of them: those of which everybody says the same are judged once. `_said` has to name
+        every witness that `verdict` hears, and `_is_one_of_many` the tasks of which it hears more than that: what is
+        left out there gives tasks the verdict of others.
         """
         found: dict[Verdict, list[int]] = {}
         alike: dict[object, list[int]] = {}
@@ -232,8 +234,8 @@ class Judge:
         packed = submission is not None and submission.packed
         if failed is not None and (not packed or record.code in (None, _TERMINATED)):
             word = failed.word.split()[0]
-            cut = word in _CUTTING or (word == _FAILED and record.code is None)
-            if packed and submission is not None and cut and not submission.leads_pack(task):
+            if packed and submission is not None and not submission.leads_pack(task) and _cuts_off(
+                    word, record.code is None):
                 self.outranked[task] = (record, CUT_OFF)
                 return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
             if not record.code:
@@ -271,13 +273,6 @@ class Judge:
             if record is not None and record.job == job:
                 yield record
 
-    def _cuts_off(self, word: str, task: int, job: str, submission: Submission) -> bool:
-        """Return whether Slurm's word on a job of packs means that it ended before it came to all of them.
-
-        A plain FAILED does where it had come to some: of others, the job never got as far as the work.
-        """
-        return word in _CUTTING or (word == _FAILED and any(True for _ in self._of_pack(task, job, submission)))
-
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
         seen = self._told(record)
@@ -314,7 +309,7 @@ class Judge:
             seen = next((told for told in earlier if told is not None), None)
         if seen is not None:
             word = seen.word.split()[0]
-            if submission.packed and self._cuts_off(word, task, job, submission):
+            if submission.packed and _cuts_off(word, any(self._of_pack(task, job, submission))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
             if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
                 self.unrecorded[task] = (submission.number, job, word)
@@ -357,6 +352,14 @@ class Judge:
             return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
                            passing=True)
         return Verdict(TaskState.LOST, what, job=job)
+
+
+def _cuts_off(word: str, began: bool) -> bool:
+    """Return whether Slurm's word on a job of packs means that it ended before it was through with them.
+
+    A plain FAILED does where the work had begun: else the job never got as far as that.
+    """
+    return word in _CUTTING or (word == _FAILED and began)
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:
