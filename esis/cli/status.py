@@ -10,6 +10,7 @@ import click
 from esis.cli.common import json_option, make_context, say, verify_option
 from esis.cli.streams import is_lost
 from esis.cli.targets import (
+    is_indices,
     pick_run,
     pick_states,
     pick_tasks,
@@ -24,8 +25,9 @@ WATCH_SECONDS = 30.0
 
 @click.command()
 @target_argument
-@click.option("--tasks", "rows", is_flag=True, help="One row per task, with its parameters.")
-@click.option("--only", "indices", metavar="INDICES", help="Only these tasks, like 3,5-7.")
+@click.option("--tasks", "-t", "rows", is_flag=False, flag_value="", metavar="[INDICES]",
+              help="One row per task, with its parameters; of these tasks, like 3,5-7.")
+@click.option("--only", "indices", metavar="INDICES", help="The same as --tasks INDICES.")
 @states_option
 @where_option
 @click.option("--group-by", metavar="NAME", help="Counts by the values of a parameter.")
@@ -36,7 +38,7 @@ WATCH_SECONDS = 30.0
               help="Pause of --watch.")
 @click.option("--check", is_flag=True, help="Let the exit code tell: complete, active, failed, unknown, incomplete.")
 @verify_option
-def status(target: str | None, rows: bool, indices: str | None, states: tuple[str, ...], where: str | None,
+def status(target: str | None, rows: str | None, indices: str | None, states: tuple[str, ...], where: str | None,
            group_by: str | None, as_json: bool, as_csv: bool, watch: bool, interval: float, check: bool,
            verify: bool) -> int:
     """Tell the states of the tasks of a run: of a workflow's present run, or of the run in a directory.
@@ -51,13 +53,18 @@ def status(target: str | None, rows: bool, indices: str | None, states: tuple[st
     from esis.operations.witness.target import evidence_of
     from esis.schedulers.slurm import Slurm
 
+    if rows and target is None and not is_indices(rows):
+        rows, target = "", rows  # the run behind --tasks without indices
+    if rows and indices:
+        raise click.UsageError("give --tasks INDICES or --only INDICES, not both")
+    indices = indices or rows
     run = pick_run(target, verify)
     slurm = Slurm()
     while True:
         evidence = evidence_of(run, later=True)
         found = look_and_keep(evidence, slurm)
-        detailed = rows or as_csv or group_by is not None
-        table = choose_rows(found, evidence, pick_tasks(indices), pick_states(states), where) if (
+        detailed = rows is not None or as_csv or group_by is not None
+        table = choose_rows(found, evidence, pick_tasks(indices or None), pick_states(states), where) if (
             detailed or states or where or indices) else None
         if watch and sys.stdout.isatty():
             click.clear()

@@ -37,6 +37,11 @@ def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
     return tuple(parse_ranges(indices)) if indices is not None else None
 
 
+def is_indices(text: str) -> bool:
+    """Return whether a text means task indices rather than a file or a run."""
+    return not text.strip("0123456789,- ")
+
+
 def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
     """Return the states of --state."""
     from esis.operations.witness.conditions import state_called

@@ -17,7 +17,6 @@ from esis.files import STATE_FILE_LIMIT, open_regular, parse_json, read_at
 from esis.model.workdir import RunDir
 
 _FILE = re.compile(r"results\.(0|[1-9][0-9]{0,11})\.json\Z")
-_ARRAY = re.compile(r"results\.(0|[1-9][0-9]{0,11})\.(.+)\.npy\Z", re.DOTALL)
 
 Exported = Mapping[str, Any]
 
@@ -92,19 +91,6 @@ def find_files(directory: Path) -> Iterator[int]:
                     yield int(match.group(1))
     except FileNotFoundError:
         return
-
-
-def find_arrays(directory: Path) -> dict[int, tuple[str, ...]]:
-    """Return the sorted names of the arrays of each task that has any."""
-    found: dict[int, list[str]] = {}
-    try:
-        for name in os.listdir(directory):
-            match = _ARRAY.match(name)
-            if match is not None:
-                found.setdefault(int(match.group(1)), []).append(match.group(2))
-    except FileNotFoundError:
-        return {}
-    return {task: tuple(sorted(names)) for task, names in sorted(found.items())}
 
 
 def _lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Exported]]:

@@ -134,6 +134,13 @@ def test_status_shows_rows_groups_and_conditions(site: Site) -> None:
     lines = flow.esis("status", "--tasks", "--where", "n>3").ok().stdout.splitlines()
     assert lines[0].split("\t")[:2] == ["task", "state"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["4", "5"]
+    file = "wf.esis.json"
+    for arguments in (["--tasks", "3,5"], ["-t3,5"], ["--only", "3,5"], ["--tasks=3,5", file], [file, "--tasks", "3,5"],
+                      ["--tasks", "--only", "3,5"], ["--only", "3,5", "--tasks", file]):
+        lines = flow.esis("status", *arguments).ok().stdout.splitlines()
+        assert [line.split("\t")[0] for line in lines] == ["task", "3", "5"], arguments
+    assert len(flow.esis("status", "--tasks", file).ok().stdout.splitlines()) == 7, "a word that means no tasks"
+    assert flow.esis("status", "--tasks", "3", "--only", "4").code == 2
     grouped = flow.esis("status", "--group-by", "n", "--csv").ok().stdout.splitlines()
     assert grouped[0] == "n,tasks,done,failed"
     assert grouped[2] == "1,1,0,1"

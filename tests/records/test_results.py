@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esis.errors import CorruptState
 from esis.model.workdir import RunDir
-from esis.records.results import Results, find_arrays, find_files
+from esis.records.results import Results, find_files
 from tests.ground.openings import opened
 
 EXPORTED = st.dictionaries(st.text(max_size=5), st.integers() | st.floats(allow_nan=False) | st.text(), max_size=3)
@@ -93,7 +93,6 @@ def test_a_run_without_results(tmp_path: Path) -> None:
     run = RunDir.of(tmp_path, "b" * 64)
     assert list(Results(run).iterate([0, 1])) == [(0, None), (1, None)]
     assert list(find_files(run.results)) == []
-    assert find_arrays(run.results) == {}
 
 
 def test_names_beside_results_are_told_apart(tmp_path: Path) -> None:
@@ -104,7 +103,6 @@ def test_names_beside_results_are_told_apart(tmp_path: Path) -> None:
                  "results.01.json", "results.1.json.tmp", "results.1..npy", "results.jsonl.bak", "results.x.json"):
         (run.results / name).touch()
     assert sorted(find_files(run.results)) == [0, 12]
-    assert find_arrays(run.results) == {0: ("a.b", "correlator"), 12: ("ä b",)}
 
 
 def test_what_was_compacted_is_read_from_one_file(tmp_path: Path) -> None:
