@@ -21,10 +21,10 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from esis import version
 from esis.errors import CorruptState
 from esis.files import read_limited
 from esis.operations.advice.findings import Finding, note, ok, problem
-from esis.version import VERSION
 
 DISTRIBUTION = "esis-slurm"
 _OLD_NAME = "esis"
@@ -37,7 +37,7 @@ def check_installation(path: Sequence[str] | None = None, package: Path | None =
     `path` is where distributions are looked for (sys.path), `package` the directory of the package that runs.
     """
     where = list(sys.path if path is None else path)
-    running = package if package is not None else Path(__file__).parents[1]
+    running = package if package is not None else Path(version.__file__).parent
     ours = next(iter(distributions(name=DISTRIBUTION, path=where)), None)
     others = list(distributions(name=_OLD_NAME, path=where))
     spoilt = _spoilt(ours) if ours is not None else []
@@ -51,7 +51,7 @@ def check_installation(path: Sequence[str] | None = None, package: Path | None =
                         "on the Python package index that is somebody else's, which an upgrade would bring; "
                         + _advice(ours if ours is not None else other))
     if ours is None:
-        return ok(_SUBJECT, f"ESIS {VERSION} runs from {running}, and is not installed")
+        return ok(_SUBJECT, f"ESIS {version.VERSION} runs from {running}, and is not installed")
     if spoilt:
         return problem(_SUBJECT, f"not as it was installed in {_place(ours)}{_told(spoilt, ': ')}; put it back: "
                        + _install(ours))
