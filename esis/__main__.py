@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 
 def start() -> None:
@@ -14,12 +15,22 @@ def start() -> None:
 
 
 def _start() -> None:
+    _leave_alone_what_lies_beside(os.path.dirname(os.path.realpath(sys.argv[0])))  # noqa: PTH120
     from esis.version import VERSION
 
     if sys.argv[1:] != ["--version"] or not _answer(f"esis, version {VERSION}\n", 1):
         from esis.cli.main import run
 
         run()
+
+
+def _leave_alone_what_lies_beside(place: str) -> None:
+    """Take the directory of the script, or of a `python -m`, out of sys.path, as `python -P` does.
+
+    A file csv.py of the user's there isn't meant; and every import would look there first, on a network file system.
+    """
+    if sys.path[:1] == [place] and not os.path.exists(f"{place}/esis/__main__.py"):  # noqa: PTH110
+        del sys.path[0]
 
 
 def _answer(text: str, descriptor: int) -> bool:
@@ -31,4 +42,6 @@ def _answer(text: str, descriptor: int) -> bool:
 
 
 if __name__ == "__main__":
+    with suppress(OSError):  # the present directory is gone
+        _leave_alone_what_lies_beside(os.getcwd())  # noqa: PTH109
     start()

@@ -8,19 +8,24 @@ copy, and only one of the two is ever read by this process.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from typing import Callable, TypeVar
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Callable, TypeVar
 
 from esis.files import CHUNK, write_all
 
+_SHORT = 256 * 1024  # bytes
 BESIDE = 8 * CHUNK  # bytes; a smaller file isn't worth a second thread
 KERNEL_CHUNK = 4 * CHUNK  # bytes copied at a time: what was copied is still in the processor's cache when it is hashed
 MOST_THREADS = 8  # a parallel file system has more to give, but it is shared
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM,
                           errno.ETXTBSY, errno.EIO})
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,6 +35,20 @@ class Stopped(Exception):
     """Report that another thread failed, so that the result is of no use."""
 
 
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 (hex) of a short text.
+
+    By the interpreter's own code where it is there: `hashlib` loads OpenSSL, six files and some milliseconds, which is
+    worth it for long ones.
+    """
+    for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
+        with suppress(ImportError, AttributeError):
+            return str(import_module(name).sha256(data).hexdigest())
+    digest = _new()
+    digest.update(data)
+    return digest.hexdigest()
+
+
 def cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -37,7 +56,14 @@ def cores() -> int:
 
 def hash_descriptor(reading: int, stop: threading.Event | None = None) -> str:
     """Return the SHA-256 (hex) of what is left in an open file. Raises OSError, Stopped."""
-    digest = hashlib.sha256()
+    data = os.read(reading, CHUNK)
+    if len(data) < _SHORT:
+        rest = os.read(reading, CHUNK)
+        if not rest:
+            return sha256(data)
+        data += rest
+    digest = _new()
+    digest.update(data)
     while data := os.read(reading, CHUNK):
         digest.update(data)
         _check(stop)
@@ -51,7 +77,7 @@ def copy_descriptor(reading: int, writing: int, stop: threading.Event | None = N
     """
     size = os.fstat(reading).st_size
     if size < BESIDE or not hasattr(os, "copy_file_range"):
-        return _copy_through(reading, writing, hashlib.sha256(), stop)
+        return _copy_through(reading, writing, _new(), stop)
     beside = _Beside(reading, writing, stop)
     digest = beside.hash()
     # What the kernel left: it stops early on some file systems, or can't do it at all.
@@ -107,9 +133,9 @@ class _Beside:
         self._error: OSError | None = None
         self._news = threading.Condition()
 
-    def hash(self) -> hashlib._Hash:
+    def hash(self) -> Hash:
         """Return the hash of the bytes 0 to `copied` of the copy."""
-        digest = hashlib.sha256()
+        digest = _new()
         copier = threading.Thread(target=self._copy, daemon=True)
         copier.start()
         try:
@@ -153,12 +179,18 @@ class _Beside:
                 self._news.notify()
 
 
-def _copy_through(reading: int, writing: int, digest: hashlib._Hash, stop: threading.Event | None) -> str:
+def _copy_through(reading: int, writing: int, digest: Hash, stop: threading.Event | None) -> str:
     while data := os.read(reading, CHUNK):
         digest.update(data)
         write_all(writing, data)
         _check(stop)
     return digest.hexdigest()
+
+
+def _new() -> Hash:
+    import hashlib
+
+    return hashlib.sha256()
 
 
 def _check(stop: threading.Event | None) -> None:

@@ -7,6 +7,7 @@ with --export=NONE (seen on 20.11, 22.05 and 24.11).
 from __future__ import annotations
 
 # Set by the commands, read by the hook.
+# Variables called SLURM_* alone also pass `#SBATCH --export=NONE`; the hook takes those away that no worker needs.
 FENCE_VARIABLE = "SLURM_ESIS_SUBMISSION"  # which array of which submission the job is
 OFFSET_VARIABLE = "SLURM_ESIS_OFFSET"  # what the job adds to Slurm's index
 # Set by the hook or by `esis run --local`, read by workers.

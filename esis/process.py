@@ -34,6 +34,12 @@ class Completed:
     timed_out: bool = False
 
 
+def is_on_path(name: str) -> bool:
+    """Return whether a program is there to be started. What `shutil.which` says; that would load four compressions."""
+    places = (os.path.join(directory, name) for directory in os.get_exec_path())  # noqa: PTH118
+    return any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places)  # noqa: PTH113
+
+
 def capture(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
             timeout: float) -> Completed:
     """Run a program to its end and return its output. Raises FileNotFoundError, PermissionError.

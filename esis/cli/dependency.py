@@ -19,7 +19,7 @@ def dependency(workflow_file: str | None, max_parallel: int | None, local: bool,
     from esis.cli.progress import pick_scheduler, show_done
     from esis.operations.build.ahead import resolved
     from esis.operations.chain import run_chain
-    from esis.operations.workflow_files import name_notes
+    from esis.operations.witness.target import name_notes
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records)

@@ -16,6 +16,7 @@ from esis.cli.targets import (
     pick_states,
     pick_tasks,
     states_option,
+    status_of_run,
     target_argument,
     tasks_option,
 )
@@ -86,10 +87,8 @@ def collect_here(run: RunDir, request: Wanted) -> tuple[Collected, RunStatus | N
     """Collect a run's tasks, asking Slurm only if the request needs it, with a bar if it is watched."""
     from esis.cli.rendering import tell_problems
     from esis.operations.table.collect import collect, find_out
-    from esis.operations.witness.keep import look_and_keep
-    from esis.schedulers.slurm import Slurm
 
-    source = find_out(run, request, lambda evidence: look_and_keep(evidence, Slurm()))
+    source = find_out(run, request, status_of_run)
     if source.status is not None:
         tell_problems(source.status)
     with _bar(len(source.indices)) as progress:

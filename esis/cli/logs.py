@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from esis.cli.common import json_option, say
 from esis.cli.streams import is_lost
-from esis.cli.targets import pick_run, target_argument
+from esis.cli.targets import pick_run, status_of_run, target_argument
 from esis.errors import BadInput, printable
+
+if TYPE_CHECKING:
+    from esis.operations.logs.of_tasks import Group
 
 
 @click.command()
@@ -68,16 +72,18 @@ def errors(target: str | None, as_json: bool) -> None:
 
     from esis.cli.rendering import tell_problems
     from esis.model.index_sets import format_ranges
-    from esis.operations.logs import of_tasks
-    from esis.operations.witness.keep import look_and_keep
     from esis.operations.witness.target import evidence_of
-    from esis.schedulers.slurm import Slurm
+    from esis.operations.witness.verdict import TaskState
 
     run = pick_run(target)
     evidence = evidence_of(run)
-    found = look_and_keep(evidence, Slurm())
+    found = status_of_run(evidence)
     tell_problems(found)
-    groups = of_tasks.group_failures(found, evidence)
+    groups: list[Group] = []
+    if found.indices(TaskState.FAILED, TaskState.LOST):
+        from esis.operations.logs.of_tasks import group_failures
+
+        groups = group_failures(found, evidence)
     if as_json:
         click.echo(json.dumps({"schema": 1, "run": str(run.path), "groups": [
             {"state": group.state.value, "reason": group.reason, "line": group.line, "count": len(group.tasks),

@@ -11,24 +11,29 @@ import click
 
 from esis.cli.common import say
 from esis.model.index_sets import format_ranges
-from esis.model.secrets import masked
 from esis.model.workdir import RunDir
-from esis.operations.run import Done, DryRun
-from esis.operations.witness.judge import TaskState
+from esis.operations.done import Done, DryRun
 from esis.operations.witness.status import describe_failures
-from esis.records.submissions import Submission
-from esis.schedulers.base import LOCAL, Scheduler
-from esis.schedulers.slurm import Slurm
+from esis.operations.witness.verdict import TaskState
+from esis.records.submissions import LOCAL, Submission
+from esis.schedulers.base import Scheduler
 
 _SHOWN = 60  # characters of an array specification
+
+
+def check_jobs(local: bool, jobs: int | None) -> None:
+    """Refuse -j where nothing runs on this machine."""
+    if jobs is not None and not local:
+        raise click.UsageError("-j goes with --local; -m limits the tasks of an array")
 
 
 @contextmanager
 def pick_scheduler(local: bool, jobs: int | None) -> Iterator[Scheduler]:
     """Return Slurm, or this machine with a progress bar on a terminal."""
+    check_jobs(local, jobs)
     if not local:
-        if jobs is not None:
-            raise click.UsageError("-j goes with --local; -m limits the tasks of an array")
+        from esis.schedulers.slurm import Slurm
+
         yield Slurm()
         return
     from esis.schedulers.local import Local, Progress
@@ -78,6 +83,8 @@ def say_submitted(run: RunDir, submission: Submission) -> None:
     if submission.scheduler == LOCAL:
         say(f"{run.label}: ran {_count(len(submission.tasks) - len(submission.returned))} here")
     else:
+        from esis.model.secrets import masked
+
         options = f" with {' '.join(masked(submission.options))}" if submission.options else ""
         spec = format_ranges(submission.tasks) + (f"%{submission.throttle}" if submission.throttle else "")
         spec = spec if len(spec) < _SHOWN else f"{spec[:_SHOWN]}…"

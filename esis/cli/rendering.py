@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -14,9 +13,8 @@ import click
 from esis.cli.common import say
 from esis.errors import printable
 from esis.model.index_sets import format_ranges
-from esis.operations.witness.judge import TaskState
 from esis.operations.witness.status import RunStatus
-from esis.schedulers.units import show_duration
+from esis.operations.witness.verdict import TaskState
 
 COLOURS = {
     TaskState.DONE: "green", TaskState.RUNNING: "cyan", TaskState.WAITING: "blue", TaskState.UNSUBMITTED: "white",
@@ -69,6 +67,8 @@ def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv:
         return
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     if as_csv:
+        import csv
+
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(cells)
@@ -113,6 +113,8 @@ def tell_feeding(status: RunStatus) -> None:
 
 
 def _progress(status: RunStatus) -> str:
+    from esis.schedulers.units import show_duration
+
     done = len(status.indices(TaskState.DONE))
     left, elapsed = status.remaining(), status.elapsed(time.time())
     return "".join([f"{done}/{len(status.tasks)}", f" in {show_duration(elapsed)}" if elapsed is not None else "",

@@ -55,7 +55,7 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     from esis.cli.progress import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
     from esis.operations.run import raise_failed
-    from esis.operations.witness.judge import TaskState
+    from esis.operations.witness.verdict import TaskState
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}

@@ -19,21 +19,30 @@ def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: 
     Called again, it submits what was never submitted, and nothing twice. The requirements of the workflow have to be
     complete; esis dependency runs them too.
     """
-    from esis.cli.progress import pick_scheduler, show_done, show_plan
-    from esis.operations import run as operation
+    from esis.cli.progress import check_jobs, pick_scheduler, show_done, show_plan
     from esis.operations.build.ahead import resolved
-    from esis.operations.workflow_files import name_notes, node_of
+    from esis.operations.done import look_for_done
+    from esis.operations.witness.target import name_notes, node_of
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records, feed)
     if dry_run:
+        from esis.operations import run as operation
+
         show_plan(operation.dry_run(node_of(path, verify), context, max_parallel))
         return
-    with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler, \
-            resolved(path, context, verify) as (node, context):
+    check_jobs(local, jobs)
+    with signals_as_interrupts(), resolved(path, context, verify) as (node, context):
         for note in name_notes(node):
             context.say(note)
-        done = operation.run(node, scheduler, context, max_parallel)
+        done = look_for_done(node)
+        if done is None:
+            from esis.operations import run as operation  # much to load, and what is complete needs none of it
+
+            with pick_scheduler(local, jobs) as scheduler:
+                done = operation.run(node, scheduler, context, max_parallel)
     show_done(done)
     if local:
-        operation.raise_failed(done.node.run, done.submission, done.status)
+        from esis.operations.run import raise_failed
+
+        raise_failed(done.node.run, done.submission, done.status)

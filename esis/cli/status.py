@@ -15,6 +15,7 @@ from esis.cli.targets import (
     pick_states,
     pick_tasks,
     states_option,
+    status_of_run,
     target_argument,
     where_option,
 )
@@ -47,11 +48,8 @@ def status(target: str | None, rows: str | None, indices: str | None, states: tu
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_feeding, tell_problems
-    from esis.operations.table.rows import choose_rows, group_rows
-    from esis.operations.witness.judge import TaskState
-    from esis.operations.witness.keep import look_and_keep
     from esis.operations.witness.target import evidence_of
-    from esis.schedulers.slurm import Slurm
+    from esis.operations.witness.verdict import TaskState
 
     if rows and target is None and not is_indices(rows):
         rows, target = "", rows  # the run behind --tasks without indices
@@ -59,13 +57,15 @@ def status(target: str | None, rows: str | None, indices: str | None, states: tu
         raise click.UsageError("give --tasks INDICES or --only INDICES, not both")
     indices = indices or rows
     run = pick_run(target, verify)
-    slurm = Slurm()
     while True:
         evidence = evidence_of(run, later=True)
-        found = look_and_keep(evidence, slurm)
+        found = status_of_run(evidence)
         detailed = rows is not None or as_csv or group_by is not None
-        table = choose_rows(found, evidence, pick_tasks(indices or None), pick_states(states), where) if (
-            detailed or states or where or indices) else None
+        table = None
+        if detailed or states or where or indices:
+            from esis.operations.table.rows import choose_rows, group_rows  # more to load than the counts need
+
+            table = choose_rows(found, evidence, pick_tasks(indices or None), pick_states(states), where)
         if watch and sys.stdout.isatty():
             click.clear()
         if group_by is not None and table is not None:

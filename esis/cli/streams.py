@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import re
-import select
 import sys
 
 # Colours (SGR) and what click.clear sends pass; so do tabs and newlines.
@@ -59,6 +58,8 @@ class Stream(io.FileIO):
             try:
                 view = view[os.write(self.fileno(), view):]
             except BlockingIOError:
+                import select
+
                 select.select([], [self.fileno()], [])
             except OSError as error:
                 self.trouble = error

@@ -12,7 +12,9 @@ from esis.cli.common import find_workflow
 
 if TYPE_CHECKING:
     from esis.model.workdir import RunDir
-    from esis.operations.witness.judge import TaskState
+    from esis.operations.witness.evidence import Evidence
+    from esis.operations.witness.status import RunStatus
+    from esis.operations.witness.verdict import TaskState
 
 target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
 tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
@@ -28,6 +30,18 @@ def pick_run(target: str | None, verify: bool = False) -> RunDir:
 
     run = run_at(Path()) if target is None else run_called(target)
     return run if run is not None else find_run(find_workflow(target), verify)
+
+
+def status_of_run(evidence: Evidence) -> RunStatus:
+    """Judge a run, asking Slurm if it may have more to say, and write down what was found out."""
+    from esis.operations.witness.status import complete_status
+
+    if evidence.marked_complete:
+        return complete_status(evidence)  # what asks Slurm isn't even loaded
+    from esis.operations.witness.keep import look_and_keep
+    from esis.schedulers.slurm import Slurm
+
+    return look_and_keep(evidence, Slurm())
 
 
 def pick_tasks(indices: str | None) -> tuple[int, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esis.cli.common import make_context, say
-from esis.cli.targets import pick_run, target_argument
+from esis.cli.targets import pick_run, status_of_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 
 if TYPE_CHECKING:
@@ -27,20 +27,16 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
     While a job of `esis run --feed` is there to submit the rest, it goes on. An answer that doesn't come is asked for
     again, less and less often.
     """
-    from esis.operations.compact import fold_if_many
     from esis.operations.polling import pause_until
-    from esis.operations.witness.keep import look_and_keep
     from esis.operations.witness.target import evidence_of
-    from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
-    slurm = Slurm()
     shown: list[str] = []
     last: list[RunStatus] = []
 
     def over() -> bool:
         evidence = evidence_of(run)
-        found = look_and_keep(evidence, slurm)
+        found = status_of_run(evidence)
         last[:] = [found]
         text = found.summary() + (f" (the queue could not be asked: {found.problem})" if found.problem else "")
         if found.feeding:
@@ -56,5 +52,7 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
         raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
                           "esis dependency revives it once that is rerun")
     if last[0].complete and not last[0].evidence.marked_complete:
+        from esis.operations.compact import fold_if_many  # once in the life of a run
+
         fold_if_many(run, make_context())
     return int(last[0].exit_code)

@@ -28,8 +28,7 @@ def why(targets: tuple[str, ...], as_json: bool, verify: bool) -> None:
     several. Prints the run, then a line for each difference.
     """
     from esis.operations import compare
-    from esis.operations.witness.target import run_at
-    from esis.operations.workflow_files import node_of
+    from esis.operations.witness.target import node_of, run_at
 
     named = [target for target in targets if _is_run(target)]
     files = [target for target in targets if not _is_run(target)]

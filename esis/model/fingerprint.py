@@ -5,7 +5,6 @@ The hashed text is lines `tag:value` joined by a newline, none at the end; `esis
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from esis.digests import hash_descriptor
+from esis.digests import hash_descriptor, sha256
 from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.files import read_limited
 from esis.model.workdir import RunDir
@@ -76,7 +75,7 @@ def status_lines(text: str) -> list[tuple[str, str]]:
 
 def text_digest(text: str) -> str:
     """Return the SHA-256 of `text` as UTF-8, in hex."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return sha256(text.encode("utf-8"))
 
 
 def hash_source(path: Path) -> str:
@@ -134,6 +133,8 @@ def tree_entries(root: Path) -> Iterator[Entry]:
 
 def tree_digest(entries: Iterator[Entry], digest_of: Callable[[Entry], str]) -> str:
     """Return the SHA-256 of the listing of `entries`; `digest_of` gives the hash of a file's bytes."""
+    import hashlib
+
     digest = hashlib.sha256()
     for entry in entries:
         content = digest_of(entry) if entry.kind in (Kind.FILE, Kind.EXECUTABLE) else entry.target

@@ -7,12 +7,12 @@ the run of a workflow: what is copied into a new run is always hashed from the b
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esis.digests import sha256
 from esis.errors import EsisError
 from esis.files import read_limited, write_atomic
 
@@ -68,7 +68,7 @@ class Memory:
         directory = cache_directory()
         if directory is None:
             return cls(None)
-        name = hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:32]  # noqa: PTH100  no link is followed
+        name = sha256(os.fsencode(os.path.abspath(source)))[:32]  # noqa: PTH100  no link is followed
         return cls(directory / name)
 
     def recall(self, identity: Identity) -> str | None:
@@ -129,7 +129,7 @@ def _read(file: Path | None) -> dict[str, str]:
 
 
 def _seal(body: str) -> str:
-    return hashlib.sha256(body.encode("ascii")).hexdigest()
+    return sha256(body.encode("ascii"))
 
 
 def _tidy(directory: Path) -> None:

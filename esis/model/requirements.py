@@ -91,7 +91,7 @@ class _Resolver:
         self._hash_of = hash_of
         self._done: dict[Path, Node] = {}
         self._open: list[Path] = []
-        self._hashes: dict[str, str] = {}
+        self._hashes: dict[Path, str] = {}
 
     def node(self, path: Path) -> Node:
         key = key_of(path)
@@ -122,10 +122,9 @@ class _Resolver:
         return Requirement(stored, name, path, RunDir.of(run_parent(self._read(path)), frozen), None)
 
     def _hash(self, path: Path) -> str:
-        key = os.path.realpath(path)
-        if key not in self._hashes:
-            self._hashes[key] = self._hash_of(path)
-        return self._hashes[key]
+        if path not in self._hashes:
+            self._hashes[path] = self._hash_of(path)
+        return self._hashes[path]
 
 
 def run_parent(workflow: Workflow) -> Path:

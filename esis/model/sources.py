@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +43,14 @@ class Source:
         else:
             found = cls(path, None, Memory.of(path))
             descriptor = open_source(path)
-            sizes = {"": os.fstat(descriptor).st_size}
-            os.close(descriptor)
+            try:
+                sizes = {"": os.fstat(descriptor).st_size}
+                if sizes[""] < REMEMBERED:  # read now, it needs not be opened twice
+                    with _reading(path):
+                        found.known[""] = hash_descriptor(descriptor)
+                    sizes.clear()
+            finally:
+                os.close(descriptor)
         for relative, size in sizes.items():
             known = None if verify or size < REMEMBERED else found._recall(relative)
             if known is not None:
@@ -120,11 +127,11 @@ class Sources:
         """Return the hash of a script or include. Raises BadInput, FileTrouble, and OSError where a copy fails."""
         key = os.path.realpath(path)
         if key not in self._done:
-            wanted = [item for item in self._together.get(key, (path,))
-                      if os.path.realpath(item) not in self._done]
-            sources = [Source.survey(item, self._verify) for item in wanted]
+            others = {os.path.realpath(item): item for item in self._together.get(key, ())}
+            wanted = {name: item for name, item in others.items() if name not in self._done} or {key: path}
+            sources = [Source.survey(item, self._verify) for item in wanted.values()]
             digests = read_sources(sources, [self._into(source) for source in sources])
-            self._done.update(zip(map(os.path.realpath, wanted), digests))
+            self._done.update(zip(wanted, digests))
         return self._done[key]
 
 
@@ -173,15 +180,22 @@ def _read(job: _Job, stop: threading.Event) -> str:
         if job.target is not None:
             digest = _copy(reading, job.target, stop)
         else:
-            try:
+            with _reading(path):
                 digest = hash_descriptor(reading, stop)
-            except OSError as error:
-                raise FileTrouble.of(error, f"reading {path}") from error
         if before.size >= REMEMBERED and before == Identity.of(reading) and before.settled(began):
             job.source.memory.note(before, digest)
         return digest
     finally:
         os.close(reading)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of an OSError in the block that a source couldn't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise FileTrouble.of(error, f"reading {path}") from error
 
 
 def _copy(reading: int, target: Path, stop: threading.Event | None) -> str:

@@ -12,14 +12,13 @@ from esis.model.workdir import RunDir
 from esis.operations.polling import pause_until
 from esis.operations.submission.arrays import share
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.judge import ACTIVE_STATES, TaskState
 from esis.operations.witness.keep import look_and_keep
 from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import evidence_of
+from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import old
-from esis.records.submissions import Job, Submission
+from esis.records.submissions import LOCAL, Job, Submission
 from esis.records.tasks import note
-from esis.schedulers.base import LOCAL
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0

@@ -20,11 +20,12 @@ from esis.operations.submission.arrays import Packing
 from esis.operations.submission.choice import Selection, choose
 from esis.operations.submission.feed import submit_what_fits
 from esis.operations.submission.submit import Request, settle
-from esis.operations.witness.judge import ACTIVE_STATES, TaskState
 from esis.operations.witness.keep import keep, unmark_complete
+from esis.operations.witness.look import look
 from esis.operations.witness.old_runs import check_ours
-from esis.operations.witness.status import RunStatus, look
+from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import definition
+from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options

@@ -15,41 +15,22 @@ from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
 from esis.operations.build.prepare import prepared, trial
 from esis.operations.context import Context
+from esis.operations.done import Done, DryRun, done_before
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import submit_what_fits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.evidence import Evidence, gather
-from esis.operations.witness.judge import ACTIVE_STATES, TaskState
 from esis.operations.witness.keep import keep
+from esis.operations.witness.look import look, status_of
 from esis.operations.witness.old_runs import leave_alone
-from esis.operations.witness.status import RunStatus, describe_failures, look, status_of
+from esis.operations.witness.status import RunStatus, describe_failures
 from esis.operations.witness.target import definition
+from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import old
-from esis.records.submissions import Submission
-from esis.schedulers.base import LOCAL, Scheduler, Snapshot
+from esis.records.submissions import LOCAL, Submission
+from esis.schedulers.base import Scheduler, Snapshot
 
 _FRESH_SECONDS = 30.0  # building the earlier runs of a chain may take hours: then the queue is asked again
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """Hold what a dry run shows."""
-
-    node: Node
-    array: str
-    tasks: int
-    script: str
-    exists: bool
-
-
-@dataclass(frozen=True)
-class Done:
-    """Hold what a run came to."""
-
-    node: Node
-    submission: Submission | None  # None: there was nothing to submit
-    status: RunStatus | None  # of before the submission; None for a fresh run
-    left: int = 0  # tasks for which Slurm had no room
 
 
 @dataclass(frozen=True)
@@ -100,8 +81,9 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
     5. What nobody has a trace of is submitted; where Slurm gave no answer, nothing is.
     """
     finished = gather(node.run)
-    if finished is not None and finished.built and finished.marked_complete:
-        return Done(node, None, status_of(finished, Snapshot()))
+    done = done_before(node, finished)
+    if done is not None:
+        return done
     if old.is_old(node.run) or old.is_oldest(node.run):
         return Done(node, None, leave_alone(node.run, finished, scheduler, context))
     fresh = finished is None or not finished.built

@@ -10,8 +10,7 @@ from pathlib import Path
 from esis.errors import BadInput
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
-from esis.model.requirements import Node, chain, check_names, key_of, resolve, run_parent
-from esis.model.sources import Sources
+from esis.model.requirements import check_names, key_of, resolve, run_parent
 from esis.model.workdir import HASH, PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -218,19 +217,3 @@ def _check_acyclic(made: Workflow) -> None:
         return made if key_of(path) == key_of(made.path) else workflow.load(path)
 
     resolve(made.path, read, lambda path: "")
-
-
-def node_of(path: Path, verify: bool = False) -> Node:
-    """Read the workflow at `path` with all that it requires; with `verify` every byte. Raises BadInput."""
-    sources = Sources(verify)
-    return resolve(path, sources.read, sources.digest_of)
-
-
-def name_notes(wanted: Node) -> list[str]:
-    """Return what the user has to know about the names of workflow files that are required, directly or not."""
-    notes = []
-    for node in chain(wanted):
-        for item in node.requirements:
-            note = workflow.name_note(Path(os.path.normpath(node.workflow.resolve(item.stored))))
-            notes += [f"{item.name}: {note}"] if note is not None and f"{item.name}: {note}" not in notes else []
-    return notes

@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from esis.model.log_pattern import UNTOLD, Pattern, Reading, kept_apart
-from esis.records.submissions import Submission
-from esis.schedulers.base import LOCAL
+from esis.records.submissions import LOCAL, Submission
 from esis.schedulers.directives import Options
 
 _PACKED = Pattern.of("slurm-%A_task%a.out")  # task.sh names them; the index is the task

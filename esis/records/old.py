@@ -13,11 +13,9 @@ from pathlib import Path
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited
 from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
-from esis.model.options import last_of, script_options
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
 from esis.records.submissions import Array, Job, Outcome, Submission
-from esis.schedulers.directives import Options
 
 _SMALL = 64 * 1024  # bytes
 _SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes
@@ -60,6 +58,8 @@ def tasks_of(run: RunDir, found: Sequence[int]) -> Sequence[int]:
     """Return the tasks of a run: those of the parameter sets that were found, else of an old run's script."""
     if found or not is_old(run):
         return found
+    from esis.model.options import last_of, script_options
+
     array = last_of(script_options(_text(run.script, _SCRIPT_LIMIT)), "array") or ""
     try:
         return parse_ranges(_STEPS.sub(_stepped, array.partition("%")[0]))
@@ -90,6 +90,8 @@ def submissions_of(run: RunDir, tasks: Sequence[int]) -> tuple[Submission, ...]:
     jobs = job_ids_in(run.job_ids) if tasks and is_old(run) else ()
     if not jobs:
         return ()
+    from esis.schedulers.directives import Options
+
     created = start_time_in(run.start_time) or start_time_in(run.job_ids) or 0.0
     array = Array(format_ranges(tasks), 0, len(tasks))
     script = _text(run.script, _SCRIPT_LIMIT)

@@ -7,7 +7,6 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from esis.locks import user_name
 from esis.typed import Fields
 from esis.version import VERSION
 
@@ -31,6 +30,8 @@ class Origin:
     def here(cls) -> Origin:
         """Return that of this process."""
         import platform  # takes a while, and who reads an origin doesn't need it
+
+        from esis.locks import user_name
 
         return cls(
             user=user_name(os.getuid()),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 _FORM = "%d.%m.%Y-%H:%M:%S"
+_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})-(\d{1,2}):(\d{1,2}):(\d{1,2})\Z", re.ASCII)  # as that
 _LATEST = 253_370_764_800  # the year 9999
 
 
@@ -28,9 +30,10 @@ def _parse_date(text: str) -> float:
     from datetime import datetime  # whoever submits only writes
 
     try:
-        try:
-            return datetime.strptime(text, _FORM).timestamp()
-        except ValueError:
+        found = _DATE.match(text)
+        if found is None:
             return datetime.fromisoformat(text).timestamp()
+        day, month, year, hour, minute, second = map(int, found.groups())
+        return datetime(year, month, day, hour, minute, second).timestamp()
     except (OverflowError, OSError, ValueError):
         return math.nan

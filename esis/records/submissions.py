@@ -6,7 +6,6 @@ import errno
 import operator
 import os
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,13 +15,13 @@ from typing import Any
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited, write_json
 from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
-from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.records.origin import Origin
 from esis.typed import LATEST, Fields, parse_object
 
 SCHEMA = 1
-_SCHEDULERS = ("slurm", "local")
+LOCAL = "local"  # the name of this machine as a scheduler
+_SCHEDULERS = ("slurm", LOCAL)
 _MOST_SUBMISSIONS = 999_999_999
 _LARGEST = 2**63 - 1
 _LIMIT = re.compile(r"[0-9]{1,12}\Z")
@@ -134,7 +133,7 @@ class Submission:
 
     def holds(self, task: int) -> bool:
         """Return whether `task` is one of its tasks."""
-        at = bisect_left(self.tasks, task)
+        at = _place(self.tasks, task)
         return at < len(self.tasks) and self.tasks[at] == task
 
     def position_of(self, job: str) -> int | None:
@@ -155,14 +154,14 @@ class Submission:
 
     def place_of(self, task: int) -> tuple[int, int]:
         """Return where a task stands: the position of its array, and Slurm's index in there."""
-        unit = bisect_left(self.tasks, task) if self.mapped or self.packed else task
+        unit = _place(self.tasks, task) if self.mapped or self.packed else task
         unit //= self.per_job
-        position = max(0, bisect_right([array.offset for array in self.arrays], unit) - 1)
+        position = max((at for at, array in enumerate(self.arrays) if array.offset <= unit), default=0)
         return position, unit - self.arrays[position].offset
 
     def leads_pack(self, task: int) -> bool:
         """Return whether a task is among the first that its job works on, so that it had all of the job's time."""
-        return bisect_left(self.tasks, task) % self.per_job < self.parallel
+        return _place(self.tasks, task) % self.per_job < self.parallel
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file: for the eyes of others, so without secrets."""
@@ -233,6 +232,21 @@ def _time(fields: Fields, key: str) -> float:
     return fields.real(key, LATEST)
 
 
+def _masked(words: Sequence[str]) -> tuple[str, ...]:
+    from esis.model.secrets import masked  # who writes needs it
+
+    return masked(words)
+
+
+def _place(tasks: Sequence[int], task: int) -> int:
+    """Return where a task stands among sorted ones, or would."""
+    if isinstance(tasks, range):
+        return min(max(0, -(-(task - tasks.start) // tasks.step)), len(tasks))
+    from bisect import bisect_left  # seldom are they scattered
+
+    return bisect_left(tasks, task)
+
+
 # In the order of the file.
 _CODECS = {
     "number": _Codec(_number(1, _MOST_SUBMISSIONS)),
@@ -246,7 +260,7 @@ _CODECS = {
     "created": _Codec(_time),
     "owner": _Codec(Fields.text),
     "records": _Codec(Fields.flag),
-    "argv": _texts(masked),
+    "argv": _texts(_masked),
     "outcome": _Codec(lambda fields, key: Outcome(fields.choice(key, [item.value for item in Outcome])),
                       lambda outcome: outcome.value),
     "jobs": _Codec(lambda fields, key: tuple(map(_named_job, fields.objects(key))),
@@ -260,7 +274,7 @@ _CODECS = {
     "mapped": _Codec(Fields.flag),
     "per_job": _Codec(_number(1, _LARGEST)),
     "parallel": _Codec(_number(1, _LARGEST)),
-    "options": _texts(masked),
+    "options": _texts(_masked),
     "output": _Codec(Fields.text),
     "seen": _Codec(lambda fields, key: tuple(_job(fields, key, job) for job in fields.texts(key)), list),
     "provenance": _Codec(_or_none(lambda fields, key: Origin.from_fields(fields.object(key))),

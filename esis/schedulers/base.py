@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from esis.errors import printable
-from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.identity import (
@@ -19,10 +18,9 @@ from esis.schedulers.identity import (
     is_submitted_by_esis,
     whose_in_queue,
 )
-from esis.schedulers.units import parse_elapsed
 
-LOCAL = "local"  # the name of this machine as a scheduler; it stands here so that nobody loads it for its name
-
+if TYPE_CHECKING:
+    from esis.model.limits import Limits
 
 class JobState(Enum):
     """Class the states in which a scheduler may see a task."""
@@ -51,7 +49,11 @@ class Sighting(NamedTuple):
     @property
     def elapsed(self) -> float | None:
         """Return the seconds that it took or has taken, if that is known."""
-        return float(self.used) if self.used.isdigit() else parse_elapsed(self.used)
+        if self.used.isdigit():
+            return float(self.used)
+        from esis.schedulers.units import parse_elapsed  # of what runs, where somebody asks
+
+        return parse_elapsed(self.used)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from esis.errors import BadInput
 from esis.model.index_sets import format_ranges
-from esis.model.options import line_options
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Submission
 from esis.schedulers.identity import script_argument
@@ -61,6 +60,8 @@ def behind(submission: Submission, position: int) -> str | None:
 
 def check_options(options: Sequence[str]) -> None:
     """Raise BadInput for sbatch options that would break what ESIS promises about a submission."""
+    from esis.model.options import line_options  # seldom are any given
+
     for option in line_options(options):
         if option.name in _RESERVED:
             raise BadInput(f"the sbatch option {option.written} can't be given: ESIS sets it itself, or it would not "

@@ -24,9 +24,9 @@ from esis.model.limits import Limits
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
 from esis.process import signal_session, spawn
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import LOCAL, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
-from esis.schedulers.base import LOCAL, Answer, Snapshot
+from esis.schedulers.base import Answer, Snapshot
 from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
 

@@ -6,16 +6,14 @@ Facts about Slurm's behaviour were seen on live clusters (20.11 to 24.11); the c
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from esis.environment import clean_environment, query_environment
 from esis.hook import FENCE_VARIABLE, OFFSET_VARIABLE
-from esis.model.limits import Limits
-from esis.model.secrets import is_masked
 from esis.model.workdir import RunDir, fence_name
-from esis.process import capture
+from esis.process import capture, is_on_path
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.answers import judge, parse_job, parse_sacct, parse_squeue, update_problem
 from esis.schedulers.base import Answer, Snapshot
@@ -30,12 +28,13 @@ from esis.schedulers.commands import (
     squeue_argv,
     update_argv,
 )
-from esis.schedulers.config import ask_config, limits_in
 from esis.schedulers.query import QUERY_SECONDS, ask
+
+if TYPE_CHECKING:
+    from esis.model.limits import Limits
 
 # sbatch retries some errors by itself for about 120 s, so less would cut it off in the middle.
 SUBMIT_SECONDS = 300.0
-# Only variables called SLURM_* also pass `#SBATCH --export=NONE`; the task hook takes it away again.
 
 
 class Slurm:
@@ -54,17 +53,21 @@ class Slurm:
 
     def has_slurm(self) -> bool:
         """Return whether there is an sbatch at all."""
-        return shutil.which("sbatch") is not None
+        return is_on_path("sbatch")
 
     def limits(self) -> Limits | None:
         """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
         if self._limits is None:
+            from esis.schedulers.config import ask_config, limits_in  # asked where a run is built
+
             config, problem = ask_config()
             self._limits = replace(limits_in(config), problem=problem)
         return self._limits
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""
+        from esis.model.secrets import is_masked
+
         if is_masked(submission.options):
             return Answer(Outcome.REFUSED, "it was given values that ESIS doesn't keep (of --export, or secrets), "
                           "so it can't be sent once more; give them again: esis resubmit -- --export=…")
@@ -151,6 +154,8 @@ def _hidden_jobs(owners: Sequence[int]) -> str | None:
     """Return why the jobs of these users may be hidden from this one, so that squeue says the same as without any."""
     if set(owners) <= {os.getuid()} or os.geteuid() == 0:
         return None
+    from esis.schedulers.config import ask_config  # where somebody looks at another's run
+
     config, problem = ask_config()
     if problem is not None:
         return f"whether this cluster hides the jobs of other users can't be asked: {problem}"

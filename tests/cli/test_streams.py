@@ -186,7 +186,7 @@ def interrupted(directory: Path, module: str, arguments: Sequence[str], env: Map
                           env={**os.environ, "PYTHONPATH": str(directory), **env}, timeout=60)
 
 
-@pytest.mark.parametrize("module", ["click", "csv"])
+@pytest.mark.parametrize("module", ["click", "dataclasses"])
 @pytest.mark.parametrize(("arguments", "env"), [(["status"], {}), (["--help"], {}), (
     [], {"_ESIS_COMPLETE": "bash_complete", "COMP_WORDS": "esis st", "COMP_CWORD": "1"})])
 def test_f64_an_interrupt_at_the_start_is_one_line(tmp_path: Path, module: str, arguments: Sequence[str],

@@ -18,8 +18,8 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.logs.files import find_logs, missing_logs
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.judge import TaskState
 from esis.operations.witness.status import RunStatus
+from esis.operations.witness.verdict import TaskState
 from esis.records import traces
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.

@@ -32,10 +32,10 @@ from esis.operations.archive.contents import Item, Scope, select, walk
 from esis.operations.archive.crate import About, Subject, metadata, need_rocrate
 from esis.operations.archive.writer import Format, Hashing, Writer, need_zstandard, writing
 from esis.operations.witness.evidence import Evidence, gather
-from esis.operations.witness.judge import ACTIVE_STATES, TaskState
 from esis.operations.witness.old_runs import check_ours
 from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import definition
+from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import provenance
 from esis.schedulers.base import JobState, Scheduler
 

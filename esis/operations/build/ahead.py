@@ -8,7 +8,6 @@ seldom: where a run holds a file of that name and size, the include is hashed fi
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,8 +20,6 @@ from esis.model.requirements import Node, base_name, key_of, resolve, run_parent
 from esis.model.sources import Source, Sources
 from esis.model.workdir import STAGING_PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
-from esis.operations.build.check_files import check_workflow
-from esis.operations.build.interrupted import sweep_builds
 from esis.operations.context import Context, Copy
 
 _WORTH_BYTES = 8 * CHUNK  # what is smaller is read twice: it is still in memory then
@@ -54,7 +51,9 @@ class _Early:
     def read(self, path: Path) -> Workflow:
         """Read a workflow file, and note its includes if it is to be run and could be."""
         workflow = replace(self._sources.read(path), path=key_of(path))
-        if self._wanted in (None, workflow.path):
+        if workflow.param_includes and self._wanted in (None, workflow.path):
+            from esis.operations.build.check_files import check_workflow
+
             try:
                 check_workflow(workflow, run_parent(workflow))
             except EsisError:
@@ -78,6 +77,8 @@ class _Early:
     def remove(self) -> None:
         """Remove what is left of the copies."""
         for area in self._areas.values():
+            import shutil
+
             shutil.rmtree(area, ignore_errors=True)
         self._areas.clear()
         self._made.clear()
@@ -97,6 +98,8 @@ class _Early:
     def _area(self, parent: Path) -> Path:
         if parent not in self._areas:
             parent.mkdir(parents=True, exist_ok=True)
+            from esis.operations.build.interrupted import sweep_builds
+
             sweep_builds(parent)
             area = parent / f"{STAGING_PREFIX}early-{Owner.current().text()}"
             self._areas[parent] = area

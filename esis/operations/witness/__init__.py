@@ -1,7 +1,8 @@
 """What is known of a run and its tasks; imports no other room.
 
 `evidence` reads the run's directory, `sightings` sorts what squeue and sacct say by task, `judge` hears the three
-witnesses, `status` asks Slurm and counts. Judging writes nothing; `status.keep` alone writes down what Slurm forgets.
+witnesses, `look` asks Slurm, `status` counts. Judging writes nothing; `keep` alone writes down what Slurm forgets. Of a
+run that is marked as complete `status` tells without the others, so that they need not be loaded.
 
 A task is judged in this order, the first that knows it decides:
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from esis.errors import CorruptState
-from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions, tasks, traces
 from esis.records.stage import Stage, State
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import LOCAL, Job, Outcome, Submission
 from esis.records.tasks import TaskRecords
-from esis.schedulers.base import LOCAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,4 +176,6 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
 
 
 def _indices(run: RunDir) -> Sequence[int]:
+    from esis.model.parametersets import ParameterSets  # where the stage doesn't tell
+
     return ParameterSets(run).indices() if run.parameters.is_dir() else ()

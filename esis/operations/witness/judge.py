@@ -7,87 +7,32 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from typing import TYPE_CHECKING
 
-from esis.locks import Owner
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.sightings import Owners, Sightings
-from esis.processes import process_alive
+from esis.operations.witness.verdict import CLAIMED, RESUMABLE, TaskState, TaskStatus, Verdict
 from esis.records import tasks
-from esis.records.submissions import Outcome, Submission
+from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord
-from esis.schedulers.base import LOCAL, JobState, Sighting, Snapshot
+from esis.schedulers.base import JobState, Sighting, Snapshot
+
+if TYPE_CHECKING:
+    from esis.locks import Owner
 
 # A network file system may show a directory as it was a minute ago (NFS: acdirmax 60 s).
 GRACE_SECONDS = 65.0
 _LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
 
 
-class TaskState(Enum):
-    """Name the states of a task, in the order in which they are shown."""
-
-    DONE = "done"
-    RUNNING = "running"
-    WAITING = "waiting"
-    UNSUBMITTED = "unsubmitted"
-    FAILED = "failed"
-    LOST = "lost"
-    UNKNOWN = "unknown"
-
-
-# A job that works through a pack may end before it came to all of its tasks: these are submitted again.
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
 _FAILED = "FAILED"
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
 _COMPLETED = "COMPLETED"  # kept likewise, where the job recorded no end
 _NO_END = "COMPLETED, no record of the end"
-CLAIMED = "completed.state holds 1"
-RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
 
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
-ACTIVE_STATES = frozenset(_LIVE.values())
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Hold what is known of tasks that fare alike."""
-
-    state: TaskState
-    reason: str = ""
-    code: int | None = None  # exit code of the script
-    job: str | None = None  # the array's job id
-    passing: bool = False  # a later look will tell more
-    fleeting: bool = False  # only the queue's memory tells it, and that is short
-
-
-@dataclass(frozen=True)
-class TaskStatus:
-    """Hold what is known of one task."""
-
-    verdict: Verdict
-    elapsed: float | None = None  # seconds
-
-    @property
-    def state(self) -> TaskState:
-        """Return the state."""
-        return self.verdict.state
-
-    @property
-    def reason(self) -> str:
-        """Return why, in words for people."""
-        return self.verdict.reason
-
-    @property
-    def code(self) -> int | None:
-        """Return the exit code of the script."""
-        return self.verdict.code
-
-    @property
-    def job(self) -> str | None:
-        """Return the array's job id."""
-        return self.verdict.job
 
 
 class Judge:
@@ -294,6 +239,8 @@ class Judge:
     def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
         """Judge a task whose present submission left no record of it."""
         if submission.scheduler == LOCAL:
+            from esis.locks import Owner
+
             owner = Owner.parse(submission.owner)
             if owner is None or not owner.is_here():
                 return Verdict(TaskState.UNKNOWN, _elsewhere(owner))
@@ -327,6 +274,9 @@ class Judge:
 
     def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
         """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
+        from esis.locks import Owner
+        from esis.processes import process_alive
+
         owner = Owner.parse(submission.owner)
         if owner is None or not owner.is_here():
             return Verdict(TaskState.UNKNOWN, _elsewhere(owner), job=record.job)

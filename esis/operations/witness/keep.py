@@ -5,7 +5,8 @@ from __future__ import annotations
 from esis.files import write_atomic
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus, look
+from esis.operations.witness.look import look
+from esis.operations.witness.status import RunStatus
 from esis.records import traces
 from esis.records.tasks import keep_verdict, note
 from esis.schedulers.base import Scheduler

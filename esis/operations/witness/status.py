@@ -1,25 +1,23 @@
-"""Tell the states of runs, asking squeue at most once and sacct at most once, whatever the number of runs and tasks."""
+"""Hold what is known of a run: its tasks by verdict, what they come to, and how long it may take."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from esis.errors import EsisError, ExitCode
+from esis.errors import ExitCode
 from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.judge import ACTIVE_STATES, CLAIMED, Judge, TaskState, TaskStatus, Verdict
-from esis.records.tasks import TaskRecord
-from esis.schedulers.base import Scheduler, Sighting, Snapshot
+from esis.operations.witness.verdict import ACTIVE_STATES, TaskState, TaskStatus, Verdict
 
-_UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
-_UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
+if TYPE_CHECKING:
+    from esis.records.tasks import TaskRecord
+    from esis.schedulers.base import Sighting
+
 NEVER = "DependencyNeverSatisfied"  # the reason of what waits for a job that failed
 _HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
@@ -146,7 +144,7 @@ class RunStatus:
         return (work + mean * len(self.indices(TaskState.WAITING))) / len(running)
 
 
-class _Tasks(Mapping[int, TaskStatus]):
+class Tasks(Mapping[int, TaskStatus]):
     """Judge single tasks when somebody looks at them."""
 
     def __init__(self, indices: Sequence[int], judge: Callable[[int], TaskStatus]) -> None:
@@ -168,67 +166,6 @@ class _Tasks(Mapping[int, TaskStatus]):
         return task in self._indices
 
 
-def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
-    """Judge every task of a run; nothing is written."""
-    if evidence.marked_complete:
-        return _complete(evidence)
-    judge = Judge(evidence, snapshot, time.time() if now is None else now)
-    return _judged(evidence, judge, judge.groups(), snapshot)
-
-
-def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
-         ) -> tuple[Snapshot, list[RunStatus | None]]:
-    """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open.
-
-    `accounting` False: without sacct. Nothing is written.
-    """
-    items = list(found)
-    asking = [item for item in items if item is not None and item.needs_queue()]
-    with _reading(asking):
-        snapshot = scheduler.observe(_clusters(asking), _owners(asking)) if asking else Snapshot()
-    now = time.time()
-    judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
-    unclear = []
-    for asked in asking if accounting else ():
-        judge = Judge(asked, snapshot, now)
-        judged[asked.run] = judge, judge.groups()
-        if asked.in_slurm and _is_unclear(judged[asked.run][1]):
-            unclear.append(asked)
-    if unclear:
-        since = min(sub.created for item in unclear for sub in item.in_slurm)
-        jobs = sorted({job for item in unclear for job in item.jobs}, key=lambda job: (len(job), job))
-        # Where the records know all ends, that a script ended with 0 adds nothing.
-        unexplained = any(verdict.state in _UNEXPLAINED or verdict.fleeting
-                          for _, groups in judged.values() for verdict in groups)
-        snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
-        judged = {run: heard for run, heard in judged.items() if not snapshot.accounted(run)}  # others: more to hear
-    statuses: list[RunStatus | None] = []
-    for item in items:
-        if item is None or item.run not in judged:
-            statuses.append(None if item is None else status_of(item, snapshot, now))
-        else:
-            statuses.append(_judged(item, *judged[item.run], snapshot))
-    return snapshot, statuses
-
-
-@contextmanager
-def _reading(found: Iterable[Evidence]) -> Iterator[None]:
-    """Read the tasks' records that wait to be read during the block, in which somebody else takes his time.
-
-    A task that ends meanwhile is seen as the queue told: it runs.
-    """
-    def read() -> None:
-        for item in found:
-            with suppress(EsisError, OSError):  # whoever asks for them gets the error
-                item.records.load()
-
-    # A daemon: an interrupt is not held up by it.
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    yield
-    thread.join()
-
-
 def describe_failures(status: RunStatus) -> str:
     """Return the failed tasks by reason in one line."""
     by_reason: dict[str, list[int]] = {}
@@ -237,27 +174,7 @@ def describe_failures(status: RunStatus) -> str:
     return "; ".join(f"{format_ranges(sorted(tasks))}: {reason}" for reason, tasks in sorted(by_reason.items()))
 
 
-def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], snapshot: Snapshot) -> RunStatus:
-    states = {verdict.state for verdict in groups}
-    complete = evidence.built and (states == {TaskState.DONE} or (not states and evidence.looks_complete))
-    heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
-    # A claim is believed while there is nothing better; to write it down as found would make more of it.
-    found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
-    # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
-    certain = snapshot.problem is None
-    news = News(complete and found and (heard or not evidence.in_slurm) and not evidence.is_old,
-                tuple(judge.outranked.values()) if certain else (),
-                # Once squeue has forgotten them, nobody could tell, unless sacct does.
-                tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else ())
-    active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
-    missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
-    return RunStatus(evidence, _Tasks(evidence.indices, judge.task), groups, complete,
-                     snapshot.problem if evidence.in_slurm or evidence.fed else None, missed,
-                     tuple(sorted(active, key=lambda job: (len(job), job))),
-                     tuple(snapshot.feeders(evidence.run)) if evidence.fed else (), news)
-
-
-def _complete(evidence: Evidence) -> RunStatus:
+def complete_status(evidence: Evidence) -> RunStatus:
     """Return the status of a run that was found complete before: nobody is asked any more."""
     done = Verdict(TaskState.DONE)
     groups: dict[Verdict, Sequence[int]] = {done: evidence.indices} if evidence.indices else {}
@@ -272,23 +189,4 @@ def _complete(evidence: Evidence) -> RunStatus:
             verdicts[kind] = Verdict(TaskState.DONE, code=record.code, job=record.job)
         return TaskStatus(verdicts[kind], records.elapsed(task))
 
-    return RunStatus(evidence, _Tasks(evidence.indices, judge), groups, complete=True)
-
-
-def _clusters(found: Iterable[Evidence]) -> list[str]:
-    return sorted({cluster for item in found for cluster in item.clusters})
-
-
-def _owners(found: Iterable[Evidence]) -> list[int]:
-    return sorted({owner for item in found for owner in item.owners})
-
-
-def _is_unclear(groups: Mapping[Verdict, Sequence[int]]) -> bool:
-    """Return whether sacct could change the picture.
-
-    That is: something failed or unexplained, or everything done, which isn't believed before a verdict of failure
-    (OUT_OF_MEMORY with exit status 0) was looked for once.
-    """
-    states = {verdict.state for verdict in groups}
-    return (bool(states & _UNRESOLVED) or states == {TaskState.DONE}
-            or any(verdict.fleeting for verdict in groups))
+    return RunStatus(evidence, Tasks(evidence.indices, judge), groups, complete=True)

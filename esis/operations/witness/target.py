@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
-from glob import escape
 from pathlib import Path
 
 from esis.errors import BadInput, Busy
 from esis.files import read_limited
-from esis.locks import holder
-from esis.model.requirements import resolve
+from esis.model.requirements import Node, chain, resolve
 from esis.model.sources import Sources
 from esis.model.workdir import PREFIX, RunDir, is_run_name
-from esis.model.workflow import FILE_LIMIT, Workflow, parse
+from esis.model.workflow import FILE_LIMIT, Workflow, name_note, parse
 from esis.operations.witness.evidence import Evidence, gather
 
 
 def find_run(workflow_file: Path, verify: bool = False) -> RunDir:
     """Return the run of a workflow file's present content; with `verify` every byte is read. Raises BadInput."""
+    return node_of(workflow_file, verify).run
+
+
+def node_of(path: Path, verify: bool = False) -> Node:
+    """Read the workflow at `path` with all that it requires; with `verify` every byte. Raises BadInput."""
     sources = Sources(verify)
-    return resolve(workflow_file, sources.read, sources.digest_of).run
+    return resolve(path, sources.read, sources.digest_of)
+
+
+def name_notes(wanted: Node) -> list[str]:
+    """Return what the user has to know about the names of workflow files that are required, directly or not."""
+    notes = []
+    for node in chain(wanted):
+        for item in node.requirements:
+            note = name_note(Path(os.path.normpath(node.workflow.resolve(item.stored))))
+            notes += [f"{item.name}: {note}"] if note is not None and f"{item.name}: {note}" not in notes else []
+    return notes
 
 
 def run_at(path: Path) -> RunDir | None:
@@ -39,6 +52,8 @@ def run_called(name: str) -> RunDir | None:
     there = run_at(Path(name)) if Path(name).is_dir() or PREFIX in name else None
     if there is not None:
         return there
+    from glob import escape  # seldom is a name cut short
+
     short = [path for path in sorted(Path().glob(f"{escape(name)}*")) if is_run_name(path.name)] if name.startswith(
         PREFIX) else []
     if len(short) > 1:
@@ -60,6 +75,8 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
                            f"of tasks", "esis list --by-jobid shows its job; squeue and sacct know more")
         raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
     if not found.built:
+        from esis.locks import holder
+
         builder = holder(run.lock)
         if builder is not None:
             raise Busy(f"{run.path}: {builder} is building it", "wait for it")

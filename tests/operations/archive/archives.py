@@ -14,7 +14,7 @@ from esis.operations.archive.contents import Scope
 from esis.operations.archive.crate import About
 from esis.operations.archive.make import Made, archive
 from esis.operations.archive.verify import verify_archive, verify_run, verify_unpacked
-from esis.operations.witness.status import status_of
+from esis.operations.witness.look import status_of
 from esis.operations.witness.target import evidence_of
 from esis.schedulers.base import Snapshot
 

@@ -25,7 +25,7 @@ from esis.operations.archive.contents import Logs, Scope
 from esis.operations.archive.crate import About, Author
 from esis.operations.archive.make import check_packable
 from esis.operations.archive.writer import Format
-from esis.operations.witness.status import status_of
+from esis.operations.witness.look import status_of
 from esis.operations.witness.target import evidence_of
 from esis.records.tasks import TaskRecord
 from esis.schedulers.base import Snapshot

@@ -152,7 +152,7 @@ def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path: Path, mon
     from esis.errors import EsisError
     from esis.operations.context import Context
     from esis.operations.run import dry_run
-    from esis.operations.workflow_files import node_of
+    from esis.operations.witness.target import node_of
 
     site = FakeSite(tmp_path)
     flow = make_workflow(site, "w")

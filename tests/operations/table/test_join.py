@@ -17,7 +17,7 @@ from esis.model.workflow import Workflow, dump
 from esis.operations.table.collect import Wanted, collect, find_out
 from esis.operations.table.frame import Table
 from esis.operations.table.join import joins_of, required_runs
-from esis.operations.witness.status import status_of
+from esis.operations.witness.look import status_of
 from esis.schedulers.base import Snapshot
 from tests.operations.made import make_run
 from tests.operations.table.test_collect import rows_of

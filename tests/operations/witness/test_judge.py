@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 
 from esis.locks import Owner
 from esis.model.index_sets import as_sequence
+from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import UNPACKED, Packing, plan
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.judge import CUT_OFF, GRACE_SECONDS, Judge, TaskState, Verdict
+from esis.operations.witness.judge import CUT_OFF, GRACE_SECONDS, Judge
 from esis.operations.witness.keep import keep
-from esis.operations.witness.status import status_of
+from esis.operations.witness.look import status_of
+from esis.operations.witness.verdict import TaskState, Verdict
 from esis.processes import process_start
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, TaskRecords, read_records
 from esis.schedulers.answers import classify
-from esis.schedulers.base import JobState, Limits, Sighting, Snapshot
+from esis.schedulers.base import JobState, Sighting, Snapshot
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = 1_000_000.0
