@@ -47,6 +47,19 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def refresh(directory: Path) -> None:
+    """Let the next listing of a directory come from the server, as far as its owner asks.
+
+    A client of NFS may show one that is a minute old (acdirmax), but not to who has just changed the directory.
+    """
+    name = directory / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        name.unlink()
+    except OSError:
+        return  # somebody else's, or a full disk
+
+
 def fsync_directory(path: Path) -> None:
     """Make renames and new names inside `path` durable."""
     with naming(path):

@@ -21,7 +21,7 @@ from esis.operations.submission.feed import submit_what_fits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
-from esis.operations.witness.look import look, status_of
+from esis.operations.witness.look import look, status_after, status_of
 from esis.operations.witness.old_runs import leave_alone
 from esis.operations.witness.status import RunStatus, describe_failures
 from esis.operations.witness.target import definition
@@ -101,7 +101,7 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             snapshot, _ = look([found], scheduler)
         else:
             snapshot = Snapshot() if untouched else scheduler.observe(found.clusters, found.owners)
-        before = status_of(found, snapshot)
+        before = status_after(found, snapshot)
         keep(before)
         todo = as_sequence(before.indices(TaskState.UNSUBMITTED))
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel

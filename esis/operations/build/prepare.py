@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esis.errors import BadInput, Busy, EsisError, printable
-from esis.files import fsync_directory, sweep_temporaries, sync_tree, write_atomic
+from esis.files import fsync_directory, refresh, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -145,6 +145,7 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, Evidence]:
     acquire(run.lock, owner, run.label, context.take_over)
     try:
         sweep(run.lock)
+        refresh(run.submissions)  # another login node may have submitted a moment ago
         found = _gathered(run)
         if found.state is None:
             raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",

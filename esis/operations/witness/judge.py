@@ -182,7 +182,7 @@ class Judge:
             if packed and submission is not None and not submission.leads_pack(task) and _cuts_off(
                     word, record.code is None):
                 self.outranked[task] = (record, CUT_OFF)
-                return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
+                return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job", unread=record.code is None)
             if not record.code:
                 self.outranked[task] = (record, word)
             return Verdict(TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None,
@@ -257,14 +257,14 @@ class Judge:
         if seen is not None:
             word = seen.word.split()[0]
             if submission.packed and _cuts_off(word, any(self._of_pack(task, job, submission))):
-                return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}")
+                return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
             if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
                 self.unrecorded[task] = (submission.number, job, word)
             if seen.state is JobState.FAILED:
                 return Verdict(TaskState.FAILED, _reason(seen, None, started=not submission.records), seen.code, job)
             if seen.state is JobState.COMPLETED and not submission.records:
                 return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
-            return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job)
+            return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job, unread=True)
         since = submission.answered or submission.created
         if not submission.records and self._problem is None:
             if self._evidence.claimed:

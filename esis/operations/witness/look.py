@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from esis.errors import EsisError
+from esis.files import refresh
 from esis.model.workdir import RunDir
-from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.judge import Judge
 from esis.operations.witness.status import News, RunStatus, Tasks, complete_status
 from esis.operations.witness.verdict import ACTIVE_STATES, CLAIMED, TaskState, Verdict
@@ -25,6 +27,24 @@ def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) 
         return complete_status(evidence)
     judge = Judge(evidence, snapshot, time.time() if now is None else now)
     return _judged(evidence, judge, judge.groups(), snapshot)
+
+
+def status_after(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
+    """Judge as `status_of` does, and once more where jobs had ended, and records may have come since these were read.
+
+    A job ends behind what its tasks write. So what is read behind the answer that it has ended is all that there will
+    be, if it comes from the server: else a task of a job that was cut off would be taken for one that never began.
+    """
+    status = status_of(evidence, snapshot, now)
+    again = _read_again(evidence) if any(verdict.unread for verdict in status.groups) else None
+    return status if again is None else status_of(again, snapshot, now)
+
+
+def _read_again(evidence: Evidence) -> Evidence | None:
+    refresh(evidence.run.tasks)
+    found = gather(evidence.run)
+    # What a command has just found out of submissions may not be what stands on the disk of this view.
+    return None if found is None else replace(found, submissions=evidence.submissions)
 
 
 def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
@@ -56,7 +76,9 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
     statuses: list[RunStatus | None] = []
     for item in items:
         if item is None or item.run not in judged:
-            statuses.append(None if item is None else status_of(item, snapshot, now))
+            statuses.append(None if item is None else status_after(item, snapshot, now))
+        elif any(verdict.unread for verdict in judged[item.run][1]):
+            statuses.append(status_after(item, snapshot, now))
         else:
             statuses.append(_judged(item, *judged[item.run], snapshot))
     return snapshot, statuses
