@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     TASKS_FAILED = 8
     ACTIVE = 9
     INCOMPLETE = 10
+    NO_ROOM = 11
     INTERRUPTED = 130
 
 
@@ -85,6 +86,8 @@ class SlurmRefused(EsisError):
 
 class LimitReached(SlurmRefused):
     """Report that Slurm takes no more jobs for now: a limit on their number is reached."""
+
+    exit_code = ExitCode.NO_ROOM
 
 
 class SlurmUnanswered(EsisError):

@@ -129,8 +129,8 @@ class Queue(Protocol):
         """Let a job wait for others; an empty one: for nothing any more."""
         ...
 
-    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
-        """Queue the job that submits what is left, held; None and the reason where it isn't taken."""
+    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, Answer]:
+        """Queue the job that submits what is left, held; None where it isn't taken, and what was answered."""
         ...
 
     def start_feeder(self, job: Job, behind: Sequence[str], delay: float) -> str | None:

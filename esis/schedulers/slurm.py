@@ -104,8 +104,8 @@ class Slurm:
         problems = [_forbidden(ask(argv)[1]) for argv in scancel_argvs(job, positions, pending_only)]
         return next((problem for problem in problems if problem is not None), None)
 
-    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, str]:
-        """Queue the run's feeding job, held; return it, or None and what went wrong.
+    def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, Answer]:
+        """Queue the run's feeding job, held; return it, or None, and what was answered.
 
         A second one after a lost answer does no harm: whatever it does, it does under the lock of the run.
         """
@@ -113,9 +113,10 @@ class Slurm:
             done = capture(feeder_argv(run.feed_script, run.feed_log, options), cwd=run.private,
                            env=clean_environment(), timeout=SUBMIT_SECONDS)
         except OSError as error:
-            return None, f"sbatch can't be started: {error.strerror}"
-        job = parse_job(done.stdout.decode("utf-8", "replace")) if done.code == 0 and not done.timed_out else None
-        return job, "" if job is not None else judge(done).message
+            return None, Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}", asked=False)
+        answer = judge(done)
+        taken = answer.outcome is Outcome.SUBMITTED and done.code == 0
+        return parse_job(done.stdout.decode("utf-8", "replace")) if taken else None, answer
 
     def start_feeder(self, job: Job, behind: Sequence[str], delay: float) -> str | None:
         """Let the feeding job start once the jobs `behind` have ended; without such ones after `delay` seconds.

@@ -740,7 +740,7 @@ def never_wrong(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple
 
 def test_f19_what_slurm_forgot_is_told_by_the_records_or_not_at_all(fates: dict[str, Workflow],
                                                                     cluster: SlurmCluster) -> None:
-    """F19, F20: done stays done and failed failed; without a record it is unknown, after the grace lost, never done."""
+    """F19, F20: done stays done and failed failed; what no command saw and no record tells is lost, never done."""
     let_go(fates["requeued"])
     for flow in fates.values():
         ended(flow)
@@ -760,9 +760,8 @@ def test_f19_what_slurm_forgot_is_told_by_the_records_or_not_at_all(fates: dict[
     assert old["node 1"] == ("failed", "NODE_FAIL")
     assert old["timeout 1"][0] == "failed"
     assert {old["pending 0"][0], old["pending 1"][0]} == {"lost"}
-    assert old["hookless 0"] == old["hookless 1"]
-    assert old["hookless 0"][0] == "unknown"
-    assert fates["hookless"].esis("status", "--check").code == 6
+    assert (old["hookless 0"][0], old["hookless 1"][0]) == ("done", "failed")
+    assert fates["hookless"].esis("status", "--check").code == 8
 
 
 # --- chains; last, for they too let Slurm forget what the tests before look at

@@ -17,7 +17,7 @@ import pytest
 from esis.model.workdir import RunDir
 from esis.records.tasks import Names
 from esis.schedulers.answers import parse_squeue
-from esis.schedulers.commands import squeue_argv
+from esis.schedulers.commands import ROW_END, squeue_argv
 from tests.cluster import harness
 from tests.cluster.conftest import SUITE
 from tests.cluster.harness import SlurmCluster, wait_until
@@ -271,6 +271,96 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     assert len(submissions(run)) >= 3
 
 
+@pytest.fixture
+def fed(site: ClusterSite) -> Iterator[Workflow]:
+    """A run that its QOS lets only begin, and whose tasks wait for a file; its feeding job waits behind them."""
+    flow = make_workflow(site, f"left-{secrets.token_hex(2)}", 70, worker=WORKER + HOLDING + SPAN,
+                         template=template("--qos=narrow"), options=["-m", "60"])
+    flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
+    yield flow
+    (flow.only_run() / "go").touch()
+    site.run(["scancel", "--me"], site.home)
+    gone(flow)
+
+
+def feeder_of(flow: Workflow) -> str:
+    """Return the id of the job that submits the rest."""
+    (job,) = json.loads(flow.esis("status", "--json").ok().stdout)["feeding_jobs"]
+    return str(job)
+
+
+def shown(site: ClusterSite, job: str, fields: str) -> str:
+    return site.run(["squeue", "-h", "-t", "all", "-j", job, "-o", fields], site.home).stdout.strip()
+
+
+def requeued(site: ClusterSite, job: str) -> None:
+    wait_until(lambda: shown(site, job, "%T %r") == "PENDING BeginTime", seconds=120, interval=0.5,
+               what="it has requeued itself")
+
+
+def fill(site: ClusterSite) -> str:
+    """Take all the room that a QOS has left, with jobs that nothing starts; return their id."""
+    for size in range(NARROW, 0, -1):
+        tried = site.run(["sbatch", "--parsable", "--hold", "--qos=narrow", f"--array=1-{size}", "--wrap", "true"],
+                         site.home)
+        if tried.code == 0:
+            return tried.stdout.strip()
+    raise AssertionError("there is no room")
+
+
+def test_a_feeder_without_room_requeues_itself_and_goes_on_later(site: ClusterSite, fed: Workflow) -> None:
+    """The QOS is full when its turn comes: it waits again under its own id, and finishes the run when there is room."""
+    run, job = fed.only_run(), feeder_of(fed)
+    others = fill(site)
+    (run / "go").touch()
+    requeued(site, job)
+    assert "no room" in (run / "__esis__/feed.log").read_text() or "submit limit" in (
+        run / "__esis__/feed.log").read_text()
+    assert fed.states()["unsubmitted"] > 0
+    assert feeder_of(fed) == job
+    site.run(["scancel", others], site.home).ok()
+    site.run(["scontrol", "update", f"jobid={job}", "starttime=now"], site.home).ok()
+
+    def over() -> bool:
+        asked = ["squeue", "-h", "--me", "-n", "esis-feed", "-o", "%A %r"]
+        for waiting in site.run(asked, site.home).stdout.splitlines():
+            if waiting.endswith("BeginTime"):
+                site.run(["scontrol", "update", f"jobid={waiting.split()[0]}", "starttime=now"], site.home)
+        return fed.states() == {"done": 70}
+
+    wait_until(over, seconds=300, interval=1.0, what="the run has fed itself")
+    assert executions(run) == dict.fromkeys(range(70), 1)
+
+
+def test_a_feeder_that_waits_again_is_cancelled_with_its_run(site: ClusterSite, fed: Workflow) -> None:
+    """After a cancel nothing is submitted any more, not by a job that had requeued itself either."""
+    run, job = fed.only_run(), feeder_of(fed)
+    fill(site)
+    (run / "go").touch()
+    requeued(site, job)
+    assert f"cancelled: job {job}" in fed.esis("cancel").ok().stderr
+    assert shown(site, job, "%T") in ("CANCELLED", "")
+    before = submissions(run)
+    site.run(["scancel", "--me"], site.home)
+    gone(fed)
+    assert submissions(run) == before
+    assert set(executions(run).values()) == {1}
+
+
+def test_a_feeder_that_is_refused_for_good_ends_and_says_so(site: ClusterSite, fed: Workflow) -> None:
+    """It doesn't come again where nothing is gained by it."""
+    run, job = fed.only_run(), feeder_of(fed)
+    (kept,) = (path for path in run.iterdir() if path.is_file() and "--qos=narrow" in path.read_text()
+               and path.name != "sbatch.sh")  # the template of the snapshot
+    kept.chmod(0o644)
+    kept.write_text(kept.read_text().replace("--qos=narrow", "--qos=nowhere"))
+    (run / "go").touch()
+    wait_until(lambda: shown(site, job, "%T") in ("FAILED", ""), seconds=120, what="it has ended", interval=0.5)
+    log = (run / "__esis__/feed.log").read_text()
+    assert "Invalid qos" in log
+    assert "nothing submits the rest any more" in log
+
+
 # --- many short tasks
 
 
@@ -319,6 +409,10 @@ def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, 
     assert set(per_pack) <= again and set(per_pack.values()) <= {1, 2}
     assert set(lines()) == {f'{n} {{"n": {n}, "square": {n * n}}}' for n in range(MANY)}
     assert Counter(int(name[0]) for name in names if name[5] == "exit0") == Counter(range(MANY))
+    # The attempts that were lost with the node have no end, so nobody knew whether they still read theirs.
+    left = {int(path.suffixes[0][1:]) for path in (run / "parameters").glob("parameters.[0-9]*.json")}
+    assert left <= {int(name[0]) for name in names if name[5] == "running"}
+    flow.esis("compact").ok()
     assert not list((run / "parameters").glob("parameters.[0-9]*"))
 
 
@@ -437,7 +531,7 @@ def ask_in_both_forms(cluster: SlurmCluster, directory: str = "/home/alice/a b, 
         return cluster.run(argv).stdout, cluster.run(folded, env=env).stdout, cluster.run(argv).stdout
 
     def words(text: str) -> list[str]:
-        return ["|".join(line.split("|")[:3]) for line in text.splitlines()]
+        return ["|".join(line.split("|")[:4]) for line in text.splitlines()]
 
     def steady() -> dict[str, str]:
         before, whole, after = both()
@@ -445,7 +539,7 @@ def ask_in_both_forms(cluster: SlurmCluster, directory: str = "/home/alice/a b, 
 
     answers = wait_until(steady, what="the queue is the same before and after")
     cluster.run(["touch", f"{directory}/go"])
-    jobs = {line.partition("|")[0] for line in answers["-asked"].splitlines() if line.endswith(directory)}
+    jobs = {line.split("|")[1] for line in answers["-asked"].splitlines() if line.endswith(f"{directory}{ROW_END}")}
     cluster.run(["scancel", *sorted(jobs)])
     return answers
 
@@ -453,7 +547,7 @@ def ask_in_both_forms(cluster: SlurmCluster, directory: str = "/home/alice/a b, 
 def elements(text: str) -> dict[tuple[str, int], tuple[object, str, str]]:
     """Return state, word and reason of each element that an answer tells of."""
     found: dict[tuple[str, int], tuple[object, str, str]] = {}
-    for seen in parse_squeue(text):
+    for seen in parse_squeue(text)[0]:
         assert seen.indices is not None
         for index in seen.indices:
             assert (seen.job, index) not in found

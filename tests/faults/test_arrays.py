@@ -310,6 +310,32 @@ def test_a_feeder_without_room_for_the_next_one_comes_again(bench: Bench, place:
     assert did(place) == once()
 
 
+def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place: Path) -> None:
+    """No limit: nothing is gained by coming again. Its log has Slurm's words, and `esis status` what to do."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    bench.slurm.fail("sbatch", "refuse", times=None,
+                     message="sbatch: error: Batch job submission failed: Invalid account")
+    bench.slurm.run(max_tasks=12)
+    assert feeders(bench) == {feeder: "FAILED"}
+    log = (only_run(place) / "__esis__/feed.log").read_text()
+    assert "Invalid account" in log
+    assert "nothing submits the rest any more" in log
+    assert "esis run --feed goes on" in bench.esis(place, "status").ok().stderr
+
+
+def test_no_room_has_an_exit_code_of_its_own(bench: Bench, place: Path) -> None:
+    """Who calls it in a script waits and repeats it; a refusal has to be mended."""
+    bench.slurm.call("sbatch", "--hold", "--wrap", "true", cwd=place.parent).check_returncode()
+    bench.slurm.set(submit_limit=1)
+    refused = bench.esis(place, "run")
+    assert (refused.code, bench.states(place)) == (11, {"unsubmitted": TASKS})
+    assert bench.esis(place, "run", "--feed").code == 11
+    bench.slurm.set(submit_limit=None)
+    bench.esis(place, "run").ok()
+
+
 def feeders(bench: Bench) -> dict[str, str]:
     """Return the states of the feeding jobs by their ids."""
     return {str(job.id): state for job in bench.slurm.jobs() if job.name == "esis-feed"

@@ -109,11 +109,11 @@ def test_f10_one_look_proves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("message", REFUSALS)
 def test_f11_a_definite_refusal_is_shown_and_the_next_run_submits(bench: Bench, message: str) -> None:
-    """F11: Slurm's own words, exit code 5, the prepared run is kept, the setup script isn't run again."""
+    """F11: Slurm's own words, the prepared run is kept, the setup script isn't run again; a limit has its own code."""
     place = bench.workflow("a")
     bench.slurm.fail("sbatch", "refuse", message=message, times=None)
     refused = bench.esis(place, "run")
-    assert refused.code == 5
+    assert refused.code == (11 if "job submit limit" in message else 5)
     assert message in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     # A limit on the number of jobs may leave room for fewer tasks: 3, then 1.
@@ -527,7 +527,7 @@ def test_f24_a_submit_limit_leaves_the_run_unsubmitted_and_one_command_goes_on(b
     bench.slurm.set(submit_limit=3)
     first, second = bench.workflow("a"), bench.workflow("b", requires=["a"])
     refused = bench.esis(second, "dependency")
-    assert refused.code == 5
+    assert refused.code == 11
     assert "AssocMaxSubmitJobLimit" in refused.stderr or "job submit limit" in refused.stderr
     assert (bench.states(first), bench.states(second)) == ({"waiting": 3}, {"unsubmitted": 3})
     bench.slurm.run()

@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from esis.errors import ExitCode, LimitReached, SlurmRefused
+from esis.errors import ExitCode, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.model.options import line_options, script_options
 from esis.model.template import read_template
@@ -21,11 +21,11 @@ from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.submission.submit import Request, submit
 from esis.operations.witness.status import RunStatus
-from esis.records.submissions import Job, Submission
+from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.base import JobState, Queue, Scheduler, Snapshot
 
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
-_LATER_CODES = (ExitCode.REFUSED, ExitCode.UNANSWERED, ExitCode.BUSY)
+_LATER_CODES = (ExitCode.NO_ROOM, ExitCode.UNANSWERED, ExitCode.BUSY)
 _MOST_REQUEUES = 500  # Slurm lets two minutes pass before each
 _PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
 _SCRIPT = """\
@@ -35,8 +35,10 @@ trap 'exit 130' TERM  # once the command has ended: cancelled, it needs time to 
 {python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
 code=$?
 case $code in
-{later}) # refused (no place for the job behind this one), no answer, or another esis at work: this one comes again
+{later}) # no place for the job behind this one, no answer, or another esis at work: this one comes again
     [ "${{SLURM_RESTART_COUNT:-0}}" -ge {most} ] || scontrol requeue "$SLURM_JOB_ID" ;;
+0) ;;
+*) echo "ESIS: nothing submits the rest any more: mend what stands above, then esis run --feed" >&2 ;;
 esac
 exit $code
 """
@@ -85,10 +87,12 @@ class Feeder:
             executable=True)
         self._job = _waiting(run, snapshot)
         if self._job is None:
-            self._job, problem = self._queue.reserve_feeder(run, place_options(script, options))
+            self._job, answer = self._queue.reserve_feeder(run, place_options(script, options))
             if self._job is None:
-                raise SlurmRefused(f"{run.label}: the job that would submit the rest can't be queued: {problem}",
-                                   "without --feed, repeat the command when there is room again")
+                kind = (LimitReached if answer.at_limit else SlurmUnanswered if answer.outcome is Outcome.OPEN
+                        else SlurmRefused)
+                raise kind(f"{run.label}: the job that would submit the rest can't be queued: {answer.message}",
+                           "without --feed, repeat the command when there is room again")
 
     def settle(self, left: int, active: Sequence[str]) -> None:
         """Let the job go behind the `active` ones if tasks are left, else take it away."""

@@ -269,10 +269,13 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
                               "once that is mended, the same command goes on")
     if not queued:
         submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
-    kind = LimitReached if answer.at_limit else SlurmRefused
-    raise kind(f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}",
-               f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept: mend the cause (sbatch "
-               "options can come from SBATCH_* variables or a new template), then repeat the command")
+    message = f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}"
+    kept = f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept"
+    if answer.at_limit:
+        raise LimitReached(message, f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
+                           "limit on what one job asks for, ask for less")
+    raise SlurmRefused(message, f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
+                       "template), then repeat the command")
 
 
 def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
