@@ -9,7 +9,8 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import venv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -68,12 +69,18 @@ def _version(python: str, name: str) -> str:
     return subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def own_time(of: Scan, python: str, script: str) -> float:
+    """Return the seconds that a script of a peer takes for itself."""
+    return of.script(python, script, str(of.tasks)).own
+
+
 def _starts(of: Scan, python: str, names: list[str], rounds: int) -> list[Figure]:
     """Compare what everybody pays who imports the program, or calls it."""
-    takes = {"python": of.python_seconds, "esis in a worker": lambda: of.python_seconds("-c", "import esis"),
+    takes: dict[str, Callable[[], float]] = {
+        "python": of.python_seconds, "esis in a worker": lambda: of.python_seconds("-c", "import esis"),
              "esis --help": lambda: of.esis("--help").seconds}
     for name in names:
-        takes[name] = lambda name=name: of.python_seconds("-c", STARTS[name], python=python)
+        takes[name] = partial(of.python_seconds, "-c", STARTS[name], python=python)
     found = interleaved(takes, rounds)
     shown = {"import esis, in a worker": "esis in a worker", "esis --help, beside these": "esis --help"}
     shown.update({f"{STARTS[name]} ({_version(python, name)})": name for name in names})
@@ -89,10 +96,10 @@ def _jobs(of: Scan, python: str, names: list[str], rounds: int) -> list[Figure]:
         spent = of.esis("run")
         return spent.own + spent.elsewhere["generator"]
 
-    takes = {"esis": run}
+    takes: dict[str, Callable[[], float]] = {"esis": run}
     for name in names:
         if name in WORK:
-            takes[name] = lambda name=name: of.script(python, WORK[name][0], str(of.tasks)).own
+            takes[name] = partial(own_time, of, python, WORK[name][0])
     found = interleaved(takes, rounds)
     micro = {name: seconds / of.tasks * 1e6 for name, seconds in found.items()}
     return [Figure(f"{name}, {of.tasks:,} jobs", found[name] / found["esis"], None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -81,7 +82,12 @@ def test_figures_are_medians_of_interleaved_runs() -> None:
     """One slow moment changes nothing."""
     order: list[str] = []
     times = {"a": iter([1.0, 99.0, 2.0]), "b": iter([5.0, 6.0, 7.0])}
-    found = interleaved({name: (lambda name=name: (order.append(name), next(times[name]))[1]) for name in times}, 3)
+
+    def take(name: str) -> float:
+        order.append(name)
+        return next(times[name])
+
+    found = interleaved({name: partial(take, name) for name in times}, 3)
     assert found == {"a": 2.0, "b": 6.0}
     assert order == ["a", "b"] * 3
     assert Figure("x", 1.0, 1.0).reached

@@ -446,7 +446,7 @@ class SlurmCluster:
 
     def logs(self, host: str, lines: int = 60) -> str:
         """Return the end of a container's log."""
-        return self._container(host).logs(tail=lines).decode(errors="replace")
+        return str(self._container(host).logs(tail=lines).decode(errors="replace"))
 
     def _container(self, host: str) -> Container:
         try:

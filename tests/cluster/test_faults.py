@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +50,12 @@ def site(cluster: SlurmCluster) -> Iterator[ClusterSite]:
 # --- looking at runs
 
 
-def submissions(run: Path) -> list[dict[str, object]]:
+def submissions(run: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((run / "__esis__/submissions").glob("*.json"))]
+
+
+def has_begun(flow: Workflow, tasks: int) -> bool:
+    return len(executions(flow.only_run())) == tasks
 
 
 def job_of(flow: Workflow) -> str:
@@ -245,7 +251,7 @@ def meet_fates(site: ClusterSite) -> dict[str, Workflow]:
         flow.esis("run", *(["--no-task-records"] if name == "hookless" else [])).ok()
     for name in ("node", "requeued"):
         tasks = 1 if name == "requeued" else 2
-        wait_until(lambda name=name, tasks=tasks: len(executions(flows[name].only_run())) == tasks,
+        wait_until(partial(has_begun, flows[name], tasks),
                    what=f"the tasks of {name} are at work")
     cluster.kill("c1")
     # As slurmctld does by itself after SlurmdTimeout. A slurmd that is back at once hides for minutes that its tasks

@@ -10,6 +10,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -419,6 +420,10 @@ def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, 
 # --- commands on a run of several arrays
 
 
+def says_its_number(flow: Workflow, task: int) -> bool:
+    return flow.esis("log", str(task)).stdout == f"here is task {task}\n"
+
+
 def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite, tidy: None) -> None:
     """The throttle is shared anew, cancelled tasks are those that were named, and each log is found."""
     tasks = 2 * ARRAY + 48
@@ -435,7 +440,7 @@ def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite, tidy: None) 
     assert running == [*range(3), *range(ARRAY, ARRAY + 3), *range(2 * ARRAY, 2 * ARRAY + 3)]
 
     for task in running:
-        wait_until(lambda task=task: flow.esis("log", str(task)).stdout == f"here is task {task}\n",
+        wait_until(partial(says_its_number, flow, task),
                    what=f"the log of task {task} is found")
     doomed = [1, 50, 51, ARRAY + 2, ARRAY + 70, 2 * ARRAY, tasks - 1]
     flow.esis("cancel", "--tasks", ",".join(map(str, doomed))).ok()
@@ -505,13 +510,16 @@ def queue_of_arrays(cluster: SlurmCluster, directory: str) -> None:
         argv = ["squeue", "-h", "-r", "-t", "running", "-j", job, "-o", "%K"]
         return sorted(cluster.run(argv).stdout.split(), key=int)
 
+    def runs(job: str, elements: list[str]) -> bool:
+        return running(job) == elements
+
     irregular = submit("--array=0,2-4,7,9-40:3,41-60,77%2")
     requeued = submit("--array=0-5%2", "--requeue")
     partly = submit("--array=10-29%1")
     submit("--array=1-90", "--hold")
     behind = submit("--array=0-100%7", f"--dependency=afterany:{irregular}")
     for job, elements in ((irregular, ["0", "2"]), (requeued, ["0", "1"]), (partly, ["10"])):
-        wait_until(lambda job=job, elements=elements: running(job) == elements, what=f"job {job} runs")
+        wait_until(partial(runs, job, elements), what=f"job {job} runs")
     for part in (f"{partly}_[12,15-17,29]", f"{partly}_10", f"{behind}_[50-60]"):
         cluster.run(["scancel", part])
     cluster.run(["scontrol", "requeue", f"{requeued}_1"])

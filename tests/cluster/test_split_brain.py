@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -56,6 +57,11 @@ def site(cluster: SlurmCluster) -> ClusterSite:
     return ClusterSite(cluster, f"split-{secrets.token_hex(4)}")
 
 
+def at_work(flow: Workflow, attempt: int) -> bool:
+    """Return whether all three tasks have begun their first (0) or second attempt."""
+    return len(list(flow.only_run().glob(f"cwd/at-work.*.{attempt}"))) == 3
+
+
 def turn(flow: Workflow, task: int, attempt: int) -> str:
     """Let one attempt come to its end and return what it said."""
     run = flow.only_run()
@@ -92,12 +98,12 @@ def flows(site: ClusterSite) -> Iterator[dict[str, Workflow]]:
         for flow in made.values():
             flow.esis("run").ok()
         for flow in made.values():
-            wait_until(lambda flow=flow: len(list(flow.only_run().glob("cwd/at-work.*.0"))) == 3,
+            wait_until(partial(at_work, flow, 0),
                        what="the first attempts are at work")
         node("c2", "resume")
         cluster.kill_daemon("c1")
         for flow in made.values():
-            wait_until(lambda flow=flow: len(list(flow.only_run().glob("cwd/at-work.*.1"))) == 3,
+            wait_until(partial(at_work, flow, 1),
                        what="the second attempts are at work", seconds=120)
         yield made
     finally:

@@ -111,7 +111,9 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path, number: signal.Sig
 def test_parquet_is_written_to_files_and_pipes_only(tmp_path: Path) -> None:
     run = make_run(tmp_path, [{"n": n, "name": str(n)} for n in range(3)], {})
     done = esis("export", run.path.name, "--format", "parquet", "--columns", "n,name", cwd=tmp_path, text=False)
-    assert parquet.read_table(io.BytesIO(done.stdout)).to_pylist() == [{"n": n, "name": str(n)} for n in range(3)]
+    content: object = done.stdout  # bytes, for text=False
+    assert isinstance(content, bytes)
+    assert parquet.read_table(io.BytesIO(content)).to_pylist() == [{"n": n, "name": str(n)} for n in range(3)]
     assert esis("export", run.path.name, "-o", "t.parquet", cwd=tmp_path).returncode == 0
     assert parquet.read_table(tmp_path / "t.parquet").num_rows == 3
     ours, theirs = pty.openpty()

@@ -41,6 +41,8 @@ from esis.records import submissions
 from esis.records.stage import Stage, State
 from esis.records.tasks import TaskRecord, TaskRecords
 from esis.schedulers import commands, local, slurm
+from esis.schedulers.directives import Options
+from esis.schedulers.query import QUERY_SECONDS
 from tests.fakes import FakeSlurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -529,7 +531,7 @@ def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
     record = submissions.Submission(1, "local", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
-    env = local.environment(RunDir(tmp_path), record, 1, 0, local.Options(cpus="2", ntasks="3"))
+    env = local.environment(RunDir(tmp_path), record, 1, 0, Options(cpus="2", ntasks="3"))
     documented = {name for cell in table(DOCS / "local.md", "variable") for name in names(cell)}
     assert documented == {name for name in env if name.startswith("SLURM")}
 
@@ -565,7 +567,7 @@ def test_the_periods_are_those_of_the_code() -> None:
     assert f"for {STALE_SECONDS:.0f} s" in locks
     calls_take = (DOCS / "slurm.md").read_text("utf-8")
     assert f"`sbatch` gets {slurm.SUBMIT_SECONDS:.0f} s" in calls_take
-    assert f"the others {slurm.QUERY_SECONDS:.0f} s" in calls_take
+    assert f"the others {QUERY_SECONDS:.0f} s" in calls_take
 
 
 # Links

@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -238,9 +238,11 @@ def test_readers_see_the_old_or_the_new_content(tmp_path: Path) -> None:
 def test_f58_whatever_stands_at_a_path_reading_it_ends_and_names_it(tmp_path: Path, kind: str) -> None:
     """F58: no reader of files blocks, or reads what has no end."""
     path = tmp_path / "state"
-    {"fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero"), "directory": path.mkdir,
-     "socket": lambda: socket.socket(socket.AF_UNIX).bind(str(path)) if len(str(path)) < 100 else os.mkfifo(path),
-     "loop": lambda: path.symlink_to("state"), "exabyte": lambda: (path.touch(), os.truncate(path, 2**42))}[kind]()
+    make: Mapping[str, Callable[[], object]] = {
+        "fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero"), "directory": path.mkdir,
+        "socket": lambda: socket.socket(socket.AF_UNIX).bind(str(path)) if len(str(path)) < 100 else os.mkfifo(path),
+        "loop": lambda: path.symlink_to("state"), "exabyte": lambda: (path.touch(), os.truncate(path, 2**42))}
+    make[kind]()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         for read in (lambda: files.open_regular(path), lambda: files.read_at(directory, "state", tmp_path)):

@@ -13,7 +13,7 @@ from esis.model.log_pattern import DEFAULT, Pattern, Reading, kept_apart
 VALUES = {"A": "1234", "a": "57", "b": "7", "j": "1290", "J": "1290", "n": "0", "r": "0", "t": "0", "N": "node-1.2",
           "s": "batch", "u": "ada", "x": "my job"}
 numbers = st.integers(0, 10**9)
-words = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=5)
+words = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=5)
 fields = st.builds("%{}{}".format, st.sampled_from(["", "1", "2", "04", "10", "12"]), st.sampled_from("AajbNxu"))
 texts = st.text("ab0-_.9%", max_size=3).map(lambda text: text.replace("%", "%%"))
 patterns = st.lists(st.one_of(fields, texts), max_size=6).map("".join)

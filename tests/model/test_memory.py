@@ -37,10 +37,11 @@ def sha(path: Path) -> str:
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows with each file that is read."""
+    from esis import digests
     from esis.model import sources
 
     found: list[int] = []
-    inner = sources.hash_descriptor
+    inner = digests.hash_descriptor
 
     def counting(descriptor: int, stop: threading.Event | None = None) -> str:
         found.append(os.fstat(descriptor).st_size)
@@ -121,9 +122,10 @@ def test_what_was_just_written_is_not_remembered(large: Path, cache: Path, monke
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(large: Path, cache: Path,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read is then of neither state."""
+    from esis import digests
     from esis.model import sources
 
-    inner = sources.hash_descriptor
+    inner = digests.hash_descriptor
 
     def disturbed(descriptor: int, stop: threading.Event | None = None) -> str:
         found = inner(descriptor, stop)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from esis.errors import BadInput, CorruptState, ExitCode, UserScriptFailed
 from esis.model import parametersets
 from esis.model.index_sets import MOST_TASKS
-from esis.model.parametersets import INDEX_ENTRY, ParameterSets, write_index
-from esis.model.workdir import RunDir
+from esis.model.parametersets import ParameterSets, write_index
+from esis.model.workdir import INDEX_ENTRY, RunDir
 from tests.ground.openings import opened
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

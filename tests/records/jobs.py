@@ -106,9 +106,9 @@ class Job:
                     os.killpg(child.pid, signal.SIGKILL)
 
     def run(self, task: int | None = 3, job: int = 77, restart: int = 0, fenced: str | None = None,
-            cwd: Path | None = None, **more: str) -> tuple[int, str, str]:
+            cwd: Path | None = None, variables: Mapping[str, str] | None = None, **more: str) -> tuple[int, str, str]:
         """Run it to its end; return exit code and both outputs."""
-        with self.start(self.environment(task, job, restart, fenced, **more), cwd) as child:
+        with self.start({**self.environment(task, job, restart, fenced, **more), **(variables or {})}, cwd) as child:
             out, err = child.communicate(timeout=60)
         return child.returncode, out, err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,10 @@ def test_f57_a_claim_that_cannot_be_read_is_not_no_claim(tmp_path: Path, kind: s
     """F57: something stands there, so somebody may be at work: an error that names it."""
     run = run_at(tmp_path)
     path = run.claim(2)
-    {"file": lambda: path.write_text("4711"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path),
-     "no job": lambda: path.symlink_to("../4711"), "loop": lambda: path.symlink_to(path.name)}[kind]()
+    make: Mapping[str, Callable[[], object]] = {
+        "file": lambda: path.write_text("4711"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path),
+        "no job": lambda: path.symlink_to("../4711"), "loop": lambda: path.symlink_to(path.name)}
+    make[kind]()
     with pytest.raises(CorruptState, match=r"0002\.claim"):
         read_claim(run, 2)
 

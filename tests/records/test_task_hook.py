@@ -65,7 +65,7 @@ def test_a_start_record_is_json_whatever_the_environment_holds(tmp_path: Path, s
     """Quotes, backslashes, control characters, invalid UTF-8, numbers that are none; nothing is executed."""
     run = make_run(tmp_path)
     names = ("SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "SLURM_CPUS_ON_NODE", "LOADEDMODULES", "SLURM_JOB_ID")
-    code, _, err = Job(run, "exit 0", shell).run(LC_ALL=locale, **dict.fromkeys(names, hostile))
+    code, _, err = Job(run, "exit 0", shell).run(variables={"LC_ALL": locale, **dict.fromkeys(names, hostile)})
     assert (code, err) == (0, "")
     (record,) = read_records(run.tasks)
     content = json.loads((run.tasks / record.name).read_bytes())

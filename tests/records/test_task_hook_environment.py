@@ -45,7 +45,7 @@ def job_of(tmp_path: Path, shell: str, feature: str) -> tuple[Job, list[int]]:
 def check(job: Job, tasks: list[int], **environment: str) -> None:
     """Assert that the job works on these tasks with their own parameters, and records that."""
     run = job.run_dir
-    code, out, err = job.run(1, **environment)
+    code, out, err = job.run(1, variables=environment)
     assert (code, err) == (0, "")
     outputs = logs(run) or {tasks[0]: out}
     assert outputs == {task: f'{{"n": {task}}}\n' for task in tasks}
@@ -88,7 +88,7 @@ def test_f48_functions_of_the_environment_are_not_called(tmp_path: Path, feature
     evil = {f"BASH_FUNC_{name}%%": "() { command echo evil >&2; builtin echo evil; return 3; }" for name in CALLED}
     if feature == "":
         # The script's own lines see them.
-        code, out, err = job.run(1, **evil, fenced="0001")
+        code, out, err = job.run(1, variables=evil, fenced="0001")
         assert (code, out, err) == (0, 'evil\n{"n": 1}\n', "evil\n")
         assert codes(job.run_dir) == {1: 0}
         return

@@ -28,7 +28,8 @@ from esis.process import signal_session
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import read_records
 from esis.schedulers import local
-from esis.schedulers.local import Local, Options, Progress, environment, install_srun, log_name
+from esis.schedulers.directives import Options
+from esis.schedulers.local import Local, Progress, environment, install_srun, log_name
 
 SRUN = Path(local.__file__).parent / "bin" / "srun"
 

@@ -685,7 +685,7 @@ def test_a_dead_runners_tasks_are_a_dead_nodes(slurm: FakeSlurm, work: Path) -> 
     command = ["python3", "-c", "import sys; from tests.fakes.control import main; main(sys.argv[1:])"]
     process = subprocess.Popen([*command, str(slurm.state_dir), "run"], cwd=ROOT, stdout=subprocess.DEVNULL)
     slurm.wait((work / "up").exists)
-    slurm.wait(lambda: slurm.job(1).task().pid)  # noted a moment after the script has begun
+    slurm.wait(lambda: bool(slurm.job(1).task().pid))  # noted a moment after the script has begun
     pid = slurm.job(1).task().pid
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def test_f54_an_attempt_that_was_overtaken_exports_nothing(run: RunDir, monkeypa
     belong(monkeypatch, run)
     esis.export(a=1)
     overtake(run)
-    for write in (lambda: esis.export(a=2), lambda: esis.export_array("x", [1, 2])):
+    writes: Sequence[Callable[[], object]] = (lambda: esis.export(a=2), lambda: esis.export_array("x", [1, 2]))
+    for write in writes:
         with pytest.raises(esis.Overtaken, match=r"3\.0001\.77\.1\.200 at task 3 began after this one"):
             write()
     assert os.listdir(run.results) == ["results.3.json"]

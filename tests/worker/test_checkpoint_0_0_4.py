@@ -542,8 +542,8 @@ def test_directories_that_0_0_4_made_are_loaded(run: RunDir) -> None:
                                      "iteration"])
 def test_old_ones_with_a_field_missing_are_loaded(run: RunDir, missing: str) -> None:
     """What they lack comes from the facility, or is what a new one has."""
-    made_by_0_0_4(run, "p", **{missing: None})
-    made_by_0_0_4(run, "i", "IterativeCheckpoint", **{missing: None})
+    made_by_0_0_4(run, "p", "Checkpoint", True, **{missing: None})
+    made_by_0_0_4(run, "i", "IterativeCheckpoint", True, **{missing: None})
     facility = facility_on(run, 8)
     base = 8 if missing == "baseseed" else 5
     assert facility.has_checkpoint("p")

@@ -10,7 +10,6 @@ import pytest
 
 from esis.model import workflow as model
 from esis.model.workflow import Workflow
-from esis.operations.advice import trial
 from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.template import check_template
 
@@ -175,7 +174,7 @@ def test_a_status_that_a_shell_inside_keeps_is_none(tmp_path: Path, body: str) -
 def test_without_bash_the_form_of_the_text_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str,
                                                   lost: bool) -> None:
     """Nothing can be tried there, so it is a note."""
-    monkeypatch.setattr(trial.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("esis.operations.advice.trial.shutil.which", lambda *_, **__: None)
     assert [level for level, _ in told(tmp_path, body) if level != "ok"] == ["note"] * lost, told(tmp_path, body)
 
 

@@ -21,7 +21,7 @@ def fill_cache(path: str) -> None:
     from urllib3 import HTTPResponse
 
     class Shelf(HTTPAdapter):
-        def send(self, request: Any, **_: Any) -> Any:
+        def send(self, request: Any, *_: Any, **__: Any) -> Any:
             if request.url != "https://w3id.org/ro/crate/1.1/context" or RO_CRATE["@id"] != request.url:
                 raise SystemExit(f"not here: {request.url}")
             body = io.BytesIO(json.dumps(RO_CRATE).encode())

@@ -20,7 +20,7 @@ import pytest
 
 from esis.errors import BadInput, EsisError, FileTrouble, TasksFailed
 from esis.model.workdir import RunDir
-from esis.operations.archive import writer
+from esis.operations.archive import make, writer
 from esis.operations.archive.contents import Logs, Scope
 from esis.operations.archive.crate import About, Author
 from esis.operations.archive.make import check_packable
@@ -520,13 +520,13 @@ def test_a_file_that_changes_meanwhile_is_an_error(delta: int) -> None:
 
 def test_a_run_that_goes_on_meanwhile_is_an_error(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = RunDir(copied(run, tmp_path / "w"))
-    finish = archives.archive.__globals__["_Writer"].finish
+    finish = make._Writer.finish
 
-    def meanwhile(self: object, ended: RunDir) -> None:
+    def meanwhile(self: make._Writer, ended: RunDir) -> None:
         (copy.tasks / "1.0001.999.0.9999999999.running").write_text("{}")
         finish(self, ended)
 
-    monkeypatch.setattr(archives.archive.__globals__["_Writer"], "finish", meanwhile)
+    monkeypatch.setattr(make._Writer, "finish", meanwhile)
     with pytest.raises(EsisError, match="changed while it was being packed"):
         pack(copy, tmp_path / "a.zip")
     assert sorted(os.listdir(tmp_path)) == ["w"]

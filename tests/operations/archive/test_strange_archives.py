@@ -60,7 +60,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE, **fields: object
 def sparse(size: int, stored: int = 0) -> bytes:
     """Return the header of a file of GNU's sparse type."""
     raw = bytearray(header(f"{TOP}/s", stored, tarfile.GNUTYPE_SPARSE))
-    raw[483:495] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    raw[483:495] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)  # type: ignore[attr-defined]  # no stub has it
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
     return bytes(raw)

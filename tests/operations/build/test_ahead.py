@@ -15,7 +15,8 @@ from esis import digests
 from esis.errors import EsisError
 from esis.model import known_digests
 from esis.model.fingerprint import text_digest
-from esis.operations.build import ahead, prepare
+from esis.model.workdir import STAGING_PREFIX
+from esis.operations.build import ahead
 from esis.operations.build.ahead import resolved
 from esis.operations.build.prepare import prepared
 from esis.operations.context import Context
@@ -58,7 +59,7 @@ def litter(flow: Workflow) -> list[str]:
 
 def recorded(run: Path) -> dict[str, str]:
     lines = (run / "__esis__/wf_status").read_text().split("\n")
-    return dict(line.split(":") for line in lines)  # type: ignore[misc]
+    return dict(line.split(":") for line in lines)
 
 
 def test_copies_become_part_of_the_run(flow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,4 +186,4 @@ def test_a_killed_copy_is_swept_by_the_next_command(site: FakeSite) -> None:
         child.send_signal(number)
         child.wait(30)
         assert len(litter(flow)) == (number == signal.SIGKILL)
-    assert prepare.STAGING_PREFIX == ".esis-build-"
+    assert STAGING_PREFIX == ".esis-build-"

@@ -300,7 +300,7 @@ def test_text_that_is_no_unicode_and_numbers_that_are_none(tmp_path: Path) -> No
 
 def test_texts_that_stand_for_numbers_are_numbers_again() -> None:
     """JSON has no NaN, so esis.export writes a text; one such task must not make text of all the others' numbers."""
-    results = [{"x": 1.5, "n": 3, "name": "NaN"}, {"x": "NaN", "n": "Infinity", "name": "b"},
+    results: list[Mapping[str, Any]] = [{"x": 1.5, "n": 3, "name": "NaN"}, {"x": "NaN", "n": "Infinity", "name": "b"},
                {"x": "-Infinity", "n": 4, "name": "c"}]
     with frame_of([({"p": "NaN" if number else 1.0}, found) for number, found in enumerate(results)]) as frame:
         table = parquet.read_table(io.BytesIO(written(frame, "parquet")))

@@ -499,7 +499,7 @@ def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> N
         (run.tasks / record.name).touch()
     place = f"{run.script}|{run.cwd}"
     keep(status_of(evidence([PACKS], records, 6, run), Snapshot((sighting("71", (0,), "TIMEOUT", place),)), NOW))
-    kept = [record for path in run.tasks.iterdir() if (record := TaskRecord.parse(path.name)) is not None]
+    kept = [found for path in run.tasks.iterdir() if (found := TaskRecord.parse(path.name)) is not None]
     assert {record.task: record.verdict for record in kept if record.verdict} == {0: "TIMEOUT", 2: CUT_OFF}
     later = status_of(evidence([PACKS], kept, 6, run), Snapshot(), NOW + 10_000)
     assert [later.tasks[task].state for task in range(3)] == [TaskState.FAILED, TaskState.DONE, TaskState.UNSUBMITTED]

@@ -79,7 +79,12 @@ def test_a_task_that_ended_just_before_its_pack_was_cut_off_is_done(tmp_path: Pa
 def test_a_task_that_began_and_ended_while_squeue_was_asked_is_done(tmp_path: Path) -> None:
     """`esis wait` would end with 6 for it: COMPLETED, and no record."""
     run = a_run(tmp_path, 1)
-    busy = Busy(ended(run, "COMPLETED", [0, 1, 2]), lambda: [record(run, task, "exit0") for task in range(3)] and None)
+
+    def finish() -> None:
+        for task in range(3):
+            record(run, task, "exit0")
+
+    busy = Busy(ended(run, "COMPLETED", [0, 1, 2]), finish)
     _, (status,) = look([gather(run)], busy)  # type: ignore[arg-type]
     assert status is not None
     assert status.summary() == "3 done"
