@@ -121,15 +121,14 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         meta = self._meta(directory, disk.ITERATIVE, stored)
         if latest is not None and not _belongs(latest, stored):
             latest = None
-        if latest is not None and (self._readonly or "iteration" not in stored):
+        alone = not self._readonly and may_put_back(directory)
+        if latest is not None and (self._readonly or alone or "iteration" not in stored):
             meta["iteration"] = latest.step
         if latest is not None and self._readonly:
             files = latest / disk.STORAGE
+        elif latest is not None and alone:
+            self._restore(latest, directory, meta)
         if not self._readonly:
-            alone = may_put_back(directory)
-            if latest is not None and alone:
-                meta["iteration"] = latest.step
-                self._restore(latest, directory, meta)
             with trouble(f"opening the checkpoint {name}"):
                 note(directory, OPEN, alone=alone)
         disk.iteration_in(meta, directory)
@@ -170,8 +169,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             except FileExistsError:
                 raise _being_made(directory, name, "another process") from None
             sweep(directory)
-            for mark in (BEGUN, OPEN)[: 2 if kind == disk.ITERATIVE else 1]:
-                note(directory, mark, writes=True)
+            note(directory, BEGUN, writes=True)
+            if kind == disk.ITERATIVE:
+                note(directory, OPEN, writes=True)
             for leftover in (disk.STORAGE, disk.KEPT):
                 if (directory / leftover).is_dir():
                     discard(directory / leftover)

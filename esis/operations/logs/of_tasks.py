@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,21 +93,21 @@ def last_words(path: Path) -> str:
 def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
     """Group failed and lost tasks by state, reason and last words (numbers in these don't count); largest first."""
     names = names_of(status.run, evidence)
-    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path | None]]] = {}
+    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path]]] = {}
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         item = status.tasks[task]
         path = log_of(status.run, evidence, task, names)
-        there = path if path.exists() else None
-        line = last_words(path) if there is not None else ""
-        found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, there))
-    groups = [Group(state, reason, items[0][1], tuple(task for task, _, _ in items), items[0][2],
-                    None if items[0][2] else _missing_directory(log_of(status.run, evidence, items[0][0], names)))
-              for (state, reason, _), items in found.items()]
+        line = last_words(path)
+        found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, path))
+    groups = [_group(state, reason, items) for (state, reason, _), items in found.items()]
     return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
 
 
-def _missing_directory(log: Path) -> Path | None:
-    return None if log.parent.is_dir() or "*" in str(log.parent) else log.parent
+def _group(state: TaskState, reason: str, items: Sequence[tuple[int, str, Path]]) -> Group:
+    _, line, log = items[0]
+    there, place = log.exists(), log.parent
+    missing = None if there or place.is_dir() or "*" in str(place) else place
+    return Group(state, reason, line, tuple(task for task, _, _ in items), log if there else None, missing)
 
 
 def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
