@@ -197,7 +197,8 @@ class EarlyBench(Bench):
     def esis(self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None,
              patch: Mapping[str, Any] | None = None) -> Result:
         """Run a command with the limits of a byte."""
-        limits = {"esis.operations.build.ahead._WORTH_BYTES": 1, "esis.digests.BESIDE": 1}
+        limits = {"esis.operations.build.ahead._WORTH_BYTES": 1, "esis.digests.BESIDE": 1,
+                  "esis.model.sources.REMEMBERED": 1}
         return super().esis(cwd, *arguments, env=env, patch={**limits, **(patch or {})})
 
 
