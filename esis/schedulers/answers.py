@@ -54,6 +54,7 @@ _SAID_LINES = 20  # of what sbatch says
 _SAID_LENGTH = 300  # characters of a line of it
 _TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
                     r"completed)\Z")
+_NAMED_LIMIT = re.compile(r"\b(?:QOS|Assoc|Max)\w+(?:Limit|PerAccount|PerUser)\b")  # like QOSMaxSubmitJobPerUserLimit
 # What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
 _LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
           "unable to create job record", "job queue full")
@@ -138,6 +139,10 @@ def update_problem(error: str, code: int) -> str | None:
 
 def _is_limit(message: str) -> bool:
     """Return whether a refusal says that a limit on the number of jobs is reached, so that fewer may be taken."""
+    # One text of Slurm's stands for limits of number, size and time; the line before it names the limit.
+    named = [name.lower() for name in _NAMED_LIMIT.findall(message)]
+    if named:
+        return any("submit" in name for name in named)
     reason = message.lower().rpartition("batch job submission failed:")[2]  # before it speak plugins of the site
     return any(text in reason for text in _LIMIT)
 

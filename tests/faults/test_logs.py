@@ -200,3 +200,17 @@ def test_folding_takes_logs_of_all_arrays_and_packs(bench: Bench) -> None:
     bench.esis(place, "compact").ok()
     assert [path.name for path in (only_run(place) / "cwd").iterdir()] == []
     assert [bench.esis(place, "log", str(task)).ok().stdout for task in range(10)] == before
+
+
+def test_the_log_of_an_earlier_submission_is_not_that_of_a_launch_failure(bench: Bench) -> None:
+    """It failed before its script began, so it has no log: what an earlier attempt said is not shown as its own."""
+    place = scan(bench, 3, bad=(1,))
+    bench.esis(place, "resubmit").ok()
+    job = max(view.id for view in bench.slurm.jobs())
+    bench.slurm.set_state(job, "FAILED", task=1, exit_code="0:53")
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    (group,) = json.loads(bench.esis(place, "errors", "--json").ok().stdout)["groups"]
+    assert (group["reason"], group["line"], group["example"]) == ("launch failure", "", None)
+    logs, said = archived(bench, place, "--incomplete")
+    assert of(logs) == [0, 1, 2]
+    assert f"slurm-{job}_1.out" in said

@@ -184,6 +184,13 @@ def test_a_limit_is_told_by_the_controller_alone() -> None:
     """A text of the site's about limits doesn't make a refusal for another reason one that fewer tasks would get by."""
     final = "sbatch: error: Batch job submission failed:"
     assert at_limit(f"sbatch: error: AssocMaxSubmitJobLimit | {final} Job violates accounting/QOS policy (job")
+    policy = f"{final} Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    for name in ("QOSMaxSubmitJobPerUserLimit", "QOSGrpSubmitJobsLimit", "MaxSubmitJobsPerAccount",
+                 "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit"):
+        assert at_limit(f"sbatch: error: {name} | {policy}"), name
+    for name in ("QOSMaxWallDurationPerJobLimit", "QOSMaxCpuPerJobLimit", "QOSGrpCpuLimit"):
+        assert not at_limit(f"sbatch: error: {name} | {policy}"), "less of them has no more room"
+    assert at_limit(policy), "which one isn't told"
     assert not at_limit(f"sbatch: error: mind MaxSubmit | {final} Invalid account")
 
 

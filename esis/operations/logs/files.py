@@ -19,7 +19,7 @@ from esis.operations.logs import zipped
 from esis.operations.logs.of_tasks import names_of
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.verdict import LAUNCH_FAILURE, TaskState
 from esis.records.log_names import LogKind, RunLogs
 from esis.records.submissions import Submission
 
@@ -126,11 +126,14 @@ def _began(evidence: Evidence, status: RunStatus, wanted: Sequence[int]) -> Iter
     """Yield the latest attempts at tasks, of those that have begun: where there are no records, those that are done."""
     numbers = {sub.number: sub for sub in evidence.submissions}
     for task in wanted:
-        record = evidence.records.get(task)
-        if record is not None:
+        record, verdict = evidence.records.get(task), status.tasks[task]
+        if verdict.reason == LAUNCH_FAILURE and verdict.job is not None:  # without a record
+            yield from (_Attempt(task, sub, verdict.job) for sub in evidence.submissions
+                        if sub.position_of(verdict.job) is not None)
+        elif record is not None:
             if record.submission in numbers and not record.never_began:
                 yield _Attempt(task, numbers[record.submission], record.job)
-        elif status.tasks[task].state is TaskState.DONE:
+        elif verdict.state is TaskState.DONE:
             holding = [sub for sub in evidence.submissions if sub.holds(task)]
             if holding:
                 yield _Attempt(task, holding[-1], None)

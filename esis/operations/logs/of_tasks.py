@@ -18,6 +18,7 @@ from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import evidence_of
 from esis.operations.witness.verdict import TaskState
 from esis.records.log_names import RunLogs
+from esis.records.submissions import Outcome
 from esis.records.tasks import read_details
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
@@ -47,10 +48,16 @@ def names_of(run: RunDir, evidence: Evidence) -> RunLogs:
     return RunLogs(evidence.submissions, script, user_name(run.path.stat().st_uid), evidence.records.jobs)
 
 
-def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None) -> Path:
-    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
+def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None, job: str | None = None) -> Path:
+    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted.
+
+    `job`: the one that a verdict is about, which may have left no record, where an earlier attempt left one.
+    """
     record = evidence.records.get(task)
-    holding = [sub for sub in evidence.submissions if sub.holds(task)]
+    holding = [sub for sub in evidence.submissions if sub.holds(task) and sub.outcome is not Outcome.REFUSED]
+    if record is not None and job not in (None, record.job) and any(sub.position_of(job or "") is not None
+                                                                    for sub in holding):
+        record = None
     if record is not None:
         # Who submits by hand may take other tasks than ESIS did.
         holding = [sub for sub in evidence.submissions if sub.number == record.submission
@@ -96,7 +103,7 @@ def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
     found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path]]] = {}
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         item = status.tasks[task]
-        path = log_of(status.run, evidence, task, names)
+        path = log_of(status.run, evidence, task, names, item.job)
         line = last_words(path)
         found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, path))
     groups = [_group(state, reason, items) for (state, reason, _), items in found.items()]

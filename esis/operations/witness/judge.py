@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.sightings import Owners, Sightings
-from esis.operations.witness.verdict import CLAIMED, RESUMABLE, TaskState, TaskStatus, Verdict
+from esis.operations.witness.verdict import CLAIMED, LAUNCH_FAILURE, RESUMABLE, TaskState, TaskStatus, Verdict
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord
@@ -332,7 +332,7 @@ def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
     if verdict.code:
         return _exit_reason(verdict.code)
     if not started or verdict.signal == _LAUNCH_SIGNAL:
-        return "launch failure"
+        return LAUNCH_FAILURE
     if verdict.signal:
         return f"signal {verdict.signal}"
     return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"

@@ -110,8 +110,8 @@ class Sightings:
 
     @property
     def any_ended(self) -> bool:
-        """Return whether anything was said of the end of a task."""
-        return bool(self._kinds)
+        """Return whether anything was said of the end of a task, or of a job."""
+        return bool(self._kinds or self._whole)
 
     def kinds(self, tasks: Iterable[int]) -> Iterator[int | None]:
         """Yield for each of many tasks a number that is the same where the same was said of their ends."""

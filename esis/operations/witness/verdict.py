@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 CLAIMED = "completed.state holds 1"
+LAUNCH_FAILURE = "launch failure"  # Slurm failed it before its script began, as where its log can't be opened
 RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
 
 

@@ -489,6 +489,14 @@ def test_the_task_that_was_cut_off_is_unsubmitted_unless_it_had_all_the_time() -
     assert {task: word for task, (_, word) in judge.outranked.items()} == {0: "TIMEOUT", 2: CUT_OFF, 7: "TIMEOUT"}
 
 
+def test_what_is_said_of_a_whole_job_of_packs_is_said_of_each_pack() -> None:
+    """sacct names no elements: what became of a task depends on whether its own pack had begun."""
+    packs = submission(range(4), ["20"], Array("0-1", 0, 4), per_job=3)
+    told = evidence([packs], [a_record(0, "20")], tasks=4)
+    found = verdicts(told, accounted=[sighting("20", None, "FAILED")])
+    assert states(found) == {"lost": [0], "unsubmitted": [1, 2], "failed": [3]}
+
+
 def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> None:
     """The verdict is kept in the record's name, for a task that failed and for one that was cut off."""
     run = RunDir(tmp_path / RUN.path.name)
