@@ -20,6 +20,21 @@ _LONGEST_GRACE = 24 * 3600.0  # s; a command that waits longer for one answer wa
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+
+class Number(click.FloatRange):
+    """Take a number in a range, and no NaN or infinity: neither is a time to wait, nor a factor."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Raises click.BadParameter."""
+        found = float(super().convert(value, param, ctx))
+        if found != found or abs(found) == float("inf"):
+            self.fail(f"{value!r} is no number that can be worked with.", param, ctx)
+        return found
+
+
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
 workflow_out_option = click.option("-o", "--workflow-out", metavar="FILE",
                                    help="The workflow file to write.  [default: wf.esis.json]")
@@ -32,7 +47,7 @@ jobs_option = click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="
                            help="With --local: at most N tasks at a time.  [default: the number of cores]")
 verbose_option = click.option("-v", "--verbose", is_flag=True,
                               help="Show the output of generator and setup script as it comes.")
-timeout_option = click.option("--script-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+timeout_option = click.option("--script-timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
                               help="End the generator or the setup script after that time.")
 take_over_option = click.option("--take-over", is_flag=True,
                                 help="Take over the lock of another host that gave no sign of life for 15 minutes.")

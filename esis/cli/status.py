@@ -7,7 +7,7 @@ import time
 
 import click
 
-from esis.cli.common import json_option, make_context, say, verify_option
+from esis.cli.common import Number, json_option, make_context, say, verify_option
 from esis.cli.streams import is_lost
 from esis.cli.targets import (
     is_indices,
@@ -35,7 +35,7 @@ WATCH_SECONDS = 30.0
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the rows of --tasks or --group-by as CSV.")
 @click.option("--watch", is_flag=True, help="Show it anew every 30 s until no task is active.")
-@click.option("--interval", type=click.FloatRange(min=1), default=WATCH_SECONDS, show_default=True, metavar="SECONDS",
+@click.option("--interval", type=Number(min=1), default=WATCH_SECONDS, show_default=True, metavar="SECONDS",
               help="Pause of --watch.")
 @click.option("--check", is_flag=True, help="Let the exit code tell: complete, active, failed, unknown, incomplete.")
 @verify_option

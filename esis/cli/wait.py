@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import make_context, say
+from esis.cli.common import Number, make_context, say
 from esis.cli.targets import pick_run, status_of_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 
@@ -18,9 +18,9 @@ POLL_SECONDS = 30.0
 
 @click.command()
 @target_argument
-@click.option("--interval", type=click.FloatRange(min=0.1), default=POLL_SECONDS, show_default=True, metavar="SECONDS",
+@click.option("--interval", type=Number(min=0.1), default=POLL_SECONDS, show_default=True, metavar="SECONDS",
               help="Pause between two looks.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after that time.")
+@click.option("--timeout", type=Number(min=0), metavar="SECONDS", help="Give up after that time.")
 def wait(target: str | None, interval: float, timeout: float | None) -> int:
     """Wait until no task of a run waits or runs any more; the exit code says whether it is complete.
 

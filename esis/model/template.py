@@ -306,11 +306,16 @@ def _render_jinja(text: str, name: str, values: Values) -> str:
         "submission": values.submission, "hash": values.digest,
     }
     try:
-        return environment.from_string(text).render(variables)
-    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        found = environment.from_string(text).render(variables)
+        found.encode("utf-8", "surrogateescape")
+    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+            ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{name}, line {line}" if line is not None else name
-        raise BadInput(f"{where}: {error}", "esis doc templates lists the variables") from error
+        raise BadInput(f"{where}: {error or type(error).__name__}", "esis doc templates lists the variables") from error
+    if "\0" in found:
+        raise BadInput(f"{name} makes a script with a NUL byte, which sbatch refuses", "take it out")
+    return found
 
 
 def _insert_dependency(text: str, dependency: str) -> str:

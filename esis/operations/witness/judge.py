@@ -284,7 +284,7 @@ class Judge:
         if process is None:
             return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
         if not process_alive(process.pid, process.started):
-            return Verdict(TaskState.LOST, "its local process is gone", job=record.job)
+            return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
         if process.started == 0 and owner.is_dead():
             return Verdict(TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another",
                            job=record.job)
@@ -301,7 +301,7 @@ class Judge:
         if self._now - since < GRACE_SECONDS:
             return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
                            passing=True)
-        return Verdict(TaskState.LOST, what, job=job)
+        return Verdict(TaskState.LOST, what, job=job, unread=True)
 
 
 def _cuts_off(word: str, began: bool) -> bool:

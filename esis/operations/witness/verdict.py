@@ -38,7 +38,7 @@ class Verdict:
     job: str | None = None  # the array's job id
     passing: bool = False  # a later look will tell more
     fleeting: bool = False  # only the queue's memory tells it, and that is short
-    unread: bool = False  # its job has ended, and a record of the task may have come since they were read
+    unread: bool = False  # its job or process has ended, and a record may have come since they were read
 
 
 @dataclass(frozen=True)

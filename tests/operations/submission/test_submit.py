@@ -41,6 +41,31 @@ def test_a_grace_period_that_is_none_is_refused_before_anything_is_sent(site: Fa
     assert not site.slurm.calls("sbatch")
 
 
+@pytest.mark.parametrize("arguments", [("wait", "--interval", "nan"), ("wait", "--timeout", "inf"),
+                                       ("status", "--watch", "--interval", "nan"), ("run", "--script-timeout", "nan"),
+                                       ("resubmit", "--scale-mem", "inf"), ("resubmit", "--scale-time", "nan")])
+def test_no_time_or_factor_is_endless(site: FakeSite, arguments: tuple[str, ...]) -> None:
+    """Nobody would ever be told, or with an internal error."""
+    flow = make_workflow(site, "w")
+    flow.esis("run").ok()
+    refused = flow.esis(*arguments)
+    assert (refused.code, "is no number that can be worked with" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("text", "part"), [
+    ("{{ '\\ud800' }}", "surrogates"), ("{{ '\\x00' }}", "NUL"),
+    ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion")])
+def test_a_template_that_makes_no_script_is_bad_input(site: FakeSite, text: str, part: str) -> None:
+    """What jinja2 makes of it has to be a text that a file and sbatch can hold."""
+    flow = make_workflow(site, "w")
+    path = flow.directory / "made.sh.j2"
+    path.write_text(f"#!/bin/bash\n#SBATCH --array={{{{ array }}}}\nsrun {{{{ worker }}}}\n# {text}\n")
+    names = json.loads((flow.directory / "wf.esis.json").read_text())
+    scripts = [names[key] for key in ("setupscript", "param_generator", "workerscript")]
+    refused = flow.esis("setup", scripts[0], scripts[1], path.name, scripts[2])
+    assert (refused.code, part in refused.stderr) == (2, True), refused
+
+
 def test_it_does_not_go_on_for_ever(site: FakeSite) -> None:
     """Two tries without an answer are enough for one command; a later one finishes the matter."""
     flow = make_workflow(site, "w")

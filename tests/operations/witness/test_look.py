@@ -90,6 +90,22 @@ def test_a_task_that_began_and_ended_while_squeue_was_asked_is_done(tmp_path: Pa
     assert status.summary() == "3 done"
 
 
+def test_a_task_that_ended_and_was_forgotten_while_squeue_was_asked_is_not_lost(tmp_path: Path) -> None:
+    """Slurm forgets soon where MinJobAge is small: absent, and its start long ago, it would be run again."""
+    run = a_run(tmp_path, 1)
+    for task in range(3):
+        record(run, task, "running")
+
+    def finish() -> None:
+        for task in (0, 2):
+            record(run, task, "exit0")
+
+    _, (status,) = look([gather(run)], Busy(Snapshot(), finish))  # type: ignore[arg-type]
+    assert status is not None
+    assert status.summary() == "2 done, 1 lost"
+    assert status.indices(TaskState.LOST) == [1]
+
+
 def test_what_left_no_record_is_still_not_done(tmp_path: Path) -> None:
     """A second look invents nothing, and leaves nothing behind."""
     run = a_run(tmp_path, 1)
