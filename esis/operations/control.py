@@ -22,6 +22,7 @@ from esis.records.tasks import note
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0
+_ENDING = "COMPLETING"  # Slurm's word for a job that was cancelled, while something of it still runs
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elem
 def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]]:
     """Cancel the jobs that submit the rest, and those that they queue meanwhile; return the latest look and their ids.
 
-    Those that don't go in time are among the feeders of that look.
+    One that came again is cancelled again: Slurm takes a request to requeue also of a job that it is just cancelling
+    (22.05 to 26.05). Those that don't go in time are among the feeders of that look.
     """
     seen, asked = [status], dict[str, None]()
 
@@ -159,7 +161,7 @@ def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]
         if asked:
             seen[0] = _asked(evidence_of(status.run), slurm)
         for feeder in seen[0].feeders:
-            if feeder.job not in asked:
+            if feeder.job not in asked or feeder.word != _ENDING:
                 asked[feeder.job] = None
                 refusal = slurm.drop_feeder(_feeder(seen[0].evidence, feeder.job))
                 if refusal is not None:

@@ -325,6 +325,15 @@ def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place:
     assert "esis run --feed goes on" in bench.esis(place, "status").ok().stderr
 
 
+def test_a_place_that_is_kept_for_nothing_is_given_back(bench: Bench, place: Path) -> None:
+    """Where the array is refused for good, the job that was to submit the rest isn't left held in the queue."""
+    bench.slurm.set(submit_limit=13)
+    bench.slurm.fail("sbatch", "refuse", skip=1, times=None,
+                     message="sbatch: error: Batch job submission failed: Invalid account")
+    assert bench.esis(place, "run", "--feed").code == 5
+    assert set(feeders(bench).values()) == {"CANCELLED"}
+
+
 def test_no_room_has_an_exit_code_of_its_own(bench: Bench, place: Path) -> None:
     """Who calls it in a script waits and repeats it; a refusal has to be mended."""
     bench.slurm.call("sbatch", "--hold", "--wrap", "true", cwd=place.parent).check_returncode()
@@ -334,6 +343,11 @@ def test_no_room_has_an_exit_code_of_its_own(bench: Bench, place: Path) -> None:
     assert bench.esis(place, "run", "--feed").code == 11
     bench.slurm.set(submit_limit=None)
     bench.esis(place, "run").ok()
+
+
+def requeues(bench: Bench) -> int:
+    """Return how often a feeding job has put itself back."""
+    return sum(call.argv[:1] == ("requeue",) for call in bench.slurm.calls("scontrol"))
 
 
 def feeders(bench: Bench) -> dict[str, str]:
@@ -381,6 +395,26 @@ def test_what_is_cancelled_is_not_fed(bench: Bench, place: Path, options: tuple[
     assert feeders(bench) == {feeder: "CANCELLED"}
     assert did(place) == {}
     assert bench.esis(place, "cancel").code == 2
+
+
+def test_a_feeder_that_comes_again_is_cancelled_again(bench: Bench, place: Path) -> None:
+    """Slurm takes its request to requeue it also just behind the cancellation, when SIGTERM has yet to end it."""
+    marks = bench.directory / "marks"
+    marks.mkdir()
+    bench.wrap("scontrol", f'[ "$1" = requeue ] || exec REAL "$@"\ntrap "" TERM\n: >{marks}/reached\n'
+                           'while [ "$(squeue -h -j "$2" -o %T)" = RUNNING ]; do sleep 0.05; done\nexec REAL "$@"')
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    bench.slurm.set(submit_limit=1, requeue_delay=120)
+    bench.slurm.set(auto=True)
+    bench.slurm.kick()
+    bench.slurm.wait((marks / "reached").exists, 60, "the feeding job wants to come again")
+    bench.esis(place, "cancel").ok()
+    assert requeues(bench) == 1
+    assert bench.slurm.job(int(feeder)).task().restarts == 1
+    assert feeders(bench) == {feeder: "CANCELLED"}
+    assert bench.states(place) == {"done": 11, "unsubmitted": 14}
 
 
 def test_a_feeder_alone_is_something_to_cancel(bench: Bench, place: Path) -> None:

@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from esis.errors import ExitCode, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.errors import EsisError, ExitCode, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.model.options import line_options, script_options
 from esis.model.template import read_template
@@ -61,6 +61,12 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
         if not request.active and feeder is None:
             raise
         context.say(f"{refusal.message}; {len(request.tasks)} tasks are left, the same command submits them later")
+    except SlurmUnanswered:
+        raise  # the same command finds the job that keeps the place
+    except (EsisError, OSError):
+        if feeder is not None:
+            feeder.give_up()
+        raise
     jobs = [job.id for job in submission.jobs] if submission is not None else list(status.active_jobs)
     if feeder is not None:
         feeder.settle(len(request.tasks) - (len(submission.tasks) if submission is not None else 0), jobs[:1])
@@ -76,6 +82,7 @@ class Feeder:
         self._queue = queue
         self._context = context
         self._job: Job | None = None
+        self._held = False  # queued by this command, and not let go yet
 
     def reserve(self, snapshot: Snapshot, script: str, throttle: int, options: Sequence[str]) -> None:
         """Keep a place in the queue, or find the one that an earlier command kept. Raises SlurmRefused, OSError."""
@@ -88,6 +95,7 @@ class Feeder:
         self._job = _waiting(run, snapshot)
         if self._job is None:
             self._job, answer = self._queue.reserve_feeder(run, place_options(script, options))
+            self._held = self._job is not None
             if self._job is None:
                 kind = (LimitReached if answer.at_limit else SlurmUnanswered if answer.outcome is Outcome.OPEN
                         else SlurmRefused)
@@ -106,6 +114,12 @@ class Feeder:
             raise SlurmRefused(f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: "
                                f"{problem}", f"scontrol release {self._job.id}")
         self._context.say(f"{self._run.label}: job {self._job.id} submits the rest (its log: {self._run.feed_log})")
+
+
+    def give_up(self) -> None:
+        """Take the job away if this command queued it: nobody would let it go, and it would wait for ever."""
+        if self._job is not None and self._held:
+            self._queue.drop_feeder(self._job)
 
 
 def place_options(script: str, given: Sequence[str]) -> list[str]:

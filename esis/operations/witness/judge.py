@@ -331,7 +331,8 @@ def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
         return _exit_reason(recorded)
     if verdict.code:
         return _exit_reason(verdict.code)
-    if not started or verdict.signal == _LAUNCH_SIGNAL:
+    # A script that ran and ended before its record has an exit status, which squeue doesn't show.
+    if verdict.signal == _LAUNCH_SIGNAL or not (started or verdict.reason == "NonZeroExitCode"):
         return LAUNCH_FAILURE
     if verdict.signal:
         return f"signal {verdict.signal}"
