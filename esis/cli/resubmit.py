@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from esis.cli.common import (
-    Number,
     feed_option,
     jobs_option,
     local_option,
@@ -31,9 +30,9 @@ BY_TIME = "auto"
 @tasks_option
 @where_option
 @click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="Leave out tasks with N attempts.")
-@click.option("--scale-mem", type=Number(min=0, min_open=True), metavar="X",
+@click.option("--scale-mem", type=click.FloatRange(min=0, min_open=True), metavar="X",
               help="Request X times the memory of their last submission.")
-@click.option("--scale-time", type=Number(min=0, min_open=True), metavar="X",
+@click.option("--scale-time", type=click.FloatRange(min=0, min_open=True), metavar="X",
               help="Request X times the time limit of their last submission.")
 @click.option("--tasks-per-job", metavar="K", help="Let each element of the array work through K tasks; auto: as many "
               "as fit into the time limit, by the times that tasks took.")

@@ -42,9 +42,8 @@ def test_a_grace_period_that_is_none_is_refused_before_anything_is_sent(site: Fa
 
 
 @pytest.mark.parametrize("arguments", [("wait", "--interval", "nan"), ("wait", "--timeout", "inf"),
-                                       ("status", "--watch", "--interval", "nan"), ("run", "--script-timeout", "nan"),
-                                       ("resubmit", "--scale-mem", "inf"), ("resubmit", "--scale-time", "nan")])
-def test_no_time_or_factor_is_endless(site: FakeSite, arguments: tuple[str, ...]) -> None:
+                                       ("status", "--watch", "--interval", "nan"), ("run", "--script-timeout", "nan")])
+def test_no_time_to_wait_is_endless(site: FakeSite, arguments: tuple[str, ...]) -> None:
     """Nobody would ever be told, or with an internal error."""
     flow = make_workflow(site, "w")
     flow.esis("run").ok()
