@@ -636,6 +636,7 @@ def test_a_node_failure_can_requeue(slurm: FakeSlurm, work: Path) -> None:
 def test_killing_a_task_is_the_end_of_its_node(auto: FakeSlurm, work: Path) -> None:
     submit(auto, work, "-a", "0-1", script(work, "touch up.$SLURM_ARRAY_TASK_ID; [ -e go ] || sleep 60"))
     auto.wait(lambda: len(list(work.glob("up.*"))) == 2)
+    auto.wait(lambda: all(auto.job(1).task(task).pid for task in (0, 1)))  # noted a moment after the scripts have begun
     (work / "go").touch()
     auto.kill_task(1, 0)
     auto.kill_task(1, 1, requeue=True)
