@@ -295,27 +295,28 @@ def shown(site: ClusterSite, job: str, fields: str) -> str:
     return site.run(["squeue", "-h", "-t", "all", "-j", job, "-o", fields], site.home).stdout.strip()
 
 
-def requeued(site: ClusterSite, job: str) -> None:
-    wait_until(lambda: shown(site, job, "%T %r") == "PENDING BeginTime", seconds=120, interval=0.5,
-               what="it has requeued itself")
-
-
 def set_limit(cluster: SlurmCluster, jobs: int) -> None:
     """Change how many jobs the QOS `narrow` takes, and wait until slurmctld has heard of it."""
     cluster.sh(f"sacctmgr -i modify qos narrow set MaxSubmitJobsPerUser={jobs}", user="root", host="ctl")
     asked = ["scontrol", "show", "assoc_mgr", "flags=qos", "qos=narrow"]
-    wait_until(lambda: f"MaxSubmitJobsPU={jobs}(" in cluster.run(asked, user="root", host="ctl").stdout
-               or f"MaxSubmitJobsPU={jobs}\n" in cluster.run(asked, user="root", host="ctl").stdout,
+    wait_until(lambda: f"MaxSubmitJobsPU={jobs}(" in cluster.run(asked, user="root", host="ctl").stdout,
                what=f"the limit is {jobs}")
+
+
+def without_room(cluster: SlurmCluster, site: ClusterSite, fed: Workflow) -> tuple[Path, str]:
+    """Let the QOS be full when a run's feeding job has its turn; return the run and the job, once it waits again."""
+    run, job = fed.only_run(), feeder_of(fed)
+    set_limit(cluster, 1)
+    (run / "go").touch()
+    wait_until(lambda: shown(site, job, "%T %r") == "PENDING BeginTime", seconds=120, interval=0.5,
+               what="it has requeued itself")
+    return run, job
 
 
 def test_a_feeder_without_room_requeues_itself_and_goes_on_later(cluster: SlurmCluster, site: ClusterSite,
                                                                  fed: Workflow) -> None:
     """The QOS is full when its turn comes: it waits again under its own id, and finishes the run when there is room."""
-    run, job = fed.only_run(), feeder_of(fed)
-    set_limit(cluster, 1)
-    (run / "go").touch()
-    requeued(site, job)
+    run, job = without_room(cluster, site, fed)
     assert "QOS" in (run / "__esis__/feed.log").read_text()
     assert fed.states()["unsubmitted"] > 0
     assert feeder_of(fed) == job
@@ -336,10 +337,7 @@ def test_a_feeder_without_room_requeues_itself_and_goes_on_later(cluster: SlurmC
 def test_a_feeder_that_waits_again_is_cancelled_with_its_run(cluster: SlurmCluster, site: ClusterSite,
                                                              fed: Workflow) -> None:
     """After a cancel nothing is submitted any more, not by a job that had requeued itself either."""
-    run, job = fed.only_run(), feeder_of(fed)
-    set_limit(cluster, 1)
-    (run / "go").touch()
-    requeued(site, job)
+    run, job = without_room(cluster, site, fed)
     assert f"cancelled: job {job}" in fed.esis("cancel").ok().stderr
     assert shown(site, job, "%T") in ("CANCELLED", "")
     before = submissions(run)

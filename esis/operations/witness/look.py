@@ -35,16 +35,19 @@ def status_after(evidence: Evidence, snapshot: Snapshot, now: float | None = Non
     A job ends behind what its tasks write. So what is read behind the answer that it has ended is all that there will
     be, if it comes from the server: else a task of a job that was cut off would be taken for one that never began.
     """
-    status = status_of(evidence, snapshot, now)
-    again = _read_again(evidence) if any(verdict.unread for verdict in status.groups) else None
-    return status if again is None else status_of(again, snapshot, now)
+    return _settled(status_of(evidence, snapshot, now), snapshot, now)
 
 
-def _read_again(evidence: Evidence) -> Evidence | None:
-    refresh(evidence.run.tasks)
-    found = gather(evidence.run)
+def _settled(status: RunStatus, snapshot: Snapshot, now: float | None) -> RunStatus:
+    """Return the status, or another one of records that are read anew where that may tell more."""
+    if not any(verdict.unread for verdict in status.groups):
+        return status
+    refresh(status.run.tasks)
+    found = gather(status.run)
+    if found is None:
+        return status
     # What a command has just found out of submissions may not be what stands on the disk of this view.
-    return None if found is None else replace(found, submissions=evidence.submissions)
+    return status_of(replace(found, submissions=status.evidence.submissions), snapshot, now)
 
 
 def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
@@ -77,10 +80,8 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
     for item in items:
         if item is None or item.run not in judged:
             statuses.append(None if item is None else status_after(item, snapshot, now))
-        elif any(verdict.unread for verdict in judged[item.run][1]):
-            statuses.append(status_after(item, snapshot, now))
         else:
-            statuses.append(_judged(item, *judged[item.run], snapshot))
+            statuses.append(_settled(_judged(item, *judged[item.run], snapshot), snapshot, now))
     return snapshot, statuses
 
 
