@@ -40,7 +40,8 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
         return
     folded = None if path.exists() else read_log(run, path)
     if folded is None and not path.exists() and not follow:
-        raise BadInput(f"{path}: there is no such log (yet)", "esis status tells what became of the task")
+        earlier = f"; earlier attempts left theirs in {path.parent}" if task in evidence.records else ""
+        raise BadInput(f"{path}: there is no such log (yet)", f"esis status tells what became of the task{earlier}")
     try:
         pattern = re.compile(grep.encode()) if grep is not None else None
     except re.error as error:

@@ -58,10 +58,11 @@ class LazyGroup(click.Group):
             return None
         import importlib
 
-        module, function, _ = COMMANDS[cmd_name]
+        module, function, summary = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), function)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{function} is no command")
+        command.help = command.help or summary  # python -OO takes docstrings away
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -94,8 +95,7 @@ def run() -> NoReturn:
     open_closed()
     out = guard()
     arguments = sys.argv[1:]
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    debug = "--debug" in own  # anywhere: people add it to the end of the command that failed
+    debug = "--debug" in own_part(arguments)  # anywhere: people add it to the end of the command that failed
     if debug:
         arguments.remove("--debug")
     code = guarded(arguments or ["--help"], debug)
@@ -108,9 +108,16 @@ def run() -> NoReturn:
     sys.exit(code)
 
 
+def own_part(arguments: list[str]) -> list[str]:
+    """Return the arguments for ESIS; those behind `--` are for sbatch."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
 def guarded(arguments: list[str], debug: bool) -> int:
     """Return the exit code of the command; every error becomes one line on stderr."""
     try:
+        if "" in own_part(arguments):  # most often a variable of a script that isn't set; it would mean the run here
+            raise click.UsageError("one of the arguments is empty")
         result: Any = cli.main(arguments, prog_name="esis", standalone_mode=False)
         code = int(result) if isinstance(result, int) else int(ExitCode.OK)
     except click.ClickException as error:

@@ -191,7 +191,7 @@ def render(text: str, name: str, values: Values) -> Rendered:
     hooked = values.records and is_posix_shell(body)
     script = _insert_hook(body, values) if hooked else body
     if len(script.encode("utf-8", "surrogateescape")) > SCRIPT_LIMIT:
-        raise BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
+        raise _too_large(name)
     return Rendered(script, hooked, dependency)
 
 
@@ -297,16 +297,17 @@ def with_dependency(script: str, dependency: str) -> str:
 
 def _render_jinja(text: str, name: str, values: Values) -> str:
     import jinja2
+    from jinja2.sandbox import SandboxedEnvironment  # whose range() ends
 
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-                                     autoescape=False)  # noqa: S701  shell text, not HTML; there is a quote filter
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+                                     autoescape=False)
     environment.filters["quote"] = quote
     variables: Mapping[str, object] = {
         "array": values.array, "worker": worker_path(values.worker), "tasks": values.tasks,
         "submission": values.submission, "hash": values.digest,
     }
     try:
-        found = environment.from_string(text).render(variables)
+        found = _joined(environment.from_string(text).generate(variables), name)
         found.encode("utf-8", "surrogateescape")
     except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
             ValueError) as error:
@@ -316,6 +317,22 @@ def _render_jinja(text: str, name: str, values: Values) -> str:
     if "\0" in found:
         raise BadInput(f"{name} makes a script with a NUL byte, which sbatch refuses", "take it out")
     return found
+
+
+def _joined(pieces: Iterable[str], name: str) -> str:
+    """Return the pieces as one text. Raises BadInput before they fill the memory."""
+    found: list[str] = []
+    size = 0
+    for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if size > SCRIPT_LIMIT:
+            raise _too_large(name)
+    return "".join(found)
+
+
+def _too_large(name: str) -> BadInput:
+    return BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
 
 
 def _insert_dependency(text: str, dependency: str) -> str:

@@ -65,12 +65,10 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     """Submit the selected tasks of `run` again. Raises BadInput, also where active tasks were asked for."""
     check_options(wishes.options)
     check_ours(run, "resubmitted")
-    if has_secrets(wishes.options):
-        if context.feed:
-            raise BadInput("--feed would have to keep values of --export, or what looks like a secret, in a file",
-                           "leave --feed out, or export them where the jobs start")
-        context.say(f"{run.label}: kept with the submission is {' '.join(masked(wishes.options))}; a later command has "
-                    f"to be given the values again")
+    secret = has_secrets(wishes.options)
+    if secret and context.feed:
+        raise BadInput("--feed would have to keep values of --export, or what looks like a secret, in a file",
+                       "leave --feed out, or export them where the jobs start")
     check_available(scheduler)
     workflow = definition(run)
     _check_template(run, workflow)
@@ -93,6 +91,9 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
             workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel, None,
             tuple(sorted({sight.job for sight in snapshot.of_run(run, found.jobs)})), options,
             packing_of(workflow, wishes, before, chosen), active)
+        if secret:
+            context.say(f"{run.label}: kept with the submission is {' '.join(masked(wishes.options))}; a later command "
+                        f"has to be given the values again")
         return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
 
 

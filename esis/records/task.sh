@@ -26,6 +26,14 @@ esis_number() {
     case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) esis_text=null ;; *) esis_text=$1 ;; esac
 }
 
+# Whether $1 is a file of fewer than $2 blocks of 512 bytes (without $2: of one at most, as all are that hold one line).
+# `read` would take any number of bytes, one by one.
+esis_is_small() {
+    [ -f "$1" ] || return 1
+    command -v find >/dev/null 2>&1 || return 0
+    command find -H "$1" -size "-${2:-2}" 2>/dev/null | command grep -q .
+}
+
 # Elsewhere `command` finds what the shell itself has, but in zsh only when it is told so: too much of a change for the
 # script, no matter for a subshell.
 esis_in_subshell() {
@@ -203,7 +211,7 @@ fi
 # of the latest attempt that is known, if it isn't this one.
 esis_look_for_attempts() {
     esis_later=
-    [ -f "$esis_attempt/$SLURM_ARRAY_TASK_ID" ] || return 0
+    esis_is_small "$esis_attempt/$SLURM_ARRAY_TASK_ID" || return 0
     { read -r esis_later <"$esis_attempt/$SLURM_ARRAY_TASK_ID" || :; } 2>/dev/null
     case $esis_later in
         *[!0123456789.]* | *..* | *. | *.*.*.*.*.* | *[!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.]*) esis_later= ;;
@@ -460,7 +468,7 @@ esis_status() {
 # 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in records/tasks.py.
 esis_is_complete() {
     # A mark of ESIS's own is one of a moment: records may have come since.
-    if [ -f "$3/__esis__/complete" ]; then
+    if esis_is_small "$3/__esis__/complete"; then
         esis_text=
         { IFS= read -r esis_text <"$3/__esis__/complete" || :; } 2>/dev/null
         case $esis_text in '' | 'esis '*) ;; *) return 0 ;; esac
@@ -497,7 +505,7 @@ esis_is_complete() {
             for (task in word) { seen++; if (good(word[task])) done++ }
             exit !seen ? 3 : done + 0 < last - first + 1
         }' && return 0
-    [ $? = 3 ] && [ -f "$3/__esis__/completed.state" ] || return 1
+    [ $? = 3 ] && esis_is_small "$3/__esis__/completed.state" || return 1
     { read -r esis_text <"$3/__esis__/completed.state" || :; } 2>/dev/null
     [ "$esis_text" = 1 ]
 }
@@ -512,7 +520,7 @@ esis_check_requirements() {
         # By hand the list may have gone on purpose: archives hold none.
         [ "$esis_left" != 0 ] && [ -n "$esis_fenced" ] || return 0
     fi
-    if [ -f "$esis_needs" ] && [ -r "$esis_needs" ]; then
+    if [ -r "$esis_needs" ] && esis_is_small "$esis_needs" 2048; then
         while IFS= read -r esis_line || [ -n "$esis_line" ]; do
             esis_left=$((esis_left - 1))
             esis_waited=0

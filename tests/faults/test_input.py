@@ -276,3 +276,28 @@ def test_f43_a_link_planted_as_the_run_itself_is_refused(bench: Bench, tmp_path:
     run.symlink_to(target)
     assert str(run) in refused(bench, place, "run", code=1)
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [
+    ["resubmit", ""], ["cancel", ""], ["run", "--local", ""], ["status", ""], ["throttle", "3", ""], ["compact", ""],
+    ["export", "-o", ""], ["cancel", "--tasks", ""], ["", "status"], ["resubmit", "", "--", "--time=5"]])
+def test_f37_an_empty_argument_is_no_target(bench: Bench, arguments: list[str]) -> None:
+    """F37: it is a variable of somebody's script that isn't set, and would mean the run of this directory."""
+    place = bench.workflow("a")
+    assert "one of the arguments is empty" in refused(bench, place, *arguments)
+
+
+def test_f63_nothing_is_said_of_what_is_kept_where_nothing_is_submitted(bench: Bench) -> None:
+    """F63: only a submission keeps options."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    shown = bench.esis(place, "resubmit", "--", "--export=ALL,TOKEN=x").ok()
+    assert "nothing to resubmit" in shown.stderr
+    assert "kept" not in shown.stderr
+
+
+def test_every_command_has_a_description_without_docstrings(bench: Bench) -> None:
+    """Python takes them away under -OO."""
+    shown = subprocess.run([sys.executable, "-OO", "-m", "esis", "status", "--help"], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, check=True)
+    assert "Tell the states of the tasks of a run." in shown.stdout

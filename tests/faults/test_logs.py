@@ -214,3 +214,7 @@ def test_the_log_of_an_earlier_submission_is_not_that_of_a_launch_failure(bench:
     logs, said = archived(bench, place, "--incomplete")
     assert of(logs) == [0, 1, 2]
     assert f"slurm-{job}_1.out" in said
+    missing = bench.esis(place, "log", "1")
+    assert missing.code == 2
+    assert f"slurm-{job}_1.out: there is no such log (yet)" in missing.stderr
+    assert f"earlier attempts left theirs in {only_run(place)}/cwd" in missing.stderr

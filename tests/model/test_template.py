@@ -339,6 +339,17 @@ def test_f37_an_error_inside_of_an_expression_is_told(body: str) -> None:
         rendered(body, "#SBATCH --array={{ array }}\n", name="t.j2")
 
 
+@pytest.mark.parametrize(("body", "expected"), [
+    ("{% for i in range(10**12) %}{% endfor %}", "Range too big"),
+    ("{% for i in range(10**5) %}{% for k in range(10**5) %}{{ i }}{% endfor %}{% endfor %}", "larger than"),
+    ("{{ 'x' * 2**23 }}", "larger than"), ("{{ 'x' * 2**62 }}", "t.j2"),
+])
+def test_f37_a_jinja_template_without_end_is_cut(body: str, expected: str) -> None:
+    """Before what it makes fills the memory of a login node."""
+    with pytest.raises(BadInput, match=expected):
+        rendered(body, "#SBATCH --array={{ array }}\n", name="t.j2")
+
+
 def test_a_jinja_template_without_the_array_is_refused() -> None:
     """The rendered script must hold the array in a directive."""
     with pytest.raises(BadInput, match=r"t\.j2: no #SBATCH line .* 0-9%10"):

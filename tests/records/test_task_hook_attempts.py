@@ -153,6 +153,17 @@ def test_f54_a_clock_that_was_set_back_makes_no_attempt_an_earlier_one(run: RunD
     assert marker(run) == "3.0001.97.0.2000000000"
 
 
+@every_shell
+def test_f58_a_name_without_end_is_none(run: RunDir, shell: str) -> None:
+    """F58: it isn't read, and the next one takes its place."""
+    run.attempts.mkdir()
+    run.latest_attempt(3).touch()
+    os.truncate(run.latest_attempt(3), 2**40)
+    assert Job(run, "echo work", shell).run(3, restart=1, fenced="0001") == (0, "work\n", "")
+    (record,) = read_records(run.tasks)
+    assert marker(run) == f"3.0001.77.1.{record.start}"
+
+
 @some_shells
 def test_f54_a_name_that_cannot_be_left_is_said(run: RunDir, shell: str) -> None:
     """F54: the job runs on."""

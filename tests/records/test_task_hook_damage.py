@@ -21,6 +21,7 @@ from tests.records.jobs import SHELLS, Job, every_shell, make_run, read_records,
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 EARLIER = (Path(__file__).parent / "earlier_task.sh").read_text("utf-8")
+ENDLESS = 2**40  # bytes, sparse: `read` would take hours
 SHOW = "echo work $SLURM_ARRAY_TASK_ID"
 
 
@@ -280,7 +281,8 @@ def test_f57_a_script_works_in_its_own_run_alone(tmp_path: Path, shell: str) -> 
 
 @some_shells
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("harm", ["missing", "empty", "a line less", "a directory", "a FIFO", "a dangling link"])
+@pytest.mark.parametrize("harm", ["missing", "empty", "a line less", "a directory", "a FIFO", "a dangling link",
+                                  "too large"])
 def test_f57_a_list_of_requirements_that_is_not_whole(tmp_path: Path, shell: str, packed: bool, harm: str) -> None:
     """F57: nobody knows what is required, so nothing starts."""
     run, other = make_run(tmp_path), make_run(tmp_path, "cd" * 32)
@@ -293,6 +295,9 @@ def test_f57_a_list_of_requirements_that_is_not_whole(tmp_path: Path, shell: str
         os.mkfifo(run.requirements)
     elif harm == "a dangling link":
         run.requirements.symlink_to("nowhere")
+    elif harm == "too large":
+        run.requirements.touch()
+        os.truncate(run.requirements, ENDLESS)
     elif harm != "missing":
         run.requirements.write_text(line if harm == "a line less" else "")
     refused(job, "requirements is missing, unreadable or cut", fenced="0001")
@@ -331,7 +336,7 @@ def test_f66_evidence_outranks_a_claim_of_completion(tmp_path: Path, shell: str,
 
 
 @some_shells
-@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "zeros without end", "nothing"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "zeros without end", "too large", "nothing"])
 def test_f58_a_claim_of_completion_that_is_no_file_is_none(tmp_path: Path, shell: str, kind: str) -> None:
     """F58: and nobody waits for it."""
     run, other = make_run(tmp_path), make_run(tmp_path, "cd" * 32)
@@ -342,6 +347,10 @@ def test_f58_a_claim_of_completion_that_is_no_file_is_none(tmp_path: Path, shell
         other.completed.mkdir()
     elif kind == "zeros without end":
         other.completed.symlink_to("/dev/zero")
+    elif kind == "too large":
+        for path in (other.completed, other.complete_mark):
+            path.touch()
+            os.truncate(path, ENDLESS)
     run.requirements.write_text(f"0:1:{other.path}\n")
     assert Job(run, SHOW, shell, required=1).run()[0] == 75
 

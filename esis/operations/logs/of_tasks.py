@@ -18,8 +18,8 @@ from esis.operations.witness.status import RunStatus
 from esis.operations.witness.target import evidence_of
 from esis.operations.witness.verdict import TaskState
 from esis.records.log_names import RunLogs
-from esis.records.submissions import Outcome
-from esis.records.tasks import read_details
+from esis.records.submissions import Outcome, Submission
+from esis.records.tasks import TaskRecord, read_details
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
@@ -48,16 +48,10 @@ def names_of(run: RunDir, evidence: Evidence) -> RunLogs:
     return RunLogs(evidence.submissions, script, user_name(run.path.stat().st_uid), evidence.records.jobs)
 
 
-def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None, job: str | None = None) -> Path:
-    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted.
-
-    `job`: the one that a verdict is about, which may have left no record, where an earlier attempt left one.
-    """
-    record = evidence.records.get(task)
-    holding = [sub for sub in evidence.submissions if sub.holds(task) and sub.outcome is not Outcome.REFUSED]
-    if record is not None and job not in (None, record.job) and any(sub.position_of(job or "") is not None
-                                                                    for sub in holding):
-        record = None
+def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None) -> Path:
+    """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
+    record = latest_record(evidence, task)
+    holding = _holding(evidence, task)
     if record is not None:
         # Who submits by hand may take other tasks than ESIS did.
         holding = [sub for sub in evidence.submissions if sub.number == record.submission
@@ -78,6 +72,19 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
         if found:
             return found[-1]
     return run.cwd / ways[0].starred
+
+
+def latest_record(evidence: Evidence, task: int) -> TaskRecord | None:
+    """Return the record of a task's latest attempt; None where that left none, whatever earlier ones left."""
+    record = evidence.records.get(task)
+    holding = _holding(evidence, task)
+    return None if record is not None and holding and holding[-1].number > record.submission else record
+
+
+def _holding(evidence: Evidence, task: int) -> list[Submission]:
+    """Return the submissions that handed a task to a scheduler which kept it."""
+    return [sub for sub in evidence.submissions
+            if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned]
 
 
 def last_words(path: Path) -> str:
@@ -103,7 +110,7 @@ def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
     found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path]]] = {}
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         item = status.tasks[task]
-        path = log_of(status.run, evidence, task, names, item.job)
+        path = log_of(status.run, evidence, task, names)
         line = last_words(path)
         found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, path))
     groups = [_group(state, reason, items) for (state, reason, _), items in found.items()]
@@ -143,5 +150,5 @@ def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
 
 def task_ended(run: RunDir, task: int) -> bool:
     """Return whether the records say that the task's latest attempt is over; costs no Slurm call."""
-    record = evidence_of(run).records.get(task)
+    record = latest_record(evidence_of(run), task)
     return record is not None and record.ended
