@@ -323,15 +323,35 @@ def test_a_feeder_without_room_requeues_itself_and_goes_on_later(cluster: SlurmC
     set_limit(cluster, NARROW)
     site.run(["scontrol", "update", f"jobid={job}", "starttime=now"], site.home).ok()
 
+    wait_until_fed(fed, 70)
+    assert executions(run) == dict.fromkeys(range(70), 1)
+
+
+def wait_until_fed(flow: Workflow, tasks: int) -> None:
+    """Wait until a run has fed itself; its job needn't wait for the minutes that Slurm lets pass behind a requeue."""
+    site = flow.site
+
     def over() -> bool:
         asked = ["squeue", "-h", "--me", "-n", "esis-feed", "-o", "%A %r"]
         for waiting in site.run(asked, site.home).stdout.splitlines():
             if waiting.endswith("BeginTime"):
                 site.run(["scontrol", "update", f"jobid={waiting.split()[0]}", "starttime=now"], site.home)
-        return fed.states() == {"done": 70}
+        return flow.states() == {"done": tasks}
 
     wait_until(over, seconds=300, interval=1.0, what="the run has fed itself")
-    assert executions(run) == dict.fromkeys(range(70), 1)
+
+
+def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(cluster: SlurmCluster, site: ClusterSite) -> None:
+    """A limit of two: it and the one that it keeps a place for would fill it for ever, and no task would get in."""
+    set_limit(cluster, 2)
+    try:
+        flow = make_workflow(site, "two", 4, template=template("--qos=narrow"))
+        flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
+        wait_until_fed(flow, 4)
+        assert executions(flow.only_run()) == dict.fromkeys(range(4), 1)
+        gone(flow)
+    finally:
+        set_limit(cluster, NARROW)
 
 
 def test_a_feeder_that_waits_again_is_cancelled_with_its_run(cluster: SlurmCluster, site: ClusterSite,

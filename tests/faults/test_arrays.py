@@ -310,6 +310,19 @@ def test_a_feeder_without_room_for_the_next_one_comes_again(bench: Bench, place:
     assert did(place) == once()
 
 
+def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(bench: Bench, place: Path) -> None:
+    """A limit of two: it and the one that it keeps a place for would fill it for ever, and no task would get in."""
+    bench.slurm.set(submit_limit=2)
+    bench.esis(place, "run", "--feed").ok()
+    for _ in range(4 * TASKS):
+        bench.slurm.run(parallel=4)
+        if bench.states(place) == {"done": TASKS}:
+            break
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+    assert "PENDING" not in feeders(bench).values()
+
+
 def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place: Path) -> None:
     """No limit: nothing is gained by coming again. Its log has Slurm's words, and `esis status` what to do."""
     bench.slurm.set(submit_limit=13)

@@ -34,12 +34,12 @@ _SCRIPT = """\
 trap 'exit 130' TERM  # once the command has ended: cancelled, it needs time to leave the run in order
 {python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
 code=$?
-case $code in
+[ "$code" != 0 ] || exit 0
+case $code.$((${{SLURM_RESTART_COUNT:-0}} < {most})) in
 {later}) # no place for the job behind this one, no answer, or another esis at work: this one comes again
-    [ "${{SLURM_RESTART_COUNT:-0}}" -ge {most} ] || scontrol requeue "$SLURM_JOB_ID" ;;
-0) ;;
-*) echo "ESIS: nothing submits the rest any more: mend what stands above, then esis run --feed" >&2 ;;
+    scontrol requeue "$SLURM_JOB_ID" && exit $code ;;
 esac
+echo "ESIS: nothing submits the rest any more: mend what stands above, then esis run --feed" >&2
 exit $code
 """
 
@@ -48,7 +48,8 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
                      ) -> Submission | None:
     """Submit; None where Slurm has no room now and other tasks of the run are active. Raises as `submit` does.
 
-    If the context wants it fed, a job in the queue submits what is left over.
+    If the context wants it fed, a job in the queue submits what is left over. Where this is such a job, and the place
+    that it keeps for the next one is all that there is, tasks take that place, and LimitReached brings it back.
     """
     run, known = request.run, status.evidence.submissions
     feeder = Feeder(run, scheduler.queue, context) if context.feed and scheduler.queue is not None else None
@@ -58,6 +59,13 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
     try:
         submission = submit(request, known, scheduler, context)
     except LimitReached as refusal:
+        if feeder is not None and not request.active and feeder.give_way(snapshot):
+            submission = submit(request, known, scheduler, context)
+            left = len(request.tasks) - len(submission.tasks)
+            if left:
+                raise LimitReached(f"{run.label}: {left} tasks are left, and there is no place for another job that "
+                                   f"would submit them", "repeat the command when there is room") from refusal
+            return submission
         if not request.active and feeder is None:
             raise
         context.say(f"{refusal.message}; {len(request.tasks)} tasks are left, the same command submits them later")
@@ -90,7 +98,7 @@ class Feeder:
         behind = f" -- {shlex.join(options)}" if options else ""
         write_atomic(run.feed_script, _SCRIPT.format(
             python=shlex.quote(sys.executable), throttle=f"-m {throttle} ", run=shlex.quote(str(run.path)),
-            options=behind, later="|".join(str(int(code)) for code in _LATER_CODES), most=_MOST_REQUEUES),
+            options=behind, later="|".join(f"{int(code)}.1" for code in _LATER_CODES), most=_MOST_REQUEUES),
             executable=True)
         self._job = _waiting(run, snapshot)
         if self._job is None:
@@ -115,6 +123,13 @@ class Feeder:
                                f"{problem}", f"scontrol release {self._job.id}")
         self._context.say(f"{self._run.label}: job {self._job.id} submits the rest (its log: {self._run.feed_log})")
 
+    def give_way(self, snapshot: Snapshot) -> bool:
+        """Leave the place to tasks, if this command keeps it and is a feeding job itself: that can come again."""
+        mine = os.environ.get("SLURM_JOB_ID")
+        if not self._held or mine not in {seen.job for seen in snapshot.feeders(self._run)}:
+            return False
+        self.give_up()
+        return True
 
     def give_up(self) -> None:
         """Take the job away if this command queued it: nobody would let it go, and it would wait for ever."""
