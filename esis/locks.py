@@ -163,6 +163,9 @@ def acquire(lock: Path, owner: Owner, what: str, take_over: bool = False) -> Non
             try:
                 aside.rename(lock)
             except OSError as error:
+                if error.errno == errno.ENOTDIR:
+                    raise EsisError(f"{what}: {lock} is no directory, so no lock of ESIS", "look at it, and remove it"
+                                    ) from None
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             else:

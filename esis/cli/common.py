@@ -108,11 +108,15 @@ def make_context(verbose: bool = False, script_timeout: float | None = None, tak
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C during the block, so that local tasks are ended and given back."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C during the block, so that local tasks are ended and given back.
+
+    One that is ignored stays so: that is what nohup does.
+    """
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is not signal.SIG_IGN}
     try:
         yield
     finally:

@@ -214,7 +214,8 @@ def _interrupt(evidence: Evidence) -> None:
 def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
     """Record the tasks that never began, for Slurm may keep no trace of them.
 
-    Not where a rerun by hand was cancelled of a task that had ended before: that end stands.
+    Not where a rerun by hand was cancelled of a task that had ended before: that end stands. What can't be written
+    (somebody else's run, a full disk) is left, as `keep` leaves it: they are cancelled all the same.
     """
     evidence = evidence_of(run)
     for task in () if evidence.is_old else gone:  # nothing is written into a run of 0.0.4
@@ -225,7 +226,10 @@ def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
         record = evidence.records.get(task)
         by_hand = submission.position_of(job) is None and job not in evidence.claims.get(submission.number, ())
         if record is None or (record.job != job and not (by_hand and record.ended)):
-            note(run.tasks, task, submission.number, job, "CANCELLED")
+            try:
+                note(run.tasks, task, submission.number, job, "CANCELLED")
+            except OSError:
+                return
 
 
 def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm,

@@ -68,7 +68,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
 
     The path is stored as `required` names it, also where another file stands in for it: it counts in the hash.
     """
-    if not name or any(ord(character) < 32 for character in name):
+    if not name or any(ord(character) < 32 or 0xd800 <= ord(character) < 0xe000 for character in name):
         raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
     workflow.load(workflow.stand_in(required))
     into = _beside(owner, target)

@@ -154,7 +154,11 @@ def log_name(pattern: str, job: int, task_job: int, task: int, options: Options)
 
 
 class _Interrupts:
-    """Count SIGINT, SIGTERM and SIGHUP during a block; as exceptions they could strike in the middle of a lock."""
+    """Count SIGINT, SIGTERM and SIGHUP during a block; as exceptions they could strike in the middle of a lock.
+
+    Not a SIGHUP that is ignored, as by nohup. A SIGINT that is, as in the background of a script, is what esis cancel
+    sends.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -163,7 +167,8 @@ class _Interrupts:
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                self._before[number] = signal.signal(number, self._heard)
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._heard)
         return self
 
     def __exit__(self, *_: object) -> None:

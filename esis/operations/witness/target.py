@@ -58,6 +58,8 @@ def run_called(name: str) -> RunDir | None:
         PREFIX) else []
     if len(short) > 1:
         raise BadInput(f"{name} begins the names of {len(short)} runs here", "give more digits")
+    if name.startswith(PREFIX) and not short and not Path(name).exists():
+        raise BadInput(f"there is no run {name} here", "esis list shows those that there are")
     return RunDir(Path(os.path.realpath(short[0]))) if short else None
 
 
@@ -94,5 +96,7 @@ def definition(run: RunDir) -> Workflow:
     try:
         return parse(run.workflow_definition, read_limited(run.workflow_definition, FILE_LIMIT))
     except FileNotFoundError:
+        if not run.path.exists():
+            raise BadInput(f"{run.path}: there is no such run", "esis run builds it") from None
         raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
                        "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None
