@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,31 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         error.filename = str(path)
+        raise
+
+
+def is_there(path: Path) -> bool:
+    """Return whether anything has that name. Raises OSError where nobody can tell.
+
+    os.path.lexists says no for every error, Path.exists does from Python 3.14 on: a server that is away would make a
+    run one that was never there.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether a directory is there, perhaps behind links. Raises OSError where nobody can tell."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
         raise
 
 

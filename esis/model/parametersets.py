@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import BadInput, CorruptState, UserScriptFailed
-from esis.files import STATE_FILE_LIMIT, naming, open_regular, parse_json, read_at, replacing, write_all
+from esis.files import STATE_FILE_LIMIT, is_there, naming, open_regular, parse_json, read_at, replacing, write_all
 from esis.model.index_sets import MOST_TASKS, as_sequence, find_parameter_files
 from esis.model.workdir import INDEX_ENTRY, PARAMETERS_INDEX, PARAMETERS_LINES, RunDir
 
@@ -27,7 +27,7 @@ class ParameterSets:
     def __init__(self, run: RunDir) -> None:
         """Look which form it is; the content is read when it is asked for."""
         self._run = run
-        self.in_lines = run.parameters_lines.exists()
+        self.in_lines = is_there(run.parameters_lines)
 
     def indices(self) -> Sequence[int]:
         """Return the sorted indices of all tasks. Raises OSError, CorruptState."""

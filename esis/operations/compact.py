@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import naming, read_at, replacing, sweep_temporaries, write_all
+from esis.files import is_there, naming, read_at, replacing, sweep_temporaries, write_all
 from esis.model.index_sets import find_parameter_files
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
@@ -135,7 +135,7 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     with naming(run.folded_logs), replacing(run.folded_logs) as descriptor, \
             os.fdopen(os.dup(descriptor), "wb") as stream, \
             zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        if run.folded_logs.exists():
+        if is_there(run.folded_logs):
             with zipped.reading(run.folded_logs) as before:
                 for info in before.infolist():
                     if info.filename not in again:
@@ -181,7 +181,7 @@ def _fold_results(run: RunDir, evidence: Evidence) -> int:
 
 def _remove_parameters(run: RunDir) -> int:
     """Remove the files that tasks made of their lines of parameters.jsonl and didn't remove themselves."""
-    if not run.parameters_lines.exists():
+    if not is_there(run.parameters_lines):
         return 0
     left = [task for task in find_parameter_files(run.parameters) if not run.parameter_file(task).is_dir()]
     for task in left:

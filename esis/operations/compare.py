@@ -65,9 +65,9 @@ def nearest(node: Node) -> RunDir:
     for run in _runs(node.run.path.parent):
         try:
             differences = len(_differing(_lines_of(run, node.workflow), _present(node)))
-        except EsisError:
+            found.append((differences, -run.wf_status.stat().st_mtime, run))
+        except (EsisError, OSError):
             continue  # nothing can be told of it; named by the user, it is an error
-        found.append((differences, -run.wf_status.stat().st_mtime, run))
     if not found:
         raise BadInput(f"there is no run of {node.workflow.path} in {node.run.path.parent} to compare with",
                        "esis run builds one")
@@ -101,7 +101,7 @@ def _runs(parent: Path) -> Iterator[RunDir]:
     except FileNotFoundError:
         return
     for run in (RunDir(parent / name) for name in names):
-        with suppress(CorruptState):
+        with suppress(CorruptState, OSError):
             state = stage.read(run)
             if state is None or state.stage is Stage.PREPARED:
                 yield run

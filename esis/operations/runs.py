@@ -53,7 +53,7 @@ def list_runs(below: Path, verify: bool = False, deep: bool = False,
     for directory, names, files in os.walk(below, onerror=unreadable):
         place = Path(directory)
         runs = [name for name in names if is_run_name(name)]
-        oldest = [name for name in names if old.is_oldest(RunDir(place / name))]
+        oldest = [name for name in names if _is_oldest(RunDir(place / name))]
         names[:] = sorted(name for name in names if deep and not is_run_name(name) and name not in oldest
                           and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git")))
         current.update(_current_runs(place, files, sources))
@@ -100,6 +100,14 @@ def _listed(run: RunDir, evidence: Evidence) -> Listed:
     if started is None and run.start_time.exists():
         started = run.start_time.stat().st_mtime
     return Listed(run, started, jobs[-1] if jobs else None, len(evidence.indices), evidence.looks_complete, False)
+
+
+def _is_oldest(run: RunDir) -> bool:
+    """Return whether it is such a run, as far as this user may look."""
+    try:
+        return old.is_oldest(run)
+    except OSError:
+        return False
 
 
 def _listed_oldest(run: RunDir) -> Listed:

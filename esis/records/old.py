@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState
-from esis.files import read_limited
+from esis.files import is_directory, is_there, read_limited
 from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
@@ -27,13 +27,13 @@ def is_old(run: RunDir) -> bool:
     """Return whether 0.0.4 made a run: its files are there, and what each build of ours begins with isn't."""
     theirs = (run.job_ids, run.start_time, run.completed, run.wf_status, run.workflow_definition)
     ours = (run.state, run.submissions, run.tasks, run.provenance)
-    return any(path.exists() for path in theirs) and not any(path.exists() for path in ours)
+    return any(map(is_there, theirs)) and not any(map(is_there, ours))
 
 
 def is_oldest(run: RunDir) -> bool:
     """Return whether a version before 0.0.4 made a run: it has no corner for ESIS, and the names are at its root."""
-    return (run.path.name.startswith(PREFIX) and not run.private.is_dir()
-            and (run.oldest_job_ids.is_file() or run.oldest_start_time.is_file()))
+    return (run.path.name.startswith(PREFIX) and not is_directory(run.private)
+            and (is_there(run.oldest_job_ids) or is_there(run.oldest_start_time)))
 
 
 def job_ids_in(path: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, open_regular, parse_json, read_at
+from esis.files import STATE_FILE_LIMIT, is_there, open_regular, parse_json, read_at
 from esis.model.workdir import RunDir
 
 _FILE = re.compile(r"results\.(0|[1-9][0-9]{0,11})\.json\Z")
@@ -27,7 +27,7 @@ class Results:
     def __init__(self, run: RunDir) -> None:
         """Look which form it is; the content is read when it is asked for. Raises OSError."""
         self._run = run
-        self.in_lines = run.results_lines.exists()
+        self.in_lines = is_there(run.results_lines)
 
     def get(self, task: int) -> Exported | None:
         """Return what a task exported; None where it did not. Raises CorruptState, OSError."""

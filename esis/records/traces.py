@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import read_limited
+from esis.files import is_there, read_limited
 from esis.model.workdir import RunDir
 from esis.records.stage import Stage
 from esis.records.submissions import Submission
@@ -35,11 +35,9 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     tells whether it was over, what is there counts.
     """
     told = [_shown(place, _names(place)) for place in (run.submissions, run.tasks)]
-    single = [path for path in (run.folded_tasks, run.folded_logs, run.job_ids, run.start_time)
-              if os.path.lexists(path)]
+    single = [path for path in (run.folded_tasks, run.folded_logs, run.job_ids, run.start_time, run.complete_mark)
+              if is_there(path)]
     told += [path.name for path in single]
-    if is_marked(run):
-        told.append(run.complete_mark.name)
     if is_claimed(run):
         told.append(f"a 1 in {run.completed.name}")
     results = _names(run.results)
@@ -106,7 +104,7 @@ def check_submissions(run: RunDir, known: Iterable[Submission]) -> None:
     recorded = {item.number for item in known}
     latest = max(recorded, default=0)
     named = list(_numbered(run))
-    if not (recorded or any(map(os.path.lexists, (run.job_ids, run.start_time)))
+    if not (recorded or any(map(is_there, (run.job_ids, run.start_time)))
             or any(not name.endswith(_CLAIM) for _, name in named)):
         return  # ESIS has built it; somebody may have submitted its script by hand
     lost = {number: name for number, name in named if number not in recorded}
@@ -119,7 +117,7 @@ def check_submissions(run: RunDir, known: Iterable[Submission]) -> None:
     if later:
         raise CorruptState(f"{run.submission(later[0])} is missing, and tasks of submission {later[0]} have left "
                            f"records", KEPT)
-    if not recorded and os.path.lexists(run.job_ids):
+    if not recorded and is_there(run.job_ids):
         raise CorruptState(f"{run.submissions} is empty, and {run.job_ids.name} shows that a job was submitted", KEPT)
 
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from esis.errors import EsisError
+from esis.files import is_there
 from esis.model.workdir import RunDir
 from esis.worker.task import own_record
 
@@ -31,7 +32,7 @@ def check(run: RunDir, task: int) -> None:
     later = later_attempt(record)
     if later is None or later.partition(".")[0] != str(task):
         return
-    if not run.tasks.exists() or not run.tasks.samefile(Path(record).parent):
+    if not is_there(run.tasks) or not run.tasks.samefile(Path(record).parent):
         return  # a worker of one run that writes for another one
     raise Overtaken(f"attempt {later} at task {task} began after this one ({Path(record).name}), so nothing is written",
                     "end here: the later one does the work (esis doc requeue)")

@@ -208,3 +208,18 @@ def age(run: Path, seconds: int = 100) -> None:
         parts = path.name.split(".")
         parts[4] = str(int(parts[4]) - seconds)
         path.rename(path.with_name(".".join(parts)))
+
+
+def test_f04_a_cancellation_that_cannot_be_noted_is_done_and_said(small_disk: Path, bench: Bench) -> None:
+    """F04: the jobs are gone, and whoever looks later hears it from Slurm."""
+    subprocess.run(["mount", "-o", "remount,nr_inodes=2000", str(small_disk)], check=True)
+    bench.home = small_disk
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        shown = bench.esis(place, "cancel").ok()
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert "cancelled: 0-2" in shown.stderr
+    assert bench.states(place) == {"failed": 3}

@@ -301,3 +301,18 @@ def test_every_command_has_a_description_without_docstrings(bench: Bench) -> Non
     shown = subprocess.run([sys.executable, "-OO", "-m", "esis", "status", "--help"], stdin=subprocess.DEVNULL,
                            capture_output=True, text=True, check=True)
     assert "Tell the states of the tasks of a run." in shown.stdout
+
+
+def test_f37_the_name_of_a_requirement_can_be_written(bench: Bench) -> None:
+    """F37: bytes that are no UTF-8 would make a workflow file that nobody can read."""
+    bench.workflow("b")
+    assert "can't be the name of a requirement" in refused(bench, bench.workflow("a"), "require", "../b/wf.esis.json",
+                                                           "\udce4")
+
+
+@pytest.mark.parametrize("command", ["status", "resubmit", "cancel", "compact", "verify"])
+def test_f37_a_run_that_is_not_there_is_not_called_an_old_one(bench: Bench, command: str) -> None:
+    """F37: nor a workflow file."""
+    place = bench.workflow("a")
+    assert "there is no" in refused(bench, place, command)
+    assert "there is no run wrkdir.00 here" in refused(bench, place, command, "wrkdir.00")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from esis.locks import Owner
+from esis.model.workdir import RunDir
+from esis.operations.build.interrupted import check_untouched
+from esis.records.stage import Stage, State
 from tests.faults.bench import Bench, only_run
 
 STATES: dict[str, Callable[[Path], object]] = {
@@ -278,3 +283,22 @@ def test_f65_a_state_of_an_earlier_version_is_read(bench: Bench) -> None:
     state.write_text(json.dumps({**told, "pid": 2**22 + 1, "pid_started": 1}))
     (bench.home / "go").touch()
     bench.esis(place, "run").ok()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_f75_a_run_that_cannot_be_looked_at_is_not_built_again(bench: Bench, monkeypatch: pytest.MonkeyPatch,
+                                                               number: int) -> None:
+    """F75: a metadata server is away, and hides what a submission has left: nobody says that there is nothing."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    run = RunDir(only_run(place))
+    really = os.lstat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if str(path) in (str(run.job_ids), str(run.start_time)):
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path, **options)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        check_untouched(run, State(Stage.SNAPSHOT))

@@ -17,6 +17,7 @@ import pytest
 
 from esis import files
 from esis.errors import CorruptState
+from esis.files import is_directory, is_there
 
 _watching: list[list[str]] = []
 
@@ -296,3 +297,28 @@ def test_f67_a_disk_that_can_not_take_it_is_an_error_with_the_path(tmp_path: Pat
     with pytest.raises(OSError, match="Bad file") as error:
         files._syncfs(10_000)
     assert error.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])
+@pytest.mark.parametrize("ask", [is_there, is_directory])
+def test_f75_who_cannot_look_does_not_say_that_nothing_is_there(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], bool], number: int) -> None:
+    """F75: os.path.lexists would, and Path.exists does from Python 3.14 on."""
+    def refuse(path: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        ask(tmp_path)
+
+
+def test_f75_what_is_there(tmp_path: Path) -> None:
+    """F75: links count by themselves as names, and by what they lead to as directories."""
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to(".")
+    found = {name: (is_there(tmp_path / name), is_directory(tmp_path / name))
+             for name in ("file", "loop", "link", ".", "nothing", "file/x")}
+    assert found == {"file": (True, False), "loop": (True, False), "link": (True, True), ".": (True, True),
+                     "nothing": (False, False), "file/x": (False, False)}

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from esis.errors import BadInput, EsisError
 from esis.model.fingerprint import hash_source, text_digest
 from esis.model.requirements import resolve
+from tests.users import nobody
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -299,22 +300,6 @@ def test_f38_what_cannot_be_copied_in_a_directory_is_refused(tmp_path: Path, kin
             os.chdir(here)
         with time_limit(10), pytest.raises(BadInput, match=f"sub/odd is a {kind}|sub/odd is a {kind.upper()}"):
             hash_source(tmp_path / "d")
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Be an ordinary user in the block, where this is root, who may read everything."""
-    if os.geteuid() != 0:
-        yield
-        return
-    try:
-        os.seteuid(65534)
-    except OSError:
-        pytest.skip("this root can't become another user")
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("inside", [False, True])

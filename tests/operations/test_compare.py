@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import time
 from pathlib import Path
 
+import pytest
+
+from esis.model.workdir import RunDir
+from esis.operations.compare import nearest
+from esis.operations.witness.target import node_of
+from esis.records import stage
 from tests.contract.site import FakeSite, Workflow, make_workflow
 
 INCLUDE = ("setup.sh", "gen.py", "template.sh", "worker.sh", "lib")
@@ -126,3 +133,22 @@ def test_what_can_not_be_compared_is_bad_input(site: FakeSite) -> None:
     damaged = flow.esis("why", flow.only_run().name)
     assert (damaged.code, len(damaged.stderr.splitlines())) == (1, 1)
     assert "wf_status is corrupt" in damaged.stderr
+
+
+def test_a_neighbours_run_that_cannot_be_read_is_no_run_to_compare_with(site: FakeSite,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out, as one that is damaged is."""
+    flow = with_directory(site)
+    flow.esis("run").ok()
+    closed = RunDir.of(flow.directory, "0" * 64)
+    closed.private.mkdir(parents=True)
+    really = stage.read
+
+    def read(run: RunDir) -> stage.State | None:
+        if run.path.name == closed.path.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run.state))
+        return really(run)
+
+    monkeypatch.setattr(stage, "read", read)
+    node = node_of(flow.directory / "wf.esis.json")
+    assert nearest(node).path.name != closed.path.name

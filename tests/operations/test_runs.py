@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from esis.model.workdir import RunDir
 from esis.operations.runs import Listed, by_time, list_runs
 from esis.records.start_time import parse_start_time
 from tests.operations.made import make_run
+from tests.users import nobody
 
 
 def listed(place: Path) -> tuple[list[Listed], list[str]]:
@@ -109,3 +111,21 @@ def test_f58_absurd_numbers_of_tasks_are_refused_at_both_ends(tmp_path: Path) ->
     save(run, State(Stage.PREPARED, 0, MOST_TASKS + 1, 1))
     with pytest.raises(CorruptState, match=f"a whole number from 1 to {MOST_TASKS}"):
         read(run)
+
+
+@pytest.mark.parametrize("piece", ["", "__esis__"])
+def test_f58_another_users_closed_run_is_told_and_the_others_are_listed(piece: str) -> None:
+    """F58: for every piece of it, also the first that is looked at."""
+    with tempfile.TemporaryDirectory() as scratch:  # pytest's own directories are closed to other users
+        place = Path(scratch)
+        place.chmod(0o755)
+        good, bad = two(place)
+        listed(place)  # what it imports may be closed to them, too
+        (bad.path / piece).chmod(0)
+        with nobody():
+            found, told = listed(place)
+        (bad.path / piece).chmod(0o755)
+    assert [item.run for item in found] == [good]
+    assert len(told) == 1
+    assert f"{bad.path / '__esis__'}" in told[0]
+    assert "EACCES" in told[0]

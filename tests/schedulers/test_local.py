@@ -306,12 +306,18 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def ignore_hangups() -> None:
+    """Do what nohup does."""
+    heed_signals()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @contextmanager
-def start(directory: Path) -> Iterator[subprocess.Popen[str]]:
+def start(directory: Path, before: Callable[[], None] = heed_signals) -> Iterator[subprocess.Popen[str]]:
     """Start a local run; neither it nor its tasks outlive the block where a test fails."""
     with subprocess.Popen([sys.executable, "-m", "esis", "run", "--local", "-j", "2"], cwd=directory, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          preexec_fn=heed_signals) as child:
+                          preexec_fn=before) as child:
         try:
             yield child
         except BaseException:
@@ -319,6 +325,23 @@ def start(directory: Path) -> Iterator[subprocess.Popen[str]]:
                 (path / "go").touch()
             child.kill()
             raise
+
+
+@pytest.mark.parametrize("nohup", [True, False])
+def test_f64_a_run_under_nohup_outlives_its_terminal(tmp_path: Path, nohup: bool) -> None:
+    """F64: a SIGHUP that is ignored stays so, for the tasks too; one that isn't gives them back."""
+    make_workflow(tmp_path, 4)
+    with start(tmp_path, ignore_hangups if nohup else heed_signals) as child:
+        wait_for(lambda: len(list(tmp_path.glob("wrkdir.*/results/pid.*"))) == 2)
+        (path,) = tmp_path.glob("wrkdir.*")
+        child.send_signal(signal.SIGHUP)
+        if nohup:
+            for item in (path / "results").glob("pid.*"):
+                os.kill(int(item.name.rpartition(".")[2]), signal.SIGHUP)
+            (path / "results/go").touch()
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == (0 if nohup else 130), err
+    assert codes(RunDir(path)) == dict.fromkeys(range(4), 0) if nohup else "the same command goes on" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esis.errors import BadInput, Busy, EsisError, printable
-from esis.files import fsync_directory, refresh, sweep_temporaries, sync_tree, write_atomic
+from esis.files import fsync_directory, is_directory, is_there, refresh, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
 from esis.model import template
 from esis.model.limits import Limits
@@ -68,7 +68,7 @@ With ESIS: esis status, esis resubmit, esis list, esis doc layout
 def hold_run(run: RunDir, context: Context) -> Iterator[Evidence]:
     """Hold a run that is built during the block; yields what it tells. Raises Busy, BadInput where it isn't one."""
     check_ours(run, "changed")
-    if not run.private.is_dir():
+    if not is_directory(run.private):
         raise BadInput(f"there is no run {run.path}", "esis run builds it")
     with troubles(f"locking {run.label}"):
         owner, found = _lock(run, context)
@@ -117,7 +117,7 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, E
     parent.mkdir(parents=True, exist_ok=True)
     sweep_builds(parent)
     for _ in range(10):
-        if not os.path.lexists(run.path):
+        if not is_there(run.path):
             owner = Owner.current()
             if _publish(node, context, limits, owner):
                 return owner, None
@@ -131,7 +131,7 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, E
         stopped = (found.state or State(Stage.SNAPSHOT)).stage.value
         context.say(f"{what}: the build was interrupted while {stopped}; building it again")
         discard(run.path, owner)
-    if not run.private.is_dir():
+    if not is_directory(run.private):
         raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
                         "move it away, or remove it if nothing in it is worth keeping")
     holding = holder(run.lock)

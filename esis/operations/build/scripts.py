@@ -13,6 +13,7 @@ from pathlib import Path
 
 from esis.environment import clean_environment
 from esis.errors import FileTrouble, UserScriptFailed, printable
+from esis.files import is_there
 from esis.locks import Owner
 from esis.model.index_sets import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
@@ -50,7 +51,7 @@ def generate(node: Node, run: RunDir, context: Context) -> Sequence[int]:
 def _written(run: RunDir) -> Sequence[int]:
     """Return the indices of what the generator wrote: files, or the lines of one file."""
     files = find_parameter_files(run.parameters)
-    if not run.parameters_lines.exists():
+    if not is_there(run.parameters_lines):
         return range(files[0], files[0] + len(files)) if files and files[-1] - files[0] + 1 == len(files) else files
     if files:
         raise UserScriptFailed(f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files "
@@ -72,7 +73,7 @@ def run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, conte
     before = building or State(Stage.GENERATING)
 
     def started(pid: int) -> None:
-        if run.state.exists():
+        if is_there(run.state):
             owner = replace(Owner.current(), pid=pid, started=process_start(pid) or 0)
             # An error of ours, not of the script that was just started.
             with troubles(f"building {run.label}"):
@@ -87,7 +88,7 @@ def run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, conte
         why = "it has no '#!' line" if error.errno == errno.ENOEXEC else str(error.strerror)
         raise UserScriptFailed(f"the {what} {base_name(stored)} can't be started: {why}",
                                "look at its first line") from error
-    if (done.timed_out or done.code != 0) and run.state.exists():
+    if (done.timed_out or done.code != 0) and is_there(run.state):
         # From another machine nobody could see that it is over. Whoever can't write this here hears why it failed.
         with contextlib.suppress(OSError):
             stage.save(run, before)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from esis.errors import CorruptState
+from esis.files import is_directory, is_there
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions, tasks, traces
 from esis.records.stage import Stage, State
@@ -131,7 +131,7 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
 
     Raises CorruptState, OSError.
     """
-    if not run.private.is_dir():
+    if not is_directory(run.private):
         return None
     subs = tuple(submissions.read_all(run))
     state = read_stage(run, subs)
@@ -158,7 +158,7 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
     """
     try:
         state = stage.read(run)
-        if state is not None or not os.path.lexists(run.submissions):
+        if state is not None or not is_there(run.submissions):
             return state
         damage = CorruptState(f"{run.state} is missing")  # 0.0.4's runs have neither
     except CorruptState as error:
@@ -178,4 +178,4 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
 def _indices(run: RunDir) -> Sequence[int]:
     from esis.model.parametersets import ParameterSets  # where the stage doesn't tell
 
-    return ParameterSets(run).indices() if run.parameters.is_dir() else ()
+    return ParameterSets(run).indices() if is_directory(run.parameters) else ()

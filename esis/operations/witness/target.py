@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from esis.errors import BadInput, Busy
-from esis.files import read_limited
+from esis.files import is_there, read_limited
 from esis.model.requirements import Node, chain, resolve
 from esis.model.sources import Sources
 from esis.model.workdir import PREFIX, RunDir, is_run_name
@@ -96,7 +96,7 @@ def definition(run: RunDir) -> Workflow:
     try:
         return parse(run.workflow_definition, read_limited(run.workflow_definition, FILE_LIMIT))
     except FileNotFoundError:
-        if not run.path.exists():
+        if not is_there(run.path):
             raise BadInput(f"{run.path}: there is no such run", "esis run builds it") from None
         raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
                        "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None
