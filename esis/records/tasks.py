@@ -204,9 +204,13 @@ class TaskRecords(Mapping[int, TaskRecord]):
         return self._kinds.get(task)
 
     def elapsed(self, task: int) -> float | None:
-        """Return the seconds between start and end, faster than by parsing all of the record; None where one lacks."""
+        """Return the seconds between start and end, faster than by parsing all of the record; None where one lacks.
+
+        None also where it ends before it starts: a clock was set back meanwhile.
+        """
         head, _, end = self._names.get(task, "").rpartition(".")
-        return float(int(end) - int(head.split(".")[4])) if end.isdecimal() else None
+        seconds = int(end) - int(head.split(".")[4]) if end.isdecimal() else -1
+        return float(seconds) if seconds >= 0 else None
 
     def name(self, task: int) -> str | None:
         """Return the file name of a task's record, unparsed."""

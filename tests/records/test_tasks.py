@@ -192,6 +192,7 @@ def test_a_name_is_known_without_parsing() -> None:
     """Whatever the outcome, `name` agrees with the record that is parsed."""
     names = ["1.0001.7.0.100.exit0.120", "2.0001.7.0.100.running", "3.0001.7.0.100.slurm-TIMEOUT.120",
              "4.0001.7.0.100.resumable.120", "5.0001.7.0.100.exit3.120"]
+    assert TaskRecords(["1.0001.7.0.100.exit0.99"]).elapsed(1) is None, "a clock was set back"
     records = TaskRecords(names)
     assert [records.name(task) for task in records] == names == [record.name for record in records.values()]
     assert records.name(6) is None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A network file system may show a directory as it was a minute ago (NFS: acdirmax 60 s).
 GRACE_SECONDS = 65.0
+_FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 _LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
 
 
@@ -298,6 +299,9 @@ class Judge:
         if accounted is not None:
             return Verdict(TaskState.UNKNOWN, f"sacct says {accounted.word}, and squeue doesn't show it", job=job,
                            passing=True)
+        if since - self._now > _FUTURE_SECONDS:
+            return Verdict(TaskState.UNKNOWN, "not in the queue, and submitted in the future: a clock was set back",
+                           job=job)
         if self._now - since < GRACE_SECONDS:
             return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
                            passing=True)

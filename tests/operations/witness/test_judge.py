@@ -259,6 +259,15 @@ def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
     assert states(verdicts(evidence([THREE]), problem="timed out")) == {"unknown": list(range(24))}
 
 
+def test_what_was_submitted_in_the_future_is_unknown_and_nobody_waits_for_that() -> None:
+    """A clock was set back: how long it has been absent can't be told, and a month later is too late."""
+    found = verdicts(evidence([replace(THREE, answered=NOW + 30 * 86400)]))
+    assert states(found) == {"unknown": list(range(24))}
+    assert "a clock was set back" in found[0].reason
+    assert not found[0].passing
+    assert verdicts(evidence([replace(THREE, answered=NOW + 600)]))[0].passing, "clocks differ"
+
+
 # --- whose job is it, and what did it really do
 
 
