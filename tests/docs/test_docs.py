@@ -445,11 +445,11 @@ def test_the_example_of_a_workflow_file_is_one() -> None:
 def test_the_template_variables_are_those_that_jinja2_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 
-    def render(self: jinja2.Template, *args: Mapping[str, object]) -> str:
+    def generate(self: jinja2.Template, *args: Mapping[str, object]) -> list[str]:
         given.update(args[0])
-        return "#!/bin/sh\n#SBATCH --array=0-3%2\n"
+        return ["#!/bin/sh\n#SBATCH --array=0-3%2\n"]
 
-    monkeypatch.setattr(jinja2.Template, "render", render)
+    monkeypatch.setattr(jinja2.Template, "generate", generate)
     template.render("#!/bin/sh\n", "t.j2", template.Values("0-3%2", "w", 1))
     assert {names(cell)[0] for cell in table(DOCS / "templates.md", "variable")} == set(given)
 
