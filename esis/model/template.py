@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,6 +195,10 @@ def render(text: str, name: str, values: Values) -> Rendered:
     return Rendered(script, hooked, dependency)
 
 
+def _too_large(name: str) -> BadInput:
+    return BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
+
+
 def own_dependency(script: str) -> str | None:
     """Return what the script itself has its job wait for."""
     own = last_of(script_options(script), "dependency")
@@ -225,11 +229,6 @@ def directive_options(text: str) -> list[str]:
     return words
 
 
-def quote(value: object) -> str:
-    """Quote a value for the shell (the jinja2 filter of that name)."""
-    return shlex.quote(str(value))
-
-
 def worker_path(worker: str) -> str:
     """Return the worker's path as a task sees it; a leading dash can't be taken for an option."""
     return f"../{worker}"
@@ -237,7 +236,16 @@ def worker_path(worker: str) -> str:
 
 def _fill(text: str, name: str, values: Values) -> str:
     """Put the values into the places of their marks."""
-    return _render_jinja(text, name, values) if name.endswith(JINJA_SUFFIX) else _replace_marks(text, values)
+    if not name.endswith(JINJA_SUFFIX):
+        return _replace_marks(text, values)
+    from esis.model import jinja  # seldom is a template one of jinja2's
+
+    found = jinja.fill(text, name, {
+        "array": values.array, "worker": worker_path(values.worker), "tasks": values.tasks,
+        "submission": values.submission, "hash": values.digest}, SCRIPT_LIMIT)
+    if len(found) > SCRIPT_LIMIT:
+        raise _too_large(name)
+    return found
 
 
 def _replace_marks(text: str, values: Values) -> str:
@@ -295,46 +303,6 @@ def with_dependency(script: str, dependency: str) -> str:
     return _insert_dependency(script, dependency)
 
 
-def _render_jinja(text: str, name: str, values: Values) -> str:
-    import jinja2
-    from jinja2.sandbox import SandboxedEnvironment  # whose range() ends
-
-    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-                                     autoescape=False)
-    environment.filters["quote"] = quote
-    variables: Mapping[str, object] = {
-        "array": values.array, "worker": worker_path(values.worker), "tasks": values.tasks,
-        "submission": values.submission, "hash": values.digest,
-    }
-    try:
-        found = _joined(environment.from_string(text).generate(variables), name)
-        found.encode("utf-8", "surrogateescape")
-    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
-            ValueError) as error:
-        line = getattr(error, "lineno", None)
-        where = f"{name}, line {line}" if line is not None else name
-        raise BadInput(f"{where}: {error or type(error).__name__}", "esis doc templates lists the variables") from error
-    if "\0" in found:
-        raise BadInput(f"{name} makes a script with a NUL byte, which sbatch refuses", "take it out")
-    return found
-
-
-def _joined(pieces: Iterable[str], name: str) -> str:
-    """Return the pieces as one text. Raises BadInput before they fill the memory."""
-    found: list[str] = []
-    size = 0
-    for piece in pieces:
-        found.append(piece)
-        size += len(piece)
-        if size > SCRIPT_LIMIT:
-            raise _too_large(name)
-    return "".join(found)
-
-
-def _too_large(name: str) -> BadInput:
-    return BadInput(f"{name}: the rendered script is larger than {SCRIPT_LIMIT} bytes, which Slurm refuses")
-
-
 def _insert_dependency(text: str, dependency: str) -> str:
     return _replace_line(text, DEPENDENCY_MARK, f"#SBATCH --dependency={dependency}")
 
@@ -359,10 +327,11 @@ def _insert_hook(text: str, values: Values) -> str:
     # that of an older run knows nothing of it. $0 isn't taken in there: zsh has the name of the sourced file then.
     bound = values.offset or pack is not None or values.arrays > 1 or values.mapped is not None
     hook = _HOOK.format(
-        submission=f"{values.submission:04d}", run=quote(values.digest), arrays=values.arrays, required=values.required,
-        mapped=quote("" if values.mapped is None else f"{len(values.mapped)} {checksum(values.mapped)}"),
+        submission=f"{values.submission:04d}", run=shlex.quote(values.digest), arrays=values.arrays,
+        required=values.required,
+        mapped=shlex.quote("" if values.mapped is None else f"{len(values.mapped)} {checksum(values.mapped)}"),
         offset=values.offset, again=AGAIN,
-        pack=quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
+        pack=shlex.quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
         bound="1" if bound else f"${{{FENCE_VARIABLE}:-}}")
     return "".join([*lines[:at], hook, *lines[at:]])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ from pathlib import Path
 from esis.errors import BadInput, Busy, EsisError, printable
 from esis.files import fsync_directory, is_directory, is_there, refresh, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
-from esis.model import template
 from esis.model.limits import Limits
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, RunDir
@@ -232,7 +232,7 @@ def _write_requirements(node: Node, staging: RunDir) -> None:
 
 def _readme(node: Node) -> str:
     workflow = node.workflow
-    return _README.format(workflow=printable(str(workflow.path)), cwd=template.quote(node.run.cwd),
+    return _README.format(workflow=printable(str(workflow.path)), cwd=shlex.quote(str(node.run.cwd)),
                           template=base_name(workflow.sbatchtemplate), generator=base_name(workflow.param_generator),
                           setup=base_name(workflow.setupscript))
 
