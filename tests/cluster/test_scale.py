@@ -345,7 +345,7 @@ def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(cluster: Sl
     """A limit of two: it and the one that it keeps a place for would fill it for ever, and no task would get in."""
     set_limit(cluster, 2)
     try:
-        flow = make_workflow(site, "two", 4, template=template("--qos=narrow"))
+        flow = make_workflow(site, "two", 4, worker=WORKER + SPAN, template=template("--qos=narrow"))
         flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
         wait_until_fed(flow, 4)
         assert executions(flow.only_run()) == dict.fromkeys(range(4), 1)
