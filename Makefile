@@ -37,6 +37,7 @@ bench: $(BIN)/.ready
 	@$(BIN)/python -m tests.bench $(PARTS)
 
 lint: $(BIN)/.ready
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

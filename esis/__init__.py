@@ -28,8 +28,23 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-__all__ = ["Checkpoint", "Checkpoints", "Overtaken", "Requeued", "Stop", "Task", "__version__", "checkpoint",
-           "checkpoints", "export", "export_array", "requeue", "should_stop", "stopping", "task"]
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "Overtaken",
+    "Requeued",
+    "Stop",
+    "Task",
+    "__version__",
+    "checkpoint",
+    "checkpoints",
+    "export",
+    "export_array",
+    "requeue",
+    "should_stop",
+    "stopping",
+    "task",
+]
 
 _PLACES = (
     ("esis.worker.attempts", ("Overtaken",)),

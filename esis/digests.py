@@ -21,8 +21,9 @@ _SHORT = 256 * 1024  # bytes
 BESIDE = 8 * CHUNK  # bytes; a smaller file isn't worth a second thread
 KERNEL_CHUNK = 4 * CHUNK  # bytes copied at a time: what was copied is still in the processor's cache when it is hashed
 MOST_THREADS = 8  # a parallel file system has more to give, but it is shared
-_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM,
-                          errno.ETXTBSY, errno.EIO})
+_UNSUPPORTED = frozenset(
+    {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY, errno.EIO}
+)
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash

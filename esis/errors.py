@@ -134,8 +134,9 @@ class Interrupted(EsisError):
 
 def printable(text: str) -> str:
     """Return `text` as one line that is safe to show on a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
-                   for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
+    )
 
 
 def _errno_name(error: OSError) -> str:

@@ -35,7 +35,7 @@ def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`; the kernel may take only a part at a time. Raises OSError."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[os.write(descriptor, view) :]
 
 
 @contextmanager
@@ -105,8 +105,9 @@ def replacing(path: Path, executable: bool = False) -> Iterator[int]:
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     with naming(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                             0o777 if executable else 0o666)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if executable else 0o666
+        )
     try:
         try:
             yield descriptor

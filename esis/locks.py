@@ -45,8 +45,9 @@ class Owner:
     def current(cls) -> Owner:
         """Describe this process."""
         pid = os.getpid()
-        return cls(os.uname().nodename, boot(), pid, process_start(pid) or 0, user_name(os.getuid()),
-                   os.urandom(4).hex())
+        return cls(
+            os.uname().nodename, boot(), pid, process_start(pid) or 0, user_name(os.getuid()), os.urandom(4).hex()
+        )
 
     def text(self) -> str:
         """Return a file name that holds all of it."""
@@ -164,8 +165,9 @@ def acquire(lock: Path, owner: Owner, what: str, take_over: bool = False) -> Non
                 aside.rename(lock)
             except OSError as error:
                 if error.errno == errno.ENOTDIR:
-                    raise EsisError(f"{what}: {lock} is no directory, so no lock of ESIS", "look at it, and remove it"
-                                    ) from None
+                    raise EsisError(
+                        f"{what}: {lock} is no directory, so no lock of ESIS", "look at it, and remove it"
+                    ) from None
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             else:
@@ -204,7 +206,7 @@ def sweep(lock: Path) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        owner = Owner.parse(name[len(lock.name) + 1:]) if name.startswith(f"{lock.name}.") else None
+        owner = Owner.parse(name[len(lock.name) + 1 :]) if name.startswith(f"{lock.name}.") else None
         if owner is not None and owner.is_dead():
             _remove_lock_directory(lock.parent / name)
 
@@ -213,25 +215,29 @@ def _judge(lock: Path, name: str, what: str, take_over: bool) -> None:
     """Remove the entry `name` if its owner is dead (or stale, on request); raise Busy if not."""
     owner = Owner.parse(name)
     if owner is None:
-        raise EsisError(f"{what}: {lock} holds {name!r}, which is no lock of ESIS",
-                        "look at it, and remove it if nothing uses it")
+        raise EsisError(
+            f"{what}: {lock} holds {name!r}, which is no lock of ESIS", "look at it, and remove it if nothing uses it"
+        )
     age = _age(lock, name)
     if age is None:
         return
     if not owner.is_dead():
         if not take_over:
-            raise Busy(f"{what}: {owner} is at it (last sign of life {age:.0f} s ago)",
-                       _advice(owner, age))
+            raise Busy(f"{what}: {owner} is at it (last sign of life {age:.0f} s ago)", _advice(owner, age))
         if age < STALE_SECONDS:
-            raise Busy(f"{what}: {owner} gave a sign of life {age:.0f} s ago, so it is not taken over",
-                       f"wait, or end it; after {STALE_SECONDS:.0f} s of silence --take-over works")
+            raise Busy(
+                f"{what}: {owner} gave a sign of life {age:.0f} s ago, so it is not taken over",
+                f"wait, or end it; after {STALE_SECONDS:.0f} s of silence --take-over works",
+            )
     try:
         (lock / name).unlink()
     except FileNotFoundError:
         return
     except PermissionError as error:
-        raise Busy(f"{what}: {owner} left a lock, and it can't be removed: {error.strerror}",
-                   f"ask {owner.user} to remove {lock}") from error
+        raise Busy(
+            f"{what}: {owner} left a lock, and it can't be removed: {error.strerror}",
+            f"ask {owner.user} to remove {lock}",
+        ) from error
 
 
 def _advice(owner: Owner, age: float) -> str:

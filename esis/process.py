@@ -40,8 +40,9 @@ def is_on_path(name: str) -> bool:
     return any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places)  # noqa: PTH113
 
 
-def capture(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
-            timeout: float) -> Completed:
+def capture(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float
+) -> Completed:
     """Run a program to its end and return its output. Raises FileNotFoundError, PermissionError.
 
     After `timeout` seconds its whole session is killed and `timed_out` is set. On an interrupt it is left alone: an
@@ -57,8 +58,16 @@ def capture(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, s
     return Completed(argv, child.returncode, stdout, stderr)
 
 
-def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, timeout: float | None,
-               live: bool = False, started: Callable[[int], None] | None = None) -> Completed:
+def run_logged(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    log: Path,
+    timeout: float | None,
+    live: bool = False,
+    started: Callable[[int], None] | None = None,
+) -> Completed:
     """Run a user's script; both its outputs go to `log` and, with `live`, to stderr as they come.
 
     Memory is bounded: of stdout the first megabyte is returned. `started` is told the PID. On an interrupt the
@@ -69,8 +78,10 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
         child = _start(argv, cwd, env)
         sink = _Sink(stream, sys.stderr.buffer if live else None)
         kept = [bytearray(), bytearray()]
-        readers = [threading.Thread(target=sink.pump, args=(pipe, buffer), daemon=True)
-                   for pipe, buffer in zip((child.stdout, child.stderr), kept)]
+        readers = [
+            threading.Thread(target=sink.pump, args=(pipe, buffer), daemon=True)
+            for pipe, buffer in zip((child.stdout, child.stderr), kept)
+        ]
         for reader in readers:
             reader.start()
         timed_out = False
@@ -98,8 +109,9 @@ def run_logged(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: P
     return Completed(argv, child.returncode, bytes(kept[0]), bytes(kept[1]), timed_out)
 
 
-def spawn(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: Path, stderr: Path | None,
-          append: bool) -> subprocess.Popen[bytes]:
+def spawn(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: Path, stderr: Path | None, append: bool
+) -> subprocess.Popen[bytes]:
     """Start a task with its outputs in files (`stderr` None: in the same one). Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
     descriptors: list[int] = []
@@ -108,8 +120,15 @@ def spawn(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: Pat
             if path is not None:
                 descriptors.append(os.open(path, flags, 0o666))
         return subprocess.Popen(  # noqa: S603  argv is a list, no shell
-            list(argv), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=descriptors[0],
-            stderr=descriptors[-1], start_new_session=True, close_fds=True)
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptors[0],
+            stderr=descriptors[-1],
+            start_new_session=True,
+            close_fds=True,
+        )
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -162,7 +181,7 @@ def _write(stream: IO[bytes], data: bytes) -> None:
     """Write all of it at once; a stream without a buffer may take a part."""
     view = memoryview(data)
     while view:
-        view = view[stream.write(view):]
+        view = view[stream.write(view) :]
     stream.flush()
 
 
@@ -170,8 +189,15 @@ def _start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None)
     if any("\0" in argument for argument in argv):
         raise EsisError(f"an argument of {argv[0]} holds a NUL character")
     return subprocess.Popen(  # noqa: S603  argv is a list, no shell
-        list(argv), cwd=cwd, env=dict(env) if env is not None else None, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, close_fds=True)
+        list(argv),
+        cwd=cwd,
+        env=dict(env) if env is not None else None,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        close_fds=True,
+    )
 
 
 def _drain(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

@@ -62,8 +62,9 @@ class Fields:
 
     def wrong(self, key: str, expected: str, value: object) -> CorruptState:
         """Return the error for the value of a key."""
-        return CorruptState(f"{self._path} is corrupt: key '{self._within}{key}': expected {expected}, found "
-                            f"{reprlib.repr(value)}")  # which is short, however deep or long the value is
+        return CorruptState(
+            f"{self._path} is corrupt: key '{self._within}{key}': expected {expected}, found {reprlib.repr(value)}"
+        )  # which is short, however deep or long the value is
 
     def get(self, key: str) -> Any:
         """Return the value of a key that has to be there."""

@@ -29,8 +29,13 @@ FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 
 # The rooms of operations, each with those that it may use; the commands' own modules beside them use all.
 ROOMS = {
-    "witness": set(), "advice": set(), "logs": {"witness"}, "table": {"witness"}, "submission": {"witness"},
-    "build": {"witness", "submission"}, "archive": {"witness", "logs"},
+    "witness": set(),
+    "advice": set(),
+    "logs": {"witness"},
+    "table": {"witness"},
+    "submission": {"witness"},
+    "build": {"witness", "submission"},
+    "archive": {"witness", "logs"},
 }
 EVERYWHERE = ("context", "polling")  # of operations, used by all; they use nothing
 
@@ -73,8 +78,13 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 def in_python(code: str, *arguments: str) -> str:
     """Run code in a fresh Python where every warning is an error; return what it prints."""
     path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True,
-                          check=False, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,8 +92,11 @@ def in_python(code: str, *arguments: str) -> str:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_what_the_hook_shares_is_named_in_one_module(path: Path) -> None:
     """Variables of jobs have their names from esis/hook.py."""
-    constants = {node.value for node in ast.walk(ast.parse(path.read_text("utf-8")))
-                 if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    constants = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     if name_of(path) != "esis.hook":
         assert [text for text in constants if re.fullmatch(r"SLURM_ESIS_\w+", text)] == []
 
@@ -92,11 +105,19 @@ def test_what_the_hook_shares_is_named_in_one_module(path: Path) -> None:
 def test_letters_of_log_names_are_known_to_one_module(path: Path) -> None:
     """Patterns of log names are read and written by esis/model/log_pattern.py; whose they are tells log_names.py."""
     tree = ast.parse(path.read_text("utf-8"))
-    prose = {node.body[0].value for node in ast.walk(tree)  # docstrings
-             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)}
-    found = [node.value for node in ast.walk(tree)
-             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose
-             and re.search(r"%\d*[AabJjN]|%\(?\\d", node.value)]
+    prose = {
+        node.body[0].value
+        for node in ast.walk(tree)  # docstrings
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)
+    }
+    found = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node not in prose
+        and re.search(r"%\d*[AabJjN]|%\(?\\d", node.value)
+    ]
     if name_of(path) != "esis.model.log_pattern":
         assert found == (["slurm-%A_task%a.out"] if name_of(path) == "esis.records.log_names" else [])
 
@@ -140,14 +161,17 @@ def test_rooms_use_those_that_they_may(path: Path) -> None:
     allowed = ROOMS.get(own, {*ROOMS, *(room(module) for module in MODULES)}) if own not in EVERYWHERE else set()
     for target, line in imports(path):
         assert room(target) in {"", own, *allowed, *(EVERYWHERE if own not in EVERYWHERE else ())}, (
-            f"{path}:{line}: {own} uses {target}")
+            f"{path}:{line}: {own} uses {target}"
+        )
 
 
 def test_rooms_are_those_that_are_drawn() -> None:
     """CONTRIBUTING names each room with what it may use, and each module beside the rooms."""
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8")
-    drawn = {name: set(re.findall(r"`(\w+)/`", used))
-             for name, used in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)}
+    drawn = {
+        name: set(re.findall(r"`(\w+)/`", used))
+        for name, used in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)
+    }
     assert drawn == ROOMS
     beside = {path.stem for path in (PACKAGE / "operations").glob("*.py")} - {"__init__"}
     assert {name for name in beside if f"`{name}`" not in text} == set()
@@ -158,8 +182,11 @@ def test_rooms_are_those_that_are_drawn() -> None:
 def test_judging_writes_nothing(path: Path) -> None:
     """What is found out is written down by one module of the witnesses alone."""
     writing = {"write_atomic", "keep_verdict", "note", "rename", "unlink", "touch", "mkdir", "save"}
-    called = {node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
-              for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)}
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+    }
     assert bool(called & writing) is (path.stem == "keep")
 
 
@@ -185,18 +212,23 @@ def test_no_two_modules_need_each_other() -> None:
 
 def test_workers_need_the_standard_library_alone() -> None:
     """`import esis` in a worker loads no third-party package, and nothing of the command line."""
-    loaded = in_python("import sys, json; before = set(sys.modules); import esis; "
-                       "print(json.dumps(sorted(set(sys.modules) - before)))")
+    loaded = in_python(
+        "import sys, json; before = set(sys.modules); import esis; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
     names = set(json.loads(loaded))
     assert "esis" in names
-    strangers = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names | {"esis"}} if hasattr(
-        sys, "stdlib_module_names") else names & {"click", "jinja2", "yaml", "rich"}
+    strangers = (
+        {name for name in names if name.split(".")[0] not in sys.stdlib_module_names | {"esis"}}
+        if hasattr(sys, "stdlib_module_names")
+        else names & {"click", "jinja2", "yaml", "rich"}
+    )
     assert not strangers
     assert not {name for name in names if name.startswith(("esis.cli", "esis.operations", "esis.schedulers"))}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if floor(name_of(path)) not in ("cli", "entrance")],
-                         ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if floor(name_of(path)) not in ("cli", "entrance")], ids=name_of
+)
 def test_nothing_below_the_roof_prints_exits_or_knows_click(path: Path) -> None:
     """What a command does can be called without the command line: it returns values and raises errors."""
     tree = ast.parse(path.read_text("utf-8"))
@@ -205,8 +237,17 @@ def test_nothing_below_the_roof_prints_exits_or_knows_click(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in ("print", "input", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write",
-                                  "sys.stderr.write", "os.abort"), f"{path}:{node.lineno}: calls {called}"
+            assert called not in (
+                "print",
+                "input",
+                "exit",
+                "quit",
+                "sys.exit",
+                "os._exit",
+                "sys.stdout.write",
+                "sys.stderr.write",
+                "os.abort",
+            ), f"{path}:{node.lineno}: calls {called}"
         if isinstance(node, ast.Raise) and node.exc is not None:
             assert "SystemExit" not in ast.unparse(node.exc), f"{path}:{node.lineno}: raises SystemExit"
 
@@ -224,7 +265,8 @@ def test_there_is_one_door_for_subprocesses(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert not re.match(r"subprocess\.|os\.(system|popen|fork|exec|spawn|posix_spawn)", called), (
-                f"{path}:{node.lineno}: calls {called}")
+                f"{path}:{node.lineno}: calls {called}"
+            )
 
 
 def test_no_shell_is_ever_asked() -> None:
@@ -237,7 +279,8 @@ def test_no_shell_is_ever_asked() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"]])
 def test_help_and_version_are_cheap(arguments: list[str]) -> None:
     """`esis --help` and `--version` load no command and none of the larger packages (more in tests/bench)."""
-    out = in_python("""
+    out = in_python(
+        """
 import json, sys
 from esis.cli.main import run
 sys.argv = ["esis", *sys.argv[1:]]
@@ -246,18 +289,27 @@ try:
 except SystemExit as end:
     assert end.code == 0, end.code
 print(json.dumps(sorted(sys.modules)))
-""", *arguments)
+""",
+        *arguments,
+    )
     shown, _, loaded = out.rstrip("\n").rpartition("\n")
     modules = set(json.loads(loaded))
     assert shown
     assert not {name for name in modules if name.split(".")[0] in ("jinja2", "yaml", "rich", "subprocess")}
     assert {name for name in modules if name.startswith("esis")} <= {
-        "esis", "esis.cli", "esis.cli.main", "esis.cli.streams", "esis.errors", "esis.version"}
+        "esis",
+        "esis.cli",
+        "esis.cli.main",
+        "esis.cli.streams",
+        "esis.errors",
+        "esis.version",
+    }
 
 
 def test_every_module_imports_alone_without_warnings() -> None:
     """No module needs another one to have been imported before, and none warns (also not about its own syntax)."""
-    out = in_python("""
+    out = in_python(
+        """
 import importlib, json, os, sys, traceback
 # What is not of esis is imported once, here: it takes most of the time.
 import click, concurrent.futures, dataclasses, datetime, hashlib, importlib.resources, platform, secrets, shlex, shutil
@@ -278,7 +330,9 @@ for module in sys.argv[1:]:
     if os.waitpid(child, 0)[1] != 0:
         failed.append(module)
 print(json.dumps(failed))
-""", *[module for module in MODULES if module != "esis.__main__"])
+""",
+        *[module for module in MODULES if module != "esis.__main__"],
+    )
     assert json.loads(out) == []
     for path in SOURCES:  # what is compiled already no longer warns when it is imported
         with warnings.catch_warnings():
@@ -306,8 +360,11 @@ def test_every_command_has_a_module_of_its_own_family() -> None:
         if path.stem in ("__init__", "main"):
             continue
         module = importlib.import_module(f"esis.cli.{path.stem}")
-        found |= {(module.__name__, name) for name, value in vars(module).items()
-                  if isinstance(value, click.Command) and name != "cli"}
+        found |= {
+            (module.__name__, name)
+            for name, value in vars(module).items()
+            if isinstance(value, click.Command) and name != "cli"
+        }
     assert found == {(module, function) for module, function, _ in COMMANDS.values()}
 
 

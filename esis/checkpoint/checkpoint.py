@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class checkpoint:  # noqa: N801  the names of 0.0.4
     """Be a plain checkpoint: files that count once set_OK was called."""
 
-    def __init__(self, directory: Path, name: str, meta: dict[str, Any], files: Path, readonly: bool = False,
-                 fresh: bool = False) -> None:
+    def __init__(
+        self, directory: Path, name: str, meta: dict[str, Any], files: Path, readonly: bool = False, fresh: bool = False
+    ) -> None:
         """Name its directory, and that of its files; a facility makes these. `fresh`: it was begun just now."""
         self._directory = directory
         self._name = name
@@ -47,8 +48,10 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         """Return the root of the storage for large files. Raises CheckpointTrouble where none was chosen."""
         root = self._meta.get("external_storage_path") or os.environ.get(disk.EXTERNAL_VARIABLE)
         if not isinstance(root, str) or not root:
-            raise CheckpointTrouble(f"the checkpoint {self._name} has no storage for large files",
-                                    f"give external_storage_path=…, or set {disk.EXTERNAL_VARIABLE}")
+            raise CheckpointTrouble(
+                f"the checkpoint {self._name} has no storage for large files",
+                f"give external_storage_path=…, or set {disk.EXTERNAL_VARIABLE}",
+            )
         return os.path.abspath(root)  # noqa: PTH100  links are not followed
 
     def get_seed(self) -> str:
@@ -100,8 +103,9 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
 
     def _check_writable(self) -> None:
         if self._readonly:
-            raise CheckpointTrouble(f"the checkpoint {self._name} was opened to be read",
-                                    "make one of your own to write to")
+            raise CheckpointTrouble(
+                f"the checkpoint {self._name} was opened to be read", "make one of your own to write to"
+            )
         check_own(RunDir(self._directory.parents[1]))
 
 

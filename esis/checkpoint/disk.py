@@ -81,9 +81,16 @@ def inner(name: str, what: str) -> str:
 def new_meta(kind: str, directory: Path, workdir: Path, base: int | str, external: str | None) -> dict[str, Any]:
     """Return what stands in checkpoint.meta.json of a new checkpoint."""
     meta: dict[str, Any] = {
-        "__type__": kind, "created_on": time.strftime("%d.%m.%Y-%H:%M:%S"), "original_internal": str(directory),
-        "storage_rela": STORAGE, "state_OK_file": OK, "external_storage_path": external, "workdir_name": workdir.name,
-        "external_link_name": EXTERNAL, "baseseed": base}
+        "__type__": kind,
+        "created_on": time.strftime("%d.%m.%Y-%H:%M:%S"),
+        "original_internal": str(directory),
+        "storage_rela": STORAGE,
+        "state_OK_file": OK,
+        "external_storage_path": external,
+        "workdir_name": workdir.name,
+        "external_link_name": EXTERNAL,
+        "baseseed": base,
+    }
     if kind == ITERATIVE:
         meta["iteration"] = 0
     return meta
@@ -106,8 +113,9 @@ def iteration_in(meta: dict[str, Any], directory: Path) -> int:
     """Return the iteration that the meta data hold; 0 where they hold none. Raises CorruptState."""
     found = meta.get("iteration", 0)
     if isinstance(found, bool) or not isinstance(found, int):
-        raise CorruptState(f"{directory / META} is corrupt: iteration is {found!r}",
-                           f"mend it, or begin anew: remove {directory}")
+        raise CorruptState(
+            f"{directory / META} is corrupt: iteration is {found!r}", f"mend it, or begin anew: remove {directory}"
+        )
     return found
 
 

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 class checkpoint_facility:  # noqa: N801  the names of 0.0.4
     """Make and find checkpoints of a run by their names."""
 
-    def __init__(self, baseseed: object = 0, external_storage_path: str | os.PathLike[str] | None = None,
-                 overwrite_path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        baseseed: object = 0,
+        external_storage_path: str | os.PathLike[str] | None = None,
+        overwrite_path: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Use the run around the working directory, or the one at `overwrite_path`.
 
         `external_storage_path` is the root for large files alone (get_file_name with store_external). Raises
@@ -61,8 +65,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         try:
             return str(around_here())  # a worker may have gone elsewhere: the job knows its run
         except BadInput as error:
-            raise CheckpointTrouble(error.message, "go to its cwd/, or name the run: overwrite_path='wrkdir.…'"
-                                    ) from None
+            raise CheckpointTrouble(
+                error.message, "go to its cwd/, or name the run: overwrite_path='wrkdir.…'"
+            ) from None
 
     def has_checkpoint(self, name: str) -> bool:
         """Return whether there is a complete checkpoint of that name."""
@@ -80,8 +85,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         """Return a checkpoint, also one that isn't complete. Raises CheckpointTrouble (a ValueError) for none."""
         directory = self._directory(name)
         if not disk.exists(directory) and _kept(directory) is None:
-            raise CheckpointTrouble(f"there is no checkpoint {name} in {self._run.checkpoints}",
-                                    "has_checkpoint tells before")
+            raise CheckpointTrouble(
+                f"there is no checkpoint {name} in {self._run.checkpoints}", "has_checkpoint tells before"
+            )
         if _stored(directory).get("__type__") == disk.ITERATIVE:
             return self.open_iterative(name)
         meta = self._meta(directory, disk.PLAIN, _stored(directory))
@@ -113,8 +119,10 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         """
         directory = self._directory(name)
         if not _is_iterative(directory):
-            raise CheckpointTrouble(f"there is no iterative checkpoint {name} in {self._run.checkpoints}",
-                                    "has_iterative_checkpoint tells before")
+            raise CheckpointTrouble(
+                f"there is no iterative checkpoint {name} in {self._run.checkpoints}",
+                "has_iterative_checkpoint tells before",
+            )
         latest = _kept(directory)
         stored = _stored(directory) if latest is not None else disk.read_meta(directory)
         files = directory / disk.STORAGE
@@ -151,8 +159,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
 
     def _check_writable(self) -> None:
         if self._readonly:
-            raise CheckpointTrouble(f"{self._run.path} was opened with open_external, to be read",
-                                    "use a facility of your own")
+            raise CheckpointTrouble(
+                f"{self._run.path} was opened with open_external, to be read", "use a facility of your own"
+            )
         check_own(self._run)
 
     def _begin(self, name: str, kind: str) -> tuple[Path, dict[str, Any]]:
@@ -208,21 +217,25 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
 def _check_free(directory: Path, name: str) -> None:
     """Raise CheckpointTrouble where something of that name is of use, or being made."""
     if disk.is_ok(directory):
-        raise CheckpointTrouble(f"there is a complete checkpoint {name} in {directory.parent}",
-                                "load it, or choose another name")
+        raise CheckpointTrouble(
+            f"there is a complete checkpoint {name} in {directory.parent}", "load it, or choose another name"
+        )
     begun = noted(directory, BEGUN)
     alive = next((writer for writer in begun if writer.lives()), None)
     if alive is not None:
         raise _being_made(directory, name, f"process {alive.pid}")
     going_on = not begun and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
     if going_on or _kept(directory) is not None:
-        raise CheckpointTrouble(f"there is an iterative checkpoint {name} in {directory.parent}, with an iteration to "
-                                f"go on from", "open_iterative opens it")
+        raise CheckpointTrouble(
+            f"there is an iterative checkpoint {name} in {directory.parent}, with an iteration to go on from",
+            "open_iterative opens it",
+        )
 
 
 def _being_made(directory: Path, name: str, by: str) -> CheckpointTrouble:
-    return CheckpointTrouble(f"the checkpoint {name} in {directory.parent} is being made by {by}",
-                             "choose another name")
+    return CheckpointTrouble(
+        f"the checkpoint {name} in {directory.parent} is being made by {by}", "choose another name"
+    )
 
 
 def _is_iterative(directory: Path) -> bool:

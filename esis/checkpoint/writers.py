@@ -53,8 +53,10 @@ class Writer:
 
     def line(self) -> str:
         """Return what is written down."""
-        return (f"{self.host} {self.pid} {self.start} {self.booted} {self.attempt or _NOTHING} "
-                f"{_WRITES if self.writes else _LOOKS}")
+        return (
+            f"{self.host} {self.pid} {self.start} {self.booted} {self.attempt or _NOTHING} "
+            f"{_WRITES if self.writes else _LOOKS}"
+        )
 
     def is_same(self, other: Writer) -> bool:
         """Return whether both are one process."""
@@ -82,7 +84,7 @@ def may_put_back(directory: Path) -> bool:
     """Return whether the files of a checkpoint may be put back to what was kept."""
     me, known = Writer.current(), noted(directory, OPEN)
     own = next((at for at, writer in enumerate(known) if writer.is_same(me)), None)
-    if own is not None and (known[own].writes or not known[own + 1:]):
+    if own is not None and (known[own].writes or not known[own + 1 :]):
         return False
     others = [writer for at, writer in enumerate(known) if at != own and (writer.writes or me.attempt == "")]
     return all(writer.is_over() for writer in others)

@@ -21,7 +21,6 @@ _LONGEST_GRACE = 24 * 3600.0  # s; a command that waits longer for one answer wa
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-
 class Number(click.FloatRange):
     """Take a number in a range, and no NaN or infinity: neither is a time to wait, nor a factor."""
 
@@ -36,38 +35,66 @@ class Number(click.FloatRange):
 
 
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
-workflow_out_option = click.option("-o", "--workflow-out", metavar="FILE",
-                                   help="The workflow file to write.  [default: wf.esis.json]")
-workflow_rewritten_option = click.option("-o", "--workflow-out", metavar="FILE",
-                                         help="The workflow file to write.  [default: the one that is read]")
-max_parallel_option = click.option("-m", "--max-parallel", type=click.IntRange(min=0), metavar="N",
-                                   help="At most N tasks at a time; 0: no limit.")
+workflow_out_option = click.option(
+    "-o", "--workflow-out", metavar="FILE", help="The workflow file to write.  [default: wf.esis.json]"
+)
+workflow_rewritten_option = click.option(
+    "-o", "--workflow-out", metavar="FILE", help="The workflow file to write.  [default: the one that is read]"
+)
+max_parallel_option = click.option(
+    "-m", "--max-parallel", type=click.IntRange(min=0), metavar="N", help="At most N tasks at a time; 0: no limit."
+)
 local_option = click.option("--local", is_flag=True, help="Run the tasks on this machine, without Slurm.")
-jobs_option = click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N",
-                           help="With --local: at most N tasks at a time.  [default: the number of cores]")
-verbose_option = click.option("-v", "--verbose", is_flag=True,
-                              help="Show the output of generator and setup script as it comes.")
-timeout_option = click.option("--script-timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
-                              help="End the generator or the setup script after that time.")
-take_over_option = click.option("--take-over", is_flag=True,
-                                help="Take over the lock of another host that gave no sign of life for 15 minutes.")
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --local: at most N tasks at a time.  [default: the number of cores]",
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show the output of generator and setup script as it comes."
+)
+timeout_option = click.option(
+    "--script-timeout",
+    type=Number(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End the generator or the setup script after that time.",
+)
+take_over_option = click.option(
+    "--take-over", is_flag=True, help="Take over the lock of another host that gave no sign of life for 15 minutes."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-verify_option = click.option("--verify", is_flag=True,
-                             help="Read the workflow's files whole, also those whose hash is remembered.")
+verify_option = click.option(
+    "--verify", is_flag=True, help="Read the workflow's files whole, also those whose hash is remembered."
+)
 
 
-records_option = click.option("--no-task-records", "no_records", is_flag=True,
-                              help="Leave the lines out of sbatch.sh by which tasks record their start and end.")
+records_option = click.option(
+    "--no-task-records",
+    "no_records",
+    is_flag=True,
+    help="Leave the lines out of sbatch.sh by which tasks record their start and end.",
+)
 
 
-feed_option = click.option("--feed", is_flag=True, help="Let a job submit what a limit of Slurm leaves over; "
-                           "where compute nodes may submit.")
+feed_option = click.option(
+    "--feed", is_flag=True, help="Let a job submit what a limit of Slurm leaves over; where compute nodes may submit."
+)
 
 
 def submitting_options(command: F) -> F:
     """Add what commands have in common that build runs and submit."""
-    for option in (verify_option, take_over_option, records_option, timeout_option, verbose_option, jobs_option,
-                   local_option, max_parallel_option):
+    for option in (
+        verify_option,
+        take_over_option,
+        records_option,
+        timeout_option,
+        verbose_option,
+        jobs_option,
+        local_option,
+        max_parallel_option,
+    ):
         command = option(command)
     return workflow_argument(command)
 
@@ -87,8 +114,13 @@ def find_workflow(given: str | None) -> Path:
     return path
 
 
-def make_context(verbose: bool = False, script_timeout: float | None = None, take_over: bool = False,
-                 no_records: bool = False, feed: bool = False) -> Context:
+def make_context(
+    verbose: bool = False,
+    script_timeout: float | None = None,
+    take_over: bool = False,
+    no_records: bool = False,
+    feed: bool = False,
+) -> Context:
     """Return what operations need of the command line."""
     import os
 
@@ -102,8 +134,16 @@ def make_context(verbose: bool = False, script_timeout: float | None = None, tak
         seconds = -1.0
     if seconds is not None and not 0 <= seconds <= _LONGEST_GRACE:
         raise BadInput(f"ESIS_LOOKUP_GRACE={grace!r} is no number of seconds up to a day", "unset it")
-    return Context(say=say, argv=tuple(sys.argv), live=verbose, script_timeout=script_timeout, take_over=take_over,
-                   records=not no_records, grace=seconds, feed=feed)
+    return Context(
+        say=say,
+        argv=tuple(sys.argv),
+        live=verbose,
+        script_timeout=script_timeout,
+        take_over=take_over,
+        records=not no_records,
+        grace=seconds,
+        feed=feed,
+    )
 
 
 @contextmanager
@@ -112,11 +152,15 @@ def signals_as_interrupts() -> Iterator[None]:
 
     One that is ignored stays so: that is what nohup does.
     """
+
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-              if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

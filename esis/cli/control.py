@@ -30,14 +30,17 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     if done.feeders:
         say(f"{run.label}: cancelled: job {', '.join(done.feeders)}, which would have submitted the rest")
     if done.feeding and indices is not None:
-        say(f"{run.label}: job {', '.join(done.feeding)} goes on to submit the rest; esis cancel without --tasks ends "
-            "it, too")
+        say(
+            f"{run.label}: job {', '.join(done.feeding)} goes on to submit the rest; esis cancel without --tasks ends "
+            "it, too"
+        )
     left = [format_ranges(done.left)] if done.left else []
     if done.feeding and indices is None:
         left.append(f"job {', '.join(done.feeding)}, which submits the rest")
     if left:
-        raise SlurmUnanswered(f"{run.label}: still active: {', and '.join(left)}",
-                              "they may take a while to end; esis status tells")
+        raise SlurmUnanswered(
+            f"{run.label}: still active: {', and '.join(left)}", "they may take a while to end; esis status tells"
+        )
 
 
 @click.command()

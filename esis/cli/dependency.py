@@ -9,8 +9,17 @@ from esis.cli.common import find_workflow, make_context, signals_as_interrupts, 
 
 @click.command()
 @submitting_options
-def dependency(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: int | None, verbose: bool,
-               script_timeout: float | None, take_over: bool, no_records: bool, verify: bool) -> None:
+def dependency(
+    workflow_file: str | None,
+    max_parallel: int | None,
+    local: bool,
+    jobs: int | None,
+    verbose: bool,
+    script_timeout: float | None,
+    take_over: bool,
+    no_records: bool,
+    verify: bool,
+) -> None:
     """Run a workflow and everything that it requires, each once, in order.
 
     Later ones are queued behind earlier ones. Called again, it skips what is complete, waits behind what is active and
@@ -23,8 +32,11 @@ def dependency(workflow_file: str | None, max_parallel: int | None, local: bool,
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records)
-    with signals_as_interrupts(), pick_scheduler(local, jobs) as scheduler, \
-            resolved(path, context, verify, whole_chain=True) as (node, context):
+    with (
+        signals_as_interrupts(),
+        pick_scheduler(local, jobs) as scheduler,
+        resolved(path, context, verify, whole_chain=True) as (node, context),
+    ):
         for note in name_notes(node):
             context.say(note)
         run_chain(node, scheduler, context, show_done, max_parallel)

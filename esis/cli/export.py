@@ -28,25 +28,44 @@ if TYPE_CHECKING:
     from esis.operations.witness.status import RunStatus
 
 FORMATS = ("csv", "jsonl", "parquet")
-where_option = click.option("--where", metavar="CONDITION",
-                            help="Tasks whose parameters and results fulfil a condition, like 'T>2 and energy<0'.")
+where_option = click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Tasks whose parameters and results fulfil a condition, like 'T>2 and energy<0'.",
+)
 
 
 @click.command()
 @target_argument
 @click.option("-o", "--output", metavar="FILE", help="Write to a file, which is replaced once all is written.")
-@click.option("--format", "form", type=click.Choice(FORMATS),
-              help="The format.  [default: by the ending of FILE, else csv]")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="The format.  [default: by the ending of FILE, else csv]"
+)
 @tasks_option
 @states_option
 @where_option
 @click.option("--columns", metavar="NAMES", help="These columns in this order, like T,energy,a.b.")
 @click.option("--long", "as_long", is_flag=True, help="A row for each value: task, name, value.")
-@click.option("--requirements", "keys", multiple=True, metavar="[NAME:]KEY",
-              help="Join the parameters of required runs that have the same value of a parameter KEY.")
+@click.option(
+    "--requirements",
+    "keys",
+    multiple=True,
+    metavar="[NAME:]KEY",
+    help="Join the parameters of required runs that have the same value of a parameter KEY.",
+)
 @click.option("--strict", is_flag=True, help="Tasks without results are an error; nothing is written.")
-def export(target: str | None, output: str | None, form: str | None, indices: str | None, states: tuple[str, ...],
-           where: str | None, columns: str | None, as_long: bool, keys: tuple[str, ...], strict: bool) -> int:
+def export(
+    target: str | None,
+    output: str | None,
+    form: str | None,
+    indices: str | None,
+    states: tuple[str, ...],
+    where: str | None,
+    columns: str | None,
+    as_long: bool,
+    keys: tuple[str, ...],
+    strict: bool,
+) -> int:
     """Write the tasks of a run as one table: parameters, state and results, a row per task.
 
     CSV, JSON Lines or Parquet, to standard output or to a file.
@@ -61,16 +80,25 @@ def export(target: str | None, output: str | None, form: str | None, indices: st
         raise BadInput("Parquet is nothing to look at on a terminal", "give a file with -o")
     write = writer_of(form)
     run = pick_run(target)
-    request = Wanted(pick_tasks(indices), pick_states(states), where, pick_columns(columns),
-                      joins_of(run, keys) if keys else (), strict)
+    request = Wanted(
+        pick_tasks(indices),
+        pick_states(states),
+        where,
+        pick_columns(columns),
+        joins_of(run, keys) if keys else (),
+        strict,
+    )
     with signals_as_interrupts():
         collected, status = collect_here(run, request)
         with collected.frame as frame, destination(output) as stream:
             write(Long(frame) if as_long else frame, stream)
     if collected.without_results:
         say(f"{run.label}: no results of tasks {collected.without_results}")
-    return int(ExitCode.UNANSWERED if status is not None and status.problem is not None and not status.complete
-               else ExitCode.OK)
+    return int(
+        ExitCode.UNANSWERED
+        if status is not None and status.problem is not None and not status.complete
+        else ExitCode.OK
+    )
 
 
 def pick_columns(text: str | None) -> Sequence[str] | None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @click.option("--grep", is_flag=True, help="Does nothing; scripts written for 0.0.4 give it.")
 @json_option
 @verify_option
-def list_command(path: str, recursive: bool, by_time: bool, by_jobid: bool, grep: bool, as_json: bool,
-                 verify: bool) -> int:
+def list_command(
+    path: str, recursive: bool, by_time: bool, by_jobid: bool, grep: bool, as_json: bool, verify: bool
+) -> int:
     """List the runs in the directory PATH, the current one of each workflow marked.
 
     In a pipe it is one path a line; with --by-time and --by-jobid behind time or id and a tab (`-` where there is
@@ -43,17 +44,35 @@ def list_command(path: str, recursive: bool, by_time: bool, by_jobid: bool, grep
     if by_jobid:
         found = runs.by_job(found)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "runs": [
-            {"path": str(item.run.path), "hash": item.run.digest, "started": item.started, "job": item.job,
-             "tasks": item.tasks, "complete": item.complete, "current": item.current} for item in found],
-            "damaged": damaged}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "runs": [
+                        {
+                            "path": str(item.run.path),
+                            "hash": item.run.digest,
+                            "started": item.started,
+                            "job": item.job,
+                            "tasks": item.tasks,
+                            "complete": item.complete,
+                            "current": item.current,
+                        }
+                        for item in found
+                    ],
+                    "damaged": damaged,
+                },
+                indent=2,
+            )
+        )
     elif sys.stdout.isatty():
         _show(found)
     else:
         for item in found:
             time = format_start_time(item.started) if item.started is not None else "-"
-            click.echo("".join([f"{item.job or '-'}\t" if by_jobid else f"{time}\t" if by_time else "",
-                                str(item.run.path)]))
+            click.echo(
+                "".join([f"{item.job or '-'}\t" if by_jobid else f"{time}\t" if by_time else "", str(item.run.path)])
+            )
     for problem in damaged:
         say(problem)
     return int(ExitCode.FAILURE if damaged else ExitCode.OK)

@@ -86,17 +86,37 @@ def errors(target: str | None, as_json: bool) -> None:
 
         groups = group_failures(found, evidence)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "run": str(run.path), "groups": [
-            {"state": group.state.value, "reason": group.reason, "line": group.line, "count": len(group.tasks),
-             "tasks": format_ranges(group.tasks), "example": str(group.example) if group.example else None}
-            for group in groups]}, indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "run": str(run.path),
+                    "groups": [
+                        {
+                            "state": group.state.value,
+                            "reason": group.reason,
+                            "line": group.line,
+                            "count": len(group.tasks),
+                            "tasks": format_ranges(group.tasks),
+                            "example": str(group.example) if group.example else None,
+                        }
+                        for group in groups
+                    ],
+                },
+                indent=2,
+                ensure_ascii=False,
+            )
+        )
         return
     for group in groups:
         head = click.style(f"{len(group.tasks)} {group.state.value}", fg="red", bold=True)
         click.echo(f"{head}  {format_ranges(group.tasks)}  {printable(group.reason)}")
         click.echo(f"    {printable(group.line) or '(nothing in the log)'}")
-        hint = f"(no log: there is no directory {group.missing}; let the setup script make it)" if group.missing \
+        hint = (
+            f"(no log: there is no directory {group.missing}; let the setup script make it)"
+            if group.missing
             else "(no log)"
+        )
         click.echo(f"    {group.example or hint}")
     if not groups:
         say(f"{run.label}: no task failed: {found.summary()}")

@@ -69,8 +69,11 @@ class LazyGroup(click.Group):
         """Complete names and options without importing a command."""
         from click.shell_completion import CompletionItem
 
-        names = [CompletionItem(name, help=summary) for name, (_, _, summary) in COMMANDS.items()
-                 if name.startswith(incomplete)]
+        names = [
+            CompletionItem(name, help=summary)
+            for name, (_, _, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -137,8 +140,13 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        return _say(printable(f"internal error: {type(error).__name__}: {error}; please report it, with what the same "
-                              f"command shows with --debug"), ExitCode.FAILURE)
+        return _say(
+            printable(
+                f"internal error: {type(error).__name__}: {error}; please report it, with what the same "
+                f"command shows with --debug"
+            ),
+            ExitCode.FAILURE,
+        )
     return code
 
 

@@ -23,8 +23,19 @@ from esis.cli.targets import pick_run, pick_states, states_option, target_argume
 @click.option("--logy", "log_y", is_flag=True, help="A logarithmic y axis.")
 @click.option("--title", metavar="TEXT", help="A title.")
 @click.option("-o", "--output", metavar="FILE", help="Write a figure: .png, .svg or .pdf.  [default: show it here]")
-def plot(target: str | None, x: str, y: str, error: str | None, by: str | None, states: tuple[str, ...],
-         where: str | None, log_x: bool, log_y: bool, title: str | None, output: str | None) -> None:
+def plot(
+    target: str | None,
+    x: str,
+    y: str,
+    error: str | None,
+    by: str | None,
+    states: tuple[str, ...],
+    where: str | None,
+    log_x: bool,
+    log_y: bool,
+    title: str | None,
+    output: str | None,
+) -> None:
     """Plot a column of a run's table against another one, with error bars.
 
     The columns are those of `esis export`. In the terminal, or as a figure in a file.

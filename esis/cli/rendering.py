@@ -17,8 +17,13 @@ from esis.operations.witness.status import RunStatus
 from esis.operations.witness.verdict import TaskState
 
 COLOURS = {
-    TaskState.DONE: "green", TaskState.RUNNING: "cyan", TaskState.WAITING: "blue", TaskState.UNSUBMITTED: "white",
-    TaskState.FAILED: "red", TaskState.LOST: "magenta", TaskState.UNKNOWN: "yellow",
+    TaskState.DONE: "green",
+    TaskState.RUNNING: "cyan",
+    TaskState.WAITING: "blue",
+    TaskState.UNSUBMITTED: "white",
+    TaskState.FAILED: "red",
+    TaskState.LOST: "magenta",
+    TaskState.UNKNOWN: "yellow",
 }
 _BAR = 40  # characters
 _CELL = 200  # characters
@@ -46,17 +51,34 @@ def show_json(status: RunStatus) -> None:
     for (state, reason), tasks in status.by_reason().items():
         if reason:
             reasons.setdefault(state, {})[reason] = tasks
-    click.echo(json.dumps({
-        "schema": 1, "run": str(status.run.path), "complete": status.complete, "problem": status.problem,
-        "accounting_problem": status.accounting_problem, "tasks": len(status.tasks),
-        "active_jobs": list(status.active_jobs), "feeding_jobs": list(status.feeding),
-        "elapsed_seconds": round(elapsed) if elapsed is not None else None,
-        "remaining_seconds": round(left) if left is not None else None,
-        "states": {state.value: {
-            "count": count, "tasks": format_ranges(status.indices(state)),
-            "reasons": {reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())},
-        } for state, count in status.counts().items()},
-    }, indent=2, ensure_ascii=False))
+    click.echo(
+        json.dumps(
+            {
+                "schema": 1,
+                "run": str(status.run.path),
+                "complete": status.complete,
+                "problem": status.problem,
+                "accounting_problem": status.accounting_problem,
+                "tasks": len(status.tasks),
+                "active_jobs": list(status.active_jobs),
+                "feeding_jobs": list(status.feeding),
+                "elapsed_seconds": round(elapsed) if elapsed is not None else None,
+                "remaining_seconds": round(left) if left is not None else None,
+                "states": {
+                    state.value: {
+                        "count": count,
+                        "tasks": format_ranges(status.indices(state)),
+                        "reasons": {
+                            reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())
+                        },
+                    }
+                    for state, count in status.counts().items()
+                },
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+    )
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv: bool = False) -> None:
@@ -93,8 +115,10 @@ def tell_problems(status: RunStatus) -> None:
     if status.problem is not None:
         last = status.last_word()
         age = f", the latest {max(0.0, time.time() - last):.0f} s old" if last else ""
-        say(f"{status.run.label}: the queue could not be asked ({status.problem}); what is shown is from the tasks' "
-            f"own records{age}")
+        say(
+            f"{status.run.label}: the queue could not be asked ({status.problem}); what is shown is from the tasks' "
+            f"own records{age}"
+        )
     if status.accounting_problem is not None:
         say(f"{status.run.label}: the accounting could not be asked either ({status.accounting_problem})")
 
@@ -117,8 +141,13 @@ def _progress(status: RunStatus) -> str:
 
     done = len(status.indices(TaskState.DONE))
     left, elapsed = status.remaining(), status.elapsed(time.time())
-    return "".join([f"{done}/{len(status.tasks)}", f" in {show_duration(elapsed)}" if elapsed is not None else "",
-                    f", about {show_duration(left)} left" if left is not None else ""])
+    return "".join(
+        [
+            f"{done}/{len(status.tasks)}",
+            f" in {show_duration(elapsed)}" if elapsed is not None else "",
+            f", about {show_duration(left)} left" if left is not None else "",
+        ]
+    )
 
 
 def _cell(value: Any) -> str:

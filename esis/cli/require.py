@@ -6,14 +6,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import (
-    find_workflow,
-    json_option,
-    make_context,
-    say,
-    workflow_argument,
-    workflow_rewritten_option,
-)
+from esis.cli.common import find_workflow, json_option, make_context, say, workflow_argument, workflow_rewritten_option
 from esis.errors import printable
 
 
@@ -53,9 +46,24 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     for note in name_notes(node):
         say(note)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "requirements": [
-            {"name": item.name, "workflow_file": str(item.workflow_file), "run": str(item.run.path),
-             "frozen": item.frozen, "exists": item.run.path.is_dir()} for item in node.requirements]}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "requirements": [
+                        {
+                            "name": item.name,
+                            "workflow_file": str(item.workflow_file),
+                            "run": str(item.run.path),
+                            "frozen": item.frozen,
+                            "exists": item.run.path.is_dir(),
+                        }
+                        for item in node.requirements
+                    ],
+                },
+                indent=2,
+            )
+        )
         return
     for item in node.requirements:
         pinned = "frozen" if item.frozen else "current"
@@ -69,8 +77,9 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
 @workflow_argument
 @click.option("--unfreeze", is_flag=True, help="Let the requirement follow its workflow file again; give no HASH.")
 @workflow_rewritten_option
-def freeze_requirement(name: str, digest: str | None, workflow_file: str | None, unfreeze: bool,
-                       workflow_out: str | None) -> None:
+def freeze_requirement(
+    name: str, digest: str | None, workflow_file: str | None, unfreeze: bool, workflow_out: str | None
+) -> None:
     """Pin the requirement NAME to the run whose hash begins with HASH.
 
     It then keeps being used, whatever happens to the requirement's files.

@@ -30,23 +30,50 @@ BY_TIME = "auto"
 @tasks_option
 @where_option
 @click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="Leave out tasks with N attempts.")
-@click.option("--scale-mem", type=click.FloatRange(min=0, min_open=True), metavar="X",
-              help="Request X times the memory of their last submission.")
-@click.option("--scale-time", type=click.FloatRange(min=0, min_open=True), metavar="X",
-              help="Request X times the time limit of their last submission.")
-@click.option("--tasks-per-job", metavar="K", help="Let each element of the array work through K tasks; auto: as many "
-              "as fit into the time limit, by the times that tasks took.")
+@click.option(
+    "--scale-mem",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Request X times the memory of their last submission.",
+)
+@click.option(
+    "--scale-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Request X times the time limit of their last submission.",
+)
+@click.option(
+    "--tasks-per-job",
+    metavar="K",
+    help="Let each element of the array work through K tasks; auto: as many "
+    "as fit into the time limit, by the times that tasks took.",
+)
 @feed_option
 @max_parallel_option
 @local_option
 @jobs_option
 @records_option
 @take_over_option
-def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: bool, resumable: bool,
-             states: tuple[str, ...], indices: str | None, where: str | None, max_attempts: int | None,
-             scale_mem: float | None, scale_time: float | None, tasks_per_job: str | None, feed: bool,
-             max_parallel: int | None, local: bool,
-             jobs: int | None, no_records: bool, take_over: bool) -> None:
+def resubmit(
+    arguments: tuple[str, ...],
+    failed: bool,
+    lost: bool,
+    unsubmitted: bool,
+    resumable: bool,
+    states: tuple[str, ...],
+    indices: str | None,
+    where: str | None,
+    max_attempts: int | None,
+    scale_mem: float | None,
+    scale_time: float | None,
+    tasks_per_job: str | None,
+    feed: bool,
+    max_parallel: int | None,
+    local: bool,
+    jobs: int | None,
+    no_records: bool,
+    take_over: bool,
+) -> None:
     """Submit tasks of a run again: the same indices and parameters, without running the setup script.
 
     By default everything that is neither done nor active. Active tasks are refused. Options for sbatch come behind
@@ -61,8 +88,9 @@ def resubmit(arguments: tuple[str, ...], failed: bool, lost: bool, unsubmitted: 
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}
     wanted = pick_states([*states, *(name for name, given in flags.items() if given)])
     selection = operations.Selection(wanted, pick_tasks(indices), where, max_attempts, resumable)
-    wishes = operations.Wishes(options, scale_mem, scale_time, max_parallel, pick_per_job(tasks_per_job),
-                               tasks_per_job == BY_TIME)
+    wishes = operations.Wishes(
+        options, scale_mem, scale_time, max_parallel, pick_per_job(tasks_per_job), tasks_per_job == BY_TIME
+    )
     run = pick_run(target)
     if feed and wanted != (TaskState.UNSUBMITTED,):
         raise click.UsageError("--feed goes with --unsubmitted alone: what failed again would be fed for ever")

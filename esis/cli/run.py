@@ -11,9 +11,19 @@ from esis.cli.common import feed_option, find_workflow, make_context, signals_as
 @submitting_options
 @feed_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show hash, array and script; leave nothing behind.")
-def run(workflow_file: str | None, max_parallel: int | None, local: bool, jobs: int | None, verbose: bool,
-        script_timeout: float | None, take_over: bool, no_records: bool, verify: bool, feed: bool,
-        dry_run: bool) -> None:
+def run(
+    workflow_file: str | None,
+    max_parallel: int | None,
+    local: bool,
+    jobs: int | None,
+    verbose: bool,
+    script_timeout: float | None,
+    take_over: bool,
+    no_records: bool,
+    verify: bool,
+    feed: bool,
+    dry_run: bool,
+) -> None:
     """Build the run of a workflow and submit its tasks; prints the run's directory.
 
     Called again, it submits what was never submitted, and nothing twice. The requirements of the workflow have to be

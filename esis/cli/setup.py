@@ -17,15 +17,37 @@ from esis.cli.common import make_context, max_parallel_option, workflow_out_opti
 @click.argument("includes", nargs=-1)
 @workflow_out_option
 @max_parallel_option
-@click.option("--tasks-per-job", type=click.IntRange(min=1, max=2**31 - 1), default=1, show_default=True, metavar="K",
-              help="Let each element of the array work through K tasks.")
-@click.option("--parallel", type=click.IntRange(min=1, max=2**31 - 1), default=1, show_default=True, metavar="P",
-              help="P of these K at a time.")
+@click.option(
+    "--tasks-per-job",
+    type=click.IntRange(min=1, max=2**31 - 1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Let each element of the array work through K tasks.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(min=1, max=2**31 - 1),
+    default=1,
+    show_default=True,
+    metavar="P",
+    help="P of these K at a time.",
+)
 @click.option("--update", is_flag=True, help="Take over the requirements and pins of the wf.esis2.json beside it.")
 @click.option("--workdir-path", metavar="DIR", help="Where the runs are made.  [default: beside the workflow file]")
-def setup(setup_script: str, parameter_generator: str, sbatch_template: str, worker_script: str,
-          includes: tuple[str, ...], workflow_out: str | None, max_parallel: int | None, tasks_per_job: int,
-          parallel: int, update: bool, workdir_path: str | None) -> None:
+def setup(
+    setup_script: str,
+    parameter_generator: str,
+    sbatch_template: str,
+    worker_script: str,
+    includes: tuple[str, ...],
+    workflow_out: str | None,
+    max_parallel: int | None,
+    tasks_per_job: int,
+    parallel: int,
+    update: bool,
+    workdir_path: str | None,
+) -> None:
     """Describe a workflow by its four files (and what they include) in a workflow file.
 
     0.0.4's order (template, worker, generator behind the setup script) is recognised by the template. At most 10 tasks

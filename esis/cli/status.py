@@ -26,8 +26,15 @@ WATCH_SECONDS = 30.0
 
 @click.command()
 @target_argument
-@click.option("--tasks", "-t", "rows", is_flag=False, flag_value="", metavar="[INDICES]",
-              help="One row per task, with its parameters; of these tasks, like 3,5-7.")
+@click.option(
+    "--tasks",
+    "-t",
+    "rows",
+    is_flag=False,
+    flag_value="",
+    metavar="[INDICES]",
+    help="One row per task, with its parameters; of these tasks, like 3,5-7.",
+)
 @click.option("--only", "indices", metavar="INDICES", help="The same as --tasks INDICES.")
 @states_option
 @where_option
@@ -35,13 +42,30 @@ WATCH_SECONDS = 30.0
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the rows of --tasks or --group-by as CSV.")
 @click.option("--watch", is_flag=True, help="Show it anew every 30 s until no task is active.")
-@click.option("--interval", type=Number(min=1), default=WATCH_SECONDS, show_default=True, metavar="SECONDS",
-              help="Pause of --watch.")
+@click.option(
+    "--interval",
+    type=Number(min=1),
+    default=WATCH_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Pause of --watch.",
+)
 @click.option("--check", is_flag=True, help="Let the exit code tell: complete, active, failed, unknown, incomplete.")
 @verify_option
-def status(target: str | None, rows: str | None, indices: str | None, states: tuple[str, ...], where: str | None,
-           group_by: str | None, as_json: bool, as_csv: bool, watch: bool, interval: float, check: bool,
-           verify: bool) -> int:
+def status(
+    target: str | None,
+    rows: str | None,
+    indices: str | None,
+    states: tuple[str, ...],
+    where: str | None,
+    group_by: str | None,
+    as_json: bool,
+    as_csv: bool,
+    watch: bool,
+    interval: float,
+    check: bool,
+    verify: bool,
+) -> int:
     """Tell the states of the tasks of a run: of a workflow's present run, or of the run in a directory.
 
     Each line holds a state, how many tasks are in it, which ones, and why.
@@ -86,11 +110,9 @@ def status(target: str | None, rows: str | None, indices: str | None, states: tu
             break
         time.sleep(interval)
     if found.complete and not evidence.marked_complete:
-
         from esis.operations.compact import fold_if_many
 
         fold_if_many(run, make_context())
     if check:
         return int(found.exit_code)
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)
-

@@ -15,9 +15,11 @@ import sys
 
 # Colours (SGR) and what click.clear sends pass; so do tabs and newlines.
 _PASSING = rb"\x1b\[[0-9;:]{0,60}m|\x1b\[2J\x1b\[1;1H"
-_CONTROL = re.compile(rb"(" + _PASSING + rb")|(\r\n?)|([\x00-\x08\x0b-\x1f\x7f])"
-                      # C1, and what turns the direction of text around, as UTF-8
-                      rb"|(\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9])")
+_CONTROL = re.compile(
+    rb"(" + _PASSING + rb")|(\r\n?)|([\x00-\x08\x0b-\x1f\x7f])"
+    # C1, and what turns the direction of text around, as UTF-8
+    rb"|(\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9])"
+)
 _CUT = re.compile(rb"(?:\r|\x1b(?:\[[0-9;:]{0,60}|\[2J\x1b|\[2J\x1b\[[1;H]{0,3})?|\xc2|\xe2[\x80\x81]?)\Z")
 
 
@@ -49,14 +51,14 @@ class Stream(io.FileIO):
     def _harmless(self, data: bytes) -> bytes:
         data = self._held + data
         cut = _CUT.search(data)
-        self._held = data[cut.start():] if cut is not None else b""
-        return _CONTROL.sub(_escape, data[:len(data) - len(self._held)])
+        self._held = data[cut.start() :] if cut is not None else b""
+        return _CONTROL.sub(_escape, data[: len(data) - len(self._held)])
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
         while view and self.trouble is None:
             try:
-                view = view[os.write(self.fileno(), view):]
+                view = view[os.write(self.fileno(), view) :]
             except BlockingIOError:
                 import select
 
@@ -85,8 +87,13 @@ def guard() -> Stream:
     for name, stream, errors in (("stdout", out, "esis"), ("stderr", err, "backslashreplace")):
         before = getattr(sys, name)
         encoding = before.encoding if before is not None else "utf-8"
-        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(stream), encoding, errors,
-                                            line_buffering=stream is err or stream.isatty()))
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(
+                io.BufferedWriter(stream), encoding, errors, line_buffering=stream is err or stream.isatty()
+            ),
+        )
     return out
 
 
@@ -103,8 +110,9 @@ def what_was_lost(out: Stream) -> str | None:
     if out.trouble is None or out.trouble.errno == errno.EPIPE:
         return None
     name = errno.errorcode.get(out.trouble.errno or 0, "no errno")
-    return (f"standard output: {out.trouble.strerror} ({name}); what was to be shown is lost, what was to be done is "
-            "done")
+    return (
+        f"standard output: {out.trouble.strerror} ({name}); what was to be shown is lost, what was to be done is done"
+    )
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
 tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
-where_option = click.option("--where", metavar="CONDITION",
-                            help="Tasks whose parameters fulfil a condition, like 'beta>5 and L==64'.")
-states_option = click.option("--state", "states", multiple=True, metavar="STATE",
-                             help="Tasks in that state; can be given several times.")
+where_option = click.option(
+    "--where", metavar="CONDITION", help="Tasks whose parameters fulfil a condition, like 'beta>5 and L==64'."
+)
+states_option = click.option(
+    "--state", "states", multiple=True, metavar="STATE", help="Tasks in that state; can be given several times."
+)
 
 
 def pick_run(target: str | None, verify: bool = False) -> RunDir:

@@ -33,11 +33,21 @@ def verify(target: str | None, as_json: bool) -> int:
         run = pick_run(target)
         report = verify_unpacked(run.path) if is_unpacked(run.path) else verify_run(run)
     if as_json:
-        click.echo(json.dumps({
-            "schema": 1, "path": str(report.path), "kind": report.kind, "hash": report.digest, "files": report.files,
-            "ok": not report.problems,
-            "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems],
-            "unknown": [{"path": item.path, "what": item.what} for item in report.unknown]}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "path": str(report.path),
+                    "kind": report.kind,
+                    "hash": report.digest,
+                    "files": report.files,
+                    "ok": not report.problems,
+                    "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems],
+                    "unknown": [{"path": item.path, "what": item.what} for item in report.unknown],
+                },
+                indent=2,
+            )
+        )
     else:
         for problem in report.problems:
             click.echo(printable(f"{problem.path}: {problem.what}"))
@@ -51,6 +61,9 @@ def verify(target: str | None, as_json: bool) -> int:
     if report.unknown:
         say(f"{report.path}: nothing that can be checked was changed ({files} looked at)")
         return int(ExitCode.OK)
-    say(f"{report.path}: {files} as they were, and the hash belongs to them" if report.kind != "run" else
-        f"{report.path}: the hash belongs to its {files}")
+    say(
+        f"{report.path}: {files} as they were, and the hash belongs to them"
+        if report.kind != "run"
+        else f"{report.path}: the hash belongs to its {files}"
+    )
     return int(ExitCode.OK)

@@ -18,8 +18,14 @@ POLL_SECONDS = 30.0
 
 @click.command()
 @target_argument
-@click.option("--interval", type=Number(min=0.1), default=POLL_SECONDS, show_default=True, metavar="SECONDS",
-              help="Pause between two looks.")
+@click.option(
+    "--interval",
+    type=Number(min=0.1),
+    default=POLL_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Pause between two looks.",
+)
 @click.option("--timeout", type=Number(min=0), metavar="SECONDS", help="Give up after that time.")
 def wait(target: str | None, interval: float, timeout: float | None) -> int:
     """Wait until no task of a run waits or runs any more; the exit code says whether it is complete.
@@ -49,8 +55,9 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
     if last[0].stuck:
-        raise TasksFailed(f"{run.label}: what is left waits for a job that failed",
-                          "esis dependency revives it once that is rerun")
+        raise TasksFailed(
+            f"{run.label}: what is left waits for a job that failed", "esis dependency revives it once that is rerun"
+        )
     if last[0].complete and not last[0].evidence.marked_complete:
         from esis.operations.compact import fold_if_many  # once in the life of a run
 

@@ -69,11 +69,21 @@ def lines(comparison: Comparison, depth: int = 0) -> list[str]:
 def _plain(comparison: Comparison) -> dict[str, object]:
     """Return what JSON shows of it."""
     return {
-        "workflow_file": str(comparison.node.workflow.path), "hash": comparison.node.digest,
-        "run": str(comparison.run.path), "same": not comparison.changes,
-        "changes": [{
-            "what": change.what.value, "role": change.role, "path": str(change.path), "before": change.before,
-            "after": change.after, "files": [{"what": what.value, "path": path} for what, path in change.files],
-            "why": _plain(change.why) if change.why is not None else None, "note": change.note or None,
-        } for change in comparison.changes],
+        "workflow_file": str(comparison.node.workflow.path),
+        "hash": comparison.node.digest,
+        "run": str(comparison.run.path),
+        "same": not comparison.changes,
+        "changes": [
+            {
+                "what": change.what.value,
+                "role": change.role,
+                "path": str(change.path),
+                "before": change.before,
+                "after": change.after,
+                "files": [{"what": what.value, "path": path} for what, path in change.files],
+                "why": _plain(change.why) if change.why is not None else None,
+                "note": change.note or None,
+            }
+            for change in comparison.changes
+        ],
     }

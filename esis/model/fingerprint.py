@@ -144,8 +144,13 @@ def tree_digest(entries: Iterator[Entry], digest_of: Callable[[Entry], str]) -> 
 
 def describe(mode: int) -> str:
     """Say what kind of file a mode belongs to."""
-    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
-             (stat.S_ISCHR, "a character device"), (stat.S_ISBLK, "a block device"))
+    kinds = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+    )
     return next((name for test, name in kinds if test(mode)), "no regular file")
 
 
@@ -156,8 +161,10 @@ def _entry(root: Path, below: str, item: os.DirEntry[str]) -> Entry:
     if stat.S_ISLNK(mode):
         target = os.readlink(item.path)  # noqa: PTH115  Path.readlink would tidy the target up
         if not target.startswith("/") and _leaves(below, target):
-            raise BadInput(f"{root / relative} is a link to {target}, outside of the included directory {root}",
-                           "include the whole, or put a copy there")
+            raise BadInput(
+                f"{root / relative} is a link to {target}, outside of the included directory {root}",
+                "include the whole, or put a copy there",
+            )
         return Entry(relative, Kind.LINK, target)
     if stat.S_ISDIR(mode):
         return Entry(relative, Kind.DIRECTORY)

@@ -32,28 +32,39 @@ def check_indices(indices: Sequence[int], announced: int) -> bool:
     Raises UserScriptFailed where there are no files, a gap, or another number was announced.
     """
     if not indices:
-        raise UserScriptFailed("the parameter generator wrote no parameters.<n>.json, and no "
-                               "parameters.jsonl", "it has to write them into its working directory")
+        raise UserScriptFailed(
+            "the parameter generator wrote no parameters.<n>.json, and no parameters.jsonl",
+            "it has to write them into its working directory",
+        )
     first = indices[0]
     if first not in (0, 1):
         raise UserScriptFailed(f"the parameter files start at index {first}", "start at 0 or 1")
     count = len(indices)
     if count > MOST_TASKS:
-        raise UserScriptFailed(f"the parameter generator wrote {count} parameter sets, and a run has {MOST_TASKS} at "
-                               f"most", "make several workflows of it, or let a task do more")
+        raise UserScriptFailed(
+            f"the parameter generator wrote {count} parameter sets, and a run has {MOST_TASKS} at most",
+            "make several workflows of it, or let a task do more",
+        )
     if indices[-1] - first + 1 != count:
         present = set(indices)
         missing = next(n for n in range(first, indices[-1]) if n not in present)
-        raise UserScriptFailed(f"parameters.{missing}.json is missing: found {count} files up to index "
-                               f"{indices[-1]}", "write them without a gap")
+        raise UserScriptFailed(
+            f"parameters.{missing}.json is missing: found {count} files up to index {indices[-1]}",
+            "write them without a gap",
+        )
     if announced == count:
         return False
     if announced == indices[-1]:
         return True
-    what = (f"parameters.{indices[-1] + 1}.json is the first one missing" if announced > count
-            else f"parameters.{first + announced}.json is the first one too many")
-    raise UserScriptFailed(f"the parameter generator announced {announced} parameter sets and wrote {count}: {what}",
-                           "print the number of parameter sets")
+    what = (
+        f"parameters.{indices[-1] + 1}.json is the first one missing"
+        if announced > count
+        else f"parameters.{first + announced}.json is the first one too many"
+    )
+    raise UserScriptFailed(
+        f"the parameter generator announced {announced} parameter sets and wrote {count}: {what}",
+        "print the number of parameter sets",
+    )
 
 
 def format_ranges(indices: Iterable[int]) -> str:

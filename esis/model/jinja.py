@@ -19,14 +19,21 @@ def fill(text: str, name: str, variables: Mapping[str, object], most: int) -> st
     import jinja2
     from jinja2.sandbox import SandboxedEnvironment  # whose range() ends
 
-    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-                                     autoescape=False)
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["quote"] = quote
     try:
         found = _cut(environment.from_string(text).generate(variables), most)
         found.encode("utf-8", "surrogateescape")
-    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
-            ValueError) as error:
+    except (
+        jinja2.TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         line = getattr(error, "lineno", None)
         where = f"{name}, line {line}" if line is not None else name
         raise BadInput(f"{where}: {error or type(error).__name__}", "esis doc templates lists the variables") from error

@@ -138,4 +138,3 @@ def _tidy(directory: Path) -> None:
         files = [(item.stat().st_mtime, item.path) for item in listing]
     for _, path in sorted(files)[: max(0, len(files) - MOST_FILES)]:
         Path(path).unlink()
-

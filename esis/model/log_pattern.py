@@ -65,7 +65,7 @@ class Pattern:
         parts: list[_Part] = []
         position = 0
         for match in _MARK.finditer(text):
-            parts.append(text[position:match.start()])
+            parts.append(text[position : match.start()])
             parts.append("%" if match[2] == "%" else _Field(match[2], min(int(match[1] or 0), _WIDEST)))
             position = match.end()
         return cls(_joined([*parts, text[position:]]))
@@ -91,9 +91,14 @@ class Pattern:
 
     def filled(self, values: Mapping[str, str]) -> Pattern:
         """Put `values`, by letter, in; the other fields stay."""
-        return Pattern(_joined([part.write(values[part.letter])
-                                if isinstance(part, _Field) and part.letter in values else part
-                                for part in self.parts]))
+        return Pattern(
+            _joined(
+                [
+                    part.write(values[part.letter]) if isinstance(part, _Field) and part.letter in values else part
+                    for part in self.parts
+                ]
+            )
+        )
 
     def below(self, directory: str) -> Pattern:
         """Return the pattern as seen from where `directory` is; an absolute one stays."""
@@ -111,8 +116,11 @@ class Pattern:
                 found[-1].append(first)
                 found.extend([other] for other in others)
         names = [Pattern(_joined(parts)) for parts in found]
-        return [name for position, name in enumerate(names)
-                if name.fixed not in ("", ".") or (position == 0 and name.fixed == "")]
+        return [
+            name
+            for position, name in enumerate(names)
+            if name.fixed not in ("", ".") or (position == 0 and name.fixed == "")
+        ]
 
     @property
     def starred(self) -> str:
@@ -125,7 +133,7 @@ class Pattern:
         if parts and isinstance(parts[0], str) and parts[0].startswith("/"):
             if not parts[0].startswith(f"{root}/"):
                 return None
-            return Pattern(_joined([parts[0][len(root) + 1:], *parts[1:]]))
+            return Pattern(_joined([parts[0][len(root) + 1 :], *parts[1:]]))
         steps = [Pattern((directory,))]
         for name in self.split():
             if name.fixed != "..":
@@ -159,8 +167,9 @@ class Pattern:
 
     @cached_property
     def _compiled(self) -> re.Pattern[str]:
-        return re.compile("".join(part.expression if isinstance(part, _Field) else re.escape(part)
-                                  for part in self.parts))
+        return re.compile(
+            "".join(part.expression if isinstance(part, _Field) else re.escape(part) for part in self.parts)
+        )
 
     @cached_property
     def _separate(self) -> re.Pattern[str] | None:
@@ -198,7 +207,7 @@ class Pattern:
                 for end in range(start + 1, len(name) + 1):
                     if expression.fullmatch(name, start, end) is None:
                         continue
-                    value = (name[start:end].lstrip("0") or "0")
+                    value = name[start:end].lstrip("0") or "0"
                     known = dict(told)
                     if part.letter in "Aa" and known.setdefault(part.letter, value) != value:
                         continue
@@ -207,8 +216,7 @@ class Pattern:
                     further.add((end, tuple(sorted(known.items()))))
             ways = further
         found = (dict(told) for end, told in ways if end == len(name))
-        return {_reading(told) for told in found
-                if "b" not in told or "a" not in told or told["b"] == told["a"][-1]}
+        return {_reading(told) for told in found if "b" not in told or "a" not in told or told["b"] == told["a"][-1]}
 
 
 def _reading(told: Mapping[str, str]) -> Reading:

@@ -20,9 +20,11 @@ def _names(text: str) -> frozenset[str]:
 
 _ALONE = _names(  # they take no value
     "consolidate-segments contiguous external help hold ignore-pbs no-requeue overcommit oversubscribe parsable quiet "
-    "reboot spread-job spread-segments stepmgr test-only usage use-min-nodes verbose version wait")
+    "reboot spread-job spread-segments stepmgr test-only usage use-min-nodes verbose version wait"
+)
 _OPTIONAL = _names(  # their value can't be the next word
-    "exclusive get-user-env nice no-kill oom-kill-step propagate requeue resv-ports")
+    "exclusive get-user-env nice no-kill oom-kill-step propagate requeue resv-ports"
+)
 _VALUED = _names(
     "account acctg-freq array autocomplete batch bb bbf begin chdir cluster cluster-constraint clusters comment "
     "constraint container container-id container-type context core-spec cores-per-socket cpu-freq cpus-per-gpu "
@@ -32,12 +34,19 @@ _VALUED = _names(
     "mincpus network nodefile nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket "
     "ntasks-per-tres open-mode output partition power prefer priority profile qos reservation resources segment signal "
     "sockets-per-node switches tasks-per-node thread-spec threads-per-core time time-min tmp tres-bind tres-per-task "
-    "uid wait-all-nodes wckey wrap")
-_SHORT = dict(pair.split("=") for pair in sorted(_names(
-    "a=array A=account b=begin B=extra-node-info c=cpus-per-task C=constraint d=dependency D=chdir e=error F=nodefile "
-    "G=gpus h=help H=hold i=input J=job-name k=no-kill L=licenses m=distribution M=clusters n=ntasks N=nodes o=output "
-    "O=overcommit p=partition q=qos Q=quiet s=oversubscribe S=core-spec t=time u=usage v=verbose V=version "
-    "w=nodelist W=wait x=exclude")))
+    "uid wait-all-nodes wckey wrap"
+)
+_SHORT = dict(
+    pair.split("=")
+    for pair in sorted(
+        _names(
+            "a=array A=account b=begin B=extra-node-info c=cpus-per-task C=constraint d=dependency D=chdir e=error "
+            "F=nodefile G=gpus h=help H=hold i=input J=job-name k=no-kill L=licenses m=distribution M=clusters "
+            "n=ntasks N=nodes o=output O=overcommit p=partition q=qos Q=quiet s=oversubscribe S=core-spec t=time "
+            "u=usage v=verbose V=version w=nodelist W=wait x=exclude"
+        )
+    )
+)
 _LONG = _ALONE | _OPTIONAL | _VALUED
 _MAGIC = ("#SBATCH", "#SLURM")  # the second one is old, and still read
 _HETEROGENEOUS = frozenset({"hetjob", "packjob"})  # words, not options: a job of several parts
@@ -89,7 +98,7 @@ def directives(text: str) -> list[tuple[int, str]]:
 def words_of(line: str) -> list[str]:
     """Return the words of a line that holds options, as sbatch splits it. Raises Unclosed."""
     words: list[str] = []
-    rest = line[len(next(magic for magic in _MAGIC if line.startswith(magic))):].rstrip("\n")
+    rest = line[len(next(magic for magic in _MAGIC if line.startswith(magic))) :].rstrip("\n")
     while True:
         word, rest = _word(rest.lstrip())
         if not word:
@@ -104,7 +113,7 @@ def script_options(text: str) -> list[Option]:
         try:
             words += ((word, number) for word in words_of(line))
         except Unclosed:
-            words += ((word, number) for word in line[len("#SBATCH"):].split())
+            words += ((word, number) for word in line[len("#SBATCH") :].split())
     found = list(_read(words, strict=False))
     if not any(option.name == "ignore-pbs" for option in found):
         found += _of_others(text)
@@ -201,8 +210,9 @@ def _of_others(text: str) -> Iterator[Option]:
                 return
 
 
-def _foreign(words: list[str], number: int, known: dict[str, str], long: dict[str, str], alone: str
-             ) -> Iterator[Option]:
+def _foreign(
+    words: list[str], number: int, known: dict[str, str], long: dict[str, str], alone: str
+) -> Iterator[Option]:
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word.startswith("--"):

@@ -187,8 +187,10 @@ def write_index(path: Path) -> int:
                 batch.append(b"%016d\n" % offset)
                 count = number
                 if count > MOST_TASKS:
-                    raise UserScriptFailed(f"{path} has more than {MOST_TASKS} lines, and a run has no more tasks",
-                                           "make several workflows of it, or let a task do more")
+                    raise UserScriptFailed(
+                        f"{path} has more than {MOST_TASKS} lines, and a run has no more tasks",
+                        "make several workflows of it, or let a task do more",
+                    )
             offset += len(line)
             if len(batch) == _BATCH:
                 write_all(descriptor, b"".join(batch))
@@ -203,8 +205,9 @@ def _check_json(line: bytes, path: Path) -> None:
     try:
         json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserScriptFailed(f"{path}: line 1 is no JSON by itself: {error}",
-                               "write each parameter set on one line") from None
+        raise UserScriptFailed(
+            f"{path}: line 1 is no JSON by itself: {error}", "write each parameter set on one line"
+        ) from None
 
 
 def _count_lines(path: Path) -> int:
@@ -217,5 +220,6 @@ def _count_lines(path: Path) -> int:
 
 
 def _bad_index(path: Path, why: str) -> CorruptState:
-    return CorruptState(f"{path} is corrupt: {why}",
-                        f"remove it: without it {PARAMETERS_LINES} is read from its beginning")
+    return CorruptState(
+        f"{path} is corrupt: {why}", f"remove it: without it {PARAMETERS_LINES} is read from its beginning"
+    )

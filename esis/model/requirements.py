@@ -40,8 +40,7 @@ class Node:
     requirements: tuple[Requirement, ...]
 
 
-def resolve(path: Path, read: Callable[[Path], Workflow] = load,
-            hash_of: Callable[[Path], str] = hash_source) -> Node:
+def resolve(path: Path, read: Callable[[Path], Workflow] = load, hash_of: Callable[[Path], str] = hash_source) -> Node:
     """Read the workflow at `path` and all that it requires, directly or not; each is read and hashed once.
 
     Raises BadInput, also for a cycle, which it prints.
@@ -98,9 +97,11 @@ class _Resolver:
         if key in self._done:
             return self._done[key]
         if key in self._open:
-            cycle = [*self._open[self._open.index(key):], key]
-            raise BadInput("the requirements form a cycle: " + " -> ".join(str(item) for item in cycle),
-                           "take one of them out of its workflow file's 'requires'")
+            cycle = [*self._open[self._open.index(key) :], key]
+            raise BadInput(
+                "the requirements form a cycle: " + " -> ".join(str(item) for item in cycle),
+                "take one of them out of its workflow file's 'requires'",
+            )
         self._open.append(key)
         workflow = replace(self._read(path), path=key)
         check_names(workflow)
@@ -139,8 +140,11 @@ def check_names(workflow: Workflow) -> None:
         _unique(workflow, stored, seen)
     for reserved in ("README", "sbatch.sh", "includes", "parameters", "results", "cwd", "__checkpoints__", "__esis__"):
         if reserved in seen:
-            raise BadInput(f"{workflow.path}: {seen[reserved]!r} has the name of something that ESIS itself puts into "
-                           f"the working directory", "rename it")
+            raise BadInput(
+                f"{workflow.path}: {seen[reserved]!r} has the name of something that ESIS itself puts into "
+                f"the working directory",
+                "rename it",
+            )
     included: dict[str, str] = {}
     for stored in workflow.param_includes:
         _unique(workflow, stored, included)
@@ -155,8 +159,10 @@ def _unique(workflow: Workflow, stored: str, seen: dict[str, str]) -> None:
     if name in (".", "..", "") or "/" in name:
         raise BadInput(f"{workflow.path}: {stored!r} has no base name to copy it under")
     if name in seen:
-        raise BadInput(f"{workflow.path}: {seen[name]!r} and {stored!r} have the same base name",
-                       "rename one: both are copied into the working directory")
+        raise BadInput(
+            f"{workflow.path}: {seen[name]!r} and {stored!r} have the same base name",
+            "rename one: both are copied into the working directory",
+        )
     seen[name] = stored
 
 

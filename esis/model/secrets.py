@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 MASK = "***"
-_WORDS = (r"token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key|credential"
-          r"|authorization|pgpass|pwd|(?<![^\W_])pass(?![^\W_])")
+_WORDS = (
+    r"token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key|credential"
+    r"|authorization|pgpass|pwd|(?<![^\W_])pass(?![^\W_])"
+)
 _NAME = rf"[\w.-]*(?:{_WORDS})[\w.-]*"
-_NAMED = re.compile(rf"({_NAME}[\\\"']*\s*[=:]\s*)((?:bearer|basic|digest|token)\s+\S+|\"[^\"]*\"|'[^']*'|[^\s,;&]+)",
-                    re.IGNORECASE)
+_NAMED = re.compile(
+    rf"({_NAME}[\\\"']*\s*[=:]\s*)((?:bearer|basic|digest|token)\s+\S+|\"[^\"]*\"|'[^']*'|[^\s,;&]+)", re.IGNORECASE
+)
 _SCHEME = re.compile(r"\b(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _OPTION = re.compile(rf"--?{_NAME}\Z", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+(?=@)|(https?://)[^/\s:@]+(?=@)")
@@ -18,7 +21,9 @@ _BY_ITS_FORM = re.compile(
     r"\b(?:gh[oprsu]_|github_pat_|gl(?:pat|rt|dt|cbt|ptt|ft|imt|agent|soat)-|hf_|sk-|gsk_|xox[abeprs]-|xapp-|npm_|pypi-"
     r"|dckr_pat_|SG\.|ya29\.)[\w.-]{16,}"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
-    r"|hooks\.slack\.com/services/\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
+    r"|hooks\.slack\.com/services/\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----.*",
+    re.DOTALL,
+)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 
 

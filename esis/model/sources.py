@@ -150,8 +150,10 @@ def file_digests(sources: Sequence[Source], targets: Sequence[Path | None]) -> l
         if target is not None:
             source.make_directories(target)
             source.unknown.update(dict.fromkeys(source.known, 0))
-        jobs += [_Job(source, relative, size, target / relative if target is not None and relative else target)
-                 for relative, size in source.unknown.items()]
+        jobs += [
+            _Job(source, relative, size, target / relative if target is not None and relative else target)
+            for relative, size in source.unknown.items()
+        ]
     worth = len(jobs) >= _WORTH_FILES or sum(job.size for job in jobs) >= _WORTH_BYTES
     found = {source.path: dict(source.known) for source in sources}
     for job, digest in zip(jobs, in_threads(_read, jobs, min(cores(), MOST_THREADS) if worth else 1)):

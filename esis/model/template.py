@@ -129,8 +129,10 @@ def _check_text(text: str, name: str, needs_dependency: bool) -> None:
     if not name.endswith(JINJA_SUFFIX) and not any(ARRAY_MARK in line for line in _directives(text)):
         raise BadInput(f"{name} has no #SBATCH line with {ARRAY_MARK}", f"add: #SBATCH --array={ARRAY_MARK}")
     if needs_dependency and not has_dependency_line(text):
-        raise BadInput(f"{name} has no line {DEPENDENCY_MARK} among its #SBATCH lines, and the workflow has "
-                       f"requirements", f"add a line {DEPENDENCY_MARK}: the dependency goes there")
+        raise BadInput(
+            f"{name} has no line {DEPENDENCY_MARK} among its #SBATCH lines, and the workflow has requirements",
+            f"add a line {DEPENDENCY_MARK}: the dependency goes there",
+        )
 
 
 def _check_options(script: str, name: str, array: str, depends: bool) -> None:
@@ -144,17 +146,25 @@ def _check_options(script: str, name: str, array: str, depends: bool) -> None:
     options = script_options(script)
     marks = [number for number, line in enumerate(_header(script), 1) if line.strip() == DEPENDENCY_MARK]
     if depends and not marks:
-        raise BadInput(f"{name}: the rendered script has no line {DEPENDENCY_MARK} among its #SBATCH lines",
-                       "the dependency goes there")
+        raise BadInput(
+            f"{name}: the rendered script has no line {DEPENDENCY_MARK} among its #SBATCH lines",
+            "the dependency goes there",
+        )
     if not any(option.name == "array" and array in (option.value or "") for option in options):
-        raise BadInput(f"{name}: no #SBATCH line of the rendered script holds the array {array}",
-                       "use {{ array }} in one: #SBATCH --array={{ array }}" if name.endswith(JINJA_SUFFIX)
-                       else f"add: #SBATCH --array={ARRAY_MARK}")
+        raise BadInput(
+            f"{name}: no #SBATCH line of the rendered script holds the array {array}",
+            "use {{ array }} in one: #SBATCH --array={{ array }}"
+            if name.endswith(JINJA_SUFFIX)
+            else f"add: #SBATCH --array={ARRAY_MARK}",
+        )
     for option in options:
         trouble = _contradiction(option, array, marks[0] if depends else None)
         if trouble is not None:
-            shown = option.written if option.value is None or option.value in option.written \
+            shown = (
+                option.written
+                if option.value is None or option.value in option.written
                 else f"{option.written} {option.value}"
+            )
             raise BadInput(f"{of} {option.line}: {shown} {trouble[0]}", trouble[1])
 
 
@@ -163,14 +173,19 @@ def _contradiction(option: Option, array: str, mark: int | None) -> tuple[str, s
     if option.fault:
         return option.fault, "mend that line"
     if option.name == "array" and option.value != array:
-        advice = (f"write #SBATCH --array={ARRAY_MARK} and nothing else into it; maxparallel of the workflow limits it"
-                  if array in (option.value or "") else "leave it out")
+        advice = (
+            f"write #SBATCH --array={ARRAY_MARK} and nothing else into it; maxparallel of the workflow limits it"
+            if array in (option.value or "")
+            else "leave it out"
+        )
         return "contradicts the array that ESIS sets", advice
     if option.name == "dependency" and "?" in (option.value or ""):
         return "means 'or', which can't be joined with what ESIS lets the job wait for", "separate with commas"
     if option.name == "dependency" and mark is not None and option.line > mark:
-        return (f"stands below {DEPENDENCY_MARK}, and sbatch takes the last of two dependencies",
-                f"write it above {DEPENDENCY_MARK}: then the job waits for both")
+        return (
+            f"stands below {DEPENDENCY_MARK}, and sbatch takes the last of two dependencies",
+            f"write it above {DEPENDENCY_MARK}: then the job waits for both",
+        )
     return _REFUSED.get(option.name)
 
 
@@ -240,9 +255,18 @@ def _fill(text: str, name: str, values: Values) -> str:
         return _replace_marks(text, values)
     from esis.model import jinja  # seldom is a template one of jinja2's
 
-    found = jinja.fill(text, name, {
-        "array": values.array, "worker": worker_path(values.worker), "tasks": values.tasks,
-        "submission": values.submission, "hash": values.digest}, SCRIPT_LIMIT)
+    found = jinja.fill(
+        text,
+        name,
+        {
+            "array": values.array,
+            "worker": worker_path(values.worker),
+            "tasks": values.tasks,
+            "submission": values.submission,
+            "hash": values.digest,
+        },
+        SCRIPT_LIMIT,
+    )
     if len(found) > SCRIPT_LIMIT:
         raise _too_large(name)
     return found
@@ -327,12 +351,16 @@ def _insert_hook(text: str, values: Values) -> str:
     # that of an older run knows nothing of it. $0 isn't taken in there: zsh has the name of the sourced file then.
     bound = values.offset or pack is not None or values.arrays > 1 or values.mapped is not None
     hook = _HOOK.format(
-        submission=f"{values.submission:04d}", run=shlex.quote(values.digest), arrays=values.arrays,
+        submission=f"{values.submission:04d}",
+        run=shlex.quote(values.digest),
+        arrays=values.arrays,
         required=values.required,
         mapped=shlex.quote("" if values.mapped is None else f"{len(values.mapped)} {checksum(values.mapped)}"),
-        offset=values.offset, again=AGAIN,
+        offset=values.offset,
+        again=AGAIN,
         pack=shlex.quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
-        bound="1" if bound else f"${{{FENCE_VARIABLE}:-}}")
+        bound="1" if bound else f"${{{FENCE_VARIABLE}:-}}",
+    )
     return "".join([*lines[:at], hook, *lines[at:]])
 
 

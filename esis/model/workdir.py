@@ -47,7 +47,7 @@ class RunDir:
     @property
     def digest(self) -> str:
         """Return the 64 hex digits of the name."""
-        return self.path.name[len(PREFIX):]
+        return self.path.name[len(PREFIX) :]
 
     @property
     def label(self) -> str:
@@ -278,13 +278,21 @@ class RunDir:
 
     def directories(self) -> tuple[Path, ...]:
         """Return the directories of a new run, parents first."""
-        return (self.includes, self.parameters, self.results, self.cwd, self.checkpoints, self.private,
-                self.submissions, self.tasks)
+        return (
+            self.includes,
+            self.parameters,
+            self.results,
+            self.cwd,
+            self.checkpoints,
+            self.private,
+            self.submissions,
+            self.tasks,
+        )
 
 
 def is_run_name(name: str) -> bool:
     """Return whether `name` is that of a run's working directory."""
-    return name.startswith(PREFIX) and HASH.match(name[len(PREFIX):]) is not None
+    return name.startswith(PREFIX) and HASH.match(name[len(PREFIX) :]) is not None
 
 
 def fence_name(number: int, position: int) -> str:

@@ -20,8 +20,18 @@ OLD_NAME = "wf.esis2.json"
 FILE_LIMIT = 16 * 1024 * 1024  # bytes
 DEFAULT_MAX_PARALLEL = 10
 ROLES = ("setupscript", "param_generator", "sbatchtemplate", "workerscript")
-_KEYS = (*ROLES, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
-         "workdirpath", "tasks_per_job", "tasks_parallel", "status")
+_KEYS = (
+    *ROLES,
+    "param_includes",
+    "requires",
+    "requires_names",
+    "freeze_requirements",
+    "maxparallel",
+    "workdirpath",
+    "tasks_per_job",
+    "tasks_parallel",
+    "status",
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,10 @@ class Workflow:
         try:
             return self.requires_names[requirement]
         except KeyError:
-            raise BadInput(f"{self.path}: requires_names has no name for {requirement!r}",
-                           f"add one with: esis require {requirement} <name> {self.path}") from None
+            raise BadInput(
+                f"{self.path}: requires_names has no name for {requirement!r}",
+                f"add one with: esis require {requirement} <name> {self.path}",
+            ) from None
 
     def requirement_called(self, name: str) -> str:
         """Return the stored path of the requirement called `name`. Raises BadInput."""
@@ -75,8 +87,9 @@ class Workflow:
             if self.requires_names.get(stored) == name:
                 return stored
         known = ", ".join(sorted(self.requires_names.values())) or "none"
-        raise BadInput(f"{self.path} has no requirement called {name!r} (there are: {known})",
-                       "esis list-requirements shows them")
+        raise BadInput(
+            f"{self.path} has no requirement called {name!r} (there are: {known})", "esis list-requirements shows them"
+        )
 
     def script(self, role: str) -> str:
         """Return the stored path of the script that has one of the ROLES."""
@@ -148,8 +161,10 @@ def parse(path: Path, data: bytes) -> Workflow:
         try:
             json.dumps({key: value}, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
-            raise BadInput(f"{path}: key {key!r}: {error.object[error.start:error.end]!r} is no valid Unicode",
-                           "mend it, or make the file anew with: esis setup") from None
+            raise BadInput(
+                f"{path}: key {key!r}: {error.object[error.start : error.end]!r} is no valid Unicode",
+                "mend it, or make the file anew with: esis setup",
+            ) from None
     reader = _Reader(path, raw)
     requires = reader.texts("requires")
     return Workflow(
@@ -158,8 +173,9 @@ def parse(path: Path, data: bytes) -> Workflow:
         param_includes=reader.texts("param_includes"),
         requires=requires,
         requires_names=reader.mapping("requires_names"),
-        freeze_requirements={key: reader.digest(key, value)
-                             for key, value in reader.mapping("freeze_requirements").items() if value},
+        freeze_requirements={
+            key: reader.digest(key, value) for key, value in reader.mapping("freeze_requirements").items() if value
+        },
         maxparallel=reader.max_parallel(),
         tasks_per_job=reader.number("tasks_per_job"),
         tasks_parallel=reader.number("tasks_parallel"),
@@ -199,8 +215,9 @@ def require(workflow: Workflow, stored: str, name: str) -> Workflow:
     """Return `workflow` with the requirement `stored` called `name`. Raises BadInput where the name is taken."""
     for other, taken in workflow.requires_names.items():
         if taken == name and other != stored:
-            raise BadInput(f"{workflow.path}: the name {name!r} belongs to the requirement {other}",
-                           "choose another one")
+            raise BadInput(
+                f"{workflow.path}: the name {name!r} belongs to the requirement {other}", "choose another one"
+            )
     requires = workflow.requires if stored in workflow.requires else (*workflow.requires, stored)
     return replace(workflow, requires=requires, requires_names={**workflow.requires_names, stored: name})
 
@@ -225,8 +242,10 @@ class _Reader:
         if key not in self.raw:
             if default is not None:
                 return default
-            raise BadInput(f"{self.path}: key {key!r} is missing (expected a path)",
-                           "add it, or make the file anew with: esis setup")
+            raise BadInput(
+                f"{self.path}: key {key!r} is missing (expected a path)",
+                "add it, or make the file anew with: esis setup",
+            )
         return self._checked(key, self.raw[key])
 
     def _checked(self, key: str, value: Any) -> str:
@@ -257,10 +276,12 @@ class _Reader:
         return found
 
     def digest(self, key: str, value: str) -> str:
-        digest = value[len(PREFIX):] if value.startswith(PREFIX) else value
+        digest = value[len(PREFIX) :] if value.startswith(PREFIX) else value
         if HASH.match(digest) is None:
-            raise BadInput(f"{self.path}: key 'freeze_requirements': {key!r}: expected 64 hex digits, found {value!r}",
-                           "esis freeze-requirement sets it")
+            raise BadInput(
+                f"{self.path}: key 'freeze_requirements': {key!r}: expected 64 hex digits, found {value!r}",
+                "esis freeze-requirement sets it",
+            )
         return digest
 
     def number(self, key: str) -> int:

@@ -32,8 +32,9 @@ class _Known:
     jobs: dict[RunDir, tuple[str, ...]] = field(default_factory=dict)  # to wait behind
 
 
-def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callable[[Done], None],
-              max_parallel: int | None = None) -> None:
+def run_chain(
+    wanted: Node, scheduler: Scheduler, context: Context, told: Callable[[Done], None], max_parallel: int | None = None
+) -> None:
     """Bring up all workflows that `wanted` needs, and itself; `told` hears of each. Raises EsisError.
 
     What is complete is skipped, what is active is waited behind, what is missing is submitted.
@@ -69,8 +70,10 @@ def run_chain(wanted: Node, scheduler: Scheduler, context: Context, told: Callab
         done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
         told(done)
         if done.left and node is not order[-1]:
-            raise LimitReached(f"{node.run.label}: Slurm has no room for {done.left} of its tasks, so nothing can be "
-                               f"queued behind it", "repeat the command when there is room again")
+            raise LimitReached(
+                f"{node.run.label}: Slurm has no room for {done.left} of its tasks, so nothing can be queued behind it",
+                "repeat the command when there is room again",
+            )
         _note(done, scheduler, known)
 
 
@@ -82,9 +85,11 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
         status = look_and_keep(found, scheduler) if found is not None else None
         if status is None or not status.complete:
             failed = describe_failures(status) if status is not None else ""
-            raise TasksFailed(f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"
-                              f"{' (' + failed + ')' if failed else ''}",
-                              f"what requires it was not started; its logs are in {run.cwd}")
+            raise TasksFailed(
+                f"{run.label} is not complete: {status.summary() if status else 'it vanished'}"
+                f"{' (' + failed + ')' if failed else ''}",
+                f"what requires it was not started; its logs are in {run.cwd}",
+            )
         known.complete.add(run)
         return
     jobs = list(done.status.active_jobs) if done.status is not None else []
@@ -97,8 +102,9 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
     else:
         _check_sound(run, done.status)
         summary = done.status.summary() if done.status is not None else "no job"
-        raise RequirementTrouble(f"{run.label} is neither complete nor in the queue: {summary}",
-                                 "esis status tells more")
+        raise RequirementTrouble(
+            f"{run.label} is neither complete nor in the queue: {summary}", "esis status tells more"
+        )
 
 
 def _behind(node: Node, known: _Known) -> str | None:
@@ -119,8 +125,11 @@ def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, con
     A failed requirement leaves its dependants pending for ever (DependencyNeverSatisfied), also when its failed tasks
     were resubmitted and are done.
     """
-    stuck = {verdict.job for verdict in status.groups
-             if verdict.state is TaskState.WAITING and verdict.reason == NEVER and verdict.job is not None}
+    stuck = {
+        verdict.job
+        for verdict in status.groups
+        if verdict.state is TaskState.WAITING and verdict.reason == NEVER and verdict.job is not None
+    }
     if not stuck:
         return
     evidence = evidence_of(status.run)
@@ -130,10 +139,14 @@ def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, con
     for job in sorted(stuck):
         problem = queue.set_dependency(evidence.job_called(job), behind or "")
         if problem is not None:
-            raise SlurmRefused(f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
-                               f"be changed: {problem}", "esis cancel it, then repeat the command")
-        context.say(f"{status.run.label}: job {job} waited for a job that failed; now it waits for "
-                    f"{behind or 'nothing'}")
+            raise SlurmRefused(
+                f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
+                f"be changed: {problem}",
+                "esis cancel it, then repeat the command",
+            )
+        context.say(
+            f"{status.run.label}: job {job} waited for a job that failed; now it waits for {behind or 'nothing'}"
+        )
 
 
 def _check_sound(run: RunDir, status: RunStatus | None) -> None:
@@ -142,18 +155,24 @@ def _check_sound(run: RunDir, status: RunStatus | None) -> None:
         return
     broken = status.indices(TaskState.FAILED, TaskState.LOST)
     if broken:
-        raise RequirementTrouble(f"{run.path} has tasks that failed: {describe_failures(status)}",
-                                 f"rerun them (esis resubmit {run.path}), then repeat the command")
+        raise RequirementTrouble(
+            f"{run.path} has tasks that failed: {describe_failures(status)}",
+            f"rerun them (esis resubmit {run.path}), then repeat the command",
+        )
 
 
 def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) -> None:
     if status is None:
-        raise RequirementTrouble(f"{item.name} is frozen to {item.run.label}, and there is no such run in "
-                                 f"{item.run.path.parent}", "esis freeze-requirement --unfreeze, or pin another one")
+        raise RequirementTrouble(
+            f"{item.name} is frozen to {item.run.label}, and there is no such run in {item.run.path.parent}",
+            "esis freeze-requirement --unfreeze, or pin another one",
+        )
     if status.complete:
         known.complete.add(item.run)
     elif status.active_jobs:
         known.jobs[item.run] = status.active_jobs
     else:
-        raise RequirementTrouble(f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",
-                                 f"esis resubmit {item.run.path} reruns what failed; or pin another run")
+        raise RequirementTrouble(
+            f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",
+            f"esis resubmit {item.run.path} reruns what failed; or pin another run",
+        )

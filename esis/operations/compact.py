@@ -53,8 +53,10 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
         # A rerun by hand may wait behind a mark that says that the run is complete.
         status = look_and_keep(replace(evidence, marked_complete=False), scheduler)
         if not (status.complete or evidence.marked_complete) or status.active_jobs:
-            raise BadInput(f"{run.label} is not complete: {status.summary()}",
-                           "its records, logs and results are folded when it is")
+            raise BadInput(
+                f"{run.label} is not complete: {status.summary()}",
+                "its records, logs and results are folded when it is",
+            )
         # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
         folded = _fold_results(run, evidence) if results else 0
         kept = _fold_logs(run, evidence, context) if logs else 0
@@ -126,15 +128,21 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     A log that can't be read, or whose name no zip can hold, stays where it is.
     """
     patterns = _log_patterns(run, evidence)
-    names = sorted(entry.name for entry in os.scandir(run.cwd) if entry.is_file(follow_symlinks=False)
-                   and any(pattern.matches(entry.name) for pattern in patterns))
+    names = sorted(
+        entry.name
+        for entry in os.scandir(run.cwd)
+        if entry.is_file(follow_symlinks=False) and any(pattern.matches(entry.name) for pattern in patterns)
+    )
     if not names:
         return 0
     again = set(names)
     written: list[str] = []
-    with naming(run.folded_logs), replacing(run.folded_logs) as descriptor, \
-            os.fdopen(os.dup(descriptor), "wb") as stream, \
-            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        naming(run.folded_logs),
+        replacing(run.folded_logs) as descriptor,
+        os.fdopen(os.dup(descriptor), "wb") as stream,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         if is_there(run.folded_logs):
             with zipped.reading(run.folded_logs) as before:
                 for info in before.infolist():
@@ -172,8 +180,14 @@ def _fold_results(run: RunDir, evidence: Evidence) -> int:
     # Not only of the tasks that there are: whatever bears a number is kept.
     tasks: Sequence[int] = sorted({*evidence.indices, *files})
     with naming(run.results_lines), replacing(run.results_lines) as descriptor:
-        _write_lines(descriptor, (json.dumps({"task": task, "results": exported}, ensure_ascii=False)
-                                  for task, exported in found.iterate(tasks) if exported is not None))
+        _write_lines(
+            descriptor,
+            (
+                json.dumps({"task": task, "results": exported}, ensure_ascii=False)
+                for task, exported in found.iterate(tasks)
+                if exported is not None
+            ),
+        )
     for task in files:
         run.result_file(task).unlink()
     return len(files)

@@ -69,8 +69,9 @@ def nearest(node: Node) -> RunDir:
         except (EsisError, OSError):
             continue  # nothing can be told of it; named by the user, it is an error
     if not found:
-        raise BadInput(f"there is no run of {node.workflow.path} in {node.run.path.parent} to compare with",
-                       "esis run builds one")
+        raise BadInput(
+            f"there is no run of {node.workflow.path} in {node.run.path.parent} to compare with", "esis run builds one"
+        )
     return min(found, key=lambda item: item[:2])[2]
 
 
@@ -111,8 +112,9 @@ def _differing(before: Lines, after: Lines) -> list[tuple[str, str]]:
     """Return the keys whose values differ, in the order of wf_status; scripts count by their role alone."""
     keys = dict.fromkeys((*after, *before))
     order = (*HASHED_ROLES, "include", "requirement")
-    return sorted((key for key in keys if before.get(key) != after.get(key)),
-                  key=lambda key: (order.index(key[0]), key[1]))
+    return sorted(
+        (key for key in keys if before.get(key) != after.get(key)), key=lambda key: (order.index(key[0]), key[1])
+    )
 
 
 def _present(node: Node) -> Lines:
@@ -146,8 +148,14 @@ def parse_status(text: str, workflow: Workflow) -> Lines:
     return found
 
 
-def _change(node: Node, run: RunDir, key: tuple[str, str], before: str | None, after: str | None,
-            told: set[tuple[RunDir, RunDir]]) -> Change:
+def _change(
+    node: Node,
+    run: RunDir,
+    key: tuple[str, str],
+    before: str | None,
+    after: str | None,
+    told: set[tuple[RunDir, RunDir]],
+) -> Change:
     role, stored = key
     what = What.ADDED if before is None else What.REMOVED if after is None else What.CHANGED
     workflow = node.workflow
@@ -189,8 +197,10 @@ def _files(now: Path, then: Path) -> Iterator[tuple[What, str]]:
         digests = file_digests(sources, [None, None])
     except EsisError:
         return  # the setup script put something else there
-    new, old = ({entry.relative: (entry.kind, entry.target, found.get(entry.relative))
-                 for entry in source.entries or ()} for source, found in zip(sources, digests))
+    new, old = (
+        {entry.relative: (entry.kind, entry.target, found.get(entry.relative)) for entry in source.entries or ()}
+        for source, found in zip(sources, digests)
+    )
     for relative in sorted({*new, *old}, key=os.fsencode):
         if old.get(relative) != new.get(relative):
             what = What.ADDED if relative not in old else What.REMOVED if relative not in new else What.CHANGED

@@ -142,11 +142,17 @@ def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elem
         return
     position = submission.position_of(job) or 0
     for index, chosen in elements.items():
-        others = [task for task in submission.tasks_at(position, (index,))
-                  if task not in chosen and status.tasks[task].state in ACTIVE_STATES]
+        others = [
+            task
+            for task in submission.tasks_at(position, (index,))
+            if task not in chosen and status.tasks[task].state in ACTIVE_STATES
+        ]
         if others:
-            raise BadInput(f"{evidence.run.label}: tasks {format_ranges(sorted(chosen))} are in one job with "
-                           f"{format_ranges(others)}, and can only be cancelled together with them", "name them too")
+            raise BadInput(
+                f"{evidence.run.label}: tasks {format_ranges(sorted(chosen))} are in one job with "
+                f"{format_ranges(others)}, and can only be cancelled together with them",
+                "name them too",
+            )
 
 
 def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]]:
@@ -165,8 +171,10 @@ def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]
                 asked[feeder.job] = None
                 refusal = slurm.drop_feeder(_feeder(seen[0].evidence, feeder.job))
                 if refusal is not None:
-                    raise SlurmRefused(f"{status.run.label}: job {feeder.job}, which submits the rest: {refusal}",
-                                       "its owner can cancel it")
+                    raise SlurmRefused(
+                        f"{status.run.label}: job {feeder.job}, which submits the rest: {refusal}",
+                        "its owner can cancel it",
+                    )
         return not seen[0].feeders
 
     pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
@@ -177,8 +185,10 @@ def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]
 def _feeder(evidence: Evidence, job: str) -> Job:
     """Return a job that feeds, on the cluster that was asked. Raises BadInput where that was more than one."""
     if len(evidence.clusters) > 1:  # the same id may be another job's there
-        raise BadInput(f"{evidence.run.label}: job {job} submits the rest, on one of the clusters "
-                       f"{', '.join(evidence.clusters)}", f"end it there first: scancel -M <cluster> {job}")
+        raise BadInput(
+            f"{evidence.run.label}: job {job} submits the rest, on one of the clusters {', '.join(evidence.clusters)}",
+            f"end it there first: scancel -M <cluster> {job}",
+        )
     return Job(job, *evidence.clusters)
 
 
@@ -191,9 +201,11 @@ def _refuse_part(status: RunStatus, wanted: Sequence[int]) -> None:
     """Raise BadInput where not all of a local run is to be ended: there is one process to be told, and it ends all."""
     others = sorted(set(status.indices(*ACTIVE_STATES)) - set(wanted))
     if others:
-        raise BadInput(f"{status.run.label}: a local run can only be ended as a whole, and tasks "
-                       f"{format_ranges(others)} wait or run, too",
-                       "esis cancel without options ends all of it, as Ctrl-C does")
+        raise BadInput(
+            f"{status.run.label}: a local run can only be ended as a whole, and tasks "
+            f"{format_ranges(others)} wait or run, too",
+            "esis cancel without options ends all of it, as Ctrl-C does",
+        )
 
 
 def _interrupt(evidence: Evidence) -> None:
@@ -207,8 +219,11 @@ def _interrupt(evidence: Evidence) -> None:
     except PermissionError:
         interrupted = False
     if not interrupted:
-        raise BadInput(f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}, which can't "
-                       "be signalled from here", "end that process on its own machine, as its own user")
+        raise BadInput(
+            f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}, which can't "
+            "be signalled from here",
+            "end that process on its own machine, as its own user",
+        )
 
 
 def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
@@ -232,8 +247,9 @@ def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
                 return
 
 
-def _wait_gone(run: RunDir, tasks: Sequence[int], slurm: Slurm,
-               again: Callable[[RunStatus, Sequence[int]], None] | None = None) -> list[int]:
+def _wait_gone(
+    run: RunDir, tasks: Sequence[int], slurm: Slurm, again: Callable[[RunStatus, Sequence[int]], None] | None = None
+) -> list[int]:
     """Wait until none of `tasks` is active; return those that still are when the time is over."""
     left = list(tasks)
 

@@ -67,8 +67,10 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     check_ours(run, "resubmitted")
     secret = has_secrets(wishes.options)
     if secret and context.feed:
-        raise BadInput("--feed would have to keep values of --export, or what looks like a secret, in a file",
-                       "leave --feed out, or export them where the jobs start")
+        raise BadInput(
+            "--feed would have to keep values of --export, or what looks like a secret, in a file",
+            "leave --feed out, or export them where the jobs start",
+        )
     check_available(scheduler)
     workflow = definition(run)
     _check_template(run, workflow)
@@ -87,13 +89,21 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
             unmark_complete(run)
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(
-            run, workflow, as_sequence(chosen),
-            workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel, None,
-            tuple(sorted({sight.job for sight in snapshot.of_run(run, found.jobs)})), options,
-            packing_of(workflow, wishes, before, chosen), active)
+            run,
+            workflow,
+            as_sequence(chosen),
+            workflow.maxparallel if wishes.max_parallel is None else wishes.max_parallel,
+            None,
+            tuple(sorted({sight.job for sight in snapshot.of_run(run, found.jobs)})),
+            options,
+            packing_of(workflow, wishes, before, chosen),
+            active,
+        )
         if secret:
-            context.say(f"{run.label}: kept with the submission is {' '.join(masked(wishes.options))}; a later command "
-                        f"has to be given the values again")
+            context.say(
+                f"{run.label}: kept with the submission is {' '.join(masked(wishes.options))}; a later command "
+                f"has to be given the values again"
+            )
         return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
 
 
@@ -103,8 +113,11 @@ def _check_template(run: RunDir, workflow: Workflow) -> None:
     try:
         check(read_template(path), str(path))
     except BadInput as error:
-        raise BadInput(error.message, "a run keeps its template: mend that of the workflow, and esis run makes a new "
-                       "run; or submit this one by hand (esis doc by-hand)") from error
+        raise BadInput(
+            error.message,
+            "a run keeps its template: mend that of the workflow, and esis run makes a new "
+            "run; or submit this one by hand (esis doc by-hand)",
+        ) from error
 
 
 def packing_of(workflow: Workflow, wishes: Wishes, status: RunStatus, tasks: Sequence[int]) -> Packing:
@@ -114,8 +127,10 @@ def packing_of(workflow: Workflow, wishes: Wishes, status: RunStatus, tasks: Seq
         return Packing(workflow.tasks_per_job if wishes.per_job is None else wishes.per_job, parallel)
     times = status.times(TaskState.DONE)
     if not times:
-        raise BadInput(f"{status.run.label}: no task is done, so nothing tells how long they take",
-                       "give a number: --tasks-per-job 100")
+        raise BadInput(
+            f"{status.run.label}: no task is done, so nothing tells how long they take",
+            "give a number: --tasks-per-job 100",
+        )
     requested = _requested(status.run, status.evidence.submissions, tasks)
     requested.update(parse_requests(line_options(wishes.options)))
     limit = requested.get("time")
@@ -137,11 +152,15 @@ def scaled(run: RunDir, known: Sequence[Submission], tasks: Sequence[int], wishe
     if wishes.scale_time is not None:
         limit = requested.get("time")
         if limit is None:
-            raise BadInput(f"{run.label}: the template requests no time, so there is nothing to scale",
-                           "give it itself: -- --time=2-0")
+            raise BadInput(
+                f"{run.label}: the template requests no time, so there is nothing to scale",
+                "give it itself: -- --time=2-0",
+            )
         if is_unlimited(limit):
-            raise BadInput(f"{run.label}: --time={limit} is no limit, so there is nothing to scale",
-                           "leave --scale-time out, or give a limit: -- --time=2-0")
+            raise BadInput(
+                f"{run.label}: --time={limit} is no limit, so there is nothing to scale",
+                "leave --scale-time out, or give a limit: -- --time=2-0",
+            )
         options.append(f"--time={format_limit(parse_limit(limit) * wishes.scale_time)}")
     return tuple(options)
 
@@ -150,27 +169,35 @@ def _more_memory(run: RunDir, requested: Mapping[str, str], factor: float) -> st
     # Slurm takes one of these options only; the one that was given last is the one in force.
     name = next((name for name in reversed(list(requested)) if name in _MEMORY), None)
     if name is None:
-        raise BadInput(f"{run.label}: the template requests no memory, so there is nothing to scale",
-                       "give it itself: -- --mem=64G")
+        raise BadInput(
+            f"{run.label}: the template requests no memory, so there is nothing to scale",
+            "give it itself: -- --mem=64G",
+        )
     size = parse_memory(requested[name])
     if size == 0:
-        raise BadInput(f"{run.label}: --{name}={requested[name]} asks for all memory of a node, so there is nothing to "
-                       "scale", "ask for nodes that have more, or give a size: -- --mem=64G")
+        raise BadInput(
+            f"{run.label}: --{name}={requested[name]} asks for all memory of a node, so there is nothing to scale",
+            "ask for nodes that have more, or give a size: -- --mem=64G",
+        )
     return f"--{name}={format_memory(size * factor)}"
 
 
 def _check_factors(run: RunDir, wishes: Wishes) -> None:
     """Raise BadInput for a factor that is none, or where the options say themselves what is to be scaled."""
     given = {option.name for option in line_options(wishes.options)}
-    for factor, names, option in ((wishes.scale_memory, set(_MEMORY), "--scale-mem"),
-                                  (wishes.scale_time, {"time"}, "--scale-time")):
+    for factor, names, option in (
+        (wishes.scale_memory, set(_MEMORY), "--scale-mem"),
+        (wishes.scale_time, {"time"}, "--scale-time"),
+    ):
         if factor is None:
             continue
         if not 0 < factor <= _LARGEST_FACTOR:
             raise BadInput(f"{run.label}: {option} {factor:g} is no factor", "give it a number, like 1.5 or 2")
         if given & names:
-            raise BadInput(f"{run.label}: {option} contradicts --{min(given & names)} among the options",
-                           "give the one or the other")
+            raise BadInput(
+                f"{run.label}: {option} contradicts --{min(given & names)} among the options",
+                "give the one or the other",
+            )
 
 
 def _requested(run: RunDir, known: Sequence[Submission], tasks: Sequence[int]) -> dict[str, str]:

@@ -43,8 +43,11 @@ class Asked:
 
     def still_counts(self, found: Evidence) -> bool:
         """Return whether it is fresh and nothing was submitted since, as far as the run's directory tells."""
-        return (self.evidence is not None and self.evidence.submissions == found.submissions
-                and time.monotonic() - self.at < _FRESH_SECONDS)
+        return (
+            self.evidence is not None
+            and self.evidence.submissions == found.submissions
+            and time.monotonic() - self.at < _FRESH_SECONDS
+        )
 
 
 def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> DryRun:
@@ -67,8 +70,14 @@ def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | 
     return bring_up(node, scheduler, context, max_parallel)
 
 
-def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None,
-             dependency: str | None = None, asked: Asked | None = None) -> Done:
+def bring_up(
+    node: Node,
+    scheduler: Scheduler,
+    context: Context,
+    max_parallel: int | None = None,
+    dependency: str | None = None,
+    asked: Asked | None = None,
+) -> Done:
     """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`.
 
     `asked` is what the caller asked just now; it counts unless another esis has submitted something since. In this
@@ -111,12 +120,22 @@ def bring_up(node: Node, scheduler: Scheduler, context: Context, max_parallel: i
             _note_throttle(before, known, throttle, context)
             return Done(node, None, before)
         if before.indices(*ACTIVE_STATES) and scheduler.name == LOCAL:
-            raise EsisError(f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still "
-                            f"waiting or running", "wait for them, then repeat the command")
+            raise EsisError(
+                f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still waiting or running",
+                "wait for them, then repeat the command",
+            )
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run, found.jobs)}))
         active = bool(before.indices(*ACTIVE_STATES))
-        request = Request(node.run, workflow, todo, throttle, dependency, seen, active=active,
-                          packing=Packing(workflow.tasks_per_job, workflow.tasks_parallel))
+        request = Request(
+            node.run,
+            workflow,
+            todo,
+            throttle,
+            dependency,
+            seen,
+            active=active,
+            packing=Packing(workflow.tasks_per_job, workflow.tasks_parallel),
+        )
         submission = submit_what_fits(request, before, snapshot, scheduler, context)
         left = len(todo) - (len(submission.tasks) if submission is not None else 0)
         return Done(node, submission, before if known or submission is None else None, left)
@@ -128,8 +147,11 @@ def require_answer(evidence: Evidence, snapshot: Snapshot, scheduler: Scheduler)
     A failed query proves nothing: the tasks may be queued, also by hand.
     """
     if snapshot.problem is not None and (evidence.in_slurm or (evidence.records and scheduler.has_slurm())):
-        raise SlurmUnanswered(f"{evidence.run.label}: nothing was submitted, for the queue can't be asked whether the "
-                              f"tasks are in it: {snapshot.problem}", "try again later")
+        raise SlurmUnanswered(
+            f"{evidence.run.label}: nothing was submitted, for the queue can't be asked whether the "
+            f"tasks are in it: {snapshot.problem}",
+            "try again later",
+        )
 
 
 def check_available(scheduler: Scheduler) -> None:
@@ -142,9 +164,10 @@ def check_requirements(node: Node, scheduler: Scheduler) -> None:
     """Raise RequirementTrouble listing every requirement that isn't complete."""
     missing = unmet(node.requirements, scheduler)
     if missing:
-        raise RequirementTrouble(f"{node.workflow.path} requires runs that are not complete: " + "; ".join(missing),
-                                 "or run them all in their order: esis dependency "
-                                 + shlex.quote(str(node.workflow.path)))
+        raise RequirementTrouble(
+            f"{node.workflow.path} requires runs that are not complete: " + "; ".join(missing),
+            "or run them all in their order: esis dependency " + shlex.quote(str(node.workflow.path)),
+        )
 
 
 def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str]:
@@ -171,8 +194,10 @@ def raise_failed(run: RunDir, submission: Submission | None, before: RunStatus |
     Where there was nothing to submit, what `before` says counts.
     """
     if submission is not None and submission.returned:
-        raise Interrupted(f"{run.label}: interrupted, {len(submission.returned)} of {len(submission.tasks)} tasks are "
-                          f"left", "the same command goes on")
+        raise Interrupted(
+            f"{run.label}: interrupted, {len(submission.returned)} of {len(submission.tasks)} tasks are left",
+            "the same command goes on",
+        )
     found = gather(run) if submission is not None else None
     after = before
     if found is not None:
@@ -183,8 +208,10 @@ def raise_failed(run: RunDir, submission: Submission | None, before: RunStatus |
     mine = set(submission.tasks) if submission is not None else set(after.tasks)
     failed = mine.intersection(after.indices(TaskState.FAILED, TaskState.LOST))
     if failed:
-        raise TasksFailed(f"{run.label}: {len(failed)} of {len(mine)} tasks failed "
-                          f"({describe_failures(after)})", "esis errors shows their last words")
+        raise TasksFailed(
+            f"{run.label}: {len(failed)} of {len(mine)} tasks failed ({describe_failures(after)})",
+            "esis errors shows their last words",
+        )
 
 
 def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int, context: Context) -> None:
@@ -193,5 +220,7 @@ def _note_throttle(status: RunStatus, known: Sequence[Submission], throttle: int
         return
     queued = known[-1].throttle
     if queued != throttle:
-        context.say(f"{status.run.label}: the queued array keeps its limit of {queued} tasks at a time; to change "
-                    f"it: esis throttle {throttle}")
+        context.say(
+            f"{status.run.label}: the queued array keeps its limit of {queued} tasks at a time; to change "
+            f"it: esis throttle {throttle}"
+        )

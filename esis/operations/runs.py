@@ -34,8 +34,9 @@ class Listed:
     current: bool  # whether a workflow file beside it has this hash now
 
 
-def list_runs(below: Path, verify: bool = False, deep: bool = False,
-              tell: Callable[[str], None] | None = None) -> list[Listed]:
+def list_runs(
+    below: Path, verify: bool = False, deep: bool = False, tell: Callable[[str], None] | None = None
+) -> list[Listed]:
     """Return the runs in a directory, sorted by path; interrupted builds are none. Raises BadInput.
 
     `deep`: down the tree. With `verify` every byte of the workflows there is read to tell which runs are current.
@@ -46,6 +47,7 @@ def list_runs(below: Path, verify: bool = False, deep: bool = False,
     found: list[Listed] = []
     sources = Sources(verify)
     current: set[Path] = set()
+
     def unreadable(error: OSError) -> None:
         if tell is not None:
             tell(str(FileTrouble.of(error, "left out")))
@@ -54,8 +56,14 @@ def list_runs(below: Path, verify: bool = False, deep: bool = False,
         place = Path(directory)
         runs = [name for name in names if is_run_name(name)]
         oldest = [name for name in names if _is_oldest(RunDir(place / name))]
-        names[:] = sorted(name for name in names if deep and not is_run_name(name) and name not in oldest
-                          and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git")))
+        names[:] = sorted(
+            name
+            for name in names
+            if deep
+            and not is_run_name(name)
+            and name not in oldest
+            and not name.startswith((STAGING_PREFIX, TRASH_PREFIX, ".git"))
+        )
         current.update(_current_runs(place, files, sources))
         for name in runs:
             run = RunDir(place.resolve() / name)
@@ -64,8 +72,9 @@ def list_runs(below: Path, verify: bool = False, deep: bool = False,
                 if evidence is not None and evidence.built:
                     found.append(_listed(run, evidence))
         found += [_listed_oldest(RunDir(place.resolve() / name)) for name in oldest]
-    marked = [Listed(item.run, item.started, item.job, item.tasks, item.complete, item.run.path in current)
-              for item in found]
+    marked = [
+        Listed(item.run, item.started, item.job, item.tasks, item.complete, item.run.path in current) for item in found
+    ]
     return sorted(marked, key=lambda item: str(item.run.path))
 
 
@@ -113,8 +122,14 @@ def _is_oldest(run: RunDir) -> bool:
 def _listed_oldest(run: RunDir) -> Listed:
     """List a run of before 0.0.4, of which little is known."""
     jobs = old.job_ids_in(run.oldest_job_ids)
-    return Listed(run, old.start_time_in(run.oldest_start_time), jobs[-1] if jobs else None,
-                  len(find_parameter_files(run.parameters)) if run.parameters.is_dir() else 0, False, False)
+    return Listed(
+        run,
+        old.start_time_in(run.oldest_start_time),
+        jobs[-1] if jobs else None,
+        len(find_parameter_files(run.parameters)) if run.parameters.is_dir() else 0,
+        False,
+        False,
+    )
 
 
 def _text(path: Path) -> str:

@@ -26,8 +26,15 @@ class Amounts:
     tasks_parallel: int = 1  # of a job's tasks
 
 
-def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts: Amounts, workdir_path: str | None,
-           context: Context, update: bool = False) -> Workflow:
+def set_up(
+    files: Sequence[str],
+    includes: Sequence[str],
+    target: Path,
+    amounts: Amounts,
+    workdir_path: str | None,
+    context: Context,
+    update: bool = False,
+) -> Workflow:
     """Describe a workflow by its four files, in the present order or in 0.0.4's, and write the workflow file.
 
     Raises BadInput. Requirements that the workflow file has already are kept; with `update` those of the wf.esis2.json
@@ -57,8 +64,9 @@ def set_up(files: Sequence[str], includes: Sequence[str], target: Path, amounts:
     made = _keep_requirements(made, update, context)
     check_names(made)
     if not os.access(worker, os.X_OK):
-        context.say(f"note: the worker {worker} is not executable; srun needs that, unless the template names an "
-                    f"interpreter")
+        context.say(
+            f"note: the worker {worker} is not executable; srun needs that, unless the template names an interpreter"
+        )
     workflow.save(made)
     return made
 
@@ -68,7 +76,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
 
     The path is stored as `required` names it, also where another file stands in for it: it counts in the hash.
     """
-    if not name or any(ord(character) < 32 or 0xd800 <= ord(character) < 0xe000 for character in name):
+    if not name or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name):
         raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
     workflow.load(workflow.stand_in(required))
     into = _beside(owner, target)
@@ -89,16 +97,21 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
     into = _beside(path, target)
     before = workflow.load(path)
     stored = before.requirement_called(name)
-    digest = digest[len(PREFIX):] if digest.startswith(PREFIX) else digest
+    digest = digest[len(PREFIX) :] if digest.startswith(PREFIX) else digest
     digest = digest.rstrip("/").lower()
     parent = run_parent(workflow.load(before.requirement_file(stored)))
     found = [known for known in run_digests(parent) if known.startswith(digest)] if digest else []
     if len(found) > 1:
-        raise BadInput(f"{digest!r} begins the hashes of {len(found)} runs in {parent}: "
-                       + ", ".join(item[:16] for item in found[:4]), "give more digits")
+        raise BadInput(
+            f"{digest!r} begins the hashes of {len(found)} runs in {parent}: "
+            + ", ".join(item[:16] for item in found[:4]),
+            "give more digits",
+        )
     if not found:
-        raise BadInput(f"no run in {parent} has a hash that begins with {digest!r}",
-                       "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first")
+        raise BadInput(
+            f"no run in {parent} has a hash that begins with {digest!r}",
+            "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first",
+        )
     made = replace(workflow.freeze(before, stored, found[0]), path=into)
     workflow.save(made)
     return made, found[0]
@@ -149,11 +162,15 @@ def _in_order(files: Sequence[str], context: Context) -> tuple[Path, Path, Path,
     if template.is_template(third):
         return first, second, third, fourth
     if template.is_template(second):
-        context.say(f"note: taking {second} for the sbatch template (0.0.4's order); the order is now: setup script, "
-                    f"parameter generator, sbatch template, worker script")
+        context.say(
+            f"note: taking {second} for the sbatch template (0.0.4's order); the order is now: setup script, "
+            f"parameter generator, sbatch template, worker script"
+        )
         return first, fourth, second, third
-    raise BadInput(f"{third} is no sbatch template: it holds no {template.ARRAY_MARK} (nor does {second}, where 0.0.4 "
-                   f"had it)", "the order is: <setup script> <parameter generator> <sbatch template> <worker script>")
+    raise BadInput(
+        f"{third} is no sbatch template: it holds no {template.ARRAY_MARK} (nor does {second}, where 0.0.4 had it)",
+        "the order is: <setup script> <parameter generator> <sbatch template> <worker script>",
+    )
 
 
 def _check_include(path: Path) -> None:
@@ -183,8 +200,9 @@ def _beside(owner: Path, target: Path | None) -> Path:
     if target is None:
         return owner
     if target.parent.resolve() != owner.parent.resolve():
-        raise BadInput(f"{target} is not beside {owner}, so its paths would mean other files",
-                       "write it into the same directory")
+        raise BadInput(
+            f"{target} is not beside {owner}, so its paths would mean other files", "write it into the same directory"
+        )
     return target
 
 
@@ -195,24 +213,36 @@ def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workfl
     before = workflow.load(made.path) if made.path.exists() else None
     if beside and update:
         before = workflow.load(old)
-        context.say(f"{made.path}: taking over {len(before.requires)} requirement(s) and "
-                    f"{len(before.freeze_requirements)} pin(s) of {old}")
+        context.say(
+            f"{made.path}: taking over {len(before.requires)} requirement(s) and "
+            f"{len(before.freeze_requirements)} pin(s) of {old}"
+        )
     elif beside:
-        context.say(f"note: {old} (0.0.4's name) stays as it is: commands that name it use it; its requirements and "
-                    f"pins are taken over with --update")
+        context.say(
+            f"note: {old} (0.0.4's name) stays as it is: commands that name it use it; its requirements and "
+            f"pins are taken over with --update"
+        )
     elif made.path.name == workflow.OLD_NAME and made.path.with_name(workflow.DEFAULT_NAME).exists():
-        context.say(f"note: {made.path.with_name(workflow.DEFAULT_NAME)} stays as it is, and comes first where no "
-                    f"workflow file is named")
+        context.say(
+            f"note: {made.path.with_name(workflow.DEFAULT_NAME)} stays as it is, and comes first where no "
+            f"workflow file is named"
+        )
     if before is None:
         return made
     if before.requires and not (beside and update):
         context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
-    return replace(made, requires=before.requires, requires_names=before.requires_names,
-                   freeze_requirements=before.freeze_requirements, extra=before.extra)
+    return replace(
+        made,
+        requires=before.requires,
+        requires_names=before.requires_names,
+        freeze_requirements=before.freeze_requirements,
+        extra=before.extra,
+    )
 
 
 def _check_acyclic(made: Workflow) -> None:
     """Resolve the graph as it would be; hashes don't matter here."""
+
     def read(path: Path) -> Workflow:
         return made if key_of(path) == key_of(made.path) else workflow.load(path)
 

@@ -50,8 +50,11 @@ class LogSeries:
             return [task for at in positions for task in self.submission.tasks_at(at, (reading.index,))]
         if len(positions) == len(self.submission.arrays):
             return self.submission.tasks
-        return [task for at in positions
-                for task in self.submission.tasks_at(at, self.submission.arrays[at].indices() or ())]
+        return [
+            task
+            for at in positions
+            for task in self.submission.tasks_at(at, self.submission.arrays[at].indices() or ())
+        ]
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,9 @@ class SubmissionLogs:
             found.append(LogSeries(submission, LogKind.OUTPUT, _PACKED, everywhere, tasks_themselves=True))
         return tuple(found)
 
-    def of_task(self, task: int, job: str | None, told: Mapping[str, str], stream: LogKind = LogKind.OUTPUT
-                ) -> list[Pattern]:
+    def of_task(
+        self, task: int, job: str | None, told: Mapping[str, str], stream: LogKind = LogKind.OUTPUT
+    ) -> list[Pattern]:
         """Return what a log of a task may be called, likeliest first, as far as that is known.
 
         `job`: the array's id where a record tells it; `told`: what else a record tells, by letter.
@@ -146,8 +150,7 @@ class SubmissionLogs:
 class RunLogs:
     """Know the names of all logs of a run."""
 
-    def __init__(self, submissions: Sequence[Submission], script: str, user: str,
-                 jobs: Collection[str] = ()) -> None:
+    def __init__(self, submissions: Sequence[Submission], script: str, user: str, jobs: Collection[str] = ()) -> None:
         """Take the text of sbatch.sh, the name of the run's owner, and the ids of jobs that left records."""
         self._of = {item.number: SubmissionLogs(item, Options.of(script, item.options), user) for item in submissions}
         self._submitted = {job.id: item.number for item in submissions for job in item.jobs}
@@ -177,8 +180,9 @@ class RunLogs:
         """
         number = self._submitted.get(reading.job) if reading.job is not None else None
         if number is not None:
-            found = [series for series in self.series[pattern]
-                     if series.submission.number == number and not series.by_hand]
+            found = [
+                series for series in self.series[pattern] if series.submission.number == number and not series.by_hand
+            ]
         else:
             found = [series for series in self.series[pattern] if self._by_hand or not series.by_hand]
         return [LogOwner(series.stream, reading.job, series.tasks(reading)) for series in found or self.series[pattern]]

@@ -32,8 +32,11 @@ def is_old(run: RunDir) -> bool:
 
 def is_oldest(run: RunDir) -> bool:
     """Return whether a version before 0.0.4 made a run: it has no corner for ESIS, and the names are at its root."""
-    return (run.path.name.startswith(PREFIX) and not is_directory(run.private)
-            and (is_there(run.oldest_job_ids) or is_there(run.oldest_start_time)))
+    return (
+        run.path.name.startswith(PREFIX)
+        and not is_directory(run.private)
+        and (is_there(run.oldest_job_ids) or is_there(run.oldest_start_time))
+    )
 
 
 def job_ids_in(path: Path) -> tuple[str, ...]:
@@ -70,15 +73,17 @@ def tasks_of(run: RunDir, found: Sequence[int]) -> Sequence[int]:
 def _stepped(match: re.Match[str]) -> str:
     """Write out a range with a step. Raises ValueError where the step is 0."""
     found = range(int(match[1]), int(match[2]) + 1, int(match[3]))
-    return ",".join(map(str, found[:MOST_TASKS + 1]))
+    return ",".join(map(str, found[: MOST_TASKS + 1]))
 
 
 def what_is_known(run: RunDir) -> tuple[str, str]:
     """Return what an old run tells of its job where it tells nothing of its tasks, and what to do."""
     jobs = job_ids_in(run.job_ids)
     if jobs:
-        return (f"its job is {jobs[-1]}, and neither its parameters/ nor its sbatch.sh tell the tasks",
-                f"squeue -j {jobs[-1]} shows them, scancel {jobs[-1]} ends them")
+        return (
+            f"its job is {jobs[-1]}, and neither its parameters/ nor its sbatch.sh tell the tasks",
+            f"squeue -j {jobs[-1]} shows them, scancel {jobs[-1]} ends them",
+        )
     return "it holds no job id", "squeue shows its jobs, scancel ends them"
 
 
@@ -96,10 +101,23 @@ def submissions_of(run: RunDir, tasks: Sequence[int]) -> tuple[Submission, ...]:
     array = Array(format_ranges(tasks), 0, len(tasks))
     script = _text(run.script, _SCRIPT_LIMIT)
     output = Options.of(script, ()).output if script else ""
-    return tuple(Submission(number=number, scheduler="slurm", tasks=as_sequence(tasks), arrays=(array,),
-                            script_digest="", created=created, owner="", records=False, outcome=Outcome.SUBMITTED,
-                            jobs=(Job(job),), answered=created, output=output)
-                 for number, job in enumerate(dict.fromkeys(jobs), 1))
+    return tuple(
+        Submission(
+            number=number,
+            scheduler="slurm",
+            tasks=as_sequence(tasks),
+            arrays=(array,),
+            script_digest="",
+            created=created,
+            owner="",
+            records=False,
+            outcome=Outcome.SUBMITTED,
+            jobs=(Job(job),),
+            answered=created,
+            output=output,
+        )
+        for number, job in enumerate(dict.fromkeys(jobs), 1)
+    )
 
 
 def _text(path: Path, limit: int = _SMALL) -> str:

@@ -49,9 +49,18 @@ class Origin:
     @classmethod
     def from_fields(cls, raw: Fields) -> Origin:
         """Read what `to_json` gave. Raises CorruptState."""
-        return cls(raw.text("user"), raw.number("uid", 0, 2**32), raw.text("host"), raw.text("esis"),
-                   raw.text("python"), raw.text("python_executable"), raw.text("platform"), raw.texts("modules"),
-                   raw.text_or_none("conda_environment"), raw.text_or_none("virtual_environment"))
+        return cls(
+            raw.text("user"),
+            raw.number("uid", 0, 2**32),
+            raw.text("host"),
+            raw.text("esis"),
+            raw.text("python"),
+            raw.text("python_executable"),
+            raw.text("platform"),
+            raw.texts("modules"),
+            raw.text_or_none("conda_environment"),
+            raw.text_or_none("virtual_environment"),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in files."""

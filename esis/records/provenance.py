@@ -42,19 +42,25 @@ class Provenance:
 
 def save(run: RunDir, workflow: Workflow, argv: Sequence[str], limits: Limits | None) -> None:
     """Write where a run comes from; what can't be found out is null. Raises OSError."""
-    write_json(run.provenance, {
-        "schema": 1,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **Origin.here().to_json(),
-        "workflow_file": str(workflow.path),
-        "slurm": limits.version if limits is not None else None,
-        "slurm_limits": {
-            "max_array_size": limits.max_array_size, "max_array_tasks": limits.max_array_tasks,
-            "message_timeout": limits.message_timeout,
-        } if limits is not None and limits.version is not None else None,
-        "git": _git(workflow.directory),
-        "argv": list(masked(argv)),
-    })
+    write_json(
+        run.provenance,
+        {
+            "schema": 1,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **Origin.here().to_json(),
+            "workflow_file": str(workflow.path),
+            "slurm": limits.version if limits is not None else None,
+            "slurm_limits": {
+                "max_array_size": limits.max_array_size,
+                "max_array_tasks": limits.max_array_tasks,
+                "message_timeout": limits.message_timeout,
+            }
+            if limits is not None and limits.version is not None
+            else None,
+            "git": _git(workflow.directory),
+            "argv": list(masked(argv)),
+        },
+    )
 
 
 def read(run: RunDir) -> Provenance:
@@ -79,9 +85,12 @@ def _limits(fields: Fields) -> Limits | None:
         if not fields.has("slurm_limits"):
             return None
         limits = fields.object("slurm_limits")
-        return Limits(limits.number("max_array_size", 1, _LARGEST),
-                      limits.number_or_none("max_array_tasks", 1, _LARGEST),
-                      limits.real("message_timeout", _LARGEST), fields.text_or_none("slurm"))
+        return Limits(
+            limits.number("max_array_size", 1, _LARGEST),
+            limits.number_or_none("max_array_tasks", 1, _LARGEST),
+            limits.real("message_timeout", _LARGEST),
+            fields.text_or_none("slurm"),
+        )
     except CorruptState:
         return None
 

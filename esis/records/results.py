@@ -76,8 +76,9 @@ class Results:
             value = parse_json(data)
         except (ValueError, RecursionError) as error:
             what = str(error) if data.strip() else "it is empty"
-            raise CorruptState(f"{self._run.results / name} is no JSON: {what}",
-                               f"mend or remove it, or: esis resubmit --tasks {task}") from None
+            raise CorruptState(
+                f"{self._run.results / name} is no JSON: {what}", f"mend or remove it, or: esis resubmit --tasks {task}"
+            ) from None
         return value if type(value) is dict else {"value": value}
 
 
@@ -105,7 +106,6 @@ def _lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, Exported]]:
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise CorruptState(f"{path} is corrupt: line {number}: {error!r}") from None
         if type(task) is not int or task <= before:
-            raise CorruptState(f"{path} is corrupt: line {number}: tasks don't ascend ({task!r} after "
-                               f"{before})")
+            raise CorruptState(f"{path} is corrupt: line {number}: tasks don't ascend ({task!r} after {before})")
         before = task
         yield task, results if type(results) is dict else {"value": results}

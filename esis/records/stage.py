@@ -43,11 +43,19 @@ class State:
 
 def save(run: RunDir, state: State) -> None:
     """Write the stage, durably. Raises OSError."""
-    write_json(run.state, {
-        "schema": SCHEMA, "stage": state.stage.value, "first": state.first, "count": state.count,
-        "max_parallel": state.max_parallel, "pid": state.pid, "pid_started": state.pid_started,
-        "process": state.process,
-    })
+    write_json(
+        run.state,
+        {
+            "schema": SCHEMA,
+            "stage": state.stage.value,
+            "first": state.first,
+            "count": state.count,
+            "max_parallel": state.max_parallel,
+            "pid": state.pid,
+            "pid_started": state.pid_started,
+            "process": state.process,
+        },
+    )
 
 
 def read(run: RunDir) -> State | None:
@@ -59,6 +67,11 @@ def read(run: RunDir) -> State | None:
     fields = Fields(run.state, raw)
     stage = Stage(fields.choice("stage", [item.value for item in Stage]))
     return State(
-        stage, fields.number("first", 0, 1), fields.number("count", 1 if stage is Stage.PREPARED else 0, MOST_TASKS),
-        fields.number("max_parallel", 0, _LARGEST), fields.number_or_none("pid", 1, _LARGEST),
-        fields.number("pid_started", 0, _LARGEST), fields.text("process") if fields.has("process") else None)
+        stage,
+        fields.number("first", 0, 1),
+        fields.number("count", 1 if stage is Stage.PREPARED else 0, MOST_TASKS),
+        fields.number("max_parallel", 0, _LARGEST),
+        fields.number_or_none("pid", 1, _LARGEST),
+        fields.number("pid_started", 0, _LARGEST),
+        fields.text("process") if fields.has("process") else None,
+    )

@@ -145,7 +145,7 @@ class Submission:
         offset = self.arrays[position].offset
         if self.packed:
             packs = ((index + offset) * self.per_job for index in indices)
-            return [task for first in packs for task in self.tasks[first:first + self.per_job]]
+            return [task for first in packs for task in self.tasks[first : first + self.per_job]]
         if self.mapped:
             return [self.tasks[index + offset] for index in indices if index + offset < len(self.tasks)]
         if isinstance(indices, range) and indices.step == 1:
@@ -165,8 +165,11 @@ class Submission:
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in the file: for the eyes of others, so without secrets."""
-        return {"schema": SCHEMA, **self.unknown,
-                **{codec.key or name: codec.write(getattr(self, name)) for name, codec in _CODECS.items()}}
+        return {
+            "schema": SCHEMA,
+            **self.unknown,
+            **{codec.key or name: codec.write(getattr(self, name)) for name, codec in _CODECS.items()},
+        }
 
     @classmethod
     def from_json(cls, path: Path, raw: Mapping[str, Any]) -> Submission:
@@ -195,7 +198,7 @@ class Submission:
         start = 0
         for position, array in enumerate(self.arrays):
             indices = array.indices()
-            held = self.tasks[start:start + array.tasks]
+            held = self.tasks[start : start + array.tasks]
             if indices is None or not _same(self.tasks_at(position, indices), held):
                 return f"array {position + 1}, {array.spec[:60]!r}, is not that of its {array.tasks} tasks"
             start += array.tasks
@@ -252,19 +255,23 @@ _CODECS = {
     "number": _Codec(_number(1, _MOST_SUBMISSIONS)),
     "scheduler": _Codec(lambda fields, key: fields.choice(key, _SCHEDULERS)),
     "tasks": _Codec(lambda fields, key: as_sequence(_ranges(fields, key)), format_ranges),
-    "arrays": _Codec(lambda fields, key: tuple(map(_array, fields.objects(key))),
-                     lambda arrays: [{"array": item.spec, "offset": item.offset, "tasks": item.tasks}
-                                     for item in arrays]),
+    "arrays": _Codec(
+        lambda fields, key: tuple(map(_array, fields.objects(key))),
+        lambda arrays: [{"array": item.spec, "offset": item.offset, "tasks": item.tasks} for item in arrays],
+    ),
     "dependency": _Codec(Fields.text_or_none),
     "script_digest": _Codec(Fields.text, key="script_sha256"),
     "created": _Codec(_time),
     "owner": _Codec(Fields.text),
     "records": _Codec(Fields.flag),
     "argv": _texts(_masked),
-    "outcome": _Codec(lambda fields, key: Outcome(fields.choice(key, [item.value for item in Outcome])),
-                      lambda outcome: outcome.value),
-    "jobs": _Codec(lambda fields, key: tuple(map(_named_job, fields.objects(key))),
-                   lambda jobs: [{"id": job.id, "cluster": job.cluster} for job in jobs]),
+    "outcome": _Codec(
+        lambda fields, key: Outcome(fields.choice(key, [item.value for item in Outcome])), lambda outcome: outcome.value
+    ),
+    "jobs": _Codec(
+        lambda fields, key: tuple(map(_named_job, fields.objects(key))),
+        lambda jobs: [{"id": job.id, "cluster": job.cluster} for job in jobs],
+    ),
     "message": _Codec(Fields.text_or_none),
     "answered": _Codec(_or_none(_time)),
     "returned": _Codec(lambda fields, key: tuple(_ranges(fields, key)) if fields.text(key) else (), format_ranges),
@@ -277,8 +284,11 @@ _CODECS = {
     "options": _texts(_masked),
     "output": _Codec(Fields.text),
     "seen": _Codec(lambda fields, key: tuple(_job(fields, key, job) for job in fields.texts(key)), list),
-    "provenance": _Codec(_or_none(lambda fields, key: Origin.from_fields(fields.object(key))),
-                         lambda origin: origin.to_json() if origin is not None else None, since_first=False),
+    "provenance": _Codec(
+        _or_none(lambda fields, key: Origin.from_fields(fields.object(key))),
+        lambda origin: origin.to_json() if origin is not None else None,
+        since_first=False,
+    ),
 }
 
 

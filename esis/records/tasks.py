@@ -18,10 +18,14 @@ from esis.model.workdir import RunDir
 
 _NAME = re.compile(
     r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
-    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15})|resumable\.(\d{1,15}))\Z")
+    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15})|resumable\.(\d{1,15}))\Z"
+)
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
-_ROW = re.compile(r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
-                  r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$", re.MULTILINE)
+_ROW = re.compile(
+    r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
+    r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$",
+    re.MULTILINE,
+)
 _SUBMISSION = re.compile(r"^\d{1,12}\.(\d{4,9})\.\d{1,20}\.\d{1,9}\.", re.MULTILINE)
 _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
@@ -66,9 +70,17 @@ class TaskRecord:
         last = end or seen or saved
         if saved is not None:
             code = str(AGAIN)
-        return cls(int(task), int(submission), job, int(restart), int(start),
-                   int(code) if code is not None else None, int(last) if last is not None else None, verdict,
-                   resumable=saved is not None)
+        return cls(
+            int(task),
+            int(submission),
+            job,
+            int(restart),
+            int(start),
+            int(code) if code is not None else None,
+            int(last) if last is not None else None,
+            verdict,
+            resumable=saved is not None,
+        )
 
     @property
     def never_began(self) -> bool:
@@ -88,7 +100,11 @@ class TaskRecord:
     def is_attempt_of(self, other: TaskRecord) -> bool:
         """Return whether both are about the same attempt at the same task."""
         return (self.task, self.submission, self.job, self.restart) == (
-            other.task, other.submission, other.job, other.restart)
+            other.task,
+            other.submission,
+            other.job,
+            other.restart,
+        )
 
     def supersedes(self, other: TaskRecord) -> bool:
         """Return whether this is a later attempt than `other`, or tells more of the same one.
@@ -229,8 +245,9 @@ class TaskRecords(Mapping[int, TaskRecord]):
     def last_time(self) -> float:
         """Return the latest start or end, in seconds since 1970; 0 where there is no record."""
         tails = (name.rpartition(".") for name in self._names.values())
-        return float(max((int(tail if tail != "running" else head.rpartition(".")[2]) for head, _, tail in tails),
-                         default=0))
+        return float(
+            max((int(tail if tail != "running" else head.rpartition(".")[2]) for head, _, tail in tails), default=0)
+        )
 
     def sample(self, most: int) -> list[TaskRecord]:
         """Return at most `most` of the records, evenly spread."""
@@ -360,7 +377,15 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
         return None
     cpus, started = content.get("cpus"), content.get("started")
     modules = str(content.get("modules", "")).split(":")
-    return Details(host, pid, job, str(content.get("partition", "")), str(content.get("nodes", "")),
-                   cpus if isinstance(cpus, int) else None, str(content.get("kernel", "")),
-                   tuple(name for name in modules if name), started if isinstance(started, int) else 0,
-                   str(content.get("sluid", "")))
+    return Details(
+        host,
+        pid,
+        job,
+        str(content.get("partition", "")),
+        str(content.get("nodes", "")),
+        cpus if isinstance(cpus, int) else None,
+        str(content.get("kernel", "")),
+        tuple(name for name in modules if name),
+        started if isinstance(started, int) else 0,
+        str(content.get("sluid", "")),
+    )

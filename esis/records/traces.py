@@ -18,8 +18,10 @@ from esis.records.stage import Stage
 from esis.records.submissions import Submission
 from esis.records.tasks import submission_numbers
 
-KEPT = ("nothing was removed or submitted; squeue shows whether tasks still wait or run: restore what is missing, or "
-        "move what is worth keeping away, remove the run, and esis run builds it again")
+KEPT = (
+    "nothing was removed or submitted; squeue shows whether tasks still wait or run: restore what is missing, or "
+    "move what is worth keeping away, remove the run, and esis run builds it again"
+)
 _OF_A_SUBMISSION = re.compile(r"([0-9]{4,9})\.(.+)\Z", re.DOTALL)
 _CLAIM = ".claim"
 _RESULT = re.compile(r"results\.")
@@ -35,8 +37,11 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     tells whether it was over, what is there counts.
     """
     told = [_shown(place, _names(place)) for place in (run.submissions, run.tasks)]
-    single = [path for path in (run.folded_tasks, run.folded_logs, run.job_ids, run.start_time, run.complete_mark)
-              if is_there(path)]
+    single = [
+        path
+        for path in (run.folded_tasks, run.folded_logs, run.job_ids, run.start_time, run.complete_mark)
+        if is_there(path)
+    ]
     told += [path.name for path in single]
     if is_claimed(run):
         told.append(f"a 1 in {run.completed.name}")
@@ -61,8 +66,11 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
         return bool(text)
     told = dict(word.partition("=")[::2] for word in text.split())
     latest, moment = max((item.number for item in known), default=None), records_moment(run)
-    return (told.get("run") == run.digest and latest in (None, _number(told.get("submission")))
-            and moment in (None, _number(told.get("records"))))
+    return (
+        told.get("run") == run.digest
+        and latest in (None, _number(told.get("submission")))
+        and moment in (None, _number(told.get("records")))
+    )
 
 
 def has_own_mark(run: RunDir) -> bool:
@@ -104,19 +112,24 @@ def check_submissions(run: RunDir, known: Iterable[Submission]) -> None:
     recorded = {item.number for item in known}
     latest = max(recorded, default=0)
     named = list(_numbered(run))
-    if not (recorded or any(map(is_there, (run.job_ids, run.start_time)))
-            or any(not name.endswith(_CLAIM) for _, name in named)):
+    if not (
+        recorded
+        or any(map(is_there, (run.job_ids, run.start_time)))
+        or any(not name.endswith(_CLAIM) for _, name in named)
+    ):
         return  # ESIS has built it; somebody may have submitted its script by hand
     lost = {number: name for number, name in named if number not in recorded}
     if lost:
         number, name = min(lost.items())
-        raise CorruptState(f"{run.submission(number)} is missing, and {name} shows that submission {number} was made",
-                           KEPT)
+        raise CorruptState(
+            f"{run.submission(number)} is missing, and {name} shows that submission {number} was made", KEPT
+        )
     # Records of earlier ones may be deleted once a run is complete.
     later = sorted(number for number in submission_numbers(run) if number > latest)
     if later:
-        raise CorruptState(f"{run.submission(later[0])} is missing, and tasks of submission {later[0]} have left "
-                           f"records", KEPT)
+        raise CorruptState(
+            f"{run.submission(later[0])} is missing, and tasks of submission {later[0]} have left records", KEPT
+        )
     if not recorded and is_there(run.job_ids):
         raise CorruptState(f"{run.submissions} is empty, and {run.job_ids.name} shows that a job was submitted", KEPT)
 

@@ -17,47 +17,100 @@ _REST = 4  # places where the rest of a line of squeue is cut
 _HEADER = "ARRAY_JOB_ID|"
 _SLUID = re.compile(r"s[0-9A-Z]{8,30}\Z")
 _SHOWN = 60  # characters of an answer that can't be read
-_ACCOUNT = re.compile(r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
-                      r"(?P<used>\d*)\|(?P<place>.*)\Z", re.DOTALL)
+_ACCOUNT = re.compile(
+    r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
+    r"(?P<used>\d*)\|(?P<place>.*)\Z",
+    re.DOTALL,
+)
 
-_WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD",
-                      "SPECIAL_EXIT", "EXPEDITING"})
+_WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "EXPEDITING"}
+)
 _ACTIVE = frozenset({"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"})
-_FAILED = frozenset({"FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED",
-                     "CANCELLED", "REVOKED", "PREEMPTED"})
+_FAILED = frozenset(
+    {
+        "FAILED",
+        "TIMEOUT",
+        "DEADLINE",
+        "OUT_OF_MEMORY",
+        "NODE_FAIL",
+        "BOOT_FAIL",
+        "LAUNCH_FAILED",
+        "CANCELLED",
+        "REVOKED",
+        "PREEMPTED",
+    }
+)
 
 # After these the job may be queued all the same: a lost reply was seen with the job running.
-_UNCERTAIN = ("socket timed out", "zero bytes", "unexpected message", "unable to contact slurm controller",
-              "connection refused", "connection reset", "connection timed out", "connection aborted", "broken pipe",
-              "communication connection failure", "communication shutdown failure", "transport endpoint",
-              "temporarily unable", "in standby mode", "message receive failure", "message send failure",
-              "insane message length", "incomplete packet", "header lengths", "protocol version",
-              "authentication error", "slurm_receive_msg", "slurm_unpack", "unpack error", "network is unreachable",
-              "no route to host", "host is down", "interrupted system call",
-              "submission failed: no error", "submission failed: success")
+_UNCERTAIN = (
+    "socket timed out",
+    "zero bytes",
+    "unexpected message",
+    "unable to contact slurm controller",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "connection aborted",
+    "broken pipe",
+    "communication connection failure",
+    "communication shutdown failure",
+    "transport endpoint",
+    "temporarily unable",
+    "in standby mode",
+    "message receive failure",
+    "message send failure",
+    "insane message length",
+    "incomplete packet",
+    "header lengths",
+    "protocol version",
+    "authentication error",
+    "slurm_receive_msg",
+    "slurm_unpack",
+    "unpack error",
+    "network is unreachable",
+    "no route to host",
+    "host is down",
+    "interrupted system call",
+    "submission failed: no error",
+    "submission failed: success",
+)
 # The controller said no; where it did, this line stands last, and the reasons of a site's job_submit plugin before it.
 # These are in the words of the site ("connection refused by policy"); what counts of the lines before it is what
 # functions of Slurm's say of themselves, for sbatch may have sent the job before.
 _DEFINITE = ("batch job submission failed:", "allocation failure:")
-_OF_SLURM = re.compile(r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submit|cli_filter)\w*_\w+[:\s\[(]"
-                       r"|slurm temporarily unable|unable to contact slurm)")
+_OF_SLURM = re.compile(
+    r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submit|cli_filter)\w*_\w+[:\s\[(]"
+    r"|slurm temporarily unable|unable to contact slurm)"
+)
 # Or the client did, which sent nothing: its options, the script, a plugin of the site (cli_filter, spank). What goes
 # wrong behind the submission it says with the id on stdout, or in the words above.
 _CLIENT = re.compile(r"sbatch[\w.-]*: (error: |fatal: |unrecognized option|invalid option|option )", re.IGNORECASE)
 # Or it never ran: what the shell of a site's wrapper, or the dynamic linker, says of it before it begins.
 _NEVER_RAN = re.compile(
     r"(?:.*: )?(?:\S*/)?sbatch(?:[.-](?:real|orig|bin))?: (?:error while loading shared libraries: "
-    r"|(?:command )?not found\Z|permission denied\Z|cannot execute|no such file or directory\Z)", re.IGNORECASE)
+    r"|(?:command )?not found\Z|permission denied\Z|cannot execute|no such file or directory\Z)",
+    re.IGNORECASE,
+)
 _NO_PROGRAM = (126, 127)  # exit codes of shells and of the dynamic linker
 _TOO_OLD = re.compile(r"(?:\S*/)?sbatch: \S+: version \S+ not found \(required by ", re.IGNORECASE)  # ends with 1
 _SAID_LINES = 20  # of what sbatch says
 _SAID_LENGTH = 300  # characters of a line of it
-_TAKEN = re.compile(r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
-                    r"completed)\Z")
+_TAKEN = re.compile(
+    r"\d+_[\d,\-%\[\].]+: (No error|Job has already finished|Job/step already completing or "
+    r"completed)\Z"
+)
 _NAMED_LIMIT = re.compile(r"\b(?:QOS|Assoc|Max)\w+(?:Limit|PerAccount|PerUser)\b")  # like QOSMaxSubmitJobPerUserLimit
 # What Slurm says where a limit on the number of jobs is reached: of a QOS, an association, or the whole cluster.
-_LIMIT = ("accounting/qos policy", "maxsubmit", "temporarily unable", "resource temporarily unavailable", "max job",
-          "unable to create job record", "job queue full")
+_LIMIT = (
+    "accounting/qos policy",
+    "maxsubmit",
+    "temporarily unable",
+    "resource temporarily unavailable",
+    "max job",
+    "unable to create job record",
+    "job queue full",
+)
 
 
 def parse_job(stdout: str) -> Job | None:
@@ -99,8 +152,18 @@ def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
         fields = rest[: -len(ROW_END)].split("|", _REST)
         if len(fields) > _REST and "|" in fields[_REST] and job.isdigit():
             word, reason, used, sluid, place = fields
-            found.append(Sighting(job, indices, classify(word), word or "no state told", reason, place, used=used,
-                                  sluid=sluid if _SLUID.match(sluid) else ""))
+            found.append(
+                Sighting(
+                    job,
+                    indices,
+                    classify(word),
+                    word or "no state told",
+                    reason,
+                    place,
+                    used=used,
+                    sluid=sluid if _SLUID.match(sluid) else "",
+                )
+            )
         else:
             problem = f"squeue's answer can't be read: {printable(job[:_SHOWN])}"
     return found, problem
@@ -232,8 +295,17 @@ def _elements(lines: Iterable[str], mark: str) -> tuple[dict[tuple[str, str], li
 
 def _accounted(match: re.Match[str], indices: Sequence[int] | None) -> Sighting:
     word, code, signal = match.group("word", "code", "signal")
-    return Sighting(match.group("job"), indices, classify(word), word or "no state told", "", match.group("place"),
-                    int(code) if code else None, int(signal) if signal else None, match.group("used"))
+    return Sighting(
+        match.group("job"),
+        indices,
+        classify(word),
+        word or "no state told",
+        "",
+        match.group("place"),
+        int(code) if code else None,
+        int(signal) if signal else None,
+        match.group("used"),
+    )
 
 
 def _indices(text: str) -> Sequence[int] | None:

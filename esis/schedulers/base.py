@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from esis.errors import printable
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.identity import (
-    Whose,
-    is_accounted,
-    is_feeder,
-    is_in_cwd,
-    is_submitted_by_esis,
-    whose_in_queue,
-)
+from esis.schedulers.identity import Whose, is_accounted, is_feeder, is_in_cwd, is_submitted_by_esis, whose_in_queue
 
 if TYPE_CHECKING:
     from esis.model.limits import Limits
+
 
 class JobState(Enum):
     """Class the states in which a scheduler may see a task."""
@@ -100,15 +94,15 @@ class Snapshot:
         """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows."""
         return {seen.job for seen in self.sightings if is_submitted_by_esis(run, seen.place)}
 
-
     def feeders(self, run: RunDir) -> list[Sighting]:
         """Return the jobs that wait or run to submit the rest of a run."""
         judged: dict[str, bool] = {}  # all tasks of an array have one place
         for seen in self.sightings:
             if seen.place not in judged:
                 judged[seen.place] = is_feeder(run, seen.place)
-        return [seen for seen in self.sightings
-                if judged[seen.place] and seen.state in (JobState.WAITING, JobState.ACTIVE)]
+        return [
+            seen for seen in self.sightings if judged[seen.place] and seen.state in (JobState.WAITING, JobState.ACTIVE)
+        ]
 
 
 @dataclass(frozen=True)
@@ -171,8 +165,9 @@ class Scheduler(Protocol):
         """
         ...
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
-                completed: bool = True) -> Snapshot:
+    def account(
+        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+    ) -> Snapshot:
         """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970).
 
         `completed` False: what only says that a script ended with 0 isn't wanted.

@@ -24,8 +24,10 @@ SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 _SCANCEL_LIMIT = 3500  # characters of an index list
 # Options that ESIS sets itself, or that would turn sbatch into something else, or hide the job's id.
-_RESERVED = frozenset("array autocomplete chdir cluster clusters dependency external help parsable quiet test-only "
-                      "usage version wait wrap".split())
+_RESERVED = frozenset(
+    "array autocomplete chdir cluster clusters dependency external help parsable quiet test-only "
+    "usage version wait wrap".split()
+)
 
 
 def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]:
@@ -64,11 +66,15 @@ def check_options(options: Sequence[str]) -> None:
 
     for option in line_options(options):
         if option.name in _RESERVED:
-            raise BadInput(f"the sbatch option {option.written} can't be given: ESIS sets it itself, or it would not "
-                           "submit", "leave it out")
+            raise BadInput(
+                f"the sbatch option {option.written} can't be given: ESIS sets it itself, or it would not submit",
+                "leave it out",
+            )
         if not option.name:
-            raise BadInput(f"{option.written!r} is no sbatch option: sbatch would take it for the script",
-                           "options begin with a dash: -- --time=2-0 --mem=64G")
+            raise BadInput(
+                f"{option.written!r} is no sbatch option: sbatch would take it for the script",
+                "options begin with a dash: -- --time=2-0 --mem=64G",
+            )
         if option.fault:
             raise BadInput(f"the sbatch option {option.written} {option.fault}")
 
@@ -108,8 +114,19 @@ def scancel_argvs(job: Job, positions: Sequence[int], pending_only: bool) -> lis
 def feeder_argv(script: Path, log: Path, options: Sequence[str]) -> list[str]:
     """Return the command that keeps a place in the queue for the job which submits what a limit left over."""
     output = str(log).replace("%", "%%")
-    return ["sbatch", "--parsable", "--hold", "--job-name=esis-feed", "--ntasks=1", "--time=15", "--requeue",
-            "--open-mode=append", f"--output={output}", *options, str(script)]
+    return [
+        "sbatch",
+        "--parsable",
+        "--hold",
+        "--job-name=esis-feed",
+        "--ntasks=1",
+        "--time=15",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={output}",
+        *options,
+        str(script),
+    ]
 
 
 def update_argv(job: Job, change: str) -> list[str]:

@@ -23,8 +23,12 @@ def limits_in(config: Mapping[str, str]) -> Limits:
     """Return what the settings say about arrays; what isn't there is Slurm's default."""
     size, timeout = _number(config, "MaxArraySize"), _number(config, "MessageTimeout")
     tasks = _ARRAY_TASKS.search(config.get("SchedulerParameters", ""))
-    return Limits(Limits.max_array_size if size is None else size, int(tasks.group(1)) if tasks is not None else None,
-                  Limits.message_timeout if timeout is None else float(timeout), config.get("SLURM_VERSION") or None)
+    return Limits(
+        Limits.max_array_size if size is None else size,
+        int(tasks.group(1)) if tasks is not None else None,
+        Limits.message_timeout if timeout is None else float(timeout),
+        config.get("SLURM_VERSION") or None,
+    )
 
 
 def ask_config() -> tuple[Mapping[str, str], str | None]:

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from esis.model import log_pattern
 from esis.model.options import line_options, script_options
 
-_KEPT = {"output": "output", "error": "error", "job-name": "job_name", "chdir": "directory", "open-mode": "open_mode",
-         "cpus-per-task": "cpus", "ntasks": "ntasks", "clusters": "cluster"}
+_KEPT = {
+    "output": "output",
+    "error": "error",
+    "job-name": "job_name",
+    "chdir": "directory",
+    "open-mode": "open_mode",
+    "cpus-per-task": "cpus",
+    "ntasks": "ntasks",
+    "clusters": "cluster",
+}
 
 
 @dataclass(frozen=True)

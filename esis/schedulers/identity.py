@@ -47,9 +47,13 @@ def is_feeder(run: RunDir, place: str) -> bool:
     ESIS alone submits that script, by an absolute path and from its directory; both have to be the run's.
     """
     script, mark, workdir = place.partition(f"/{run.private.name}/{run.feed_script.name}|")
-    return (bool(mark) and script.startswith("/") and _is_in(run, script, known=False)
-            and os.path.basename(workdir) == run.private.name  # noqa: PTH119
-            and _is_in(run, os.path.dirname(workdir), known=False))  # noqa: PTH120
+    return (
+        bool(mark)
+        and script.startswith("/")
+        and _is_in(run, script, known=False)
+        and os.path.basename(workdir) == run.private.name  # noqa: PTH119
+        and _is_in(run, os.path.dirname(workdir), known=False)  # noqa: PTH120
+    )
 
 
 def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
@@ -59,8 +63,10 @@ def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
             if _is_in(run, os.path.dirname(command), known):  # noqa: PTH120  a million of them may be looked at
                 return Whose.OURS
             continue
-        seen_from = [os.path.join(directory, os.path.dirname(command))  # noqa: PTH118, PTH120
-                     for directory in _directories(rest)]
+        seen_from = [
+            os.path.join(directory, os.path.dirname(command))  # noqa: PTH118, PTH120
+            for directory in _directories(rest)
+        ]
         if any(_is_in(run, directory, known) for directory in seen_from):
             return Whose.OURS
         if known and not any(PREFIX in directory for directory in seen_from):
@@ -87,15 +93,18 @@ def _accounted_directories(place: str, name: str) -> Iterator[str]:
     """Yield what may be the directory of a script called `name` in a submit line; paths may hold blanks and marks."""
     at = place.find("|")
     while at >= 0:
-        workdir, line = place[:at], f"{place[at + 1:]} "
+        workdir, line = place[:at], f"{place[at + 1 :]} "
         end = line.find(f"{name} ")
         while end >= 0:
             before = line[:end]
             typed = before.rpartition(" ")[2]
             if typed == "" or typed.startswith((".", PREFIX)):
                 yield os.path.join(workdir, typed)  # noqa: PTH118
-            yield from (before[start:] for start in range(len(before))
-                        if before[start] == "/" and before[start - 1:start] in ("", " "))
+            yield from (
+                before[start:]
+                for start in range(len(before))
+                if before[start] == "/" and before[start - 1 : start] in ("", " ")
+            )
             end = line.find(f"{name} ", end + 1)
         at = place.find("|", at + 1)
 
@@ -105,7 +114,7 @@ def _scripts(place: str, name: str) -> Iterator[tuple[str, str]]:
     end = 0
     while (at := place.find(name, end)) >= 0:
         end = at + len(name)
-        if place[end:end + 1] in (" ", "|") and (at == 0 or place[at - 1] == "/"):
+        if place[end : end + 1] in (" ", "|") and (at == 0 or place[at - 1] == "/"):
             yield place[:end], place[end:]
 
 
@@ -113,8 +122,8 @@ def _directories(rest: str) -> Iterator[str]:
     """Yield what may be the working directory: paths may hold the mark that stands before it."""
     at = rest.find("|")
     while at >= 0:
-        if rest[at + 1:at + 2] == "/":
-            yield rest[at + 1:]
+        if rest[at + 1 : at + 2] == "/":
+            yield rest[at + 1 :]
         at = rest.find("|", at + 1)
 
 

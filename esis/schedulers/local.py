@@ -69,8 +69,9 @@ class Local:
         """Ask Slurm: tasks of the same run may be queued there."""
         return Slurm().observe(clusters, owners)
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
-                completed: bool = True) -> Snapshot:
+    def account(
+        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+    ) -> Snapshot:
         """Ask Slurm's accounting."""
         return Slurm().account(snapshot, jobs, clusters, since, completed)
 
@@ -146,9 +147,18 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
 def log_name(pattern: str, job: int, task_job: int, task: int, options: Options) -> str:
     """Expand a file name pattern as sbatch(1) describes it."""
     values: Mapping[str, str] = {
-        "A": str(job), "a": str(task), "b": str(task % 10), "r": "0", "j": str(task_job),
-        "J": str(task_job), "n": "0", "s": "batch", "t": "0",
-        "N": os.uname().nodename.partition(".")[0], "u": user_name(os.getuid()), "x": options.job_name,
+        "A": str(job),
+        "a": str(task),
+        "b": str(task % 10),
+        "r": "0",
+        "j": str(task_job),
+        "J": str(task_job),
+        "n": "0",
+        "s": "batch",
+        "t": "0",
+        "N": os.uname().nodename.partition(".")[0],
+        "u": user_name(os.getuid()),
+        "x": options.job_name,
     }
     return str(Pattern.of(pattern).filled(values))
 
@@ -182,8 +192,15 @@ class _Interrupts:
 class _Batch:
     """Run the tasks of one submission."""
 
-    def __init__(self, run: RunDir, submission: Submission, job: int, options: Options, parallel: int,
-                 progress: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        submission: Submission,
+        job: int,
+        options: Options,
+        parallel: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
         self._run = run
         self._submission = submission
         self._job = job
@@ -224,8 +241,15 @@ class _Batch:
                 record = TaskRecord(task, self._submission.number, str(self._job), 0, self._started[task])
                 (self._run.tasks / record.name).touch()
             if not record.ended:
-                ended = TaskRecord(record.task, record.submission, record.job, record.restart, record.start,
-                                   code=code, end=int(time.time()))
+                ended = TaskRecord(
+                    record.task,
+                    record.submission,
+                    record.job,
+                    record.restart,
+                    record.start,
+                    code=code,
+                    end=int(time.time()),
+                )
                 (self._run.tasks / record.name).rename(self._run.tasks / ended.name)
 
     def _one(self, position: int) -> None:
@@ -234,16 +258,18 @@ class _Batch:
         cwd = self._run.cwd / options.directory if options.directory is not None else self._run.cwd
         task_job = self._job + 1 + position
         stdout = cwd / log_name(options.output, self._job, task_job, task, options)
-        stderr = (cwd / log_name(options.error, self._job, task_job, task, options)
-                  if options.error is not None else None)
+        stderr = (
+            cwd / log_name(options.error, self._job, task_job, task, options) if options.error is not None else None
+        )
         with self._lock:
             if self._stopping:
                 return
             self._started[task] = int(time.time())
             env = environment(self._run, self._submission, self._job, position, options)
             try:
-                child = spawn([str(self._run.script)], cwd=cwd, env=env, stdout=stdout, stderr=stderr,
-                              append=options.append)
+                child = spawn(
+                    [str(self._run.script)], cwd=cwd, env=env, stdout=stdout, stderr=stderr, append=options.append
+                )
             except OSError:
                 self._codes[task] = _LAUNCH_FAILURE
                 return

@@ -69,8 +69,11 @@ class Slurm:
         from esis.model.secrets import is_masked
 
         if is_masked(submission.options):
-            return Answer(Outcome.REFUSED, "it was given values that ESIS doesn't keep (of --export, or secrets), "
-                          "so it can't be sent once more; give them again: esis resubmit -- --export=…")
+            return Answer(
+                Outcome.REFUSED,
+                "it was given values that ESIS doesn't keep (of --export, or secrets), "
+                "so it can't be sent once more; give them again: esis resubmit -- --export=…",
+            )
         env = clean_environment(**{FENCE_VARIABLE: fence_name(submission.number, position)})
         if len(submission.arrays) > 1:
             env[OFFSET_VARIABLE] = str(submission.arrays[position].offset)
@@ -110,8 +113,12 @@ class Slurm:
         A second one after a lost answer does no harm: whatever it does, it does under the lock of the run.
         """
         try:
-            done = capture(feeder_argv(run.feed_script, run.feed_log, options), cwd=run.private,
-                           env=clean_environment(), timeout=SUBMIT_SECONDS)
+            done = capture(
+                feeder_argv(run.feed_script, run.feed_log, options),
+                cwd=run.private,
+                env=clean_environment(),
+                timeout=SUBMIT_SECONDS,
+            )
         except OSError as error:
             return None, Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}", asked=False)
         answer = judge(done)
@@ -123,8 +130,7 @@ class Slurm:
 
         Returns what went wrong.
         """
-        change = (f"dependency=afterany:{':'.join(behind)}" if behind
-                  else f"starttime=now+{int(delay)} dependency=")
+        change = f"dependency=afterany:{':'.join(behind)}" if behind else f"starttime=now+{int(delay)} dependency="
         return _update(job, change) or ask(["scontrol", *on_that_of(job), "release", job.id])[1]
 
     def drop_feeder(self, job: Job) -> str | None:
@@ -139,16 +145,18 @@ class Slurm:
         """Change what a queued job waits for (an empty text: nothing); return what went wrong."""
         return _update(job, f"dependency={dependency}")
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
-                completed: bool = True) -> Snapshot:
+    def account(
+        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+    ) -> Snapshot:
         """Call sacct once. See Scheduler."""
         if not jobs:
             return replace(snapshot, accounting_asked=True)
         text, problem = ask(sacct_argv(jobs, clusters, since))
         if problem is not None and "invalid field" in problem.lower():
             text, problem = ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
-        return replace(snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem,
-                       accounting_asked=True)
+        return replace(
+            snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem, accounting_asked=True
+        )
 
 
 def _hidden_jobs(owners: Sequence[int]) -> str | None:

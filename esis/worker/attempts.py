@@ -34,8 +34,10 @@ def check(run: RunDir, task: int) -> None:
         return
     if not is_there(run.tasks) or not run.tasks.samefile(Path(record).parent):
         return  # a worker of one run that writes for another one
-    raise Overtaken(f"attempt {later} at task {task} began after this one ({Path(record).name}), so nothing is written",
-                    "end here: the later one does the work (esis doc requeue)")
+    raise Overtaken(
+        f"attempt {later} at task {task} began after this one ({Path(record).name}), so nothing is written",
+        "end here: the later one does the work (esis doc requeue)",
+    )
 
 
 def check_own(run: RunDir) -> None:

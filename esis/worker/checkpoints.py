@@ -31,8 +31,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 def check_name(name: str) -> None:
     """Raise BadInput for a name that can't be that of a directory."""
     if not isinstance(name, str) or _NAME.match(name) is None:
-        raise BadInput(f"{name!r} can't be the name of checkpoints",
-                       "use letters, digits, dots, dashes and underscores: it becomes the name of a directory")
+        raise BadInput(
+            f"{name!r} can't be the name of checkpoints",
+            "use letters, digits, dots, dashes and underscores: it becomes the name of a directory",
+        )
 
 
 class Checkpoint:

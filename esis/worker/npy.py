@@ -18,8 +18,14 @@ from esis.errors import BadInput
 _MAGIC = b"\x93NUMPY\x01\x00"
 _ALIGNMENT = 64  # bytes; the header's length is a multiple of it
 _MOST_DIMENSIONS = 32
-_KINDS = {**dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u"), **dict.fromkeys("efd", "f"), "?": "b",
-          "Zf": "c", "Zd": "c"}
+_KINDS = {
+    **dict.fromkeys("bhilqn", "i"),
+    **dict.fromkeys("BHILQN", "u"),
+    **dict.fromkeys("efd", "f"),
+    "?": "b",
+    "Zf": "c",
+    "Zd": "c",
+}
 _FORMAT = re.compile(r"([@=<>!]?)(Z?[?a-zA-Z])\Z")
 _ADVICE = "give nested lists of numbers, an array.array, a memoryview of numbers, or an array of NumPy"
 

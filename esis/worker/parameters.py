@@ -25,8 +25,10 @@ def read_parameters(run: RunDir, task: int) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CorruptState(f"the parameters of task {task} in {path} are no JSON: {error}",
-                           "look at what the parameter generator wrote") from error
+        raise CorruptState(
+            f"the parameters of task {task} in {path} are no JSON: {error}",
+            "look at what the parameter generator wrote",
+        ) from error
 
 
 def _line(run: RunDir, task: int) -> bytes:
@@ -42,8 +44,10 @@ def _line(run: RunDir, task: int) -> bytes:
                 if number == task:
                     return line
     except FileNotFoundError:
-        raise BadInput(f"task {task} has no parameters: there is neither {run.parameter_file(task)} nor {path.name}",
-                       "is it a task of this run?") from None
+        raise BadInput(
+            f"task {task} has no parameters: there is neither {run.parameter_file(task)} nor {path.name}",
+            "is it a task of this run?",
+        ) from None
     except OSError as error:
         raise BadInput(f"the parameters of task {task} can't be read: {path}: {error.strerror}") from error
     raise BadInput(f"task {task} has no parameters: {path} has fewer lines", "is it a task of this run?")
@@ -58,8 +62,9 @@ def _offset(run: RunDir, task: int) -> int | None:
     except FileNotFoundError:
         return None
     if not entry:
-        raise BadInput(f"task {task} has no parameters: {run.parameters_index} ends before it",
-                       "is it a task of this run?")
+        raise BadInput(
+            f"task {task} has no parameters: {run.parameters_index} ends before it", "is it a task of this run?"
+        )
     if len(entry) != INDEX_ENTRY or not entry[:-1].isdigit() or entry[-1:] != b"\n":
         raise CorruptState(f"{run.parameters_index} is corrupt at entry {task}: {entry[:40]!r}")
     return int(entry)

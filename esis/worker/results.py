@@ -33,8 +33,10 @@ def write_array(run: RunDir, task: int, name: str, values: object, allowed: Call
     from esis.worker.npy import encode
 
     if _ARRAY_NAME.match(name) is None:
-        raise BadInput(f"{name!r} can't be the name of an array",
-                       "use letters, digits, dots, dashes and underscores: it becomes part of a file name")
+        raise BadInput(
+            f"{name!r} can't be the name of an array",
+            "use letters, digits, dots, dashes and underscores: it becomes part of a file name",
+        )
     path = run.array_file(task, name)
     try:
         content = encode(values)
@@ -63,8 +65,10 @@ def plain(value: object, name: str) -> Any:
     tolist = getattr(value, "tolist", None)
     if callable(tolist):
         return plain(tolist(), name)
-    raise BadInput(f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
-                   "export numbers, texts, lists and dicts of them; arrays with esis.export_array")
+    raise BadInput(
+        f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
+        "export numbers, texts, lists and dicts of them; arrays with esis.export_array",
+    )
 
 
 def _named(value: float) -> str:

@@ -62,8 +62,10 @@ class Stop:
     def listen(self, signals: Sequence[int] = SIGNALS) -> None:
         """Set the handlers; one that was there is called after ours. Raises EsisError outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
-            raise EsisError("handlers of signals can be set in the main thread alone",
-                            "call esis.stopping() or esis.should_stop() there once, before the other threads begin")
+            raise EsisError(
+                "handlers of signals can be set in the main thread alone",
+                "call esis.stopping() or esis.should_stop() there once, before the other threads begin",
+            )
         self._active = True
         for number in signals:
             self._before[number] = signal.signal(number, self._hear)
@@ -147,6 +149,10 @@ def _ask_squeue(job: str) -> float | None:
         problem = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.code}"
     except (OSError, ValueError) as error:
         problem = str(error)
-    warnings.warn(f"esis can't see the time limit coming ({' '.join(argv)}: {problem}); signals alone count. "
-                  f"Set {END_VARIABLE} in the template", RuntimeWarning, stacklevel=2)
+    warnings.warn(
+        f"esis can't see the time limit coming ({' '.join(argv)}: {problem}); signals alone count. "
+        f"Set {END_VARIABLE} in the template",
+        RuntimeWarning,
+        stacklevel=2,
+    )
     return None

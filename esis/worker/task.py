@@ -110,8 +110,13 @@ class Task:
         check(self.paths, self.index)
 
 
-def task(index: int | None = None, run: str | os.PathLike[str] | None = None, *, base_seed: object = None,
-         parameters: object = _NOTHING) -> Task:
+def task(
+    index: int | None = None,
+    run: str | os.PathLike[str] | None = None,
+    *,
+    base_seed: object = None,
+    parameters: object = _NOTHING,
+) -> Task:
     """Return the task that this process works on.
 
     Without arguments from the variables that a job has, and the working directory. A unit test says which one:
@@ -120,8 +125,10 @@ def task(index: int | None = None, run: str | os.PathLike[str] | None = None, *,
     if index is None:
         index = _number(os.environ.get("SLURM_ARRAY_TASK_ID"))
         if index is None:
-            raise BadInput("SLURM_ARRAY_TASK_ID isn't set, so the task isn't known",
-                           "set it, or name the task: esis.task(0, 'wrkdir.…')")
+            raise BadInput(
+                "SLURM_ARRAY_TASK_ID isn't set, so the task isn't known",
+                "set it, or name the task: esis.task(0, 'wrkdir.…')",
+            )
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         raise BadInput(f"{index!r} is no index of a task", "they count from 0 or 1")
     if run is not None:
@@ -150,8 +157,10 @@ def around_here() -> Path:
     """Return the run that this process works in. Raises BadInput outside of one."""
     place = _search()
     if place is None:
-        raise BadInput(f"{_here() or 'the working directory, which is gone,'} is not inside of a run (wrkdir.<hash>)",
-                       "go to its cwd/, or name the run: esis.task(0, 'wrkdir.…')")
+        raise BadInput(
+            f"{_here() or 'the working directory, which is gone,'} is not inside of a run (wrkdir.<hash>)",
+            "go to its cwd/, or name the run: esis.task(0, 'wrkdir.…')",
+        )
     return place
 
 

@@ -39,8 +39,12 @@ def curve(size: int, low: float, high: float) -> tuple[list[float], list[float],
     """Return temperatures; at each energy and specific heat of this lattice, and the energy of the infinite one."""
     temperatures = [low + (high - low) * step / STEPS for step in range(STEPS + 1)]
     pairs = [finite(size, temperature) for temperature in temperatures]
-    return (temperatures, [energy for energy, _ in pairs], [heat for _, heat in pairs],
-            [infinite_energy(temperature) for temperature in temperatures])
+    return (
+        temperatures,
+        [energy for energy, _ in pairs],
+        [heat for _, heat in pairs],
+        [infinite_energy(temperature) for temperature in temperatures],
+    )
 
 
 def draw(size: int, rows: list[dict[str, float]]) -> Any:
@@ -54,19 +58,46 @@ def draw(size: int, rows: list[dict[str, float]]) -> Any:
     upper, middle, lower = figure.subplots(3, sharex=True, height_ratios=[3, 1.3, 3])
     for axes, name, exact in ((upper, "energy", energies), (lower, "specific_heat", heats)):
         axes.plot(temperatures, exact, color=EXACT, linewidth=1.3, label=f"exact, {size} x {size} lattice")
-        axes.errorbar(measured, [row[name] for row in rows], [row[f"{name}_error"] for row in rows], color=MEASURED,
-                      linestyle="none", marker="o", markersize=4, capsize=4, elinewidth=1.3, label="measured", zorder=3)
+        axes.errorbar(
+            measured,
+            [row[name] for row in rows],
+            [row[f"{name}_error"] for row in rows],
+            color=MEASURED,
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            capsize=4,
+            elinewidth=1.3,
+            label="measured",
+            zorder=3,
+        )
         axes.axvline(CRITICAL_TEMPERATURE, color="0.5", linewidth=0.8, linestyle="--")
     # The errors of the energy are smaller than the points above: here they can be seen.
     off = [1000.0 * (row["energy"] - finite(size, row["temperature"])[0]) for row in rows]
-    middle.errorbar(measured, off, [1000.0 * row["energy_error"] for row in rows], color=MEASURED, linestyle="none",
-                    marker="o", markersize=4, capsize=4, elinewidth=1.3, zorder=3)
+    middle.errorbar(
+        measured,
+        off,
+        [1000.0 * row["energy_error"] for row in rows],
+        color=MEASURED,
+        linestyle="none",
+        marker="o",
+        markersize=4,
+        capsize=4,
+        elinewidth=1.3,
+        zorder=3,
+    )
     middle.axhline(0.0, color=EXACT, linewidth=1.3)
     middle.axvline(CRITICAL_TEMPERATURE, color="0.5", linewidth=0.8, linestyle="--")
     middle.set_ylabel("measured - exact\n(in 0.001)")
     upper.plot(temperatures, infinite, color=INFINITE, linewidth=1.1, linestyle=":", label="exact, infinite lattice")
-    upper.annotate("$T_c$", (CRITICAL_TEMPERATURE, 0.02), xycoords=("data", "axes fraction"), xytext=(4, 2),
-                   textcoords="offset points", color="0.4")
+    upper.annotate(
+        "$T_c$",
+        (CRITICAL_TEMPERATURE, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 2),
+        textcoords="offset points",
+        color="0.4",
+    )
     upper.set_ylabel("energy per spin")
     lower.set_ylabel("specific heat per spin")
     lower.set_xlabel("temperature $T$")

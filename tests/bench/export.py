@@ -66,19 +66,35 @@ def measure(made: Installed, tasks: int = TASKS, few: int = FEW, rounds: int = 3
 def _of_form(large: Scan, small: Scan, kinds: tuple[str, str], what: str, rounds: int) -> list[Figure]:
     data, everything = [kinds[0]], list(kinds)
     takes: dict[str, Callable[[], float]] = {
-        "data floor": lambda: _floor(large, data), "data": lambda: large.esis(*export(DATA)).own,
-        "all floor": lambda: _floor(large, everything), "all": lambda: large.esis(*export()).own,
+        "data floor": lambda: _floor(large, data),
+        "data": lambda: large.esis(*export(DATA)).own,
+        "all floor": lambda: _floor(large, everything),
+        "all": lambda: large.esis(*export()).own,
     }
     found = interleaved(takes, rounds)
     memory = {of.tasks: of.esis(*export(DATA), watched=True).memory for of in (large, small)}
     return [
-        Figure(f"export, {what}, columns of data", found["data"] / found["data floor"], GOAL,
-               "reading and parsing parameters and results", f"{found['data']:.2f} s, {large.tasks:,} tasks, CSV"),
-        Figure(f"export, {what}, all columns", found["all"] / found["all floor"], GOAL,
-               "reading and parsing parameters, results and records",
-               f"{found['all']:.2f} s; states, times, hosts and attempts, too"),
-        Figure(f"export, {what}, memory", memory[large.tasks] / memory[small.tasks], SAME_MEMORY,
-               f"that of {small.tasks:,} tasks", f"{memory[large.tasks] / MIB:.0f} MiB for {large.tasks:,} tasks"),
+        Figure(
+            f"export, {what}, columns of data",
+            found["data"] / found["data floor"],
+            GOAL,
+            "reading and parsing parameters and results",
+            f"{found['data']:.2f} s, {large.tasks:,} tasks, CSV",
+        ),
+        Figure(
+            f"export, {what}, all columns",
+            found["all"] / found["all floor"],
+            GOAL,
+            "reading and parsing parameters, results and records",
+            f"{found['all']:.2f} s; states, times, hosts and attempts, too",
+        ),
+        Figure(
+            f"export, {what}, memory",
+            memory[large.tasks] / memory[small.tasks],
+            SAME_MEMORY,
+            f"that of {small.tasks:,} tasks",
+            f"{memory[large.tasks] / MIB:.0f} MiB for {large.tasks:,} tasks",
+        ),
     ]
 
 

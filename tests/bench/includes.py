@@ -62,8 +62,14 @@ class Bench:
 
     def esis(self, *arguments: str) -> Spent:
         """Run a command, which has to succeed."""
-        done = subprocess.run([sys.executable, "-c", MEASURE, self.command, *arguments], cwd=self.place,
-                              env=dict(self.environment), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, self.command, *arguments],
+            cwd=self.place,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         seconds, kibibytes = done.stdout.split()
         return Spent(float(seconds), int(kibibytes) * 1024)
@@ -130,10 +136,16 @@ def measure(installed: Installed, mib: int = 1024, rounds: int = 5) -> list[Figu
             spent.append(made.esis("run"))
             return spent[-1].seconds
 
-        found = interleaved({"floor": lambda: sha_pass(made.include), "first": first,
-                             "again": lambda: made.esis("run").seconds,
-                             "small again": lambda: small.esis("run").seconds,
-                             "status": lambda: made.esis("status").seconds}, rounds)
+        found = interleaved(
+            {
+                "floor": lambda: sha_pass(made.include),
+                "first": first,
+                "again": lambda: made.esis("run").seconds,
+                "small again": lambda: small.esis("run").seconds,
+                "status": lambda: made.esis("status").seconds,
+            },
+            rounds,
+        )
         made.forget()
         size = mib * MIB
         read = sum(count for name, count in made.bytes_read("run").items() if name.endswith("/table.bin"))
@@ -141,12 +153,21 @@ def measure(installed: Installed, mib: int = 1024, rounds: int = 5) -> list[Figu
         unit = f"one SHA-256 pass over {mib} MiB ({floor:.2f} s)"
         return [
             Figure("run, large include", found["first"] / floor, 1.5, unit),
-            Figure("run again, hash remembered: what the include adds", (found["again"] - found["small again"]) / floor,
-                   0.05, unit, f"to {found['small again'] * 1000:.0f} ms with 1 MiB: starting Python, the fake squeue"),
+            Figure(
+                "run again, hash remembered: what the include adds",
+                (found["again"] - found["small again"]) / floor,
+                0.05,
+                unit,
+                f"to {found['small again'] * 1000:.0f} ms with 1 MiB: starting Python, the fake squeue",
+            ),
             Figure("run again, hash remembered: all of it", found["again"] / floor, None, unit),
             Figure("status, hash remembered: all of it", found["status"] / floor, None, unit),
-            Figure("bytes read of source and copy by run", read / size, 2.0, "sizes of the include",
-                   "the kernel copies it once, the copy is read once"),
+            Figure(
+                "bytes read of source and copy by run",
+                read / size,
+                2.0,
+                "sizes of the include",
+                "the kernel copies it once, the copy is read once",
+            ),
             Figure("memory of run", max(item.rss for item in spent) / MIB, 64.0, "MiB RSS"),
         ]
-

@@ -21,9 +21,16 @@ def measure(made: Installed, tasks: int = TASKS) -> list[Figure]:
         spent["export"] = of.esis("export", "-o", "table.csv", watched=True)
         spent[f"resubmit of {tasks // EVERY:,} scattered"] = again = of.esis("resubmit", watched=True)
         _check(of, again)
-        return [Figure(f"{tasks:,} tasks, {name}, memory", item.memory / MIB, GOAL, "MiB RSS",
-                       f"{item.own:.1f} s of its own, {item.slurm_calls()} calls of Slurm")
-                for name, item in spent.items()]
+        return [
+            Figure(
+                f"{tasks:,} tasks, {name}, memory",
+                item.memory / MIB,
+                GOAL,
+                "MiB RSS",
+                f"{item.own:.1f} s of its own, {item.slurm_calls()} calls of Slurm",
+            )
+            for name, item in spent.items()
+        ]
 
 
 def _end(of: Scan) -> None:

@@ -20,23 +20,32 @@ from tests.bench.startup import Installed
 
 JOBS = 1_000
 INSTALL_SECONDS = 300
-STARTS: Mapping[str, str] = MappingProxyType({
-    "submitit": "import submitit", "signac": "import signac", "snakemake": "import snakemake.cli"})
+STARTS: Mapping[str, str] = MappingProxyType(
+    {"submitit": "import submitit", "signac": "import signac", "snakemake": "import snakemake.cli"}
+)
 # Each is run in an empty directory and creates or submits JOBS jobs, with parameters that are small.
-WORK: Mapping[str, tuple[str, str]] = MappingProxyType({
-    "submitit": ("""\
+WORK: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "submitit": (
+            """\
 import sys, submitit
 executor = submitit.AutoExecutor(folder="logs", cluster="slurm")
 executor.update_parameters(timeout_min=5, slurm_array_parallelism=10)
 executor.map_array(abs, range(int(sys.argv[1])))
-""", "map_array: a pickle for each job, one sbatch"),
-    "signac": ("""\
+""",
+            "map_array: a pickle for each job, one sbatch",
+        ),
+        "signac": (
+            """\
 import sys, signac
 project = signac.init_project()
 for seed in range(int(sys.argv[1])):
     project.open_job({"seed": seed, "model": "ising"}).init()
-""", "a directory with a state point for each job, nothing submitted"),
-})
+""",
+            "a directory with a state point for each job, nothing submitted",
+        ),
+    }
+)
 
 
 def measure(made: Installed, jobs: int = JOBS, rounds: int = 5) -> list[Figure]:
@@ -46,8 +55,9 @@ def measure(made: Installed, jobs: int = JOBS, rounds: int = 5) -> list[Figure]:
         venv.create(home, with_pip=True)
         python = str(home / "bin/python")
         there = {name: install(python, name) for name in STARTS}
-        left_out = [Figure(f"{name}: left out", 0.0, None, "", reason)
-                    for name, reason in there.items() if reason is not None]
+        left_out = [
+            Figure(f"{name}: left out", 0.0, None, "", reason) for name, reason in there.items() if reason is not None
+        ]
         names = [name for name, reason in there.items() if reason is None]
         with scan(jobs, "files", made.directory) as of:
             return [*_starts(of, python, names, rounds), *_jobs(of, python, names, rounds), *left_out]
@@ -77,15 +87,19 @@ def own_time(of: Scan, python: str, script: str) -> float:
 def _starts(of: Scan, python: str, names: list[str], rounds: int) -> list[Figure]:
     """Compare what everybody pays who imports the program, or calls it."""
     takes: dict[str, Callable[[], float]] = {
-        "python": of.python_seconds, "esis in a worker": lambda: of.python_seconds("-c", "import esis"),
-             "esis --help": lambda: of.esis("--help").seconds}
+        "python": of.python_seconds,
+        "esis in a worker": lambda: of.python_seconds("-c", "import esis"),
+        "esis --help": lambda: of.esis("--help").seconds,
+    }
     for name in names:
         takes[name] = partial(of.python_seconds, "-c", STARTS[name], python=python)
     found = interleaved(takes, rounds)
     shown = {"import esis, in a worker": "esis in a worker", "esis --help, beside these": "esis --help"}
     shown.update({f"{STARTS[name]} ({_version(python, name)})": name for name in names})
-    return [Figure(title, found[key] / found["python"], None, "python -c pass", f"{found[key] * 1000:.0f} ms")
-            for title, key in shown.items()]
+    return [
+        Figure(title, found[key] / found["python"], None, "python -c pass", f"{found[key] * 1000:.0f} ms")
+        for title, key in shown.items()
+    ]
 
 
 def _jobs(of: Scan, python: str, names: list[str], rounds: int) -> list[Figure]:
@@ -102,7 +116,14 @@ def _jobs(of: Scan, python: str, names: list[str], rounds: int) -> list[Figure]:
             takes[name] = partial(own_time, of, python, WORK[name][0])
     found = interleaved(takes, rounds)
     micro = {name: seconds / of.tasks * 1e6 for name, seconds in found.items()}
-    return [Figure(f"{name}, {of.tasks:,} jobs", found[name] / found["esis"], None,
-                   "esis run of as many, its generator included",
-                   f"{micro[name]:.0f} µs a job, esis {micro['esis']:.0f}; {WORK[name][1]}")
-            for name in takes if name != "esis"]
+    return [
+        Figure(
+            f"{name}, {of.tasks:,} jobs",
+            found[name] / found["esis"],
+            None,
+            "esis run of as many, its generator included",
+            f"{micro[name]:.0f} µs a job, esis {micro['esis']:.0f}; {WORK[name][1]}",
+        )
+        for name in takes
+        if name != "esis"
+    ]

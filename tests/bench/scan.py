@@ -123,8 +123,15 @@ class Scan:
         log, memory = self.place.parent / "times", self.place.parent / "memory"
         log.unlink(missing_ok=True)
         began = time.perf_counter()
-        done = subprocess.run(argv, cwd=cwd, env={**self.environment, "BENCH_MEMORY": str(memory)},
-                              capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            argv,
+            cwd=cwd,
+            env={**self.environment, "BENCH_MEMORY": str(memory)},
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         seconds = time.perf_counter() - began
         assert done.returncode == code, f"{argv[0]} {argv[-1]}: {done.returncode}\n{done.stdout}{done.stderr}"
         calls: Counter[str] = Counter()
@@ -142,8 +149,14 @@ class Scan:
     def python_seconds(self, *arguments: str, python: str | None = None) -> float:
         """Return how long Python takes for a program; by default for none."""
         began = time.perf_counter()
-        subprocess.run([python or self.python, *(arguments or ("-c", "pass"))], cwd=self.place,
-                       env=dict(self.environment), check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            [python or self.python, *(arguments or ("-c", "pass"))],
+            cwd=self.place,
+            env=dict(self.environment),
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
         return time.perf_counter() - began
 
     def forget(self) -> None:
@@ -163,8 +176,9 @@ class Scan:
 
 
 @contextmanager
-def scan(tasks: int, form: str = "lines", home: Path = ENVIRONMENT, max_array_size: int = 10**8,
-         accounting: bool = False) -> Iterator[Scan]:
+def scan(
+    tasks: int, form: str = "lines", home: Path = ENVIRONMENT, max_array_size: int = 10**8, accounting: bool = False
+) -> Iterator[Scan]:
     """Make a workflow whose generator writes its parameters as `files` or `lines`; nothing is run."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="esis-bench-", dir=memory if memory.is_dir() else None) as scratch:
@@ -172,8 +186,13 @@ def scan(tasks: int, form: str = "lines", home: Path = ENVIRONMENT, max_array_si
         place.mkdir()
         programs.mkdir()
         log = Path(scratch, "times")
-        with FakeSlurm(Path(scratch, "slurm"), auto=False, max_array_size=max_array_size, max_job_count=10**9,
-                       accounting=accounting) as slurm:
+        with FakeSlurm(
+            Path(scratch, "slurm"),
+            auto=False,
+            max_array_size=max_array_size,
+            max_job_count=10**9,
+            accounting=accounting,
+        ) as slurm:
             fakes = slurm.env({})["PATH"].split(os.pathsep)[0]
             for name in PROGRAMS:
                 _write(programs / name, TIMED.format(command=f"{fakes}/{name}", name=name, log=log))
@@ -181,8 +200,9 @@ def scan(tasks: int, form: str = "lines", home: Path = ENVIRONMENT, max_array_si
             generator.write_text(GENERATORS[form])
             files = {
                 "setup.sh": TIMED.format(command=":", name="setup", log=log),
-                "generator.sh": TIMED.format(command=f"{sys.executable} -S {generator} {tasks}", name="generator",
-                                             log=log),
+                "generator.sh": TIMED.format(
+                    command=f"{sys.executable} -S {generator} {tasks}", name="generator", log=log
+                ),
                 "template.sh": TEMPLATE,
                 "worker.sh": "#!/bin/sh\ntrue\n",
             }
@@ -198,8 +218,21 @@ def scan(tasks: int, form: str = "lines", home: Path = ENVIRONMENT, max_array_si
 def write_records(run: RunDir, job: str, ends: Iterable[tuple[int, int | None]]) -> None:
     """Write the records that the tasks of `job` would leave: of each the exit code; None: it still runs."""
     now = int(time.time())
-    content = json.dumps({"host": "n1", "pid": 4711, "job": job, "partition": "debug", "nodes": "n1", "cpus": 1,
-                          "kernel": "6.1", "modules": ""}) + "\n"
+    content = (
+        json.dumps(
+            {
+                "host": "n1",
+                "pid": 4711,
+                "job": job,
+                "partition": "debug",
+                "nodes": "n1",
+                "cpus": 1,
+                "kernel": "6.1",
+                "modules": "",
+            }
+        )
+        + "\n"
+    )
     for task, code in ends:
         record = TaskRecord(task, 1, job, 0, now - TASK_SECONDS, code, None if code is None else now)
         _write_small(run.tasks / record.name, content)
@@ -232,4 +265,3 @@ def _write_small(path: Path, text: str) -> None:
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)
-

@@ -57,8 +57,9 @@ class Installed:
 def install(directory: Path) -> Installed:
     """Build a wheel of what git has (and would have) and install it into a new environment. Needs pip's registry."""
     source = directory / "source"
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
-                           check=True).stdout.splitlines()
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in files:
         if name.startswith(("esis/", "README", "LICENSE", "pyproject")) and (ROOT / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,15 +82,29 @@ def install(directory: Path) -> Installed:
 
 def measure(made: Installed, rounds: int = 25) -> list[Figure]:
     """Return the figures; takes a few seconds."""
-    commands = {"python": [made.python, "-c", "pass"], "smallest": [made.smallest, "--help"],
-                "help": [made.esis, "--help"], "version": [made.esis, "--version"]}
+    commands = {
+        "python": [made.python, "-c", "pass"],
+        "smallest": [made.smallest, "--help"],
+        "help": [made.esis, "--help"],
+        "version": [made.esis, "--version"],
+    }
     found = interleaved({name: _taking(made, argv) for name, argv in commands.items()}, rounds)
     old_pip = ", of which pip's own lines import re" if "import re\n" in Path(made.esis).read_text() else ""
     figures = [
-        Figure("esis --help", found["help"] / found["smallest"], 1.15, "the smallest click program's --help",
-               f"{found['help'] * 1000:.0f} ms"),
-        Figure("esis --version", found["version"] / found["python"], 1.6, "python -c pass",
-               f"{found['version'] * 1000:.0f} ms{old_pip}"),
+        Figure(
+            "esis --help",
+            found["help"] / found["smallest"],
+            1.15,
+            "the smallest click program's --help",
+            f"{found['help'] * 1000:.0f} ms",
+        ),
+        Figure(
+            "esis --version",
+            found["version"] / found["python"],
+            1.6,
+            "python -c pass",
+            f"{found['version'] * 1000:.0f} ms{old_pip}",
+        ),
     ]
     if traced.works():
         more = len(made.opened(commands["help"])) - len(made.opened(commands["smallest"]))

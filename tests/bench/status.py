@@ -25,8 +25,9 @@ def all_waiting(made: Scan) -> None:
 def mixed(made: Scan, lost: int = 0) -> None:
     """60 % have ended and are forgotten by the queue, one in a thousand of them badly; 10 % run, the others wait."""
     ended, running = made.tasks * 6 // 10, made.tasks // 10
-    write_records(made.run, "1", ((task, None if task < lost else 3 if task % 1000 == 1 else 0)
-                                  for task in range(ended)))
+    write_records(
+        made.run, "1", ((task, None if task < lost else 3 if task % 1000 == 1 else 0) for task in range(ended))
+    )
     write_records(made.run, "1", ((task, None) for task in range(ended, ended + running)))
     made.slurm.set_state(1, "NODE_FAIL", range(lost))
     made.slurm.set_state(1, "COMPLETED", range(lost, ended))
@@ -61,9 +62,15 @@ def _end_all(made: Scan) -> None:
     made.slurm.purge(1)
 
 
-STATES: Mapping[str, Callable[[Scan], None]] = MappingProxyType({
-    "all waiting": all_waiting, "mixed": mixed, "mixed, tasks lost": mixed_with_losses, "all done": all_done,
-    "compacted": compacted})
+STATES: Mapping[str, Callable[[Scan], None]] = MappingProxyType(
+    {
+        "all waiting": all_waiting,
+        "mixed": mixed,
+        "mixed, tasks lost": mixed_with_losses,
+        "all done": all_done,
+        "compacted": compacted,
+    }
+)
 
 
 def fewest(state: str) -> int:
@@ -75,8 +82,10 @@ def measure(made: Installed, tasks: int = TASKS, rounds: int = 5) -> list[Figure
     """Return the figures; takes about a minute and a half."""
     figures = []
     for name, play in STATES.items():
-        with scan(tasks, home=made.directory, accounting=True) as many, (
-                scan(fewest(name), home=made.directory, accounting=True)) as few:
+        with (
+            scan(tasks, home=made.directory, accounting=True) as many,
+            scan(fewest(name), home=made.directory, accounting=True) as few,
+        ):
             for each in (many, few):
                 each.esis("run")
                 play(each)
@@ -101,16 +110,29 @@ def _of_state(name: str, many: Scan, few: Scan, rounds: int) -> list[Figure]:
     calls = {program: max(item.slurm_calls(program) for item in spent) for program in ("squeue", "sacct")}
     told = ", which tells of each task that ended in a line of its own" if calls["sacct"] else ""
     notes = f"{found['status'] * 1000:.0f} ms; {calls['squeue']} squeue, {calls['sacct']} sacct{told}"
-    figures = [Figure(f"status, {many.tasks:,} tasks, {name}", found["status"] / found["python"], GOAL,
-                      "python -c pass", notes)]
+    figures = [
+        Figure(
+            f"status, {many.tasks:,} tasks, {name}", found["status"] / found["python"], GOAL, "python -c pass", notes
+        )
+    ]
     if traced.works():
         unlooked()
         more = len(opened_by_status(many)) - len(opened_by_status(few))
-        figures.append(Figure(f"status, {name}, files opened", more, 0,
-                              f"files more with {many.tasks:,} tasks than with {few.tasks}"))
+        figures.append(
+            Figure(
+                f"status, {name}, files opened", more, 0, f"files more with {many.tasks:,} tasks than with {few.tasks}"
+            )
+        )
     if name == "compacted":
-        figures.append(Figure(f"inodes of a complete run, {name}", many.inodes(), 99, "files and directories",
-                              f"{many.tasks:,} tasks, parameters.jsonl, records and results folded"))
+        figures.append(
+            Figure(
+                f"inodes of a complete run, {name}",
+                many.inodes(),
+                99,
+                "files and directories",
+                f"{many.tasks:,} tasks, parameters.jsonl, records and results folded",
+            )
+        )
     return figures
 
 

@@ -67,14 +67,16 @@ def test_memory_does_not_grow_with_the_include() -> None:
 
 def test_strace_lines_are_understood() -> None:
     """Calls that another thread interrupted, both files of a kernel copy, errors."""
-    log = "\n".join([
-        '12 pread64(4</tmp/a b>, "x"..., 1048576, 0) = 1048576',
-        '12 read(3</x>, <unfinished ...>',
-        '13 copy_file_range(3</src>, NULL, 4</dst>, NULL, 4194304, 0) = 4194304',
-        '12 <... read resumed>"y"..., 10) = 10',
-        '12 read(5</gone>, 0x7f, 10) = -1 EIO (Input/output error)',
-        '12 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3</lib.so>, 0) = 0x7f0000000000',
-    ])
+    log = "\n".join(
+        [
+            '12 pread64(4</tmp/a b>, "x"..., 1048576, 0) = 1048576',
+            "12 read(3</x>, <unfinished ...>",
+            "13 copy_file_range(3</src>, NULL, 4</dst>, NULL, 4194304, 0) = 4194304",
+            '12 <... read resumed>"y"..., 10) = 10',
+            "12 read(5</gone>, 0x7f, 10) = -1 EIO (Input/output error)",
+            "12 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3</lib.so>, 0) = 0x7f0000000000",
+        ]
+    )
     assert list(reads_of(log)) == [("/tmp/a b", 1048576), ("/src", 4194304), ("/x", 10), ("/lib.so", 4096)]
 
 

@@ -31,8 +31,9 @@ def strace() -> None:
 
 @pytest.mark.parametrize("form", ["files", "lines"])
 @pytest.mark.parametrize(("tasks", "arrays"), [(FEW, 1), (MANY, 3)])
-def test_run_calls_sbatch_once_for_each_array_and_slurm_twice_at_most(make: Make, form: str, tasks: int,
-                                                                     arrays: int) -> None:
+def test_run_calls_sbatch_once_for_each_array_and_slurm_twice_at_most(
+    make: Make, form: str, tasks: int, arrays: int
+) -> None:
     """Whatever the number of tasks and the form of their parameters."""
     spent = make(tasks, form, max_array_size=ARRAY).esis("run")
     assert spent.calls["sbatch"] == arrays

@@ -18,10 +18,26 @@ from tests.bench import traced
 from tests.bench.includes import FILES, Bench, bench
 from tests.bench.startup import Installed, install
 
-HEAVY = {"jinja2", "yaml", "rich", "numpy", "pyarrow", "matplotlib", "asyncio", "email", "xml", "http", "sqlite3",
-         "multiprocessing", "importlib.metadata", "tempfile", "secrets", "pydoc", "unittest"}
-NAMES = {"esis", "esis.version", "esis.__main__", "esis.errors", "esis.cli", "esis.cli.main",
-         "esis.cli.streams"}
+HEAVY = {
+    "jinja2",
+    "yaml",
+    "rich",
+    "numpy",
+    "pyarrow",
+    "matplotlib",
+    "asyncio",
+    "email",
+    "xml",
+    "http",
+    "sqlite3",
+    "multiprocessing",
+    "importlib.metadata",
+    "tempfile",
+    "secrets",
+    "pydoc",
+    "unittest",
+}
+NAMES = {"esis", "esis.version", "esis.__main__", "esis.errors", "esis.cli", "esis.cli.main", "esis.cli.streams"}
 ENTRANCE = """
 import atexit, json, os, sys
 before = set(sys.modules)
@@ -45,8 +61,14 @@ class Start:
     def loaded(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> set[str]:
         """Return the modules that a command loads beyond those of a bare interpreter."""
         base = {name: value for name, value in os.environ.items() if not name.startswith("_ESIS")}
-        done = subprocess.run([sys.executable, "-c", ENTRANCE, *arguments], capture_output=True, text=True, check=True,
-                              cwd=cwd, env={**base, "ESIS_LOADED": str(self._told), **(env or {})})
+        done = subprocess.run(
+            [sys.executable, "-c", ENTRANCE, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=cwd,
+            env={**base, "ESIS_LOADED": str(self._told), **(env or {})},
+        )
         self.out = done.stdout
         return set(json.loads(self._told.read_text()))
 
@@ -76,8 +98,9 @@ def test_the_version_is_told_before_anything_is_loaded(start: Start) -> None:
 def test_a_version_that_nobody_can_read_is_an_error_like_any_other() -> None:
     """A full device gets the line and the exit code of the command line's one place for errors."""
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "esis", "--version"], stdout=full, stderr=subprocess.PIPE,
-                              text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "esis", "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
 
@@ -119,8 +142,17 @@ def test_status_loads_what_it_needs(start: Start) -> None:
         modules = start.loaded("status", env=made.environment, cwd=made.place)
     assert "\nwaiting\t1\t0\t" in start.out
     assert "esis.schedulers.slurm" in modules
-    unneeded = ("operations.build", "operations.submission", "operations.table", "operations.run", "operations.chain",
-                "operations.workflow_files", "records.provenance", "cli.progress", "schedulers.local")
+    unneeded = (
+        "operations.build",
+        "operations.submission",
+        "operations.table",
+        "operations.run",
+        "operations.chain",
+        "operations.workflow_files",
+        "records.provenance",
+        "cli.progress",
+        "schedulers.local",
+    )
     assert not [name for name in modules if name.startswith(tuple(f"esis.{name}" for name in unneeded))]
     assert not heavy(modules)
     assert not modules & {"concurrent.futures", "logging"}
@@ -138,8 +170,18 @@ def complete_run() -> Iterator[Bench]:
 
 
 LIGHT = ("status", "list", "errors", "wait", "run")  # the commands that people repeat
-ASKING = {"esis.schedulers.slurm", "esis.process", "esis.operations.witness.judge", "esis.operations.run", "subprocess",
-          "shutil", "hashlib", "csv", "bisect", "select"}
+ASKING = {
+    "esis.schedulers.slurm",
+    "esis.process",
+    "esis.operations.witness.judge",
+    "esis.operations.run",
+    "subprocess",
+    "shutil",
+    "hashlib",
+    "csv",
+    "bisect",
+    "select",
+}
 
 
 @pytest.mark.parametrize("command", LIGHT)

@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-_READ = re.compile(r"(?:read|pread64|readv|preadv|copy_file_range|sendfile|mmap)\((?:NULL, \d+, [A-Z_|]+, [A-Z_|]+, )?"
-                   r"\d+<([^>]*)>.* = (\d+|0x[0-9a-f]+)$")
+_READ = re.compile(
+    r"(?:read|pread64|readv|preadv|copy_file_range|sendfile|mmap)\((?:NULL, \d+, [A-Z_|]+, [A-Z_|]+, )?"
+    r"\d+<([^>]*)>.* = (\d+|0x[0-9a-f]+)$"
+)
 
 
 def opened(argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, alone: bool = False) -> list[str]:
@@ -55,7 +57,13 @@ def reads_of(log: str) -> Iterator[tuple[str, int]]:
 
 def _trace(options: Sequence[str], argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None) -> str:
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
-        subprocess.run(["strace", "-qq", "-e", "signal=none", "-o", log.name, *options, *argv], check=True, cwd=cwd,
-                       env=None if env is None else dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       stdin=subprocess.DEVNULL)
+        subprocess.run(
+            ["strace", "-qq", "-e", "signal=none", "-o", log.name, *options, *argv],
+            check=True,
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
         return log.read()

@@ -31,21 +31,38 @@ class Place:
         self.directory = directory
         self.slurm = slurm
         self.env = slurm.env()
-        for name, text in {"setup.sh": "#!/bin/sh\n", "gen.py": generator(2), "t.sh": TEMPLATE,
-                           "w.sh": ODD_WORKER}.items():
+        for name, text in {
+            "setup.sh": "#!/bin/sh\n",
+            "gen.py": generator(2),
+            "t.sh": TEMPLATE,
+            "w.sh": ODD_WORKER,
+        }.items():
             (directory / name).write_text(text)
             (directory / name).chmod(0o755)
         assert self.shell("setup setup.sh gen.py t.sh w.sh").returncode == 0
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-c", f"{ESIS} {line}"], cwd=self.directory, env=self.env, check=False,
-                              capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            ["bash", "-c", f"{ESIS} {line}"],
+            cwd=self.directory,
+            env=self.env,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def terminal(self, *arguments: str) -> str:
         """Return what a terminal gets on stdout and stderr."""
         outside, inside = pty.openpty()
-        child = subprocess.Popen([str(ESIS), *arguments], cwd=self.directory, env=self.env, stdin=subprocess.DEVNULL,
-                                 stdout=inside, stderr=inside)
+        child = subprocess.Popen(
+            [str(ESIS), *arguments],
+            cwd=self.directory,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=inside,
+            stderr=inside,
+        )
         os.close(inside)
         found = b""
         with contextlib.suppress(OSError):  # Linux says EIO once the other end is closed
@@ -108,8 +125,15 @@ def test_f64_a_reader_that_went_away_is_no_error(place: Place, line: str) -> Non
     """F64: `esis … | head -0`: nothing on stderr, and the code of the work."""
     place.shell("run").check_returncode()
     script = f"{{ trap '' PIPE; {ESIS} {line}; echo code $? >&2; }} | true"
-    done = subprocess.run(["bash", "-c", script], cwd=place.directory, env=place.env, capture_output=True, text=True,
-                          check=False, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=place.directory,
+        env=place.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.stderr.splitlines()[-1] == "code 0"
     assert "Broken pipe" not in done.stderr
 
@@ -148,20 +172,54 @@ def test_f64_a_terminal_gets_no_control_characters_of_names_and_reasons(place: P
     place.directory = odd
     assert place.shell("setup setup.sh gen.py t.sh w.sh").returncode == 0
     shown = place.terminal("run", "--local")
-    for arguments in (["status"], ["status", "--tasks"], ["status", "--json"], ["status", "--tasks", "--json"],
-                      ["errors"], ["list"], ["status", "nowhere\x1b]0;x\x07"], ["export"], ["log", "0", "--path"],
-                      ["doctor"]):
+    for arguments in (
+        ["status"],
+        ["status", "--tasks"],
+        ["status", "--json"],
+        ["status", "--tasks", "--json"],
+        ["errors"],
+        ["list"],
+        ["status", "nowhere\x1b]0;x\x07"],
+        ["export"],
+        ["log", "0", "--path"],
+        ["doctor"],
+    ):
         shown += place.terminal(*arguments)
     assert "evil" in shown
     assert not [letter for letter in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e") if letter in shown]
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([b"\x1b", b"[", b"3", b"1", b"m", b"2J", b"\x1b[1;1H", b"\r", b"\n", b"\xc2", b"\x9b",
-                                 b"\xe2", b"\x80", b"\xae", b"a", b"\x07", b"\x1b[31m"]), max_size=20),
-       st.integers(0, 20))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"\x1b",
+                b"[",
+                b"3",
+                b"1",
+                b"m",
+                b"2J",
+                b"\x1b[1;1H",
+                b"\r",
+                b"\n",
+                b"\xc2",
+                b"\x9b",
+                b"\xe2",
+                b"\x80",
+                b"\xae",
+                b"a",
+                b"\x07",
+                b"\x1b[31m",
+            ]
+        ),
+        max_size=20,
+    ),
+    st.integers(0, 20),
+)
 def test_f64_how_output_is_cut_changes_nothing(pieces: Sequence[bytes], at: int) -> None:
     """F64: a sequence that comes in two pieces is the same sequence."""
+
     def filtered(parts: Sequence[bytes]) -> bytes:
         reading, writing = os.pipe()
         stream = Stream.on(writing)
@@ -178,19 +236,33 @@ def test_f64_how_output_is_cut_changes_nothing(pieces: Sequence[bytes], at: int)
     assert b"\x07" not in filtered(pieces)
 
 
-def interrupted(directory: Path, module: str, arguments: Sequence[str], env: Mapping[str, str]
-                ) -> subprocess.CompletedProcess[str]:
+def interrupted(
+    directory: Path, module: str, arguments: Sequence[str], env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     """Start esis so that it gets a SIGINT while it imports `module`."""
     (directory / f"{module}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    return subprocess.run([sys.executable, "-m", "esis", *arguments], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(directory), **env}, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "esis", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(directory), **env},
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("module", ["click", "dataclasses"])
-@pytest.mark.parametrize(("arguments", "env"), [(["status"], {}), (["--help"], {}), (
-    [], {"_ESIS_COMPLETE": "bash_complete", "COMP_WORDS": "esis st", "COMP_CWORD": "1"})])
-def test_f64_an_interrupt_at_the_start_is_one_line(tmp_path: Path, module: str, arguments: Sequence[str],
-                                                   env: Mapping[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["status"], {}),
+        (["--help"], {}),
+        ([], {"_ESIS_COMPLETE": "bash_complete", "COMP_WORDS": "esis st", "COMP_CWORD": "1"}),
+    ],
+)
+def test_f64_an_interrupt_at_the_start_is_one_line(
+    tmp_path: Path, module: str, arguments: Sequence[str], env: Mapping[str, str]
+) -> None:
     """F64: also while modules are imported, and during completion: no traceback, 130."""
     done = interrupted(tmp_path, module, arguments, env)
     if module == "click" or arguments == ["status"]:  # what is imported for that
@@ -199,16 +271,29 @@ def test_f64_an_interrupt_at_the_start_is_one_line(tmp_path: Path, module: str, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("options", "env"), [
-    ("-i", {}), ("", {"PYTHONINSPECT": "1"}), ("-OO", {}), ("", {"PYTHONIOENCODING": "ascii"}),
-    ("-X dev -X warn_default_encoding -W error", {}),
-])
+@pytest.mark.parametrize(
+    ("options", "env"),
+    [
+        ("-i", {}),
+        ("", {"PYTHONINSPECT": "1"}),
+        ("-OO", {}),
+        ("", {"PYTHONIOENCODING": "ascii"}),
+        ("-X dev -X warn_default_encoding -W error", {}),
+    ],
+)
 def test_f47_what_python_is_told_changes_no_exit_code(place: Place, options: str, env: Mapping[str, str]) -> None:
     """F47: the environment is input, Python's variables too: no warning, no traceback."""
     place.env.update(env)
     for line in ("run", "wait --interval 0.2", "status --json", "export", "list", "verify", "doctor"):
-        done = subprocess.run([sys.executable, *options.split(), "-m", "esis", *line.split()], cwd=place.directory,
-                              env=place.env, check=False, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, *options.split(), "-m", "esis", *line.split()],
+            cwd=place.directory,
+            env=place.env,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, (line, done.stderr)
         assert "Warning" not in done.stderr and "Traceback" not in done.stderr
     assert place.shell("status no-such-run").returncode == 2
@@ -219,8 +304,9 @@ def test_f64_other_signals_end_it_without_a_traceback(place: Place, number: sign
     """F64: they end it as they end any program."""
     (place.directory / "w.sh").write_text("#!/bin/sh\nwhile ! [ -e ../go ]; do sleep 0.05; done\n")
     place.shell("run").check_returncode()
-    child = subprocess.Popen([str(ESIS), "wait", "--interval", "0.2"], cwd=place.directory, env=place.env,
-                             stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [str(ESIS), "wait", "--interval", "0.2"], cwd=place.directory, env=place.env, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert child.stderr is not None
         assert "wrkdir." in child.stderr.readline()

@@ -103,11 +103,7 @@ class Completed:
 
 
 def wait_until(
-    condition: Callable[[], T],
-    *,
-    seconds: float = 60.0,
-    interval: float = 0.25,
-    what: str = "the condition",
+    condition: Callable[[], T], *, seconds: float = 60.0, interval: float = 0.25, what: str = "the condition"
 ) -> T:
     """Call `condition` until it returns something true, and return that; TimeoutError after `seconds`."""
     end = time.monotonic() + seconds
@@ -225,10 +221,7 @@ class SlurmCluster:
         return self.up()
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the cluster, unless it was to be left running."""
         if not self._left_running:

@@ -76,8 +76,9 @@ def no_dbd(cluster_accounting: SlurmCluster) -> Iterator[None]:
     wait_until(lambda: cluster_accounting.run(["sacct"], check=False).returncode == 0, what="slurmdbd answers")
 
 
-def test_f17_a_silent_slurmdbd_does_not_hang_status(fates: object, site: ClusterSite,
-                                                    cluster_accounting: SlurmCluster) -> None:
+def test_f17_a_silent_slurmdbd_does_not_hang_status(
+    fates: object, site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
     """F17: sacct is given up; the answer is that of squeue and the records."""
     flow = make_workflow(site, "silent", 2, worker=COUNTING + "exit $((SLURM_ARRAY_TASK_ID * 7))\n")
     flow.esis("run").ok()
@@ -87,8 +88,9 @@ def test_f17_a_silent_slurmdbd_does_not_hang_status(fates: object, site: Cluster
     assert shown.stdout.splitlines()[1:] == ["done\t1\t0", "failed\t1\t1\texit code 7"]
 
 
-def test_f18_without_slurmctld_the_accounting_tells_what_it_knows(site: ClusterSite,
-                                                                  cluster_accounting: SlurmCluster) -> None:
+def test_f18_without_slurmctld_the_accounting_tells_what_it_knows(
+    site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
     """F18: exit code 6, for the queue wasn't asked; what ended is known, and nothing that isn't."""
     env = watch_sbatch(site).env
     flow = hookless(site)
@@ -100,13 +102,15 @@ def test_f18_without_slurmctld_the_accounting_tells_what_it_knows(site: ClusterS
         assert verdicts(flow, env) == HOOKLESS
     finally:
         cluster_accounting.start_daemon("ctl")
-        wait_until(lambda: cluster_accounting.run(["scontrol", "ping"], check=False).returncode == 0,
-                   what="slurmctld answers")
+        wait_until(
+            lambda: cluster_accounting.run(["scontrol", "ping"], check=False).returncode == 0, what="slurmctld answers"
+        )
     assert {state for state, _ in verdicts(flow).values()} == {"done", "failed"}
 
 
-def test_f20_every_fate_is_told_alike_before_and_after_slurm_forgot_it(fates: dict[str, Workflow],
-                                                                       cluster_accounting: SlurmCluster) -> None:
+def test_f20_every_fate_is_told_alike_before_and_after_slurm_forgot_it(
+    fates: dict[str, Workflow], cluster_accounting: SlurmCluster
+) -> None:
     """F20: the same states as without accounting, from squeue and then from sacct alone; nothing is lost."""
     (fates["requeued"].only_run() / "go").touch()
     for name, flow in fates.items():
@@ -126,7 +130,8 @@ def test_f20_every_fate_is_told_alike_before_and_after_slurm_forgot_it(fates: di
 
 
 def test_f19_tasks_without_records_are_known_from_sacct_when_squeue_has_forgotten_them(
-        fates: object, site: ClusterSite, cluster_accounting: SlurmCluster) -> None:
+    fates: object, site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
     """F19: `--no-task-records`, purged: done and failed as before, by the last witness that is left."""
     flow = hookless(site)
     assert flow.states() == {"done": 1, "failed": 1}
@@ -140,8 +145,9 @@ def test_f19_tasks_without_records_are_known_from_sacct_when_squeue_has_forgotte
     assert executions(flow.only_run()) == {0: 1, 1: 2}
 
 
-def test_f17_without_slurmdbd_status_works_and_says_so_once(fates: object, site: ClusterSite,
-                                                            cluster_accounting: SlurmCluster, no_dbd: None) -> None:
+def test_f17_without_slurmdbd_status_works_and_says_so_once(
+    fates: object, site: ClusterSite, cluster_accounting: SlurmCluster, no_dbd: None
+) -> None:
     """F17: squeue and records go on; what only sacct could tell is unknown, with one warning, and never done."""
     flow = make_workflow(site, "queue", 2, worker=COUNTING + "exit $((SLURM_ARRAY_TASK_ID * 7))\n")
     flow.esis("run").ok()
@@ -161,8 +167,9 @@ def test_f17_without_slurmdbd_status_works_and_says_so_once(fates: object, site:
     assert "left out, for they may be running: 0-1" in silent.esis("resubmit").ok().stderr
 
 
-def test_f17_what_slurmdbd_missed_is_known_when_it_is_back(fates: object, site: ClusterSite,
-                                                           cluster_accounting: SlurmCluster) -> None:
+def test_f17_what_slurmdbd_missed_is_known_when_it_is_back(
+    fates: object, site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
     """F17: slurmctld keeps what it has to tell; the verdict comes with it."""
     cluster_accounting.kill_daemon("dbd", "TERM")
     try:

@@ -27,20 +27,53 @@ from tests.cluster.test_faults import (
 from tests.contract.site import ClusterSite, make_workflow
 
 HIDING = {
-    "SQUEUE_ACCOUNT": "nobody", "SQUEUE_ALL": "1", "SQUEUE_ARRAY": "1", "SQUEUE_ARRAY_UNIQUE": "1",
-    "SQUEUE_FEDERATION": "1", "SQUEUE_FORMAT": "%i", "SQUEUE_FORMAT2": "jobid", "SQUEUE_LICENSES": "matlab",
-    "SQUEUE_LOCAL": "1", "SQUEUE_NAMES": "other", "SQUEUE_PARTITION": "other", "SQUEUE_PRIORITY": "1",
-    "SQUEUE_QOS": "other", "SQUEUE_SIBLING": "1", "SQUEUE_SORT": "-i", "SQUEUE_STATES": "COMPLETING",
-    "SQUEUE_USERS": "bob", "SLURM_BITSTR_LEN": "2", "SLURM_TIME_FORMAT": "relative", "SLURM_DEBUG_FLAGS": "Steps",
-    "SLURM_JSON": "compact", "SLURM_YAML": "compact", "SACCT_FORMAT": "JobName", "SACCT_FEDERATION": "1",
-    "SACCT_LOCAL": "1", "SCONTROL_ALL": "1", "SCONTROL_FUTURE": "1", "SCONTROL_LOCAL": "1", "SCONTROL_FEDERATION": "1",
-    "SCONTROL_SIBLING": "1", "SLURM_CONF_OUT": "/dev/full",
+    "SQUEUE_ACCOUNT": "nobody",
+    "SQUEUE_ALL": "1",
+    "SQUEUE_ARRAY": "1",
+    "SQUEUE_ARRAY_UNIQUE": "1",
+    "SQUEUE_FEDERATION": "1",
+    "SQUEUE_FORMAT": "%i",
+    "SQUEUE_FORMAT2": "jobid",
+    "SQUEUE_LICENSES": "matlab",
+    "SQUEUE_LOCAL": "1",
+    "SQUEUE_NAMES": "other",
+    "SQUEUE_PARTITION": "other",
+    "SQUEUE_PRIORITY": "1",
+    "SQUEUE_QOS": "other",
+    "SQUEUE_SIBLING": "1",
+    "SQUEUE_SORT": "-i",
+    "SQUEUE_STATES": "COMPLETING",
+    "SQUEUE_USERS": "bob",
+    "SLURM_BITSTR_LEN": "2",
+    "SLURM_TIME_FORMAT": "relative",
+    "SLURM_DEBUG_FLAGS": "Steps",
+    "SLURM_JSON": "compact",
+    "SLURM_YAML": "compact",
+    "SACCT_FORMAT": "JobName",
+    "SACCT_FEDERATION": "1",
+    "SACCT_LOCAL": "1",
+    "SCONTROL_ALL": "1",
+    "SCONTROL_FUTURE": "1",
+    "SCONTROL_LOCAL": "1",
+    "SCONTROL_FEDERATION": "1",
+    "SCONTROL_SIBLING": "1",
+    "SLURM_CONF_OUT": "/dev/full",
 }
 """What people export to see less, or otherwise."""
 SPARING = {
-    "SCANCEL_ACCOUNT": "nobody", "SCANCEL_BATCH": "1", "SCANCEL_CRON": "1", "SCANCEL_CTLD": "1", "SCANCEL_FULL": "1",
-    "SCANCEL_HURRY": "1", "SCANCEL_INTERACTIVE": "1", "SCANCEL_NAME": "other", "SCANCEL_PARTITION": "other",
-    "SCANCEL_QOS": "other", "SCANCEL_STATE": "SUSPENDED", "SCANCEL_USER": "bob", "SCANCEL_VERBOSE": "1",
+    "SCANCEL_ACCOUNT": "nobody",
+    "SCANCEL_BATCH": "1",
+    "SCANCEL_CRON": "1",
+    "SCANCEL_CTLD": "1",
+    "SCANCEL_FULL": "1",
+    "SCANCEL_HURRY": "1",
+    "SCANCEL_INTERACTIVE": "1",
+    "SCANCEL_NAME": "other",
+    "SCANCEL_PARTITION": "other",
+    "SCANCEL_QOS": "other",
+    "SCANCEL_STATE": "SUSPENDED",
+    "SCANCEL_USER": "bob",
+    "SCANCEL_VERBOSE": "1",
     "SCANCEL_WCKEY": "other",
 }
 """What would keep scancel from cancelling."""
@@ -88,10 +121,23 @@ def test_f47_the_accounting_is_read_whatever_its_format_is(cluster_accounting: S
 
 def test_f47_sbatch_is_not_redirected(site: ClusterSite) -> None:
     """F25, F47: variables of sbatch that would change the contract, all at once: the tasks run as if unset."""
-    breaking = {"SBATCH_ARRAY_INX": "7-9", "SBATCH_DEBUG": "3", "SBATCH_ERROR": "/nowhere/e", "SBATCH_EXPORT": "NONE",
-                "SBATCH_INPUT": "/nowhere/i", "SBATCH_JOB_NAME": "x", "SBATCH_OUTPUT": "/nowhere/o", "SBATCH_WAIT": "1",
-                "SLURM_HINT": "nomultithread", "SLURM_EXIT_ERROR": "0", "SLURM_UMASK": "0777", "SLURM_NTASKS": "3",
-                "SLURM_JOB_DEPENDENCY": "singleton", "SLURM_CPUS_PER_TASK": "5", "SLURM_EXPORT_ENV": "NONE"}
+    breaking = {
+        "SBATCH_ARRAY_INX": "7-9",
+        "SBATCH_DEBUG": "3",
+        "SBATCH_ERROR": "/nowhere/e",
+        "SBATCH_EXPORT": "NONE",
+        "SBATCH_INPUT": "/nowhere/i",
+        "SBATCH_JOB_NAME": "x",
+        "SBATCH_OUTPUT": "/nowhere/o",
+        "SBATCH_WAIT": "1",
+        "SLURM_HINT": "nomultithread",
+        "SLURM_EXIT_ERROR": "0",
+        "SLURM_UMASK": "0777",
+        "SLURM_NTASKS": "3",
+        "SLURM_JOB_DEPENDENCY": "singleton",
+        "SLURM_CPUS_PER_TASK": "5",
+        "SLURM_EXPORT_ENV": "NONE",
+    }
     flow = make_workflow(site, "redirected", 2, worker=HOLDING, template=template())
     flow.esis("run", env=breaking).ok()
     wait_started(flow, 0, 1)
@@ -104,7 +150,8 @@ def test_f47_sbatch_is_not_redirected(site: ClusterSite) -> None:
 # --- the manual pages of the installed version
 
 QUERIES = ("sacct", "scancel", "scontrol", "squeue")
-DROPPED = frozenset("""
+DROPPED = frozenset(
+    """
     SACCT_FEDERATION SACCT_FORMAT SACCT_LOCAL SCANCEL_ACCOUNT SCANCEL_BATCH SCANCEL_CRON SCANCEL_CTLD SCANCEL_FULL
     SCANCEL_HURRY SCANCEL_INTERACTIVE SCANCEL_NAME SCANCEL_PARTITION SCANCEL_QOS SCANCEL_STATE SCANCEL_USER
     SCANCEL_VERBOSE SCANCEL_WCKEY SCONTROL_ALL SCONTROL_FEDERATION SCONTROL_FUTURE SCONTROL_LOCAL SCONTROL_SIBLING
@@ -114,7 +161,8 @@ DROPPED = frozenset("""
     SLURM_STEP_KILLED_MSG_NODE_ID SLURM_TIME_FORMAT SLURM_TOPO_LEN SLURM_UMASK SLURM_YAML
     SBATCH_ARRAY_INX SBATCH_CLUSTERS SBATCH_DEBUG SBATCH_ERROR SBATCH_EXPORT SBATCH_INPUT SBATCH_JOB_NAME SBATCH_OUTPUT
     SBATCH_WAIT
-""".split())
+""".split()
+)
 """What the manual pages of 20.11 to 26.05 name and ESIS takes away (SBATCH_CLUSTERS becomes SLURM_CLUSTERS)."""
 
 
@@ -131,8 +179,9 @@ def variables(cluster: SlurmCluster, command: str) -> set[str]:
     return {name.rstrip("\\") for name in found}
 
 
-def test_f47_every_variable_of_the_manual_pages_is_decided_on(bare_cluster: SlurmCluster,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f47_every_variable_of_the_manual_pages_is_decided_on(
+    bare_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F47: each variable that Slurm's commands read, by the installed version's own pages, is kept or taken away."""
     known = {command: variables(bare_cluster, command) for command in (*QUERIES, "sbatch")}
     assert len(known["sbatch"]) > 50

@@ -134,8 +134,10 @@ def watch_sbatch(site: ClusterSite, before: str = "", after: str = "", patience:
     inside = site.inside(bin_)
     site.run(["mkdir", str(inside)], site.home).ok()
     log = bin_ / "log"
-    text = (f"#!/bin/sh\necho begin >>{inside}/log\n{before}\n/usr/bin/sbatch \"$@\"\ncode=$?\n{after}\n"
-            f"echo end $code >>{inside}/log\nexit $code\n")
+    text = (
+        f'#!/bin/sh\necho begin >>{inside}/log\n{before}\n/usr/bin/sbatch "$@"\ncode=$?\n{after}\n'
+        f"echo end $code >>{inside}/log\nexit $code\n"
+    )
     (bin_ / "sbatch").write_text(text)
     (bin_ / "sbatch").chmod(0o755)
     log.write_text("")
@@ -188,6 +190,7 @@ def forget(cluster: SlurmCluster, *jobs: str) -> None:
     """Let slurmctld purge these jobs, as it does MinJobAge after their end (two seconds is its minimum)."""
     _set_age(cluster, 2)
     try:
+
         def forgotten() -> bool:
             known = cluster.run(["squeue", "-h", "-t", "all", "-o", "%F"]).stdout.split()
             return not set(known) & set(jobs)
@@ -206,8 +209,10 @@ def _set_age(cluster: SlurmCluster, seconds: int) -> None:
     setting = f"sed -i 's/^MinJobAge=.*/MinJobAge={seconds}/' /etc/slurm/slurm.conf && scontrol reconfigure"
     cluster.sh(setting, user="root", cwd="/", host="ctl")
     shown = ["scontrol", "show", "config"]
-    wait_until(lambda: re.search(rf"^MinJobAge\s*= {seconds} ", cluster.run(shown, check=False).stdout, re.MULTILINE),
-               what=f"MinJobAge is {seconds}")
+    wait_until(
+        lambda: re.search(rf"^MinJobAge\s*= {seconds} ", cluster.run(shown, check=False).stdout, re.MULTILINE),
+        what=f"MinJobAge is {seconds}",
+    )
 
 
 def grow_older(run: Path, seconds: int = 100) -> None:
@@ -237,22 +242,24 @@ def meet_fates(site: ClusterSite) -> dict[str, Workflow]:
         "timeout": make_workflow(site, "timeout", 2, worker=HOLDING, template=template(here).replace("=5", "=1")),
         "node": make_workflow(site, "node", 2, worker=HOLDING, template=template("-w c1", "--no-requeue")),
         # Held for as long as the frozen rounds take.
-        "requeued": make_workflow(site, "requeued", 1, worker=HOLDING,
-                                  template=template("-w c1", "--requeue").replace("=5", "=60")),
+        "requeued": make_workflow(
+            site, "requeued", 1, worker=HOLDING, template=template("-w c1", "--requeue").replace("=5", "=60")
+        ),
         "ends": make_workflow(site, "ends", 4, worker=ends, template=template(here, call=shell)),
-        "unseen": make_workflow(site, "unseen", 1, worker=COUNTING + 'kill -KILL "$BATCH_SHELL"\n',
-                                template=template(here, call=shell)),
+        "unseen": make_workflow(
+            site, "unseen", 1, worker=COUNTING + 'kill -KILL "$BATCH_SHELL"\n', template=template(here, call=shell)
+        ),
         "pending": make_workflow(site, "pending", 2, worker=COUNTING, template=template("--begin=now+1hour")),
         "memory": make_workflow(site, "memory", 1, worker=hoard, template=template(here, "--mem=50")),
-        "hookless": make_workflow(site, "hookless", 2, worker=COUNTING + 'exit $((SLURM_ARRAY_TASK_ID * 7))\n',
-                                  template=template(here)),
+        "hookless": make_workflow(
+            site, "hookless", 2, worker=COUNTING + "exit $((SLURM_ARRAY_TASK_ID * 7))\n", template=template(here)
+        ),
     }
     for name, flow in flows.items():
         flow.esis("run", *(["--no-task-records"] if name == "hookless" else [])).ok()
     for name in ("node", "requeued"):
         tasks = 1 if name == "requeued" else 2
-        wait_until(partial(has_begun, flows[name], tasks),
-                   what=f"the tasks of {name} are at work")
+        wait_until(partial(has_begun, flows[name], tasks), what=f"the tasks of {name} are at work")
     cluster.kill("c1")
     # As slurmctld does by itself after SlurmdTimeout. A slurmd that is back at once hides for minutes that its tasks
     # are gone; this one's registration resumes the node (ReturnToService=2).
@@ -284,8 +291,9 @@ def fates(cluster: SlurmCluster) -> dict[str, Workflow]:
 # --- the lost reply
 
 
-def test_f10_a_lost_reply_is_adopted_and_every_task_runs_once(fates: object, site: ClusterSite,
-                                                              cluster: SlurmCluster) -> None:
+def test_f10_a_lost_reply_is_adopted_and_every_task_runs_once(
+    fates: object, site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F10: slurmctld is frozen, sbatch gives up, slurmctld goes on and takes the job: it is found and adopted."""
     watch = watch_sbatch(site)
     flows = []
@@ -310,8 +318,9 @@ def test_f10_a_lost_reply_is_adopted_and_every_task_runs_once(fates: object, sit
         assert executions(flow.only_run()) == {0: 1, 1: 1, 2: 1}
 
 
-def test_f02_esis_killed_while_sbatch_hangs_adopts_its_job_when_called_again(site: ClusterSite,
-                                                                             cluster: SlurmCluster) -> None:
+def test_f02_esis_killed_while_sbatch_hangs_adopts_its_job_when_called_again(
+    site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F02: the intent is on disk; while slurmctld is silent nothing is sent again, then the same job is adopted."""
     watch = watch_sbatch(site)
     flows = []
@@ -348,8 +357,9 @@ def test_f02_esis_killed_while_sbatch_hangs_adopts_its_job_when_called_again(sit
 # --- slurmctld away
 
 
-def test_f18_while_slurmctld_is_down_status_tells_what_the_records_tell(site: ClusterSite,
-                                                                        cluster: SlurmCluster) -> None:
+def test_f18_while_slurmctld_is_down_status_tells_what_the_records_tell(
+    site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F18: exit code 6, what couldn't be asked and how old the rest is; nothing is called failed, lost or queued."""
     env = watch_sbatch(site).env
     worker = HOLDING.replace("while", '[ "$SLURM_ARRAY_TASK_ID" = 0 ] || while')
@@ -363,8 +373,11 @@ def test_f18_while_slurmctld_is_down_status_tells_what_the_records_tell(site: Cl
         assert shown.code == 6
         assert shown.stdout.splitlines()[1] == "done\t1\t0"
         assert [line.split("\t")[:3] for line in shown.stdout.splitlines()[2:]] == [["unknown", "3", "1-3"]]
-        assert re.search(r"the queue could not be asked \(.*Unable to contact slurm controller.*\); what is shown is "
-                         r"from the tasks' own records, the latest \d+ s old", shown.stderr)
+        assert re.search(
+            r"the queue could not be asked \(.*Unable to contact slurm controller.*\); what is shown is "
+            r"from the tasks' own records, the latest \d+ s old",
+            shown.stderr,
+        )
         for command in ("cancel", "throttle 2"):
             assert flow.esis(*command.split(), env=env).code == 6, command
         refused = flow.esis("resubmit", env=env)
@@ -379,7 +392,8 @@ def test_f18_while_slurmctld_is_down_status_tells_what_the_records_tell(site: Cl
 
 
 def test_f14_what_is_run_while_slurmctld_is_down_is_submitted_by_the_same_command_later(
-        site: ClusterSite, cluster: SlurmCluster) -> None:
+    site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F14: exit code 6 and what to do; the intent is kept, and one job comes of it."""
     watch = watch_sbatch(site)
     flow = make_workflow(site, "later", 2, worker=COUNTING)
@@ -402,7 +416,8 @@ def test_f14_what_is_run_while_slurmctld_is_down_is_submitted_by_the_same_comman
 
 
 def test_f15_an_acknowledged_job_that_slurmctld_lost_is_lost_and_its_ids_next_owner_is_somebody_else(
-        site: ClusterSite, cluster: SlurmCluster) -> None:
+    site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F15: slurmctld dies before it saves the job, and gives its id away: unknown at first, then lost."""
     flow = make_workflow(site, "lost", 2, worker=COUNTING, template=template("--begin=now+1hour"))
     state = "/var/lib/slurm/slurmctld"
@@ -434,8 +449,9 @@ def test_f15_an_acknowledged_job_that_slurmctld_lost_is_lost_and_its_ids_next_ow
 # --- tasks under which something breaks, and hands that interfere
 
 
-def test_f21_tasks_of_a_dead_node_are_requeued_under_the_same_id(fates: dict[str, Workflow],
-                                                                 cluster: SlurmCluster) -> None:
+def test_f21_tasks_of_a_dead_node_are_requeued_under_the_same_id(
+    fates: dict[str, Workflow], cluster: SlurmCluster
+) -> None:
     """F21, --requeue: restart count 1, one record of a good end, and nothing to resubmit."""
     flow = fates["requeued"]
     run = flow.only_run()
@@ -578,9 +594,11 @@ class NodeSite(ClusterSite):
     def __init__(self, cluster: SlurmCluster, directory: str) -> None:
         super().__init__(cluster, directory)
         self.tools = self.inside(self.home / "tools")
-        cluster.sh(f"mkdir {self.tools} && cp -r {PREFIX} {self.tools}/esis.d && "
-                   f"printf '#!/bin/sh\nexec {self.tools}/esis.d/bin/python -m esis \"$@\"\n' >{self.tools}/esis && "
-                   f"chmod +x {self.tools}/esis")
+        cluster.sh(
+            f"mkdir {self.tools} && cp -r {PREFIX} {self.tools}/esis.d && "
+            f"printf '#!/bin/sh\nexec {self.tools}/esis.d/bin/python -m esis \"$@\"\n' >{self.tools}/esis && "
+            f"chmod +x {self.tools}/esis"
+        )
 
     def run(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Result:
         path = (env or {}).get("PATH", login_environment("alice")["PATH"])
@@ -612,8 +630,13 @@ class SmallDisk:
 
     def workflow(self, name: str) -> Workflow:
         """Make a workflow whose runs are on the small disk; its job is held: no other node has that disk."""
-        return make_workflow(self.site, name, 2, template=template("--hold", f"--job-name={HELD}"),
-                             options=["--workdir-path", self.place])
+        return make_workflow(
+            self.site,
+            name,
+            2,
+            template=template("--hold", f"--job-name={HELD}"),
+            options=["--workdir-path", self.place],
+        )
 
     def close(self) -> None:
         self.site.run(["scancel", "--me", f"--name={HELD}"], self.site.home)
@@ -731,8 +754,11 @@ FATES = {
 
 
 def assert_fates(found: Mapping[str, tuple[str, str]], expected: Mapping[str, tuple[str, str]]) -> None:
-    wrong = {fate: told for fate, told in found.items()
-             if told[0] != expected[fate][0] or not re.fullmatch(expected[fate][1], told[1])}
+    wrong = {
+        fate: told
+        for fate, told in found.items()
+        if told[0] != expected[fate][0] or not re.fullmatch(expected[fate][1], told[1])
+    }
     assert wrong == {}
     assert set(found) == set(expected)
 
@@ -744,8 +770,9 @@ def never_wrong(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple
         assert after[fate][0] in allowed[state], (fate, before[fate], after[fate])
 
 
-def test_f19_what_slurm_forgot_is_told_by_the_records_or_not_at_all(fates: dict[str, Workflow],
-                                                                    cluster: SlurmCluster) -> None:
+def test_f19_what_slurm_forgot_is_told_by_the_records_or_not_at_all(
+    fates: dict[str, Workflow], cluster: SlurmCluster
+) -> None:
     """F19, F20: done stays done and failed failed; what no command saw and no record tells is lost, never done."""
     let_go(fates["requeued"])
     for flow in fates.values():
@@ -800,8 +827,9 @@ def reason(flow: Workflow) -> str:
 
 
 @pytest.mark.parametrize("parent", ["known", "forgotten"])
-def test_f26_a_stuck_dependant_waits_for_the_resubmission_of_its_parent(site: ClusterSite, cluster: SlurmCluster,
-                                                                        parent: str) -> None:
+def test_f26_a_stuck_dependant_waits_for_the_resubmission_of_its_parent(
+    site: ClusterSite, cluster: SlurmCluster, parent: str
+) -> None:
     """F26: DependencyNeverSatisfied, parent resubmitted: `esis dependency` lets the same job wait for the new one."""
     flows = make_chain(site)
     stuck = job_of(flows.child)
@@ -824,8 +852,9 @@ def test_f26_a_stuck_dependant_waits_for_the_resubmission_of_its_parent(site: Cl
     assert executions(flows.child.only_run()) == {0: 1, 1: 1}
 
 
-def test_f26_a_dependant_of_a_failed_and_forgotten_parent_does_not_start_its_work(site: ClusterSite,
-                                                                                  cluster: SlurmCluster) -> None:
+def test_f26_a_dependant_of_a_failed_and_forgotten_parent_does_not_start_its_work(
+    site: ClusterSite, cluster: SlurmCluster
+) -> None:
     """F26: the parent is gone and the dependency lifted: the dependant's job itself refuses, naming the parent."""
     flows = make_chain(site)
     parent, child = flows.parent.only_run(), flows.child.only_run()

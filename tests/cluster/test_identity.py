@@ -34,8 +34,8 @@ OWN = {
     "a script outside": f"sbatch --parsable --array=0-3 {LATER} ../../post.sh",
     "a script of the same name": f"sbatch --parsable --array=0-3 {LATER} ../../sbatch.sh",
     "the run's script as an argument": f"sbatch --parsable --array=0-3 {LATER} post.sh ../sbatch.sh",
-    "the run's script as an argument, by its path":
-        f"sbatch --parsable --array=0-3 {LATER} ../../post.sh $(cd .. && pwd)/sbatch.sh",
+    "the run's script as an argument, by its path": f"sbatch --parsable --array=0-3 {LATER} ../../post.sh "
+    "$(cd .. && pwd)/sbatch.sh",
     "--wrap": f"sbatch --parsable --array=0-3 {LATER} --wrap 'sleep 600'",
     "stdin": f"sbatch --parsable --array=0-3 {LATER} <post.sh",
     "the run's name": f"sbatch --parsable --array=0-3 {LATER} --job-name=sbatch.sh --comment=../sbatch.sh post.sh",
@@ -116,8 +116,9 @@ def test_f45_tasks_that_wait_are_cancelled_and_the_users_own_are_not(site: Clust
 
 
 @pytest.mark.parametrize("records", [True, False], ids=["records", "no records"])
-def test_f45_a_job_of_the_users_own_is_not_adopted_for_a_submission_that_never_left(site: ClusterSite,
-                                                                                    records: bool) -> None:
+def test_f45_a_job_of_the_users_own_is_not_adopted_for_a_submission_that_never_left(
+    site: ClusterSite, records: bool
+) -> None:
     """F45: ESIS is killed between its intent and sbatch, the user submits from cwd/: the run is submitted, once."""
     inside = site.inside(site.home / "bin")
     watch = watch_sbatch(site, before=f'[ -e {inside}/on ] || {{ kill -KILL "$PPID"; exit 1; }}')
@@ -172,14 +173,25 @@ def test_a_script_that_is_submitted_by_hand_stays_the_runs(site: ClusterSite) ->
     assert found == dict.fromkeys(BY_HAND, ({"waiting": 2}, 0, []))
 
 
-ELSEWHERE = ("#SBATCH --chdir=/tmp", "#SBATCH --chdir /tmp", "#SBATCH -D /tmp", "#SBATCH\t-D/tmp", "#SBATCH --chd=/tmp",
-             "#SBATCH --time=5 -D /tmp", "#SBATCH -HD /tmp", '#SBATCH --chdir="/tmp"', "#SBATCH-D /tmp",
-             "#BSUB -cwd /tmp", "#PBS -d /tmp")
+ELSEWHERE = (
+    "#SBATCH --chdir=/tmp",
+    "#SBATCH --chdir /tmp",
+    "#SBATCH -D /tmp",
+    "#SBATCH\t-D/tmp",
+    "#SBATCH --chd=/tmp",
+    "#SBATCH --time=5 -D /tmp",
+    "#SBATCH -HD /tmp",
+    '#SBATCH --chdir="/tmp"',
+    "#SBATCH-D /tmp",
+    "#BSUB -cwd /tmp",
+    "#PBS -d /tmp",
+)
 """Ways to say that a job works somewhere else than in cwd/."""
 
 
 def test_f46_another_working_directory_in_the_template_is_refused_before_anything_is_submitted(
-        site: ClusterSite) -> None:
+    site: ClusterSite,
+) -> None:
     """F46: Slurm would show the pending array with that directory and a relative command: nobody could know it."""
     watch = watch_sbatch(site)
     told = {}

@@ -61,8 +61,10 @@ def cluster(engine: None) -> Iterator[SlurmCluster]:
         cluster.run(["python3", "-m", "venv", ENVIRONMENT])
         pip = [f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index", "--find-links", "/opt/wheels"]
         cluster.run([*pip, "esis-slurm"], timeout=300)
-        limits = "".join(f"sacctmgr -i add qos {name} set MaxSubmitJobsPerUser={limit}\n"
-                         for name, limit in (("roomy", ROOMY), ("narrow", NARROW)))
+        limits = "".join(
+            f"sacctmgr -i add qos {name} set MaxSubmitJobsPerUser={limit}\n"
+            for name, limit in (("roomy", ROOMY), ("narrow", NARROW))
+        )
         cluster.sh(f"{limits}sacctmgr -i modify user alice set qos+=roomy,narrow", user="root", host="ctl")
         taken = ["sbatch", "--test-only", "--qos=narrow", "--wrap", "true"]
         wait_until(lambda: cluster.run(taken, check=False).returncode == 0, what="the QOS are known")
@@ -147,7 +149,7 @@ def slow(site: ClusterSite) -> dict[str, Workflow]:
     turns = make_workflow(site, "turns", 2 * ARRAY + 8, worker=WORKER + SPAN, template=template(), options=["-m", "2"])
     # Of the packs 0-3, 4-7, … two tasks at a time; those of HELD hang as long as there is no ../go.
     held = "|".join(map(str, HELD))
-    worker = f'{WORKER}{SPAN}case $SLURM_ARRAY_TASK_ID in {held}) {HOLDING.strip()} ;; esac\n'
+    worker = f"{WORKER}{SPAN}case $SLURM_ARRAY_TASK_ID in {held}) {HOLDING.strip()} ;; esac\n"
     cut = make_workflow(site, "cut", 12, worker=worker, template=template().replace("=5", "=1"))
     pack(cut, 4, 2)
     for flow in (cut, turns):
@@ -163,14 +165,15 @@ HELD = (1, 3, 4, 5, 11)
 
 TASKS = 1000
 SCATTERED = sorted(task for task in range(TASKS) if task * 7919 % TASKS < 137)
-FAILING = f'[ -e ../mended ] || [ $((SLURM_ARRAY_TASK_ID * 7919 % {TASKS})) -ge 137 ] || exit 3\n'
+FAILING = f"[ -e ../mended ] || [ $((SLURM_ARRAY_TASK_ID * 7919 % {TASKS})) -ge 137 ] || exit 3\n"
 
 
 def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterSite) -> None:
     """Each task has its own parameters, also under srun; what failed is named, rerun alone, and a dependant waits."""
-    some_srun = ('launch=\n[ $((SLURM_ARRAY_TASK_ID % 20)) -ne 1 ] || launch=srun\n$launch WORKERSCRIPT')
-    parent = make_workflow(site, "parent", TASKS, worker=WORKER + SPAN + FAILING, template=template(call=some_srun),
-                           options=["-m", "44"])
+    some_srun = "launch=\n[ $((SLURM_ARRAY_TASK_ID % 20)) -ne 1 ] || launch=srun\n$launch WORKERSCRIPT"
+    parent = make_workflow(
+        site, "parent", TASKS, worker=WORKER + SPAN + FAILING, template=template(call=some_srun), options=["-m", "44"]
+    )
     child = make_workflow(site, "child", 3, worker=WORKER + SPAN, template=template())
     child.esis("require", "../parent/wf.esis.json", "parent").ok()
     child.esis("dependency").ok()
@@ -212,8 +215,9 @@ def test_a_thousand_tasks_run_in_ten_arrays_and_137_of_them_again(site: ClusterS
 
 def test_a_limit_of_a_qos_is_met_by_calling_run_again(site: ClusterSite) -> None:
     """Each call submits what there is room for and ends with 0, whenever it comes; every task runs once."""
-    flow = make_workflow(site, "roomy", TASKS, worker=WORKER + SPAN, template=template("--qos=roomy"),
-                         options=["-m", "60"])
+    flow = make_workflow(
+        site, "roomy", TASKS, worker=WORKER + SPAN, template=template("--qos=roomy"), options=["-m", "60"]
+    )
     first = flow.esis("run").ok()
     run = flow.only_run()
     assert "QOS" in first.stderr
@@ -235,8 +239,9 @@ def test_a_limit_of_a_qos_is_met_by_calling_run_again(site: ClusterSite) -> None
 
 def test_a_limit_below_one_array_cuts_it(site: ClusterSite) -> None:
     """Where not even one array has room a part of it is submitted, and the rest when that is over."""
-    flow = make_workflow(site, "narrow", 70, worker=WORKER + SPAN, template=template("--qos=narrow"),
-                         options=["-m", "60"])
+    flow = make_workflow(
+        site, "narrow", 70, worker=WORKER + SPAN, template=template("--qos=narrow"), options=["-m", "60"]
+    )
     flow.esis("run").ok()
     run = flow.only_run()
     assert 0 < sum(tasks for _, tasks in arrays(run)[0]) <= NARROW
@@ -252,8 +257,9 @@ def test_a_limit_below_one_array_cuts_it(site: ClusterSite) -> None:
 @pytest.mark.parametrize(("qos", "tasks"), [("roomy", TASKS), ("narrow", 70)])
 def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     """One call of run --feed: a job in the queue submits the rest, again and again, and is gone at the end."""
-    flow = make_workflow(site, f"fed-{qos}", tasks, worker=WORKER + SPAN, template=template(f"--qos={qos}"),
-                         options=["-m", "60"])
+    flow = make_workflow(
+        site, f"fed-{qos}", tasks, worker=WORKER + SPAN, template=template(f"--qos={qos}"), options=["-m", "60"]
+    )
     flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
     run = flow.only_run()
     done = run / "__esis__/completed.state"
@@ -275,8 +281,14 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
 @pytest.fixture
 def fed(cluster: SlurmCluster, site: ClusterSite) -> Iterator[Workflow]:
     """A run that its QOS lets only begin, and whose tasks wait for a file; its feeding job waits behind them."""
-    flow = make_workflow(site, f"left-{secrets.token_hex(2)}", 70, worker=WORKER + HOLDING + SPAN,
-                         template=template("--qos=narrow"), options=["-m", "60"])
+    flow = make_workflow(
+        site,
+        f"left-{secrets.token_hex(2)}",
+        70,
+        worker=WORKER + HOLDING + SPAN,
+        template=template("--qos=narrow"),
+        options=["-m", "60"],
+    )
     flow.site.run([f"{ENVIRONMENT}/bin/esis", "run", "--feed"], flow.directory).ok()
     yield flow
     (flow.only_run() / "go").touch()
@@ -299,8 +311,10 @@ def set_limit(cluster: SlurmCluster, jobs: int) -> None:
     """Change how many jobs the QOS `narrow` takes, and wait until slurmctld has heard of it."""
     cluster.sh(f"sacctmgr -i modify qos narrow set MaxSubmitJobsPerUser={jobs}", user="root", host="ctl")
     asked = ["scontrol", "show", "assoc_mgr", "flags=qos", "qos=narrow"]
-    wait_until(lambda: f"MaxSubmitJobsPU={jobs}(" in cluster.run(asked, user="root", host="ctl").stdout,
-               what=f"the limit is {jobs}")
+    wait_until(
+        lambda: f"MaxSubmitJobsPU={jobs}(" in cluster.run(asked, user="root", host="ctl").stdout,
+        what=f"the limit is {jobs}",
+    )
 
 
 def without_room(cluster: SlurmCluster, site: ClusterSite, fed: Workflow) -> tuple[Path, str]:
@@ -308,13 +322,18 @@ def without_room(cluster: SlurmCluster, site: ClusterSite, fed: Workflow) -> tup
     run, job = fed.only_run(), feeder_of(fed)
     set_limit(cluster, 1)
     (run / "go").touch()
-    wait_until(lambda: shown(site, job, "%T %r") == "PENDING BeginTime", seconds=120, interval=0.5,
-               what="it has requeued itself")
+    wait_until(
+        lambda: shown(site, job, "%T %r") == "PENDING BeginTime",
+        seconds=120,
+        interval=0.5,
+        what="it has requeued itself",
+    )
     return run, job
 
 
-def test_a_feeder_without_room_requeues_itself_and_goes_on_later(cluster: SlurmCluster, site: ClusterSite,
-                                                                 fed: Workflow) -> None:
+def test_a_feeder_without_room_requeues_itself_and_goes_on_later(
+    cluster: SlurmCluster, site: ClusterSite, fed: Workflow
+) -> None:
     """The QOS is full when its turn comes: it waits again under its own id, and finishes the run when there is room."""
     run, job = without_room(cluster, site, fed)
     assert "QOS" in (run / "__esis__/feed.log").read_text()
@@ -354,8 +373,9 @@ def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(cluster: Sl
         set_limit(cluster, NARROW)
 
 
-def test_a_feeder_that_waits_again_is_cancelled_with_its_run(cluster: SlurmCluster, site: ClusterSite,
-                                                             fed: Workflow) -> None:
+def test_a_feeder_that_waits_again_is_cancelled_with_its_run(
+    cluster: SlurmCluster, site: ClusterSite, fed: Workflow
+) -> None:
     """After a cancel nothing is submitted any more, not by a job that had requeued itself either."""
     run, job = without_room(cluster, site, fed)
     assert f"cancelled: job {job}" in fed.esis("cancel").ok().stderr
@@ -370,8 +390,11 @@ def test_a_feeder_that_waits_again_is_cancelled_with_its_run(cluster: SlurmClust
 def test_a_feeder_that_is_refused_for_good_ends_and_says_so(site: ClusterSite, fed: Workflow) -> None:
     """It doesn't come again where nothing is gained by it."""
     run, job = fed.only_run(), feeder_of(fed)
-    (kept,) = (path for path in run.iterdir() if path.is_file() and "--qos=narrow" in path.read_text()
-               and path.name != "sbatch.sh")  # the template of the snapshot
+    (kept,) = (
+        path
+        for path in run.iterdir()
+        if path.is_file() and "--qos=narrow" in path.read_text() and path.name != "sbatch.sh"
+    )  # the template of the snapshot
     kept.chmod(0o644)
     kept.write_text(kept.read_text().replace("--qos=narrow", "--qos=nowhere"))
     (run / "go").touch()
@@ -399,8 +422,15 @@ MANY, PER_JOB = 20_000, 500
 
 def test_twenty_thousand_short_tasks_in_packs_outlive_a_node(site: ClusterSite, cluster: SlurmCluster) -> None:
     """All are recorded one by one; of those on a node that is lost, what was running runs again, and nothing else."""
-    flow = make_workflow(site, "short", MANY, worker=SHORT, generator_text=LINES.format(count=MANY),
-                         template=template("--requeue"), options=["-m", "4"])
+    flow = make_workflow(
+        site,
+        "short",
+        MANY,
+        worker=SHORT,
+        generator_text=LINES.format(count=MANY),
+        template=template("--requeue"),
+        options=["-m", "4"],
+    )
     pack(flow, PER_JOB, 2)
     flow.esis("run").ok()
     run = flow.only_run()
@@ -447,8 +477,9 @@ def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite, tidy: None) 
     """The throttle is shared anew, cancelled tasks are those that were named, and each log is found."""
     tasks = 2 * ARRAY + 48
     say = 'echo "here is task $SLURM_ARRAY_TASK_ID"\n'
-    flow = make_workflow(site, "several", tasks, worker=WORKER + say + HOLDING + SPAN, template=template(),
-                         options=["-m", "6"])
+    flow = make_workflow(
+        site, "several", tasks, worker=WORKER + say + HOLDING + SPAN, template=template(), options=["-m", "6"]
+    )
     flow.esis("run").ok()
     run = flow.only_run()
     assert [spec.partition("%")[2] for spec, _ in arrays(run)[0]] == ["2", "2", "2"]
@@ -459,8 +490,7 @@ def test_throttle_cancel_and_log_know_all_arrays(site: ClusterSite, tidy: None) 
     assert running == [*range(3), *range(ARRAY, ARRAY + 3), *range(2 * ARRAY, 2 * ARRAY + 3)]
 
     for task in running:
-        wait_until(partial(says_its_number, flow, task),
-                   what=f"the log of task {task} is found")
+        wait_until(partial(says_its_number, flow, task), what=f"the log of task {task} is found")
     doomed = [1, 50, 51, ARRAY + 2, ARRAY + 70, 2 * ARRAY, tasks - 1]
     flow.esis("cancel", "--tasks", ",".join(map(str, doomed))).ok()
     (cancelled,) = [row for row in rows_of(flow) if row[0] == "failed"]
@@ -487,9 +517,19 @@ def test_a_pack_at_its_time_limit_keeps_what_is_done(slow: dict[str, Workflow]) 
     gone(flow)
     found = verdicts(flow)
     assert {task: state for task, (state, _) in found.items()} == {
-        0: "done", 1: "failed", 2: "done", 3: "unsubmitted",
-        4: "failed", 5: "failed", 6: "unsubmitted", 7: "unsubmitted",
-        8: "done", 9: "done", 10: "done", 11: "unsubmitted"}
+        0: "done",
+        1: "failed",
+        2: "done",
+        3: "unsubmitted",
+        4: "failed",
+        5: "failed",
+        6: "unsubmitted",
+        7: "unsubmitted",
+        8: "done",
+        9: "done",
+        10: "done",
+        11: "unsubmitted",
+    }
     assert {found[task][1] for task in (1, 4, 5)} == {"TIMEOUT"}
     flow.site.run(["touch", "go"], run).ok()
     flow.esis("run").ok()
@@ -584,8 +624,10 @@ def elements(text: str) -> dict[tuple[str, int], tuple[object, str, str]]:
 
 def test_folded_answers_of_squeue_tell_of_each_element(cluster: SlurmCluster) -> None:
     """Irregular indices behind a throttle, running, cancelled, requeued ones: the same as a row for each element."""
-    here = {form: "".join(line for line in text.splitlines(keepends=True) if "ü|x" in line)
-            for form, text in ask_in_both_forms(cluster).items()}
+    here = {
+        form: "".join(line for line in text.splitlines(keepends=True) if "ü|x" in line)
+        for form, text in ask_in_both_forms(cluster).items()
+    }
     assert elements(here["-asked"]) == elements(here["-rows"])
     # Those that were cancelled by index before they began are in neither.
     assert len(elements(here["-asked"])) == 37 + 6 + (20 - 5) + 90 + (101 - 11)

@@ -19,7 +19,9 @@ from tests.cluster.test_workers import HEAD, make, results, template
 from tests.contract.site import ClusterSite, Workflow
 
 # Each attempt says when it is at work, waits for its turn, and then exports and saves.
-WORKER = HEAD + """
+WORKER = (
+    HEAD
+    + """
 import os, pathlib, time
 import esis
 
@@ -44,10 +46,13 @@ said.append(own.read_text().strip() if own.exists() else "no parameters")
 pathlib.Path(f"said.{me}.tmp").write_text("\\n".join(said))
 os.rename(f"said.{me}.tmp", f"said.{me}")
 """
+)
 FILES = "#!/usr/bin/env python3\nimport json\n" + (
-    "for n in range(3):\n    json.dump({'n': n}, open(f'parameters.{n}.json', 'w'))\nprint(3)\n")
+    "for n in range(3):\n    json.dump({'n': n}, open(f'parameters.{n}.json', 'w'))\nprint(3)\n"
+)
 LINES = "#!/usr/bin/env python3\n" + (
-    "open('parameters.jsonl', 'w').write(''.join('{\"n\": %d}\\n' % n for n in range(3)))\nprint(3)\n")
+    "open('parameters.jsonl', 'w').write(''.join('{\"n\": %d}\\n' % n for n in range(3)))\nprint(3)\n"
+)
 FIRST_LAST, FIRST_FIRST, FIRST_STAYS = range(3)
 """The tasks by what becomes of their first attempts: they end behind the second, before it, or not at all."""
 
@@ -76,8 +81,10 @@ def time_out(cluster: SlurmCluster, seconds: int) -> None:
     setting = f"sed -i 's/^SlurmdTimeout=.*/SlurmdTimeout={seconds}/' /etc/slurm/slurm.conf && scontrol reconfigure"
     cluster.sh(setting, user="root", cwd="/", host="ctl")
     shown = ["scontrol", "show", "config"]
-    wait_until(lambda: f"SlurmdTimeout           = {seconds} " in cluster.run(shown, check=False).stdout,
-               what=f"SlurmdTimeout is {seconds}")
+    wait_until(
+        lambda: f"SlurmdTimeout           = {seconds} " in cluster.run(shown, check=False).stdout,
+        what=f"SlurmdTimeout is {seconds}",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +105,11 @@ def flows(site: ClusterSite) -> Iterator[dict[str, Workflow]]:
         for flow in made.values():
             flow.esis("run").ok()
         for flow in made.values():
-            wait_until(partial(at_work, flow, 0),
-                       what="the first attempts are at work")
+            wait_until(partial(at_work, flow, 0), what="the first attempts are at work")
         node("c2", "resume")
         cluster.kill_daemon("c1")
         for flow in made.values():
-            wait_until(partial(at_work, flow, 1),
-                       what="the second attempts are at work", seconds=120)
+            wait_until(partial(at_work, flow, 1), what="the second attempts are at work", seconds=120)
         yield made
     finally:
         for flow in made.values():
@@ -145,8 +150,10 @@ def test_f54_an_overtaken_attempt_that_ends_first_takes_nothing_away(flows: dict
     """F54: the first attempt ends while the later one works: that one has its parameters, and its results count."""
     flow = flows[form]
     turn(flow, FIRST_FIRST, 0)
-    wait_until(lambda: any(not record.endswith("running") for record in records(flow.only_run(), FIRST_FIRST)),
-               what="the first attempt has ended")
+    wait_until(
+        lambda: any(not record.endswith("running") for record in records(flow.only_run(), FIRST_FIRST)),
+        what="the first attempt has ended",
+    )
     assert verdicts(flow)[FIRST_FIRST] == ("running", "")
     assert turn(flow, FIRST_FIRST, 1).endswith('{"n": 1}')
     wait_until(lambda: verdicts(flow)[FIRST_FIRST] == ("done", ""), what="the second attempt is done")

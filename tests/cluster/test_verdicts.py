@@ -41,8 +41,16 @@ def preempt(flow: Workflow) -> None:
     """Let a job of a better partition take the node of a run's task."""
     site = flow.site
     assert isinstance(site, ClusterSite)
-    argv = ["sbatch", "--parsable", "--partition=main", "--nodelist=c2", "--exclusive", "--output=/dev/null",
-            "--wrap", "true"]
+    argv = [
+        "sbatch",
+        "--parsable",
+        "--partition=main",
+        "--nodelist=c2",
+        "--exclusive",
+        "--output=/dev/null",
+        "--wrap",
+        "true",
+    ]
     better = site.run(argv, flow.directory).ok().stdout.strip()
     site.cluster.wait_jobs_gone(better, job_of(flow))
     shown = site.run(["squeue", "-h", "-t", "all", "-j", job_of(flow), "-o", "%T"], flow.directory)
@@ -90,8 +98,9 @@ def test_f49_a_preemption_that_nobody_saw_is_known_from_the_accounting(cluster_a
     wait_until(lambda: verdicts(flow) == {0: ("failed", "PREEMPTED")}, what="sacct tells it")
 
 
-SIGNALS = ("ILL TRAP ABRT BUS FPE SEGV XFSZ VTALRM SYS HUP INT QUIT KILL USR1 USR2 PIPE ALRM TERM STKFLT XCPU PROF IO "
-           "PWR").split()
+SIGNALS = (
+    "ILL TRAP ABRT BUS FPE SEGV XFSZ VTALRM SYS HUP INT QUIT KILL USR1 USR2 PIPE ALRM TERM STKFLT XCPU PROF IO PWR"
+).split()
 SURE = 9
 """The first ones end a shell wherever Slurm starts it; some of the others it may ignore."""
 
@@ -99,7 +108,7 @@ SURE = 9
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_f50_no_signal_to_the_batch_shell_ends_a_task_well(site: ClusterSite, shell: str) -> None:
     """F50: a shell that a signal ends, right after a command that ended with 0, has failed, by record and by Slurm."""
-    call = f"WORKERSCRIPT\nset -- {' '.join(SIGNALS)}\nshift \"$SLURM_ARRAY_TASK_ID\"\nkill -s \"$1\" $$\nexit 42"
+    call = f'WORKERSCRIPT\nset -- {" ".join(SIGNALS)}\nshift "$SLURM_ARRAY_TASK_ID"\nkill -s "$1" $$\nexit 42'
     text = template(call=call).replace("#!/bin/bash", f"#!/bin/{shell}").replace("set -euo pipefail", "ulimit -c 0")
     flow = make_workflow(site, "signals", len(SIGNALS), worker=COUNTING, template=text)
     flow.esis("run").ok()

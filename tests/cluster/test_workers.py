@@ -27,7 +27,9 @@ PreemptMode=REQUEUE
 PartitionName=low Nodes=c[1-2] PriorityTier=0 GraceTime=15 DefaultTime=10 State=UP"""
 
 HEAD = "#!/usr/bin/env python3\nimport sys\nsys.path.insert(0, '../includes')\n"
-LONG = HEAD + """
+LONG = (
+    HEAD
+    + """
 import json, os, random, time
 import esis
 
@@ -53,7 +55,10 @@ esis.export(total=total)
 esis.export_array("last", [rng.random() for _ in range(4)])
 print("finished after", task.restarts, "restarts", flush=True)
 """
-LISTENING = HEAD + """
+)
+LISTENING = (
+    HEAD
+    + """
 import os, time
 import esis
 
@@ -65,6 +70,7 @@ with esis.stopping(margin=None) as stop:
     time.sleep(1)
 raise SystemExit(9)
 """
+)
 
 
 def template(*directives: str, call: str = "srun WORKERSCRIPT") -> str:
@@ -74,7 +80,8 @@ def template(*directives: str, call: str = "srun WORKERSCRIPT") -> str:
 
 def generator(*parameters: object) -> str:
     return f"#!/usr/bin/env python3\nimport json\nsets = {list(parameters)!r}\n" + (
-        "for n, value in enumerate(sets):\n    json.dump(value, open(f'parameters.{n}.json', 'w'))\nprint(len(sets))\n")
+        "for n, value in enumerate(sets):\n    json.dump(value, open(f'parameters.{n}.json', 'w'))\nprint(len(sets))\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,7 @@ def rows(flow: Workflow) -> dict[int, tuple[str, str]]:
 
 def settled(flow: Workflow, seconds: float = 120.0) -> dict[int, tuple[str, str]]:
     """Wait until no task of the flow waits or runs; return state and reason of each."""
+
     def ended() -> bool:
         found = rows(flow)
         return bool(found) and not any(state in ("waiting", "running", "unknown") for state, _ in found.values())
@@ -137,13 +145,22 @@ def log(flow: Workflow, task: int) -> str:
 
 # --- what takes minutes
 
-FORMS = {"srun": "srun WORKERSCRIPT", "srun &": "srun WORKERSCRIPT &\nwait $!", "bare": "WORKERSCRIPT",
-         "bare &": "WORKERSCRIPT &\nwait $!"}
+FORMS = {
+    "srun": "srun WORKERSCRIPT",
+    "srun &": "srun WORKERSCRIPT &\nwait $!",
+    "bare": "WORKERSCRIPT",
+    "bare &": "WORKERSCRIPT &\nwait $!",
+}
 # Who hears what: the template of `esis doc requeue`. Those that hear no USR1 hear the TERM of the time limit.
 HEARD: Mapping[tuple[str, str], str] = {
-    ("srun", "USR1"): "SIGUSR1", ("srun &", "USR1"): "SIGUSR1", ("bare", "USR1"): "SIGTERM",
-    ("bare &", "USR1"): "SIGTERM", ("srun", "B:USR1"): "SIGTERM", ("srun &", "B:USR1"): "SIGUSR1",
-    ("bare", "B:USR1"): "SIGTERM", ("bare &", "B:USR1"): "SIGUSR1",
+    ("srun", "USR1"): "SIGUSR1",
+    ("srun &", "USR1"): "SIGUSR1",
+    ("bare", "USR1"): "SIGTERM",
+    ("bare &", "USR1"): "SIGTERM",
+    ("srun", "B:USR1"): "SIGTERM",
+    ("srun &", "B:USR1"): "SIGUSR1",
+    ("bare", "B:USR1"): "SIGTERM",
+    ("bare &", "B:USR1"): "SIGUSR1",
 }
 
 
@@ -162,19 +179,30 @@ def slow(site: ClusterSite) -> Slow:
     long.esis("run").ok()
     flows = {}
     for number, (form, whom) in enumerate(HEARD):
-        flow = make(site, f"signal-{number}", LISTENING, generator({"form": form, "whom": whom}),
-                    template("--time=1", f"--signal={whom}@55", call=FORMS[form]))
+        flow = make(
+            site,
+            f"signal-{number}",
+            LISTENING,
+            generator({"form": form, "whom": whom}),
+            template("--time=1", f"--signal={whom}@55", call=FORMS[form]),
+        )
         flow.esis("run").ok()
         flows[form, whom] = flow
     return Slow(long, flows)
 
 
 @pytest.mark.parametrize("language", ["sh", "C"])
-def test_workers_in_sh_and_c_export_results_and_checkpoints(slow: Slow, site: ClusterSite, tmp_path: Path,
-                                                            language: str) -> None:
+def test_workers_in_sh_and_c_export_results_and_checkpoints(
+    slow: Slow, site: ClusterSite, tmp_path: Path, language: str
+) -> None:
     """The examples of `esis doc languages`; the nodes have no compiler, so C comes as a static program."""
-    flow = make(site, f"language-{language}", build(language, tmp_path, *(["-static"] if language == "C" else [])),
-                generator({"limit": 3}, {"limit": 5}), template("--time=2"))
+    flow = make(
+        site,
+        f"language-{language}",
+        build(language, tmp_path, *(["-static"] if language == "C" else [])),
+        generator({"limit": 3}, {"limit": 5}),
+        template("--time=2"),
+    )
     flow.esis("run").ok()
     assert set(settled(flow).values()) == {("done", "")}
     assert results(flow) == {0: {"count": 3, "sum": 6}, 1: {"count": 5, "sum": 15}}
@@ -190,7 +218,9 @@ def test_workers_in_sh_and_c_export_results_and_checkpoints(slow: Slow, site: Cl
 
 def test_a_worker_killed_while_it_saves_goes_on_from_the_checkpoint_before(slow: Slow, site: ClusterSite) -> None:
     """F08 on the cluster: SIGKILL in the middle of a save, then `esis resubmit`."""
-    worker = HEAD + """
+    worker = (
+        HEAD
+        + """
 import os, signal
 import esis
 
@@ -207,6 +237,7 @@ while step < 6:
         (directory / "total").write_text(str(total))
 esis.export(total=total, began=began, attempt=task.attempt)
 """
+    )
     flow = make(site, "killed", worker, generator({}, {}), template("--time=2"))
     flow.esis("run").ok()
     assert {state for state, _ in settled(flow).values()} == {"failed"}
@@ -219,7 +250,9 @@ esis.export(total=total, began=began, attempt=task.attempt)
     assert left == [], "what the killed one left is swept"
 
 
-PLAIN_0_0_4 = HEAD + """
+PLAIN_0_0_4 = (
+    HEAD
+    + """
 import json, os
 import esis.checkpoint
 
@@ -242,7 +275,10 @@ for i in range(it.get_iteration(), 4):
 it.set_OK()
 facility.set_run_OK()
 """
-READER_0_0_4 = HEAD + """
+)
+READER_0_0_4 = (
+    HEAD
+    + """
 import json, os
 from esis.checkpoint import checkpoint_facility
 
@@ -256,6 +292,7 @@ found = {"lattice": open(other.load_checkpoint("conf" + task).get_file_name("lat
 with open(f"../results/results.{task}.json", "w") as stream:
     json.dump(found, stream)
 """
+)
 REQUIRING = """#!/usr/bin/env python3
 import json, os
 confs = json.loads(os.environ["ESIS2_REQUIREMENTS"])["confs"]
@@ -286,7 +323,9 @@ def test_workers_written_for_0_0_4_run_unchanged(slow: Slow, site: ClusterSite, 
     assert found[0]["lattice"] != found[1]["lattice"]
 
 
-PREEMPTED = HEAD + """
+PREEMPTED = (
+    HEAD
+    + """
 import time
 import esis
 
@@ -302,6 +341,7 @@ with esis.stopping(margin=None) as stop:
         pass
     esis.requeue()
 """
+)
 
 
 @pytest.mark.parametrize("form", ["srun", "srun &", "bare &"])
@@ -310,12 +350,33 @@ def test_a_preempted_worker_saves_and_its_task_comes_back(slow: Slow, site: Clus
 
     Or twice: 24.11 also carries out the requeue of its own, even when the task is done already.
     """
-    flow = make(site, f"preempted-{list(FORMS).index(form)}", PREEMPTED, generator({"form": form}),
-                template("--time=5", "--partition=low", "--requeue", "--nodelist=c2", "--mem=9000", call=FORMS[form]))
+    flow = make(
+        site,
+        f"preempted-{list(FORMS).index(form)}",
+        PREEMPTED,
+        generator({"form": form}),
+        template("--time=5", "--partition=low", "--requeue", "--nodelist=c2", "--mem=9000", call=FORMS[form]),
+    )
     flow.esis("run").ok()
     wait_until(lambda: list(flow.only_run().glob("cwd/started")), seconds=90, what="the worker has started")
-    high = site.run(["sbatch", "--parsable", "--partition=main", "--nodelist=c2", "--mem=9000", "--time=1",
-                     "--output=/dev/null", "--wrap", "sleep 2"], flow.directory).ok().stdout.strip()
+    high = (
+        site.run(
+            [
+                "sbatch",
+                "--parsable",
+                "--partition=main",
+                "--nodelist=c2",
+                "--mem=9000",
+                "--time=1",
+                "--output=/dev/null",
+                "--wrap",
+                "sleep 2",
+            ],
+            flow.directory,
+        )
+        .ok()
+        .stdout.strip()
+    )
     site.cluster.wait_jobs_gone(high)
     assert set(settled(flow).values()) == {("done", "")}
     assert results(flow) == {0: {"heard": "SIGTERM"}}
@@ -341,8 +402,13 @@ def test_work_longer_than_the_time_limit_finishes_by_itself(slow: Slow, site: Cl
     assert said.count("saved at") >= 3, said
     assert said.count("for time limit") == said.count("saved at"), said
     assert "saved at" not in log(slow.long, 1)
-    plain = make(site, "uninterrupted", LONG, generator({"seconds": WORK_SECONDS}, {"seconds": 20}),
-                 template("--time=1", "--requeue", "--open-mode=append"))
+    plain = make(
+        site,
+        "uninterrupted",
+        LONG,
+        generator({"seconds": WORK_SECONDS}, {"seconds": 20}),
+        template("--time=1", "--requeue", "--open-mode=append"),
+    )
     plain.esis("run", "--local", env={"PAUSE": "0"}).ok()
     assert plain.only_run().name == slow.long.only_run().name
     for name in ("results.0.json", "results.1.json", "results.0.last.npy", "results.1.last.npy"):

@@ -43,5 +43,8 @@ def submitted(site: FakeSite, run: RunDir) -> str:
 
 def listing(run: RunDir) -> dict[str, bytes]:
     """Return all that is in a run."""
-    return {str(path.relative_to(run.path)): path.read_bytes() for path in sorted(Path(run.path).rglob("*"))
-            if path.is_file()}
+    return {
+        str(path.relative_to(run.path)): path.read_bytes()
+        for path in sorted(Path(run.path).rglob("*"))
+        if path.is_file()
+    }

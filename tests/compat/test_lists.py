@@ -38,8 +38,23 @@ def test_a_start_time_is_local_time_and_reads_back(seconds: int) -> None:
     assert parse_start_time(f" {seconds}.250\n") == seconds + 0.25  # ESIS 0.1
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-1", "1e400", "1e30", "32.01.2020-00:00:00",
-                                  "01.13.2020-00:00:00", "01.01.2020", "\0", "00.00.0000-00:00:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "nan",
+        "inf",
+        "-1",
+        "1e400",
+        "1e30",
+        "32.01.2020-00:00:00",
+        "01.13.2020-00:00:00",
+        "01.01.2020",
+        "\0",
+        "00.00.0000-00:00:00",
+    ],
+)
 def test_f58_what_is_no_time_is_none(text: str) -> None:
     """F58: absurd numbers are no times, and break no list."""
     assert parse_start_time(text) is None
@@ -90,16 +105,25 @@ def test_by_time_and_by_jobid_print_what_they_sort_by_and_a_tab(site: FakeSite) 
     """By time, not by the letters of the date; both forms of a time are read, and printed as 0.0.4 did."""
     place = site.home / "place"
     seconds = time.mktime(time.strptime("15.06.2021-10:00:00", "%d.%m.%Y-%H:%M:%S"))
-    runs = [started(place, "a", "02.01.2022-00:00:00", "9\n"), started(place, "b", "31.12.2020-23:59:59", "10\n"),
-            started(place, "c", f"{seconds:.3f}", "8\n11\n")]
+    runs = [
+        started(place, "a", "02.01.2022-00:00:00", "9\n"),
+        started(place, "b", "31.12.2020-23:59:59", "10\n"),
+        started(place, "c", f"{seconds:.3f}", "8\n11\n"),
+    ]
     never = make_run(place, [1], {}, digest="d" * 64)
     by_time = site.run(["esis", "list", "--by-time"], place).ok().stdout
-    assert by_time == "".join([
-        f"31.12.2020-23:59:59\t{runs[1].path}\n", f"15.06.2021-10:00:00\t{runs[2].path}\n",
-        f"02.01.2022-00:00:00\t{runs[0].path}\n", f"-\t{never.path}\n"])
+    assert by_time == "".join(
+        [
+            f"31.12.2020-23:59:59\t{runs[1].path}\n",
+            f"15.06.2021-10:00:00\t{runs[2].path}\n",
+            f"02.01.2022-00:00:00\t{runs[0].path}\n",
+            f"-\t{never.path}\n",
+        ]
+    )
     by_job = site.run(["esis", "list", "--by-jobid", "--grep"], place).ok().stdout
-    assert by_job == "".join([f"9\t{runs[0].path}\n", f"10\t{runs[1].path}\n", f"11\t{runs[2].path}\n",
-                              f"-\t{never.path}\n"])
+    assert by_job == "".join(
+        [f"9\t{runs[0].path}\n", f"10\t{runs[1].path}\n", f"11\t{runs[2].path}\n", f"-\t{never.path}\n"]
+    )
 
 
 def test_runs_of_before_0_0_4_are_listed_with_their_job_and_time(site: FakeSite) -> None:
@@ -111,8 +135,7 @@ def test_runs_of_before_0_0_4_are_listed_with_their_job_and_time(site: FakeSite)
         (place / name / "wf_starttime").write_text(f"0{day}.03.2019-08:00:00")
     (place / "wrkdir.other").mkdir()
     shown = site.run(["esis", "list", "--by-time"], place).ok().stdout
-    assert shown == (f"04.03.2019-08:00:00\t{place}/wrkdir.{'e' * 64}\n"
-                     f"05.03.2019-08:00:00\t{place}/wrkdir.2f7a\n")
+    assert shown == (f"04.03.2019-08:00:00\t{place}/wrkdir.{'e' * 64}\n05.03.2019-08:00:00\t{place}/wrkdir.2f7a\n")
     assert site.run(["esis", "list", "--by-jobid"], place).ok().stdout.split()[::2] == ["14", "15"]
     refused = site.run(["esis", "status", f"wrkdir.{'e' * 64}"], place)
     assert refused.code == 2

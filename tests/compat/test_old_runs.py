@@ -19,8 +19,12 @@ REMOVE = ("remove", "rm -", "delete")
 
 @pytest.fixture
 def flow(site: FakeSite) -> Workflow:
-    return make_workflow(site, "old", 2, worker='#!/bin/sh\n[ ! -e "../fail.$SLURM_ARRAY_TASK_ID" ] || exit 3\n'
-                                                'echo "task $SLURM_ARRAY_TASK_ID"\n')
+    return make_workflow(
+        site,
+        "old",
+        2,
+        worker='#!/bin/sh\n[ ! -e "../fail.$SLURM_ARRAY_TASK_ID" ] || exit 3\necho "task $SLURM_ARRAY_TASK_ID"\n',
+    )
 
 
 def state_of(flow: Workflow, target: str = "") -> dict[str, int]:
@@ -29,8 +33,10 @@ def state_of(flow: Workflow, target: str = "") -> dict[str, int]:
 
 def unharmed(site: FakeSite, run: RunDir, before: dict[str, bytes], jobs: int) -> None:
     """Assert that nothing was changed in a run but completed.state, and nothing submitted."""
-    states = [{name: text for name, text in found.items() if name != "__esis__/completed.state"}
-              for found in (before, listing(run))]
+    states = [
+        {name: text for name, text in found.items() if name != "__esis__/completed.state"}
+        for found in (before, listing(run))
+    ]
     assert states[0] == states[1]
     assert site.submissions() == jobs
 
@@ -72,8 +78,9 @@ def test_run_leaves_an_active_one_alone(site: FakeSite, flow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("command", [["run"], ["run", "--local"], ["dependency"]])
-def test_nothing_is_built_or_submitted_when_slurm_has_forgotten_it(site: FakeSite, flow: Workflow,
-                                                                  command: list[str]) -> None:
+def test_nothing_is_built_or_submitted_when_slurm_has_forgotten_it(
+    site: FakeSite, flow: Workflow, command: list[str]
+) -> None:
     """The usual case: no completed.state, no accounting, nothing in the queue. How to go on by hand is told."""
     run = old_run(flow)
     run.job_ids.write_text("4711\n")
@@ -239,8 +246,17 @@ def test_one_of_before_0_0_4_is_left_alone_too(site: FakeSite, flow: Workflow) -
     (run.path / "jobid.tx").write_text("12\n")
     (run.path / "wf_starttime").write_text("01.02.2019-03:04:05")
     before = listing(run)
-    for command in (["run"], ["dependency"], ["resubmit"], ["cancel"], ["status"], ["log", "0"], ["verify"],
-                    ["archive", "-o", "x.zip"], ["compact"]):
+    for command in (
+        ["run"],
+        ["dependency"],
+        ["resubmit"],
+        ["cancel"],
+        ["status"],
+        ["log", "0"],
+        ["verify"],
+        ["archive", "-o", "x.zip"],
+        ["compact"],
+    ):
         refused = flow.esis(*command)
         assert refused.code in (1, 2), (command, refused)
         assert "before 0.0.4" in refused.stderr, command

@@ -39,7 +39,9 @@ CLAIM = """
 with open("../__esis__/completed.state", "w") as stream:
     stream.write("1")
 """
-PLAIN = HEAD + """
+PLAIN = (
+    HEAD
+    + """
 facility = checkpoint_facility(1234)
 name = f"thermalised{task}"
 if not facility.has_checkpoint(name):
@@ -51,8 +53,12 @@ if not facility.has_checkpoint(name):
 loaded = facility.load_checkpoint(name)
 with open(loaded.get_file_name("configuration.txt")) as stream:
     result(read=stream.read(), workdir=checkpoint_facility.get_workdir())
-""" + CLAIM
-ITERATIVE = HEAD + """
+"""
+    + CLAIM
+)
+ITERATIVE = (
+    HEAD
+    + """
 facility = checkpoint_facility("a text")
 name = f"chain{task}"
 if facility.iterative_checkpoint_is_finished(name):
@@ -78,7 +84,10 @@ with open(state.get_latest("seeds")) as stream:
            finished=facility.iterative_checkpoint_is_finished(name))
 facility.set_run_OK()
 """
-EXTERNAL = HEAD + """
+)
+EXTERNAL = (
+    HEAD
+    + """
 facility = checkpoint_facility(5, external_storage_path=parameters["storage"])
 made = facility.create_checkpoint("large" + task)
 with open(made.get_file_name("field", store_external=True), "w") as stream:
@@ -89,7 +98,10 @@ made.set_OK()
 facility.set_run_OK()
 result(storage=made.get_external_storage_path(), field=made.get_file_name("field", True))
 """
-READER = HEAD + """
+)
+READER = (
+    HEAD
+    + """
 other = checkpoint_facility.open_external(parameters["plain"])
 loaded = other.load_checkpoint("thermalised0")
 with open(loaded.get_file_name("configuration.txt")) as stream:
@@ -108,7 +120,9 @@ except ValueError as error:
     nothing = type(error).__name__
 result(plain=plain, iteration=chain.get_iteration(), seed=chain.get_seed(), field=field, missing=missing,
        nothing=nothing)
-""" + CLAIM
+"""
+    + CLAIM
+)
 REQUIRING = """#!/usr/bin/env python3
 import json, os
 required = json.loads(os.environ["ESIS2_REQUIREMENTS"])
@@ -182,8 +196,11 @@ def test_a_worker_that_goes_on_where_it_was_killed(site: FakeSite, where: str) -
 def test_a_chain_that_reads_checkpoints_of_its_requirements(site: FakeSite, tmp_path: Path, where: str) -> None:
     """By wf.esis2.json, names in ESIS2_REQUIREMENTS, a facility on another run, and large files on a scratch."""
     storage = tmp_path / "scratch"
-    flows = {"plain": set_up(site, "plain", PLAIN), "chain": set_up(site, "chain", ITERATIVE),
-             "large": set_up(site, "large", EXTERNAL, STORING.replace("STORAGE", repr(str(storage))))}
+    flows = {
+        "plain": set_up(site, "plain", PLAIN),
+        "chain": set_up(site, "chain", ITERATIVE),
+        "large": set_up(site, "large", EXTERNAL, STORING.replace("STORAGE", repr(str(storage)))),
+    }
     reader = set_up(site, "reader", READER, REQUIRING)
     for name in flows:
         reader.esis("require", f"../{name}/wf.esis2.json", name).ok()
@@ -192,9 +209,14 @@ def test_a_chain_that_reads_checkpoints_of_its_requirements(site: FakeSite, tmp_
     bring_up(site, reader, where, "dependency", "wf.esis2.json")
     assert reader.states() == {"done": 2}, reader.esis("errors").stdout
     for found in results(reader):
-        assert found == {"plain": f"{1234 + sum(map(ord, 'thermalised0'))} 1234thermalised0", "iteration": 6,
-                         "seed": "a textchain16", "field": "large 0", "missing": "NoSuchPlace",
-                         "nothing": "CheckpointTrouble"}
+        assert found == {
+            "plain": f"{1234 + sum(map(ord, 'thermalised0'))} 1234thermalised0",
+            "iteration": 6,
+            "seed": "a textchain16",
+            "field": "large 0",
+            "missing": "NoSuchPlace",
+            "nothing": "CheckpointTrouble",
+        }
     large = flows["large"].only_run()
     assert sorted(path.read_text() for path in (storage / large.name).rglob("field")) == ["large 0", "large 1"]
     assert (large / "__checkpoints__/large0/external").is_symlink()

@@ -12,9 +12,26 @@ from tests.compat.made import listing, old_run, submitted
 from tests.contract.site import FakeSite, Workflow, make_workflow
 
 GONE = ("parameters/ is missing", "it is empty", "it is a file", "its files have other names")
-COMMANDS = (["status"], ["status", "--tasks"], ["status", "--json"], ["cancel"], ["wait", "--timeout", "1"], ["errors"],
-            ["log", "0"], ["resubmit"], ["run"], ["verify"], ["export"], ["list"], ["list", "--by-jobid"],
-            ["list", "--by-time"], ["throttle", "2"], ["archive", "x.zip"], ["compact"], ["why"])
+COMMANDS = (
+    ["status"],
+    ["status", "--tasks"],
+    ["status", "--json"],
+    ["cancel"],
+    ["wait", "--timeout", "1"],
+    ["errors"],
+    ["log", "0"],
+    ["resubmit"],
+    ["run"],
+    ["verify"],
+    ["export"],
+    ["list"],
+    ["list", "--by-jobid"],
+    ["list", "--by-time"],
+    ["throttle", "2"],
+    ["archive", "x.zip"],
+    ["compact"],
+    ["why"],
+)
 
 
 @pytest.fixture
@@ -86,9 +103,20 @@ def test_no_command_stumbles_or_harms(site: FakeSite, flow: Workflow, how: str, 
     assert site.submissions() == 0
 
 
-@pytest.mark.parametrize(("text", "jobs"), [
-    ("12\n", ("12",)), ("12\n13\n", ("12", "13")), ("123_[0-3]\n", ("123",)), ("123_[0-1,3%2]", ("123",)),
-    ("5;cluster\n", ("5",)), ("Submitted batch job 8\n", ("8",)), ("", ()), ("x\n", ()), ("1" * 21, ())])
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [
+        ("12\n", ("12",)),
+        ("12\n13\n", ("12", "13")),
+        ("123_[0-3]\n", ("123",)),
+        ("123_[0-1,3%2]", ("123",)),
+        ("5;cluster\n", ("5",)),
+        ("Submitted batch job 8\n", ("8",)),
+        ("", ()),
+        ("x\n", ()),
+        ("1" * 21, ()),
+    ],
+)
 def test_the_job_is_read_in_each_form_that_sbatch_and_squeue_print(text: str, jobs: tuple[str, ...]) -> None:
     assert old.job_ids(text) == jobs
 
@@ -107,8 +135,10 @@ def test_a_job_noted_as_an_array_is_cancelled(site: FakeSite, flow: Workflow) ->
 def test_each_of_several_jobs_counts(site: FakeSite, flow: Workflow) -> None:
     """Who submitted tasks again by hand and added the id: waiting, done and cancelled are those of all jobs."""
     run = old_run(flow, 4)
-    jobs = [site.run(["sbatch", "--parsable", f"--array={tasks}", "../sbatch.sh"], run.cwd).ok().stdout
-            for tasks in ("0-1", "2")]
+    jobs = [
+        site.run(["sbatch", "--parsable", f"--array={tasks}", "../sbatch.sh"], run.cwd).ok().stdout
+        for tasks in ("0-1", "2")
+    ]
     run.job_ids.write_text("".join(jobs))
     first, second = (int(job) for job in jobs)
     assert flow.states() == {"waiting": 3, "unknown": 1}
@@ -118,9 +148,18 @@ def test_each_of_several_jobs_counts(site: FakeSite, flow: Workflow) -> None:
     assert site.slurm.job(first).states[1] == site.slurm.job(second).states[2] == "CANCELLED"
 
 
-@pytest.mark.parametrize(("array", "tasks"), [
-    ("0-6:2", [0, 2, 4, 6]), ("0-4:2%1", [0, 2, 4]), ("1,4-8:3,9", [1, 4, 7, 9]), ("3-4:0", []), ("5-1:2", []),
-    ("0-999999999:1", []), ("0-999999999:100000000", list(range(0, 10**9, 10**8)))])
+@pytest.mark.parametrize(
+    ("array", "tasks"),
+    [
+        ("0-6:2", [0, 2, 4, 6]),
+        ("0-4:2%1", [0, 2, 4]),
+        ("1,4-8:3,9", [1, 4, 7, 9]),
+        ("3-4:0", []),
+        ("5-1:2", []),
+        ("0-999999999:1", []),
+        ("0-999999999:100000000", list(range(0, 10**9, 10**8))),
+    ],
+)
 def test_the_tasks_of_its_script_may_have_steps(flow: Workflow, array: str, tasks: list[int]) -> None:
     run = old_run(flow)
     run.script.write_text(f"#!/bin/sh\n#SBATCH --array={array}\n")

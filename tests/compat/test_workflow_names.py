@@ -27,19 +27,23 @@ def bare(site: FakeSite, name: str) -> Workflow:
     return flow
 
 
-@pytest.mark.parametrize(("there", "named", "used", "noted"), [
-    ((DEFAULT_NAME,), OLD_NAME, DEFAULT_NAME, True),
-    ((DEFAULT_NAME,), DEFAULT_NAME, DEFAULT_NAME, False),
-    ((OLD_NAME,), OLD_NAME, OLD_NAME, False),
-    ((OLD_NAME,), "", OLD_NAME, True),
-    ((OLD_NAME, DEFAULT_NAME), OLD_NAME, OLD_NAME, True),
-    ((OLD_NAME, DEFAULT_NAME), DEFAULT_NAME, DEFAULT_NAME, True),
-    ((OLD_NAME, DEFAULT_NAME), "", DEFAULT_NAME, True),
-    ((), OLD_NAME, OLD_NAME, False),
-    ((DEFAULT_NAME,), "other.json", "other.json", False),
-])
-def test_the_named_file_counts_and_the_present_one_stands_in(tmp_path: Path, there: tuple[str, ...], named: str,
-                                                            used: str, noted: bool) -> None:
+@pytest.mark.parametrize(
+    ("there", "named", "used", "noted"),
+    [
+        ((DEFAULT_NAME,), OLD_NAME, DEFAULT_NAME, True),
+        ((DEFAULT_NAME,), DEFAULT_NAME, DEFAULT_NAME, False),
+        ((OLD_NAME,), OLD_NAME, OLD_NAME, False),
+        ((OLD_NAME,), "", OLD_NAME, True),
+        ((OLD_NAME, DEFAULT_NAME), OLD_NAME, OLD_NAME, True),
+        ((OLD_NAME, DEFAULT_NAME), DEFAULT_NAME, DEFAULT_NAME, True),
+        ((OLD_NAME, DEFAULT_NAME), "", DEFAULT_NAME, True),
+        ((), OLD_NAME, OLD_NAME, False),
+        ((DEFAULT_NAME,), "other.json", "other.json", False),
+    ],
+)
+def test_the_named_file_counts_and_the_present_one_stands_in(
+    tmp_path: Path, there: tuple[str, ...], named: str, used: str, noted: bool
+) -> None:
     """A note wherever there could be a doubt."""
     for name in there:
         (tmp_path / name).write_text("{}")

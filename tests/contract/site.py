@@ -66,8 +66,17 @@ class FakeSite:
 
     def run(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Result:
         base = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "ESIS_LOOKUP_GRACE": "1", **(env or {})}
-        done = subprocess.run(list(argv), cwd=cwd, env=self.slurm.env(base), capture_output=True, text=True,
-                              errors="surrogateescape", stdin=subprocess.DEVNULL, check=False, timeout=120)
+        done = subprocess.run(
+            list(argv),
+            cwd=cwd,
+            env=self.slurm.env(base),
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=120,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     def inside(self, path: Path) -> Path:
@@ -108,7 +117,6 @@ class ClusterSite:
         done = self.run(["squeue", "-h", "-t", "all", "--me", "-o", "%F %Z"], self.home).ok()
         rows = {tuple(line.split(" ", 1)) for line in done.stdout.splitlines()}
         return sum(1 for _, place in rows if place.startswith(str(self._inside)))
-
 
 
 def queue_is_idle(site: Site, cwd: Path) -> bool:
@@ -180,8 +188,17 @@ class Workflow:
         return {state: value["count"] for state, value in shown["states"].items()}
 
 
-def make_workflow(site: Site, name: str, tasks: int = 3, *, template: str = TEMPLATE, worker: str = WORKER,
-                  generator_text: str | None = None, setup: str = SETUP, options: Sequence[str] = ()) -> Workflow:
+def make_workflow(
+    site: Site,
+    name: str,
+    tasks: int = 3,
+    *,
+    template: str = TEMPLATE,
+    worker: str = WORKER,
+    generator_text: str | None = None,
+    setup: str = SETUP,
+    options: Sequence[str] = (),
+) -> Workflow:
     """Write four files below the site's home and set the workflow up."""
     site.run(["mkdir", "-p", name], site.home).ok()
     flow = Workflow(site, site.home / name)

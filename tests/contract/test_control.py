@@ -13,10 +13,13 @@ import pytest
 
 from tests.contract.site import BIN, TEMPLATE, WORKER, FakeSite, Site, make_workflow, until
 
-FLAKY = WORKER + """
+FLAKY = (
+    WORKER
+    + """
 [ -e ../mended ] || case $SLURM_ARRAY_TASK_ID in 1|4) echo "bad beta=$SLURM_ARRAY_TASK_ID" >&2; exit 3;; esac
 """
-SLOW = WORKER + 'while ! [ -e ../go ]; do sleep 0.1; done\n'
+)
+SLOW = WORKER + "while ! [ -e ../go ]; do sleep 0.1; done\n"
 
 
 def mend(site: Site, run: Path) -> None:
@@ -41,7 +44,11 @@ exit 75
     site.settle()
     rows = json.loads(flow.esis("status", "--tasks", "--json").stdout)["rows"]
     assert [(row["state"], row["reason"]) for row in rows] == [
-        ("failed", "resumable"), ("done", ""), ("failed", "exit code 3"), ("failed", "resumable")]
+        ("failed", "resumable"),
+        ("done", ""),
+        ("failed", "exit code 3"),
+        ("failed", "resumable"),
+    ]
     assert flow.esis("resubmit", "--resumable", "--tasks", "2").ok().stderr.count("nothing to resubmit") == 1
     assert "2 tasks (0,3%10)" in flow.esis("resubmit", "--resumable").ok().stderr
     site.settle()
@@ -81,8 +88,10 @@ def test_tasks_are_chosen_by_index_state_and_parameters(site: Site) -> None:
     site.settle()
     flow.esis("resubmit", "--where", "n>3 and square==16").ok()
     site.settle()
-    tasks = [json.loads(path.read_text())["tasks"]
-             for path in sorted((flow.only_run() / "__esis__/submissions").glob("*.json"))]
+    tasks = [
+        json.loads(path.read_text())["tasks"]
+        for path in sorted((flow.only_run() / "__esis__/submissions").glob("*.json"))
+    ]
     assert tasks == ["0-5", "1", "4"]
     worn = flow.esis("resubmit", "--failed", "--max-attempts", "2").ok()
     assert "left out after 2 attempts: 1,4" in worn.stderr
@@ -106,8 +115,9 @@ def test_active_tasks_are_refused(site: Site) -> None:
 
 def test_sbatch_options_outrank_the_template_and_are_recorded(site: Site) -> None:
     """Behind `--`; and computed by --scale-time from what was requested."""
-    flow = make_workflow(site, "options", 2, worker=WORKER + 'echo "$SLURM_JOB_NAME" >"name.$SLURM_ARRAY_TASK_ID"\n'
-                                                             "[ -e ../mended ]\n")
+    flow = make_workflow(
+        site, "options", 2, worker=WORKER + 'echo "$SLURM_JOB_NAME" >"name.$SLURM_ARRAY_TASK_ID"\n[ -e ../mended ]\n'
+    )
     flow.esis("run").ok()
     site.settle()
     run = flow.only_run()
@@ -135,8 +145,15 @@ def test_status_shows_rows_groups_and_conditions(site: Site) -> None:
     assert lines[0].split("\t")[:2] == ["task", "state"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["4", "5"]
     file = "wf.esis.json"
-    for arguments in (["--tasks", "3,5"], ["-t3,5"], ["--only", "3,5"], ["--tasks=3,5", file], [file, "--tasks", "3,5"],
-                      ["--tasks", "--only", "3,5"], ["--only", "3,5", "--tasks", file]):
+    for arguments in (
+        ["--tasks", "3,5"],
+        ["-t3,5"],
+        ["--only", "3,5"],
+        ["--tasks=3,5", file],
+        [file, "--tasks", "3,5"],
+        ["--tasks", "--only", "3,5"],
+        ["--only", "3,5", "--tasks", file],
+    ):
         lines = flow.esis("status", *arguments).ok().stdout.splitlines()
         assert [line.split("\t")[0] for line in lines] == ["task", "3", "5"], arguments
     assert len(flow.esis("status", "--tasks", file).ok().stdout.splitlines()) == 7, "a word that means no tasks"
@@ -253,8 +270,13 @@ def test_cancelling_a_local_run_gives_its_tasks_back(tmp_path: Path) -> None:
     """As Ctrl-C does: what isn't finished is unsubmitted again, and the same command goes on."""
     site = FakeSite(tmp_path)
     flow = make_workflow(site, "local", 4, worker=SLOW)
-    first = subprocess.Popen([BIN / "esis", "run", "--local", "-j", "2"], cwd=flow.directory,
-                             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    first = subprocess.Popen(
+        [BIN / "esis", "run", "--local", "-j", "2"],
+        cwd=flow.directory,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     until(lambda: len(list(flow.directory.glob("wrkdir.*/__esis__/tasks/*.running"))) == 2, 30)
     flow.esis("cancel").ok()
     _, said = first.communicate(timeout=30)
@@ -269,8 +291,13 @@ def test_cancelling_a_local_run_gives_its_tasks_back(tmp_path: Path) -> None:
 def test_a_part_of_a_local_run_is_not_cancelled(tmp_path: Path, part: tuple[str, ...]) -> None:
     """It ends as a whole: anything less is refused, and nothing is signalled; all tasks by name are all of it."""
     flow = make_workflow(FakeSite(tmp_path), "local", 4, worker=SLOW)
-    first = subprocess.Popen([BIN / "esis", "run", "--local", "-j", "2"], cwd=flow.directory,
-                             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    first = subprocess.Popen(
+        [BIN / "esis", "run", "--local", "-j", "2"],
+        cwd=flow.directory,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     until(lambda: len(list(flow.directory.glob("wrkdir.*/__esis__/tasks/*.running"))) == 2, 30)
     refused = flow.esis("cancel", *part)
     assert refused.code == 2

@@ -17,7 +17,8 @@ def test_a_good_workflow_has_no_problem_and_slurm_is_seen(site: Site) -> None:
     before = sorted(path.name for path in flow.directory.iterdir())
     found = json.loads(flow.esis("doctor", "--json").ok().stdout)
     assert [[item["level"], item["subject"], item["message"]] for item in found["findings"]] == [
-        line.split("\t") for line in shown]
+        line.split("\t") for line in shown
+    ]
     assert sorted(path.name for path in flow.directory.iterdir()) == before
 
 
@@ -27,7 +28,8 @@ def test_a_problem_is_told_by_the_exit_code(site: Site) -> None:
     done = flow.esis("doctor")
     assert done.code == 1
     assert [line.split("\t")[0:2] for line in done.stdout.splitlines() if line.startswith("problem")] == [
-        ["problem", "template"]]
+        ["problem", "template"]
+    ]
     assert "--open-mode=append" in done.stdout
 
 

@@ -17,16 +17,20 @@ from pyarrow import parquet
 from tests.contract.site import BIN, WORKER, FakeSite, Site, make_workflow
 from tests.operations.made import make_run
 
-EXPORTING = WORKER + """
+EXPORTING = (
+    WORKER
+    + """
 [ "$SLURM_ARRAY_TASK_ID" = 1 ] && exit 3
 n=$SLURM_ARRAY_TASK_ID
 echo "{\\"energy\\": -1.$n, \\"fit\\": {\\"ok\\": true}}" >"../results/results.$n.json"
 """
+)
 
 
 def esis(*arguments: str, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
     done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
-        [BIN / "esis", *arguments], cwd=cwd, **{"capture_output": True, "text": True, "timeout": 120, **options})
+        [BIN / "esis", *arguments], cwd=cwd, **{"capture_output": True, "text": True, "timeout": 120, **options}
+    )
     return done
 
 
@@ -102,8 +106,16 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path, number: signal.Sig
     run = make_run(tmp_path / "place", [{"n": 1}], {}, records=False)
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(SIGNALLING)
-    done = esis("export", run.path.name, "--columns", "n", "-o", "table.csv", cwd=tmp_path / "place",
-                env={**os.environ, "PYTHONPATH": str(tmp_path / "hook"), "TEST_SIGNAL": str(int(number))})
+    done = esis(
+        "export",
+        run.path.name,
+        "--columns",
+        "n",
+        "-o",
+        "table.csv",
+        cwd=tmp_path / "place",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "hook"), "TEST_SIGNAL": str(int(number))},
+    )
     assert (done.returncode, done.stderr.strip()) == (130, "esis: interrupted")
     assert os.listdir(tmp_path / "place") == [run.path.name]
 
@@ -117,26 +129,43 @@ def test_parquet_is_written_to_files_and_pipes_only(tmp_path: Path) -> None:
     assert esis("export", run.path.name, "-o", "t.parquet", cwd=tmp_path).returncode == 0
     assert parquet.read_table(tmp_path / "t.parquet").num_rows == 3
     ours, theirs = pty.openpty()
-    refused = esis("export", run.path.name, "--format", "parquet", cwd=tmp_path, capture_output=False, stdout=theirs,
-                   stderr=subprocess.PIPE)
+    refused = esis(
+        "export",
+        run.path.name,
+        "--format",
+        "parquet",
+        cwd=tmp_path,
+        capture_output=False,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
     os.close(ours)
     os.close(theirs)
     assert refused.returncode == 2
     assert "nothing to look at on a terminal" in refused.stderr
 
 
-@pytest.mark.parametrize(("missing", "arguments", "extra"), [
-    ("pyarrow", ["export", "-o", "t.parquet"], "esis-slurm[parquet]"),
-    ("matplotlib", ["plot", "-x", "n", "-y", "e", "-o", "t.png"], "esis-slurm[plot]"),
-    ("plotext", ["plot", "-x", "n", "-y", "e"], "esis-slurm[plot]"),
-])
-def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, missing: str, arguments: list[str],
-                                                   extra: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("pyarrow", ["export", "-o", "t.parquet"], "esis-slurm[parquet]"),
+        ("matplotlib", ["plot", "-x", "n", "-y", "e", "-o", "t.png"], "esis-slurm[plot]"),
+        ("plotext", ["plot", "-x", "n", "-y", "e"], "esis-slurm[plot]"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    tmp_path: Path, missing: str, arguments: list[str], extra: str
+) -> None:
     run = make_run(tmp_path / "place", [{"n": 1}], {0: {"e": 1}})
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / f"{missing}.py").write_text("raise ImportError('not here')\n")
-    done = esis(*arguments[:1], run.path.name, *arguments[1:], cwd=tmp_path / "place",
-                env={**os.environ, "PYTHONPATH": str(tmp_path / "shadow")})
+    done = esis(
+        *arguments[:1],
+        run.path.name,
+        *arguments[1:],
+        cwd=tmp_path / "place",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "shadow")},
+    )
     assert done.returncode == 2, done.stderr
     assert f"pip install '{extra}'" in done.stderr
     assert os.listdir(tmp_path / "place") == [run.path.name]
@@ -145,8 +174,17 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, missing: str,
 def test_a_bar_is_shown_on_a_terminal_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path, [{"n": n} for n in range(6000)], {}, lines=True, records=False)
     ours, theirs = pty.openpty()
-    done = esis("export", run.path.name, "--columns", "n", cwd=tmp_path, capture_output=False, stderr=theirs,
-                stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm", "COLUMNS": "80"})
+    done = esis(
+        "export",
+        run.path.name,
+        "--columns",
+        "n",
+        cwd=tmp_path,
+        capture_output=False,
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )
     os.close(theirs)
     shown = os.read(ours, 100_000).decode()
     os.close(ours)

@@ -82,8 +82,17 @@ def test_arguments_of_a_script_follow_its_path_in_old_versions_alone(site: Site,
     assert shown(site, job, "%o") == [("../job.sh --first a b" if old else "../job.sh",)]
 
 
-@pytest.mark.parametrize("line", ["#SBATCH --chdir=/", "#SBATCH -D /", "#SBATCH --chd=/", "#SBATCH -HD /",
-                                  "#SBATCH --time=5 --chdir='/'", "#SBATCH-D/"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#SBATCH --chdir=/",
+        "#SBATCH -D /",
+        "#SBATCH --chd=/",
+        "#SBATCH -HD /",
+        "#SBATCH --time=5 --chdir='/'",
+        "#SBATCH-D/",
+    ],
+)
 def test_another_directory_hides_where_a_relative_command_was_meant(site: Site, place: Path, line: str) -> None:
     """The command stays as it was typed, the directory is the other one."""
     write(site, place / "../job.sh", line)
@@ -91,14 +100,17 @@ def test_another_directory_hides_where_a_relative_command_was_meant(site: Site, 
     assert shown(site, job, "%o", "%Z") == [("../job.sh", "/")]
 
 
-@pytest.mark.parametrize(("lines", "expected"), [
-    (("#SBATCH --array=0-2", "#SBATCH --array=5-6"), "5-6"),
-    (("#SBATCH --array=0-2", "#SBATCH -a 5"), "5"),
-    (("#SBATCH --array=0-2", "#SBATCH --arr=5"), "5"),
-    (("#SBATCH --array=0-2", ":", "#SBATCH --array=5-6"), "0-2"),
-    (("#SBATCH --array=0-2 # --array=5-6",), "0-2"),
-    (("#SBATCH --array=0-2", " #SBATCH --array=5-6", "##SBATCH --array=5-6"), "0-2"),
-])
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("#SBATCH --array=0-2", "#SBATCH --array=5-6"), "5-6"),
+        (("#SBATCH --array=0-2", "#SBATCH -a 5"), "5"),
+        (("#SBATCH --array=0-2", "#SBATCH --arr=5"), "5"),
+        (("#SBATCH --array=0-2", ":", "#SBATCH --array=5-6"), "0-2"),
+        (("#SBATCH --array=0-2 # --array=5-6",), "0-2"),
+        (("#SBATCH --array=0-2", " #SBATCH --array=5-6", "##SBATCH --array=5-6"), "0-2"),
+    ],
+)
 def test_of_two_arrays_the_later_counts(site: Site, place: Path, lines: tuple[str, ...], expected: str) -> None:
     """Options may be abbreviated; they end at the first line that is no comment."""
     write(site, place / "../job.sh", *lines)
@@ -106,8 +118,13 @@ def test_of_two_arrays_the_later_counts(site: Site, place: Path, lines: tuple[st
     assert shown(site, job, "%K") == [(expected,)]
 
 
-HIDING = {"SQUEUE_ACCOUNT": "nobody", "SQUEUE_LICENSES": "matlab", "SQUEUE_NAMES": "other", "SQUEUE_QOS": "other",
-          "SQUEUE_STATES": "SUSPENDED"}
+HIDING = {
+    "SQUEUE_ACCOUNT": "nobody",
+    "SQUEUE_LICENSES": "matlab",
+    "SQUEUE_NAMES": "other",
+    "SQUEUE_QOS": "other",
+    "SQUEUE_STATES": "SUSPENDED",
+}
 
 
 @pytest.mark.parametrize("name", HIDING)
@@ -120,8 +137,15 @@ def test_squeue_takes_filters_from_the_environment(site: Site, place: Path, name
     assert site.run(argv, place, {name: HIDING[name]}).ok().stdout == ""
 
 
-@pytest.mark.parametrize(("name", "value"), [("SCANCEL_NAME", "other"), ("SCANCEL_STATE", "SUSPENDED"),
-                                             ("SCANCEL_ACCOUNT", "nobody"), ("SCANCEL_QOS", "other")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCANCEL_NAME", "other"),
+        ("SCANCEL_STATE", "SUSPENDED"),
+        ("SCANCEL_ACCOUNT", "nobody"),
+        ("SCANCEL_QOS", "other"),
+    ],
+)
 def test_scancel_takes_filters_from_the_environment(site: Site, place: Path, name: str, value: str) -> None:
     """A job that they leave out isn't cancelled, though its id is given."""
     write(site, place / "../job.sh")
@@ -149,7 +173,7 @@ SIGNALS = ("ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "XFSZ", "VTALRM", "SYS")
 
 def test_a_signal_to_the_batch_shell_fails_its_task(site: Site) -> None:
     """F50: right after a command that ended with 0; no record says exit0, and no task is done."""
-    call = f"WORKERSCRIPT\nset -- {' '.join(SIGNALS)}\nshift \"$SLURM_ARRAY_TASK_ID\"\nkill -s \"$1\" $$\nexit 42"
+    call = f'WORKERSCRIPT\nset -- {" ".join(SIGNALS)}\nshift "$SLURM_ARRAY_TASK_ID"\nkill -s "$1" $$\nexit 42'
     text = f"#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#SBATCH --time=5\n#ESIS_PRIVATE\nulimit -c 0\n{call}\n"
     flow = make_workflow(site, "signals", len(SIGNALS), template=text)
     flow.esis("run").ok()

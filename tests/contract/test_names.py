@@ -10,8 +10,26 @@ import pytest
 from tests.contract.site import SETUP, TEMPLATE, Site, Workflow, generator
 
 NAMES = [
-    "two words", "it's", 'say "hi"', "semi;colon", "$(touch canary)", "`touch canary`", "$HOME", "-n", "--help",
-    "grüße", "日本", "a&b|c>d", "100%A", "back\\slash", "*", "#hash", "WORKERSCRIPT", "tab\there", "(x)", "~",
+    "two words",
+    "it's",
+    'say "hi"',
+    "semi;colon",
+    "$(touch canary)",
+    "`touch canary`",
+    "$HOME",
+    "-n",
+    "--help",
+    "grüße",
+    "日本",
+    "a&b|c>d",
+    "100%A",
+    "back\\slash",
+    "*",
+    "#hash",
+    "WORKERSCRIPT",
+    "tab\there",
+    "(x)",
+    "~",
 ]
 WORKER = """#!/bin/sh
 cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" >"seen.$SLURM_ARRAY_TASK_ID"
@@ -33,8 +51,9 @@ def arrange(site: Site, directory: str, setup: str, gen: str, template: str, wor
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_names_work_or_are_refused_at_setup(site: Site, name: str) -> None:
     """A name for every file and the directory: the run works, and no canary is ever made."""
-    flow = arrange(site, f"{name} dir", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker",
-                   f"{name}.inc")
+    flow = arrange(
+        site, f"{name} dir", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker", f"{name}.inc"
+    )
     flow.esis("setup", "--", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker", f"{name}.inc").ok()
     flow.esis("run").ok()
     site.settle()
@@ -44,14 +63,16 @@ def test_hostile_names_work_or_are_refused_at_setup(site: Site, name: str) -> No
     assert not list(site.home.rglob("canary"))
 
 
-@pytest.mark.parametrize("name", ["two words", "$(touch canary)", "-n", "it's \"x\""])
+@pytest.mark.parametrize("name", ["two words", "$(touch canary)", "-n", 'it\'s "x"'])
 def test_hostile_names_work_on_this_machine_and_in_chains(site: Site, name: str) -> None:
     """The same with --local, as a requirement, and for the workflow file itself."""
-    flow = arrange(site, f"{name} dir", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker",
-                   f"{name}.inc")
+    flow = arrange(
+        site, f"{name} dir", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker", f"{name}.inc"
+    )
     file = f"./{name}.json"
-    flow.esis("setup", "-o", file, "--", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker",
-              f"{name}.inc").ok()
+    flow.esis(
+        "setup", "-o", file, "--", f"{name}.setup", f"{name}.gen", f"{name}.sbatch", f"{name}.worker", f"{name}.inc"
+    ).ok()
     after = arrange(site, f"{name} after", "s", "g", "t", "w", "i")
     after.esis("setup", "s", "g", "t", "w", "i").ok()
     after.esis("require", f"../{name} dir/{name}.json", name if not name.startswith("-") else "minus").ok()
@@ -94,8 +115,12 @@ def test_a_name_that_is_no_utf8_is_refused_at_setup(tmp_path: Path) -> None:
     for name, text in (("s", SETUP), ("g", generator(1)), ("t", TEMPLATE)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    done = subprocess.run([os.fsencode(BIN / "esis"), b"setup", b"s", b"g", b"t", b"w\xff"], cwd=tmp_path,
-                          capture_output=True, check=False)
+    done = subprocess.run(
+        [os.fsencode(BIN / "esis"), b"setup", b"s", b"g", b"t", b"w\xff"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert b"UTF-8" in done.stderr
     assert not (tmp_path / "wf.esis.json").exists()

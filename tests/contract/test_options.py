@@ -11,8 +11,10 @@ from tests.contract.site import TEMPLATE, Site, make_workflow
 LINE = "#SBATCH --array=TASKARRAYDEFINITION\n"
 
 
-@pytest.mark.parametrize("header", ["#SBATCH --arr 1-2", "#SBATCH -HD /tmp", "#SBATCH -W", "#PBS -J 1-3",
-                                    "#SBATCH hetjob", "#SBATCH --test-only"])
+@pytest.mark.parametrize(
+    "header",
+    ["#SBATCH --arr 1-2", "#SBATCH -HD /tmp", "#SBATCH -W", "#PBS -J 1-3", "#SBATCH hetjob", "#SBATCH --test-only"],
+)
 def test_f60_a_template_that_contradicts_is_refused_before_anything_is_written(site: Site, header: str) -> None:
     """F60: exit code 2, the line is named, nothing is made and nothing submitted; esis doctor says the same."""
     assert LINE in TEMPLATE
@@ -35,8 +37,9 @@ def test_f60_a_template_that_contradicts_is_refused_before_anything_is_written(s
 def test_f60_a_dependency_of_the_template_and_that_of_esis_both_hold(site: Site) -> None:
     """F60: sbatch takes the joined one, and the chain comes to its end."""
     first = make_workflow(site, "first", 2)
-    second = make_workflow(site, "second", 2, template=TEMPLATE.replace(
-        LINE, f"{LINE}#SBATCH --dependency=singleton\n#ESIS_PRIVATE\n"))
+    second = make_workflow(
+        site, "second", 2, template=TEMPLATE.replace(LINE, f"{LINE}#SBATCH --dependency=singleton\n#ESIS_PRIVATE\n")
+    )
     second.esis("require", "../first/wf.esis.json", "first").ok()
     first.write("worker.sh", "#!/bin/sh\nwhile ! [ -e ../go ]; do sleep 0.1; done\n")
     done = second.esis("dependency").ok()
@@ -50,8 +53,9 @@ def test_f60_a_dependency_of_the_template_and_that_of_esis_both_hold(site: Site)
 def test_f60_a_dependency_of_0_in_the_template_is_none(site: Site) -> None:
     """F60: sbatch reads 0 as no dependency, and refuses it in a list."""
     make_workflow(site, "first", 1)
-    second = make_workflow(site, "second", 1, template=TEMPLATE.replace(
-        LINE, f"{LINE}#SBATCH --dependency=0\n#ESIS_PRIVATE\n"))
+    second = make_workflow(
+        site, "second", 1, template=TEMPLATE.replace(LINE, f"{LINE}#SBATCH --dependency=0\n#ESIS_PRIVATE\n")
+    )
     second.esis("require", "../first/wf.esis.json", "first").ok()
     second.esis("dependency").ok()
     site.settle()
@@ -94,17 +98,25 @@ def test_f63_exported_values_reach_the_tasks_and_no_file_of_the_run(site: Site) 
     assert "--feed" in refused.stderr
 
 
-@pytest.mark.parametrize(("line", "arguments", "part"), [
-    ("--mem=0", ["--scale-mem", "2"], "all memory of a node"),
-    ("--mem=0G", ["--scale-mem", "2"], "all memory of a node"),
-    ("--mem-per-cpu=0", ["--scale-mem", "2"], "all memory of a node"),
-    ("--time=0", ["--scale-time", "2"], "is no limit"),
-    ("-t UNLIMITED", ["--scale-time", "2"], "is no limit"),
-])
+@pytest.mark.parametrize(
+    ("line", "arguments", "part"),
+    [
+        ("--mem=0", ["--scale-mem", "2"], "all memory of a node"),
+        ("--mem=0G", ["--scale-mem", "2"], "all memory of a node"),
+        ("--mem-per-cpu=0", ["--scale-mem", "2"], "all memory of a node"),
+        ("--time=0", ["--scale-time", "2"], "is no limit"),
+        ("-t UNLIMITED", ["--scale-time", "2"], "is no limit"),
+    ],
+)
 def test_f62_special_values_are_not_computed_with(site: Site, line: str, arguments: list[str], part: str) -> None:
     """F62: `--scale-mem 2` on `--mem=0` asked for 1 MB."""
-    flow = make_workflow(site, "special", 1, worker="#!/bin/sh\nexit 3\n",
-                         template=TEMPLATE.replace("#SBATCH --time=5\n", f"#SBATCH {line}\n"))
+    flow = make_workflow(
+        site,
+        "special",
+        1,
+        worker="#!/bin/sh\nexit 3\n",
+        template=TEMPLATE.replace("#SBATCH --time=5\n", f"#SBATCH {line}\n"),
+    )
     flow.esis("run").ok()
     site.settle()
     before = site.submissions()
@@ -128,13 +140,17 @@ def test_f62_packs_by_time_where_there_is_no_limit(site: Site) -> None:
     assert flow.states() == {"done": 2}
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    (["--scale-mem", "nan"], "is no factor"), (["--scale-time", "inf"], "is no factor"),
-    (["--scale-mem", "1e300"], "is no factor"),
-    (["--scale-mem", "2", "--", "--mem-per-cpu=1G"], "contradicts --mem-per-cpu"),
-    (["--scale-time", "2", "--", "-t", "5"], "contradicts --time"),
-    (["--", "--time=5", "hetjob"], "hetjob"),
-])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--scale-mem", "nan"], "is no factor"),
+        (["--scale-time", "inf"], "is no factor"),
+        (["--scale-mem", "1e300"], "is no factor"),
+        (["--scale-mem", "2", "--", "--mem-per-cpu=1G"], "contradicts --mem-per-cpu"),
+        (["--scale-time", "2", "--", "-t", "5"], "contradicts --time"),
+        (["--", "--time=5", "hetjob"], "hetjob"),
+    ],
+)
 def test_f62_what_can_not_be_computed_with_is_refused(site: Site, given: list[str], said: str) -> None:
     """F62: and a word that sbatch would take for the script, also one that means something in a template."""
     template = TEMPLATE.replace("#ESIS_PRIVATE", "#SBATCH --mem=100M\n#ESIS_PRIVATE")

@@ -13,9 +13,12 @@ from tests.contract.site import TEMPLATE, WORKER, Site, Workflow, generator, mak
 
 def test_every_task_of_an_array_sees_its_own_parameters(site: Site) -> None:
     """A 10-task array with %4 runs, at most four at a time, each task with its own parameters."""
-    worker = WORKER + """
+    worker = (
+        WORKER
+        + """
 begin=$(date +%s%N); sleep 0.3; echo "$begin $(date +%s%N)" >"span.$SLURM_ARRAY_TASK_ID"
 """
+    )
     flow = make_workflow(site, "scan", 10, worker=worker, options=["-m", "4"])
     shown = flow.esis("run").ok()
     run = flow.only_run()
@@ -37,14 +40,34 @@ def test_the_directory_is_the_contract(site: Site) -> None:
     flow.esis("run").ok()
     run = flow.only_run()
     names = {str(path.relative_to(run)) for path in run.rglob("*")}
-    assert {"README", "sbatch.sh", "setup.sh", "gen.py", "template.sh", "worker.sh", "includes", "results", "cwd",
-            "parameters/parameters.0.json", "parameters/parameters.1.json", "__checkpoints__", "__esis__/wf_status",
-            "__esis__/workflow_definition.json", "__esis__/state.json", "__esis__/provenance.json",
-            "__esis__/generator.log", "__esis__/setup.log", "__esis__/submissions/0001.json", "__esis__/tasks",
-            "__esis__/jobid.tx", "__esis__/wf_starttime", "__esis__/completed.state"} <= names
+    assert {
+        "README",
+        "sbatch.sh",
+        "setup.sh",
+        "gen.py",
+        "template.sh",
+        "worker.sh",
+        "includes",
+        "results",
+        "cwd",
+        "parameters/parameters.0.json",
+        "parameters/parameters.1.json",
+        "__checkpoints__",
+        "__esis__/wf_status",
+        "__esis__/workflow_definition.json",
+        "__esis__/state.json",
+        "__esis__/provenance.json",
+        "__esis__/generator.log",
+        "__esis__/setup.log",
+        "__esis__/submissions/0001.json",
+        "__esis__/tasks",
+        "__esis__/jobid.tx",
+        "__esis__/wf_starttime",
+        "__esis__/completed.state",
+    } <= names
     record = json.loads((run / "__esis__/submissions/0001.json").read_text())
     assert record["outcome"] == "submitted"
-    assert [f'{job["id"]}\n' for job in record["jobs"]] == [(run / "__esis__/jobid.tx").read_text()]
+    assert [f"{job['id']}\n" for job in record["jobs"]] == [(run / "__esis__/jobid.tx").read_text()]
     assert re.fullmatch(r"\d+\n", (run / "__esis__/jobid.tx").read_text())
     assert re.fullmatch(r"\d\d\.\d\d\.\d{4}-\d\d:\d\d:\d\d", (run / "__esis__/wf_starttime").read_text())
     for name in ("setup.sh", "gen.py", "template.sh", "worker.sh"):
@@ -106,10 +129,11 @@ def times(run: Path, what: str) -> list[int]:
     return [int(path.read_text()) for path in (run / "cwd").glob(f"{what}.*")]
 
 
-@pytest.mark.parametrize("links", [
-    {"a": [], "b": ["a"], "c": ["b"]},
-    {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]},
-], ids=["chain", "diamond"])
+@pytest.mark.parametrize(
+    "links",
+    [{"a": [], "b": ["a"], "c": ["b"]}, {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}],
+    ids=["chain", "diamond"],
+)
 def test_chains_run_in_the_right_order(site: Site, links: dict[str, list[str]]) -> None:
     """Later workflows wait for earlier ones by Slurm's own dependencies; a second call submits nothing."""
     flows = chain(site, links)
@@ -141,7 +165,7 @@ def test_a_frozen_requirement_keeps_the_old_run(site: Site) -> None:
     flows["a"].esis("run").ok()
     site.settle()
     old = flows["a"].only_run()
-    flows["b"].esis("freeze-requirement", "a", old.name[len("wrkdir."):][:10]).ok()
+    flows["b"].esis("freeze-requirement", "a", old.name[len("wrkdir.") :][:10]).ok()
     flows["a"].write("setup.sh", "#!/bin/sh\necho edited\n")
     flows["b"].esis("run").ok()
     site.settle()
@@ -224,8 +248,14 @@ def test_a_refusal_keeps_the_run_and_the_same_command_goes_on(site: Site) -> Non
 def test_the_environment_of_the_caller_does_not_change_the_contract(site: Site) -> None:
     """F25: SBATCH_ARRAY_INX, SBATCH_WAIT, SBATCH_DEPENDENCY and SBATCH_JOB_NAME have no effect."""
     flow = make_workflow(site, "env", 2)
-    env = {"SBATCH_ARRAY_INX": "7-9", "SBATCH_WAIT": "1", "SBATCH_DEPENDENCY": "afterok:1", "SBATCH_JOB_NAME": "x",
-           "SLURM_ARRAY_TASK_ID": "17", "SLURM_JOB_ID": "99"}
+    env = {
+        "SBATCH_ARRAY_INX": "7-9",
+        "SBATCH_WAIT": "1",
+        "SBATCH_DEPENDENCY": "afterok:1",
+        "SBATCH_JOB_NAME": "x",
+        "SLURM_ARRAY_TASK_ID": "17",
+        "SLURM_JOB_ID": "99",
+    }
     flow.esis("run", env=env).ok()
     site.settle()
     assert flow.states() == {"done": 2}

@@ -8,12 +8,24 @@ import pytest
 
 from tests.contract.site import WORKER, Site, Workflow, make_workflow, until
 
-SLOW = WORKER + 'while ! [ -e ../go ]; do sleep 0.1; done\n'
+SLOW = WORKER + "while ! [ -e ../go ]; do sleep 0.1; done\n"
 # What people export to see less, or otherwise. squeue's others are in tests/ground/test_environment.py.
-FILTERS = {"SQUEUE_PARTITION": "other", "SQUEUE_NAMES": "of-somebody", "SQUEUE_STATES": "COMPLETED",
-           "SQUEUE_FORMAT": "%i", "SQUEUE_USERS": "root", "SQUEUE_ACCOUNT": "nobodys", "SQUEUE_QOS": "other",
-           "SQUEUE_LICENSES": "matlab", "SQUEUE_SORT": "-i", "SCANCEL_STATE": "PENDING", "SCANCEL_NAME": "of-somebody",
-           "SLURM_TIME_FORMAT": "relative", "SLURM_BITSTR_LEN": "3", "SACCT_FORMAT": "JobID"}
+FILTERS = {
+    "SQUEUE_PARTITION": "other",
+    "SQUEUE_NAMES": "of-somebody",
+    "SQUEUE_STATES": "COMPLETED",
+    "SQUEUE_FORMAT": "%i",
+    "SQUEUE_USERS": "root",
+    "SQUEUE_ACCOUNT": "nobodys",
+    "SQUEUE_QOS": "other",
+    "SQUEUE_LICENSES": "matlab",
+    "SQUEUE_SORT": "-i",
+    "SCANCEL_STATE": "PENDING",
+    "SCANCEL_NAME": "of-somebody",
+    "SLURM_TIME_FORMAT": "relative",
+    "SLURM_BITSTR_LEN": "3",
+    "SACCT_FORMAT": "JobID",
+}
 
 
 def write_post(run: Path) -> None:
@@ -98,8 +110,12 @@ def test_f46_a_template_with_chdir_is_refused(site: Site) -> None:
     site.run(["mkdir", "-p", "chdir"], site.home).ok()
     flow = Workflow(site, site.home / "chdir")
     template = "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#SBATCH --chdir=/tmp\nsrun WORKERSCRIPT\n"
-    for name, text in {"setup.sh": "#!/bin/sh\n", "gen.sh": "#!/bin/sh\necho '{}' >parameters.0.json; echo 1\n",
-                       "template.sh": template, "worker.sh": WORKER}.items():
+    for name, text in {
+        "setup.sh": "#!/bin/sh\n",
+        "gen.sh": "#!/bin/sh\necho '{}' >parameters.0.json; echo 1\n",
+        "template.sh": template,
+        "worker.sh": WORKER,
+    }.items():
         flow.write(name, text)
     for command in (["setup", "setup.sh", "gen.sh", "template.sh", "worker.sh"], ["run"]):
         done = flow.esis(*command)

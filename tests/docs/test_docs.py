@@ -53,15 +53,58 @@ TASK_HOOK = ROOT / "esis" / "records" / "task.sh"
 TOPIC_LINES = 120
 
 # Options of other programs that the text names on their own; those behind a command's name are found by that name.
-FOREIGN_OPTIONS = {"--array", "--array=", "--array=0", "--array=2", "--array=0-99%10", "--array=7",
-                   "--dependency", "--dependency=afterok:…",
-                   "--dependency=afterok:<its", "--output", "--error", "--job-name", "--chdir", "--open-mode",
-                   "--cpus-per-task", "--ntasks", "-a", "-o", "-e", "-J", "-c", "-n", "-M", "--parsable", "--wrap",
-                   "--wait", "--test-only", "--usage", "--clusters", "--mem", "--mem-per-cpu", "--mem-per-gpu",
-                   "--signal", "--signal=USR1@120", "--signal=USR1@T", "--signal=B:USR1@T", "--requeue",
-                   "--signal=B:…", "--open-mode=append", "--no-requeue", "--time", "--gres", "--external", "--quiet",
-                   "--autocomplete", "--name=value", "--mem=0", "--ignore-pbs", "-1",
-                   "--export"}
+FOREIGN_OPTIONS = {
+    "--array",
+    "--array=",
+    "--array=0",
+    "--array=2",
+    "--array=0-99%10",
+    "--array=7",
+    "--dependency",
+    "--dependency=afterok:…",
+    "--dependency=afterok:<its",
+    "--output",
+    "--error",
+    "--job-name",
+    "--chdir",
+    "--open-mode",
+    "--cpus-per-task",
+    "--ntasks",
+    "-a",
+    "-o",
+    "-e",
+    "-J",
+    "-c",
+    "-n",
+    "-M",
+    "--parsable",
+    "--wrap",
+    "--wait",
+    "--test-only",
+    "--usage",
+    "--clusters",
+    "--mem",
+    "--mem-per-cpu",
+    "--mem-per-gpu",
+    "--signal",
+    "--signal=USR1@120",
+    "--signal=USR1@T",
+    "--signal=B:USR1@T",
+    "--requeue",
+    "--signal=B:…",
+    "--open-mode=append",
+    "--no-requeue",
+    "--time",
+    "--gres",
+    "--external",
+    "--quiet",
+    "--autocomplete",
+    "--name=value",
+    "--mem=0",
+    "--ignore-pbs",
+    "-1",
+    "--export",
+}
 # What follows `esis` in code without being a command of it.
 PLACEHOLDERS = {"doc <topic>"}
 
@@ -111,7 +154,7 @@ def table(page: Path, heading: str) -> dict[str, list[str]]:
     lines = page.read_text("utf-8").split("\n")
     start = next(n for n, line in enumerate(lines) if line.replace(" ", "").startswith(f"|{heading.replace(' ', '')}|"))
     rows: dict[str, list[str]] = {}
-    for line in lines[start + 2:]:
+    for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -135,8 +178,11 @@ def options(command: str | None) -> set[str]:
             with click.Context(found, parent=parent, info_name=command, help_option_names=["-h", "--help"]) as context:
                 text = found.get_help(context)
     shown = text.partition("\nOptions:\n")[2].partition("\nCommands:\n")[0]
-    return {option for line in re.findall(r"^  (-[^ ].*)$", shown, re.MULTILINE)
-            for option in re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", line.partition("  ")[0])}
+    return {
+        option
+        for line in re.findall(r"^  (-[^ ].*)$", shown, re.MULTILINE)
+        for option in re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", line.partition("  ")[0])
+    }
 
 
 def environment(slurm_env: Mapping[str, str]) -> dict[str, str]:
@@ -148,17 +194,27 @@ def environment(slurm_env: Mapping[str, str]) -> dict[str, str]:
 def run_shell(script: str, directory: Path, env: Mapping[str, str]) -> str:
     """Run a script with bash and return all that it wrote; a failure shows it."""
     assert shutil.which("esis", path=env["PATH"]), "esis is not installed beside this Python: pip install -e ."
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=directory, env=dict(env), text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
-                          check=False)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=directory,
+        env=dict(env),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}"
     return done.stdout
 
 
 def pattern(expected: str) -> str:
     """Return the regular expression of an expected output: … stands for anything, on a line of its own for lines."""
-    lines = [r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + "\n"
-             for line in expected.rstrip("\n").split("\n")]
+    lines = [
+        r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + "\n"
+        for line in expected.rstrip("\n").split("\n")
+    ]
     return "".join(lines)
 
 
@@ -190,10 +246,18 @@ def test_examples_run_as_they_are_pasted_and_show_what_is_promised(page: Path, t
     run_page(page, tmp_path)
 
 
-@pytest.mark.parametrize(("text", "shown", "fits"), [
-    ("a\n", "a\n", True), ("a\n", "b\n", False), ("a\n", "a\nb\n", False), ("a…c\n", "abc\n", True),
-    ("a…c\n", "a\nc\n", False), ("a\n…\n", "a\nb\nc\n", True), ("a.c\n", "abc\n", False),
-])
+@pytest.mark.parametrize(
+    ("text", "shown", "fits"),
+    [
+        ("a\n", "a\n", True),
+        ("a\n", "b\n", False),
+        ("a\n", "a\nb\n", False),
+        ("a…c\n", "abc\n", True),
+        ("a…c\n", "a\nc\n", False),
+        ("a\n…\n", "a\nb\nc\n", True),
+        ("a.c\n", "abc\n", False),
+    ],
+)
 def test_the_comparison_of_outputs_can_fail(text: str, shown: str, fits: bool) -> None:
     assert bool(re.fullmatch(pattern(text), shown)) is fits
 
@@ -276,8 +340,12 @@ def with_verdicts(verdicts: Mapping[int, Verdict]) -> RunStatus:
     for task, verdict in verdicts.items():
         groups.setdefault(verdict, []).append(task)
     evidence = Evidence(RunDir(Path("wrkdir.x")), None, sorted(verdicts), (), TaskRecords(()), marked_complete=False)
-    return RunStatus(evidence, {task: TaskStatus(verdict) for task, verdict in verdicts.items()}, groups,
-                     complete={verdict.state for verdict in verdicts.values()} == {TaskState.DONE})
+    return RunStatus(
+        evidence,
+        {task: TaskStatus(verdict) for task, verdict in verdicts.items()},
+        groups,
+        complete={verdict.state for verdict in verdicts.values()} == {TaskState.DONE},
+    )
 
 
 def test_what_wait_and_check_end_with_is_what_the_code_says() -> None:
@@ -335,7 +403,8 @@ def test_the_signals_with_a_trap_are_those_of_the_code() -> None:
     handed = re.findall(r"^trap 'esis_signalled ([A-Z0-9]+) (\d+)' \1$", TASK_HOOK.read_text(), re.MULTILINE)
     assert " and ".join(name for name, _ in handed) + " are handed on to the worker first" in text
     assert [(name, int(number)) for name, number in handed] == [
-        (name, signal.Signals[f"SIG{name}"]) for name, _ in handed]
+        (name, signal.Signals[f"SIG{name}"]) for name, _ in handed
+    ]
 
 
 def test_a_line_of_the_required_runs_is_drawn_as_it_is() -> None:
@@ -368,22 +437,30 @@ def test_a_script_that_goes_on_is_done_unless_it_says_set_e(tmp_path: Path, befo
 def test_the_trap_of_templates_keeps_the_record_of_the_end(tmp_path: Path) -> None:
     """The hook itself notes the end, not esis afterwards: the trap's last line kills esis."""
     block = template_block("scratch=$(mktemp -d)")
-    killing = block.replace('exit "$code"\'', 'kill -9 $PPID\'')
+    killing = block.replace('exit "$code"\'', "kill -9 $PPID'")
     assert killing != block
     try_template(tmp_path, f"{killing}srun WORKERSCRIPT\n", "exit 3")
     (record,) = (name for path in tmp_path.glob("wrkdir.*/__esis__/tasks") for name in os.listdir(path))
     assert ".exit3." in record
 
 
-@pytest.mark.parametrize(("part", "number", "code"), [
-    ("\n      wait $!\n", signal.SIGTERM, 143), ("\n      wait $!\n", signal.SIGUSR1, 138),
-    ("#SBATCH --signal=B:USR1@120", signal.SIGUSR1, 7),
-], ids=["TERM", "USR1", "own trap"])
-def test_a_signal_is_handled_at_once_in_the_forms_of_templates(tmp_path: Path, part: str, number: signal.Signals,
-                                                               code: int) -> None:
+@pytest.mark.parametrize(
+    ("part", "number", "code"),
+    [
+        ("\n      wait $!\n", signal.SIGTERM, 143),
+        ("\n      wait $!\n", signal.SIGUSR1, 138),
+        ("#SBATCH --signal=B:USR1@120", signal.SIGUSR1, 7),
+    ],
+    ids=["TERM", "USR1", "own trap"],
+)
+def test_a_signal_is_handled_at_once_in_the_forms_of_templates(
+    tmp_path: Path, part: str, number: signal.Signals, code: int
+) -> None:
     """The worker signals its script and goes on; a shell that waited in the foreground would hear it too late."""
-    worker = (f"kill -{int(number)} $PPID\n"
-              "for i in {1..100}; do [ -e stop.0 ] && exit 7; kill -0 $PPID || exit 8; sleep 0.05; done; touch late")
+    worker = (
+        f"kill -{int(number)} $PPID\n"
+        "for i in {1..100}; do [ -e stop.0 ] && exit 7; kill -0 $PPID || exit 8; sleep 0.05; done; touch late"
+    )
     done = try_template(tmp_path, template_block(part), worker)
     assert done.returncode == ExitCode.TASKS_FAILED
     assert f"exit code {code}" in done.stderr
@@ -392,14 +469,25 @@ def test_a_signal_is_handled_at_once_in_the_forms_of_templates(tmp_path: Path, p
 
 def try_template(directory: Path, body: str, worker: str) -> subprocess.CompletedProcess[str]:
     """Run a workflow of one task here."""
-    for name, text in {"setup": "", "generator": "echo {} >parameters.0.json; echo 1", "worker": worker,
-                       "template": f"#SBATCH --array=TASKARRAYDEFINITION\n{body}"}.items():
+    for name, text in {
+        "setup": "",
+        "generator": "echo {} >parameters.0.json; echo 1",
+        "worker": worker,
+        "template": f"#SBATCH --array=TASKARRAYDEFINITION\n{body}",
+    }.items():
         (directory / name).write_text(f"#!/bin/bash\n{text}\n")
         (directory / name).chmod(0o755)
     described = workflow.Workflow(directory / workflow.DEFAULT_NAME, "setup", "generator", "template", "worker")
     described.path.write_text(workflow.dump(described))
-    return subprocess.run(["esis", "run", "--local"], cwd=directory, env=environment(os.environ), text=True,
-                          capture_output=True, timeout=60, check=False)
+    return subprocess.run(
+        ["esis", "run", "--local"],
+        cwd=directory,
+        env=environment(os.environ),
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_every_topic_is_in_the_index_and_nothing_else() -> None:
@@ -465,7 +553,9 @@ def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
     ended = replace(running, code=7, end=1700000099)
     judged = replace(running, verdict="TIMEOUT", end=1700000099)
     values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {
-        "submission": "0003", "WORD": "TIMEOUT"}
+        "submission": "0003",
+        "WORD": "TIMEOUT",
+    }
     saved = replace(ended, code=75, resumable=True)
     filled = [re.sub(r"<(\w+)>", lambda match: values[match.group(1)], text) for text in drawn]
     assert filled == [running.name, ended.name, judged.name, saved.name]

@@ -265,14 +265,7 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("chi2", "degrees", "expected"),
-    [
-        (3.841, 1, 0.05),
-        (5.991, 2, 0.05),
-        (7.815, 3, 0.05),
-        (15.507, 8, 0.05),
-        (2.733, 8, 0.95),
-        (0.0, 5, 1.0),
-    ],
+    [(3.841, 1, 0.05), (5.991, 2, 0.05), (7.815, 3, 0.05), (15.507, 8, 0.05), (2.733, 8, 0.95), (0.0, 5, 1.0)],
 )
 def test_chi2_probability(chi2: float, degrees: int, expected: float) -> None:
     """The probabilities are those of the printed tables of chi^2."""
@@ -353,26 +346,14 @@ def by_hand(example: Path, workflow: str, name: str, requirements: dict[str, str
     for include in INCLUDES[workflow]:
         shutil.copy(example / workflow / include, wrkdir / "includes")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    built = {
-        **environment,
-        "PYTHONPATH": str(wrkdir / "includes"),
-        "ESIS2_REQUIREMENTS": json.dumps(requirements),
-    }
+    built = {**environment, "PYTHONPATH": str(wrkdir / "includes"), "ESIS2_REQUIREMENTS": json.dumps(requirements)}
     subprocess.run([str(wrkdir / "setup.sh")], cwd=wrkdir, env=built, check=True)
     count = subprocess.run(
-        ["../parameters.py"],
-        cwd=wrkdir / "parameters",
-        env=built,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
+        ["../parameters.py"], cwd=wrkdir / "parameters", env=built, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     for task in range(int(count)):
         subprocess.run(
-            ["../worker.py"],
-            cwd=wrkdir / "cwd",
-            env={**environment, "SLURM_ARRAY_TASK_ID": str(task)},
-            check=True,
+            ["../worker.py"], cwd=wrkdir / "cwd", env={**environment, "SLURM_ARRAY_TASK_ID": str(task)}, check=True
         )
     return wrkdir
 
@@ -466,8 +447,13 @@ def assert_table_and_figure(observables: Path, wrkdir: Path) -> None:
         written = json.loads((wrkdir / "results" / f"results.{row['task']}.json").read_text())
         assert {name: float(row.get(f"results.{name}", row[name])) for name in written} == written
     for name, beginning in (("figure.png", b"\x89PNG"), ("figure.svg", b"<?xml"), ("again.svg", b"<?xml")):
-        done = subprocess.run([sys.executable, str(ISING / "figure.py"), str(table_file), name], cwd=observables,
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, str(ISING / "figure.py"), str(table_file), name],
+            cwd=observables,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         assert (observables / name).read_bytes().startswith(beginning)
     assert (observables / "figure.svg").read_bytes() == (observables / "again.svg").read_bytes()

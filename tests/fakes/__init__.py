@@ -213,12 +213,7 @@ class FakeSlurm:
         waits for a time (a requeue delay, --begin); kills what still runs after `lifetime` seconds.
         """
         started = run(
-            self.store,
-            parallel=parallel,
-            max_tasks=max_tasks,
-            only=only,
-            patience=patience,
-            lifetime=lifetime,
+            self.store, parallel=parallel, max_tasks=max_tasks, only=only, patience=patience, lifetime=lifetime
         )
         if started < 0:
             self.wait_idle(lifetime)

@@ -43,8 +43,10 @@ LITTER = (".esis-tmp-", ".esis-build-", ".esis-trash-", "lock", ".srun.")
 
 def generator(tasks: int) -> str:
     """Return a generator in shell: Python takes longer to start."""
-    return (f'#!/bin/sh\nn=0; while [ $n -lt {tasks} ]; do echo "{{\\"n\\": $n}}" >parameters.$n.json; n=$((n+1)); '
-            f"done\necho {tasks}\n")
+    return (
+        f'#!/bin/sh\nn=0; while [ $n -lt {tasks} ]; do echo "{{\\"n\\": $n}}" >parameters.$n.json; n=$((n+1)); '
+        f"done\necho {tasks}\n"
+    )
 
 
 def only_run(place: Path) -> Path:
@@ -57,24 +59,51 @@ class Nursery:
     """A process that forks an esis process for each request: an import of everything costs too much."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{INJECTOR}:{REPOSITORY}", "ESIS_FAULT_NURSERY": "1",
-                       "PYTHONDONTWRITEBYTECODE": "1"}
-        self._process = subprocess.Popen([sys.executable, str(INJECTOR / "nursery.py")], env=environment, text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{INJECTOR}:{REPOSITORY}",
+            "ESIS_FAULT_NURSERY": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, str(INJECTOR / "nursery.py")],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
-    def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], scratch: Path,
-            patch: Mapping[str, Any] | None = None, together: int = 1) -> list[Result]:
+    def run(
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        scratch: Path,
+        patch: Mapping[str, Any] | None = None,
+        together: int = 1,
+    ) -> list[Result]:
         """Run one esis command to its end, or `together` of them at the same instant."""
         outputs = [(scratch / f"stdout.{number}", scratch / f"stderr.{number}") for number in range(together)]
-        requests = [{"argv": list(arguments), "cwd": str(cwd), "env": dict(env), "stdout": str(stdout),
-                     "stderr": str(stderr), "patch": dict(patch or {})} for stdout, stderr in outputs]
+        requests = [
+            {
+                "argv": list(arguments),
+                "cwd": str(cwd),
+                "env": dict(env),
+                "stdout": str(stdout),
+                "stderr": str(stderr),
+                "patch": dict(patch or {}),
+            }
+            for stdout, stderr in outputs
+        ]
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
         codes = json.loads(self._process.stdout.readline())
-        return [Result(code, stdout.read_text(errors="replace"), stderr.read_text(errors="replace"))
-                for code, (stdout, stderr) in zip(codes, outputs)]
+        return [
+            Result(code, stdout.read_text(errors="replace"), stderr.read_text(errors="replace"))
+            for code, (stdout, stderr) in zip(codes, outputs)
+        ]
 
     def close(self) -> None:
         """End the process."""
@@ -104,8 +133,14 @@ class Bench:
 
     def env(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a user of the fake."""
-        base = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "ESIS_LOOKUP_GRACE": GRACE,
-                "PYTHONDONTWRITEBYTECODE": "1", "GIT_CEILING_DIRECTORIES": str(self.directory), **(env or {})}
+        base = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "ESIS_LOOKUP_GRACE": GRACE,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GIT_CEILING_DIRECTORIES": str(self.directory),
+            **(env or {}),
+        }
         made = self.slurm.env(base, without=self.without)
         if self.before is not None:
             made["PATH"] = f"{self.before}:{made['PATH']}"
@@ -122,15 +157,24 @@ class Bench:
         """Take all such scripts away."""
         self.before = None
 
-    def esis(self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None,
-             patch: Mapping[str, Any] | None = None) -> Result:
+    def esis(
+        self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None, patch: Mapping[str, Any] | None = None
+    ) -> Result:
         """Run a command, unbroken unless `env` says otherwise."""
         if self._nursery is not None:
             return self._nursery.run(arguments, cwd, self.env(env), self.directory, patch)[0]
         base = self.env(env)
         base["PYTHONPATH"] = os.pathsep.join([str(INJECTOR), str(REPOSITORY)])
-        done = subprocess.run([str(BIN / "esis"), *arguments], cwd=cwd, env=base, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, check=False, timeout=120)
+        done = subprocess.run(
+            [str(BIN / "esis"), *arguments],
+            cwd=cwd,
+            env=base,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=120,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     def together(self, number: int, cwd: Path, *arguments: str) -> list[Result]:
@@ -138,8 +182,9 @@ class Bench:
         assert self._nursery is not None
         return self._nursery.run(arguments, cwd, self.env(), self.directory, together=number)
 
-    def broken(self, cwd: Path, arguments: Sequence[str], kind: str, at: int,
-               env: Mapping[str, str] | None = None) -> Broken:
+    def broken(
+        self, cwd: Path, arguments: Sequence[str], kind: str, at: int, env: Mapping[str, str] | None = None
+    ) -> Broken:
         """Run a command with a fault at step `at`."""
         report = self.directory / "report"
         fault = {"ESIS_FAULT_REPORT": str(report), "ESIS_FAULT_KIND": kind, "ESIS_FAULT_AT": str(at), **(env or {})}
@@ -161,8 +206,13 @@ class Bench:
         """Write the files of a workflow and set it up; return its directory."""
         place = self.home / name
         place.mkdir()
-        for file, text in (("setup.sh", SETUP), ("gen.sh", generator(tasks)), ("template.sh", TEMPLATE),
-                           ("worker.sh", worker), ("helper.txt", "included\n")):
+        for file, text in (
+            ("setup.sh", SETUP),
+            ("gen.sh", generator(tasks)),
+            ("template.sh", TEMPLATE),
+            ("worker.sh", worker),
+            ("helper.txt", "included\n"),
+        ):
             (place / file).write_text(text)
             (place / file).chmod(0o755)
         self.esis(place, "setup", "setup.sh", "gen.sh", "template.sh", "worker.sh", "helper.txt").ok()
@@ -194,11 +244,15 @@ class Bench:
 class EarlyBench(Bench):
     """One on which small includes go the way of large ones."""
 
-    def esis(self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None,
-             patch: Mapping[str, Any] | None = None) -> Result:
+    def esis(
+        self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None, patch: Mapping[str, Any] | None = None
+    ) -> Result:
         """Run a command with the limits of a byte."""
-        limits = {"esis.operations.build.ahead._WORTH_BYTES": 1, "esis.digests.BESIDE": 1,
-                  "esis.model.sources.REMEMBERED": 1}
+        limits = {
+            "esis.operations.build.ahead._WORTH_BYTES": 1,
+            "esis.digests.BESIDE": 1,
+            "esis.model.sources.REMEMBERED": 1,
+        }
         return super().esis(cwd, *arguments, env=env, patch={**limits, **(patch or {})})
 
 
@@ -244,11 +298,14 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     """Say what is too much, missing or other than expected."""
     told = [f"too much: {name}" for name in sorted(found.keys() - expected.keys())]
     told += [f"missing: {name}" for name in sorted(expected.keys() - found.keys())]
-    told += [f"differs: {name}: {str(found[name])[:300]} instead of {str(expected[name])[:300]}"
-             for name in sorted(expected.keys() & found.keys()) if expected[name] != found[name]]
+    told += [
+        f"differs: {name}: {str(found[name])[:300]} instead of {str(expected[name])[:300]}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name] != found[name]
+    ]
     return told
 
 
 def is_litter(name: str) -> bool:
     """Return whether a difference is something that was left behind."""
-    return name.startswith("too much: ") and Path(name[len("too much: "):]).name.startswith(LITTER)
+    return name.startswith("too much: ") and Path(name[len("too much: ") :]).name.startswith(LITTER)

@@ -45,8 +45,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs with 30 inodes (enlarge it with `mount -o remount`); skipped where mounting isn't allowed."""
     place = tmp_path / "small"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=30", "tmpfs", str(place)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=30", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield place

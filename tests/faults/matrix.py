@@ -29,8 +29,10 @@ from tests.faults.bench import Bench, Broken, Nursery, differences, is_litter
 KINDS = ("kill", "ENOSPC", "EDQUOT", "EIO", "EACCES", "short", "full")
 COMMANDS = ("run", "resubmit", "dependency", "arrays")  # arrays: a run whose tasks need three of them
 # What a command may tell before the one line of the error.
-_NOTE = re.compile(r"esis: wrkdir\.[0-9a-f]{12}: (submitted as job|the answer to submission|.*looking whether|"
-                   r"not in the queue|Slurm has it|Slurm never got it|nothing to submit)")
+_NOTE = re.compile(
+    r"esis: wrkdir\.[0-9a-f]{12}: (submitted as job|the answer to submission|.*looking whether|"
+    r"not in the queue|Slurm has it|Slurm never got it|nothing to submit)"
+)
 _SHOWN = 600  # characters of a fault
 _MOST = 2000  # steps; a command that has more is not the one that this was made for
 
@@ -97,13 +99,23 @@ class Point:
 
     def __str__(self) -> str:
         return f"{self.command}, {self.kind} at step {self.at} ({self.hit}): " + "; ".join(
-            fault if len(fault) < _SHOWN else f"{fault[:_SHOWN]}…" for fault in self.faults)
+            fault if len(fault) < _SHOWN else f"{fault[:_SHOWN]}…" for fault in self.faults
+        )
 
 
 def queue(bench: Bench) -> list[Any]:
     """Return what the fake has, in words that don't change."""
-    return [(job.id, Path(job.workdir).name, Path(job.workdir).parent.name, job.command, job.dependency,
-             sorted(map(str, job.states))) for job in bench.slurm.jobs()]
+    return [
+        (
+            job.id,
+            Path(job.workdir).name,
+            Path(job.workdir).parent.name,
+            job.command,
+            job.dependency,
+            sorted(map(str, job.states)),
+        )
+        for job in bench.slurm.jobs()
+    ]
 
 
 def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point | None:
@@ -124,13 +136,17 @@ def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point |
     if queue(bench) != scene.queue:
         told.append(f"the queue holds {queue(bench)} instead of {scene.queue}")
     absorbed = kind not in ("kill", "short") and broken.result.code == 0
-    wrong = [what for what in differences(scene.expected, bench.tree())
-             if not (kind not in ("kill", "short") and "provenance.json" in what and _may_differ(what, broken))]
+    wrong = [
+        what
+        for what in differences(scene.expected, bench.tree())
+        if not (kind not in ("kill", "short") and "provenance.json" in what and _may_differ(what, broken))
+    ]
     if finish and not told and not wrong:
         told += _check_finish(scene)
     litter = sum(map(is_litter, wrong))
-    return Point(scene.command, kind, at, shortened(broken.hit, bench.home), duplicates, lost, litter, (*told, *wrong),
-                 absorbed)
+    return Point(
+        scene.command, kind, at, shortened(broken.hit, bench.home), duplicates, lost, litter, (*told, *wrong), absorbed
+    )
 
 
 def shortened(step: str, home: Path) -> str:
@@ -155,8 +171,11 @@ def _check_broken(scene: Scene, kind: str, broken: Broken) -> Iterator[str]:
         return
     if code == 0:
         # Absorbed: then everything has to be as it would have been without.
-        yield from (f"exit code 0 in spite of the fault, and {what}"
-                    for what in differences(scene.expected, scene.bench.tree()) if not _may_differ(what, broken))
+        yield from (
+            f"exit code 0 in spite of the fault, and {what}"
+            for what in differences(scene.expected, scene.bench.tree())
+            if not _may_differ(what, broken)
+        )
         return
     lines = said.strip().splitlines()
     name = "ENOSPC" if kind == "full" else kind
@@ -189,8 +208,13 @@ def _check_list(scene: Scene) -> Iterator[str]:
     for line in bench.esis(bench.home, "list", "-r").ok().stdout.splitlines():
         run = Path(line)
         state = json.loads((run / "__esis__/state.json").read_text())
-        whole = ("sbatch.sh", "setup-ran", "worker.sh", "README",
-                 *(f"parameters/parameters.{n}.json" for n in range(scene.tasks)))
+        whole = (
+            "sbatch.sh",
+            "setup-ran",
+            "worker.sh",
+            "README",
+            *(f"parameters/parameters.{n}.json" for n in range(scene.tasks)),
+        )
         missing = [name for name in whole if not (run / name).exists()]
         if state["stage"] != "prepared" or missing:
             yield f"the list shows a half-built run (stage {state['stage']}, without {missing})"
@@ -230,9 +254,11 @@ def summary(command: str, kind: str, found: Sequence[Point]) -> str:
     """Return the line for people."""
     what = {"kill": "kill", "short": "short-write", "full": "full-disk"}.get(kind, kind)
     absorbed = f", {sum(point.absorbed for point in found)} absorbed" if kind not in ("kill", "short") else ""
-    return (f"{command}: {len(found)} {what} points, {sum(point.clean for point in found)} clean, "
-            f"{sum(point.duplicates for point in found)} duplicates, {sum(point.lost for point in found)} lost, "
-            f"{sum(point.litter for point in found)} litter{absorbed}")
+    return (
+        f"{command}: {len(found)} {what} points, {sum(point.clean for point in found)} clean, "
+        f"{sum(point.duplicates for point in found)} duplicates, {sum(point.lost for point in found)} lost, "
+        f"{sum(point.litter for point in found)} litter{absorbed}"
+    )
 
 
 def work(given: argparse.Namespace, part: int, parts: int) -> list[Point]:

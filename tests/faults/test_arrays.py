@@ -120,8 +120,10 @@ def test_the_throttle_is_shared_by_the_arrays(bench: Bench, place: Path) -> None
 def test_fewer_at_a_time_than_arrays_take_turns(bench: Bench) -> None:
     """`-m 2` with three arrays: the third waits for the first, and never more than two tasks run."""
     bench.slurm.set(max_array_size=SIZE)
-    worker = ('#!/bin/sh\n: >"busy.$SLURM_ARRAY_TASK_ID"; ls busy.* | wc -l >"count.$SLURM_ARRAY_TASK_ID"; sleep 0.05\n'
-              'rm "busy.$SLURM_ARRAY_TASK_ID"; [ "$SLURM_ARRAY_TASK_ID" != 4 ] || exit 3\n')
+    worker = (
+        '#!/bin/sh\n: >"busy.$SLURM_ARRAY_TASK_ID"; ls busy.* | wc -l >"count.$SLURM_ARRAY_TASK_ID"; sleep 0.05\n'
+        'rm "busy.$SLURM_ARRAY_TASK_ID"; [ "$SLURM_ARRAY_TASK_ID" != 4 ] || exit 3\n'
+    )
     place = bench.workflow("a", TASKS, worker=worker)
     bench.esis(place, "run", "-m", "2").ok()
     assert [job.dependency for job in bench.slurm.jobs()] == [(), (), (("afterany", 1, None),)]
@@ -138,8 +140,11 @@ def test_logs_keep_names_of_their_own(bench: Bench, place: Path) -> None:
     bench.esis(place, "run").ok()
     bench.slurm.run(parallel=4)
     names = {path.name for path in (only_run(place) / "cwd").glob("out_*.log")}
-    assert names == {*(f"out_{n}.log" for n in range(11)), *(f"out_2_{n}.log" for n in range(11)),
-                     *(f"out_3_{n}.log" for n in range(3))}
+    assert names == {
+        *(f"out_{n}.log" for n in range(11)),
+        *(f"out_2_{n}.log" for n in range(11)),
+        *(f"out_3_{n}.log" for n in range(3)),
+    }
     for task in (0, 11, 22):
         assert bench.esis(place, "log", str(task)).ok().stdout.count(f"task {task}\n") == 1
 
@@ -221,9 +226,13 @@ def test_f24_a_submit_limit_between_two_arrays(bench: Bench, place: Path) -> Non
 
 def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_later(bench: Bench, place: Path) -> None:
     """F11: not a limit, so no success: exit code 5, what was taken is recorded, the next command submits the rest."""
-    bench.slurm.fail("sbatch", "refuse", skip=1,
-                     message="sbatch: error: Batch job submission failed: Invalid account or account/partition "
-                             "combination specified")
+    bench.slurm.fail(
+        "sbatch",
+        "refuse",
+        skip=1,
+        message="sbatch: error: Batch job submission failed: Invalid account or account/partition "
+        "combination specified",
+    )
     refused = bench.esis(place, "run")
     assert refused.code == 5
     assert "Invalid account" in refused.stderr
@@ -328,8 +337,9 @@ def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place:
     bench.slurm.set(submit_limit=13)
     bench.esis(place, "run", "--feed").ok()
     (feeder,) = feeders(bench)
-    bench.slurm.fail("sbatch", "refuse", times=None,
-                     message="sbatch: error: Batch job submission failed: Invalid account")
+    bench.slurm.fail(
+        "sbatch", "refuse", times=None, message="sbatch: error: Batch job submission failed: Invalid account"
+    )
     bench.slurm.run(max_tasks=12)
     assert feeders(bench) == {feeder: "FAILED"}
     log = (only_run(place) / "__esis__/feed.log").read_text()
@@ -341,8 +351,9 @@ def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place:
 def test_a_place_that_is_kept_for_nothing_is_given_back(bench: Bench, place: Path) -> None:
     """Where the array is refused for good, the job that was to submit the rest isn't left held in the queue."""
     bench.slurm.set(submit_limit=13)
-    bench.slurm.fail("sbatch", "refuse", skip=1, times=None,
-                     message="sbatch: error: Batch job submission failed: Invalid account")
+    bench.slurm.fail(
+        "sbatch", "refuse", skip=1, times=None, message="sbatch: error: Batch job submission failed: Invalid account"
+    )
     assert bench.esis(place, "run", "--feed").code == 5
     assert set(feeders(bench).values()) == {"CANCELLED"}
 
@@ -365,8 +376,9 @@ def requeues(bench: Bench) -> int:
 
 def feeders(bench: Bench) -> dict[str, str]:
     """Return the states of the feeding jobs by their ids."""
-    return {str(job.id): state for job in bench.slurm.jobs() if job.name == "esis-feed"
-            for state in job.states.values()}
+    return {
+        str(job.id): state for job in bench.slurm.jobs() if job.name == "esis-feed" for state in job.states.values()
+    }
 
 
 def test_a_run_that_is_fed_is_waited_for(bench: Bench, place: Path) -> None:
@@ -414,8 +426,11 @@ def test_a_feeder_that_comes_again_is_cancelled_again(bench: Bench, place: Path)
     """Slurm takes its request to requeue it also just behind the cancellation, when SIGTERM has yet to end it."""
     marks = bench.directory / "marks"
     marks.mkdir()
-    bench.wrap("scontrol", f'[ "$1" = requeue ] || exec REAL "$@"\ntrap "" TERM\n: >{marks}/reached\n'
-                           'while [ "$(squeue -h -j "$2" -o %T)" = RUNNING ]; do sleep 0.05; done\nexec REAL "$@"')
+    bench.wrap(
+        "scontrol",
+        f'[ "$1" = requeue ] || exec REAL "$@"\ntrap "" TERM\n: >{marks}/reached\n'
+        'while [ "$(squeue -h -j "$2" -o %T)" = RUNNING ]; do sleep 0.05; done\nexec REAL "$@"',
+    )
     bench.slurm.set(submit_limit=13)
     bench.esis(place, "run", "--feed").ok()
     (feeder,) = feeders(bench)
@@ -494,7 +509,9 @@ def test_parameters_in_one_file(bench: Bench, place: Path, local: bool) -> None:
     assert bench.states(place) == {"done": TASKS}
     assert did(place) == once()
     assert sorted(path.name for path in (only_run(place) / "parameters").iterdir()) == [
-        "parameters.index", "parameters.jsonl"]
+        "parameters.index",
+        "parameters.jsonl",
+    ]
     assert len(record(place)["arrays"]) == (1 if local else 3)
 
 
@@ -540,8 +557,9 @@ def test_more_packs_than_an_array_takes(bench: Bench, place: Path) -> None:
 
 @pytest.mark.parametrize("accounting", [False, True])
 @pytest.mark.parametrize("word", ["TIMEOUT", "NODE_FAIL"])
-def test_what_a_job_did_not_come_to_is_unsubmitted_and_run_goes_on(bench: Bench, place: Path, word: str,
-                                                                   accounting: bool) -> None:
+def test_what_a_job_did_not_come_to_is_unsubmitted_and_run_goes_on(
+    bench: Bench, place: Path, word: str, accounting: bool
+) -> None:
     """At the time limit, or when the node dies: `esis run` submits what is left of the pack."""
     bench.slurm.set(accounting=accounting)
     pack(place, 10)
@@ -613,7 +631,7 @@ def test_a_local_run_packs_nothing(bench: Bench, place: Path) -> None:
 # --- logs, and runs without Slurm
 
 
-BOTH = "#!/bin/sh\necho \"out of $SLURM_ARRAY_TASK_ID\"\necho \"err of $SLURM_ARRAY_TASK_ID\" >&2\n"
+BOTH = '#!/bin/sh\necho "out of $SLURM_ARRAY_TASK_ID"\necho "err of $SLURM_ARRAY_TASK_ID" >&2\n'
 
 
 def with_logs(bench: Bench, tasks: int) -> Path:
@@ -645,8 +663,17 @@ def test_a_local_run_of_scattered_tasks_needs_no_map(bench: Bench) -> None:
     run = only_run(place)
     for path in (run / "cwd").iterdir():
         path.unlink()
-    bench.esis(place, "resubmit", "--local", "--state", "done", "--tasks", "1,3-4,7,11",
-               patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}).ok()
+    bench.esis(
+        place,
+        "resubmit",
+        "--local",
+        "--state",
+        "done",
+        "--tasks",
+        "1,3-4,7,11",
+        patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5},
+    ).ok()
     assert not record(place, 2)["mapped"]
     assert {path.name: path.read_text() for path in (run / "cwd").iterdir() if path.name.startswith("o")} == {
-        f"o{task}": f"out of {task}\n" for task in (1, 3, 4, 7, 11)}
+        f"o{task}": f"out of {task}\n" for task in (1, 3, 4, 7, 11)
+    }

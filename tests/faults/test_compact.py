@@ -15,7 +15,7 @@ WORKER = """#!/bin/sh
 echo "log of $SLURM_ARRAY_TASK_ID"
 cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json" >"../results/results.$SLURM_ARRAY_TASK_ID.json"
 """
-LINES = ('#!/bin/sh\nn=0; while [ $n -lt 5 ]; do echo "{\\"n\\": $n}"; n=$((n+1)); done >parameters.jsonl\necho 5\n')
+LINES = '#!/bin/sh\nn=0; while [ $n -lt 5 ]; do echo "{\\"n\\": $n}"; n=$((n+1)); done >parameters.jsonl\necho 5\n'
 
 
 @pytest.fixture
@@ -39,8 +39,9 @@ def content(run: Path) -> tuple[set[str], set[str], dict[int, object]]:
     if (run / "__esis__/logs.zip").exists():
         with zipfile.ZipFile(run / "__esis__/logs.zip") as archive:
             logs |= {archive.read(name).decode() for name in archive.namelist()}
-    results = {int(path.name.split(".")[1]): json.loads(path.read_text())
-               for path in (run / "results").glob("results.*.json")}
+    results = {
+        int(path.name.split(".")[1]): json.loads(path.read_text()) for path in (run / "results").glob("results.*.json")
+    }
     if (run / "results/results.jsonl").exists():
         for line in (run / "results/results.jsonl").read_text().splitlines():
             value = json.loads(line)
@@ -109,7 +110,13 @@ def test_later_attempts_outrank_what_was_folded(bench: Bench, complete: Path) ->
     assert len(records) == 6
     assert len(logs) == 5
     assert sorted(line.split(".")[0] for line in (run / "__esis__/tasks.txt").read_text().splitlines()) == [
-        "0", "1", "2", "3", "3", "4"]
+        "0",
+        "1",
+        "2",
+        "3",
+        "3",
+        "4",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["kill", "ENOSPC"])
@@ -136,7 +143,7 @@ def test_nothing_is_lost_at_any_step_and_the_same_command_goes_on(bench: Bench, 
     assert at > 20
 
 
-@pytest.mark.parametrize("seconds", [0, -10**9, 10**10], ids=["1970", "before 1970", "2286"])
+@pytest.mark.parametrize("seconds", [0, -(10**9), 10**10], ids=["1970", "before 1970", "2286"])
 def test_f59_a_log_of_any_date_is_folded(bench: Bench, complete: Path, seconds: int) -> None:
     """F59: a zip counts from 1980 to 2107; a wrong clock on a node broke the folding half-way."""
     run = only_run(complete)

@@ -54,8 +54,10 @@ def test_f28_who_comes_second_looks_again_under_the_lock(bench: Bench, command: 
     """F28: the run was built and submitted between the first look and the lock: it counts as queued."""
     place = bench.workflow("a")
     child = bench.workflow("b", requires=["a"])
-    other = (f"[ -e {bench.directory}/once ] || {{ touch {bench.directory}/once; cd {place} && "
-             f"{sys.executable} -m esis run >{bench.directory}/said 2>&1; }}")
+    other = (
+        f"[ -e {bench.directory}/once ] || {{ touch {bench.directory}/once; cd {place} && "
+        f"{sys.executable} -m esis run >{bench.directory}/said 2>&1; }}"
+    )
     bench.wrap("scontrol", f'({other})\nexec REAL "$@"')  # asked for the version once, before the lock
     shown = bench.esis(place if command == "run" else child, command, env={"PYTHONPATH": str(REPOSITORY)}).ok()
     assert "submitted as job 1" in (bench.directory / "said").read_text()
@@ -72,10 +74,16 @@ def test_f29_the_lock_of_a_killed_holder_is_taken_over_at_once(bench: Bench) -> 
     """F29: on the same host; before it was killed it was respected, and named."""
     place = bench.workflow("a")
     bench.esis(place, "run").ok()
-    code = ("import sys, time\nfrom pathlib import Path\nfrom esis.locks import hold\n"
-            "with hold(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(60)\n")
-    with subprocess.Popen([sys.executable, "-c", code, str(lock_of(place))], stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as holder:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom esis.locks import hold\n"
+        "with hold(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock_of(place))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         busy = bench.esis(place, "run")
@@ -91,8 +99,12 @@ def test_f29_a_stopped_holder_is_not_dead(bench: Bench) -> None:
     """F29: SIGSTOP is not SIGKILL: the lock is respected however long it takes."""
     place = bench.workflow("a")
     (place / "setup.sh").write_text("#!/bin/sh\ntouch began; while ! [ -e ../go ]; do sleep 0.05; done\n")
-    with subprocess.Popen([sys.executable, "-m", "esis", "run"], cwd=place, stderr=subprocess.DEVNULL,
-                          env={**bench.env(), "PYTHONPATH": str(REPOSITORY)}) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-m", "esis", "run"],
+        cwd=place,
+        stderr=subprocess.DEVNULL,
+        env={**bench.env(), "PYTHONPATH": str(REPOSITORY)},
+    ) as holder:
         until(lambda: any(place.glob("wrkdir.*/began")), 20)
         holder.send_signal(signal.SIGSTOP)
         assert bench.esis(place, "run").code == 7

@@ -34,17 +34,54 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "directory": Path.mkdir,
     "exabyte": exabyte,
 }
-PIECES = ("__esis__/state.json", "__esis__/submissions/0001.json", "__esis__/completed.state", "__esis__/jobid.tx",
-          "__esis__/wf_starttime", "__esis__/workflow_definition.json", "__esis__/wf_status",
-          "__esis__/provenance.json",
-          "__esis__/tasks.txt", "__esis__/logs.zip", "__esis__/setup.log", "__esis__/generator.log",
-          "__esis__/submissions/0001.claim", "sbatch.sh", "parameters/parameters.1.json", "results/results.1.json",
-          "results/results.jsonl", "parameters/parameters.jsonl", "parameters/parameters.index", "__esis__", "results",
-          "parameters", "__esis__/tasks", "__esis__/submissions", "cwd/slurm-1_1.out", "README", "includes")
-COMMANDS = (["list"], ["list", "--json"], ["status"], ["status", "--tasks"], ["run"], ["resubmit"], ["log", "1"],
-            ["errors"], ["export"], ["verify"], ["why"], ["wait", "--timeout", "0"], ["compact", "--results"],
-            ["archive", "-o", "../a.zip"], ["archive", "--anonymous", "-o", "../a.tar.zst"], ["cancel"],
-            ["doctor"])
+PIECES = (
+    "__esis__/state.json",
+    "__esis__/submissions/0001.json",
+    "__esis__/completed.state",
+    "__esis__/jobid.tx",
+    "__esis__/wf_starttime",
+    "__esis__/workflow_definition.json",
+    "__esis__/wf_status",
+    "__esis__/provenance.json",
+    "__esis__/tasks.txt",
+    "__esis__/logs.zip",
+    "__esis__/setup.log",
+    "__esis__/generator.log",
+    "__esis__/submissions/0001.claim",
+    "sbatch.sh",
+    "parameters/parameters.1.json",
+    "results/results.1.json",
+    "results/results.jsonl",
+    "parameters/parameters.jsonl",
+    "parameters/parameters.index",
+    "__esis__",
+    "results",
+    "parameters",
+    "__esis__/tasks",
+    "__esis__/submissions",
+    "cwd/slurm-1_1.out",
+    "README",
+    "includes",
+)
+COMMANDS = (
+    ["list"],
+    ["list", "--json"],
+    ["status"],
+    ["status", "--tasks"],
+    ["run"],
+    ["resubmit"],
+    ["log", "1"],
+    ["errors"],
+    ["export"],
+    ["verify"],
+    ["why"],
+    ["wait", "--timeout", "0"],
+    ["compact", "--results"],
+    ["archive", "-o", "../a.zip"],
+    ["archive", "--anonymous", "-o", "../a.tar.zst"],
+    ["cancel"],
+    ["doctor"],
+)
 FEW_COMMANDS = (["status"], ["run"], ["errors"], ["export"], ["verify"], ["archive", "-o", "../a.zip"])
 CODES = {int(code) for code in ExitCode}
 
@@ -52,6 +89,7 @@ CODES = {int(code) for code in ExitCode}
 @contextmanager
 def deadline(seconds: int = 60) -> Iterator[None]:
     """Fail, instead of hanging, where something blocks; nothing here comes near it."""
+
     def late(*_: object) -> None:
         raise AssertionError("it blocks, or reads what has no end")
 
@@ -105,10 +143,19 @@ def test_f58_whatever_stands_in_the_place_of_a_piece_commands_end(bench: Bench, 
 
 
 ABSURD: dict[str, dict[str, Any]] = {
-    "a huge count": {"count": 10**11}, "a count beyond all": {"count": 10**30}, "a negative count": {"count": -3},
-    "true": {"count": True}, "a fraction": {"count": 2.5}, "a huge first": {"first": 10**12}, "null": {"first": None},
-    "text": {"count": "3"}, "a list": {"max_parallel": [1]}, "a pid of no process": {"pid": -1},
-    "infinity": {"count": float("inf")}, "nan": {"count": float("nan")}, "1e400": {"count": 1e308},
+    "a huge count": {"count": 10**11},
+    "a count beyond all": {"count": 10**30},
+    "a negative count": {"count": -3},
+    "true": {"count": True},
+    "a fraction": {"count": 2.5},
+    "a huge first": {"first": 10**12},
+    "null": {"first": None},
+    "text": {"count": "3"},
+    "a list": {"max_parallel": [1]},
+    "a pid of no process": {"pid": -1},
+    "infinity": {"count": float("inf")},
+    "nan": {"count": float("nan")},
+    "1e400": {"count": 1e308},
 }
 
 
@@ -130,27 +177,47 @@ def test_f58_absurd_numbers_in_a_neighbours_stage_take_no_memory_and_hide_nobody
 
 def limited(bench: Bench, cwd: Path, *arguments: str) -> Result:
     """Run a command with little memory."""
-    done = subprocess.run(["sh", "-c", 'ulimit -v 700000; exec "$@"', "sh", str(BIN / "esis"), *arguments], cwd=cwd,
-                          env={**bench.env(), "PYTHONPATH": ""}, capture_output=True, text=True, check=False,
-                          stdin=subprocess.DEVNULL, timeout=120)
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -v 700000; exec "$@"', "sh", str(BIN / "esis"), *arguments],
+        cwd=cwd,
+        env={**bench.env(), "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
     return Result(done.returncode, done.stdout, done.stderr)
 
 
 WRONG: dict[str, dict[str, Any]] = {
-    "a text for a list": {"jobs": "12"}, "null for a list": {"arrays": None}, "nested": {"argv": [["a"]]},
-    "a huge range": {"tasks": "0-99999999999"}, "many huge ranges": {"tasks": "0-9999999,20000000-99999999"},
+    "a text for a list": {"jobs": "12"},
+    "null for a list": {"arrays": None},
+    "nested": {"argv": [["a"]]},
+    "a huge range": {"tasks": "0-99999999999"},
+    "many huge ranges": {"tasks": "0-9999999,20000000-99999999"},
     "arrays of other tasks": {"arrays": [{"array": "5-7", "offset": 0, "tasks": 3}]},
     "arrays of fewer tasks": {"arrays": [{"array": "0-1", "offset": 0, "tasks": 2}]},
-    "no arrays": {"arrays": []}, "an array that is none": {"arrays": [{"array": "x%y", "offset": 0, "tasks": 3}]},
+    "no arrays": {"arrays": []},
+    "an array that is none": {"arrays": [{"array": "x%y", "offset": 0, "tasks": 3}]},
     "a limit that is none": {"arrays": [{"array": "0-2%", "offset": 0, "tasks": 3}]},
-    "an id that is none": {"jobs": [{"id": "12;rm", "cluster": None}]}, "a number for an id":
-    {"jobs": [{"id": 12, "cluster": None}]}, "more jobs than arrays": {"jobs": [{"id": "1", "cluster": None}] * 2},
-    "a boolean for a number": {"throttle": True}, "a number for a boolean": {"records": 1},
-    "another number": {"number": 7}, "a time beyond all": {"created": 1e300}, "a negative time": {"answered": -1},
-    "ids seen that are none": {"seen": ["x"]}, "an object for an owner": {"provenance": "me"},
-    "a text for a uid": {"provenance": {"user": "u", "uid": "0"}}, "an unknown outcome": {"outcome": ["open"]},
-    "another scheduler": {"scheduler": "cron"}, "no tasks": {"tasks": ""}, "a list for a text": {"output": ["x"]},
-    "packs of nothing": {"per_job": 0}, "a huge pack": {"per_job": 10**40},
+    "an id that is none": {"jobs": [{"id": "12;rm", "cluster": None}]},
+    "a number for an id": {"jobs": [{"id": 12, "cluster": None}]},
+    "more jobs than arrays": {"jobs": [{"id": "1", "cluster": None}] * 2},
+    "a boolean for a number": {"throttle": True},
+    "a number for a boolean": {"records": 1},
+    "another number": {"number": 7},
+    "a time beyond all": {"created": 1e300},
+    "a negative time": {"answered": -1},
+    "ids seen that are none": {"seen": ["x"]},
+    "an object for an owner": {"provenance": "me"},
+    "a text for a uid": {"provenance": {"user": "u", "uid": "0"}},
+    "an unknown outcome": {"outcome": ["open"]},
+    "another scheduler": {"scheduler": "cron"},
+    "no tasks": {"tasks": ""},
+    "a list for a text": {"output": ["x"]},
+    "packs of nothing": {"per_job": 0},
+    "a huge pack": {"per_job": 10**40},
 }
 
 
@@ -189,8 +256,16 @@ def test_f58_a_loop_of_links_in_the_place_of_a_directory_is_told(bench: Bench) -
     workflow = json.loads((place / "wf.esis.json").read_text())
     (place / "wf.esis.json").write_text(json.dumps({**workflow, "workdirpath": "loop"}))
     (place / ("wrkdir." + "f" * 64)).symlink_to("wrkdir." + "f" * 64)
-    for command in (["run"], ["status"], ["archive", str(run), "-o", "loop/a.zip"], ["status", "wrkdir.ffff"],
-                    ["verify", "wrkdir." + "f" * 64], ["log", "1", "loop/x"], ["doctor"], ["export", "loop"]):
+    for command in (
+        ["run"],
+        ["status"],
+        ["archive", str(run), "-o", "loop/a.zip"],
+        ["status", "wrkdir.ffff"],
+        ["verify", "wrkdir." + "f" * 64],
+        ["log", "1", "loop/x"],
+        ["doctor"],
+        ["export", "loop"],
+    ):
         shown = bench.esis(place, *command)
         clean(shown, command)
         assert shown.code in (0, 1, 2), (command, shown)
@@ -215,9 +290,15 @@ def test_f58_what_may_not_be_read_is_named_and_hides_nobody(bench: Bench, piece:
 # --- any JSON at all
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-10**40, 10**40) | st.floats() | st.text(max_size=8)
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**40), 10**40)
+    | st.floats()
+    | st.text(max_size=8)
     | st.sampled_from(["0-99999999999", "1,2", "\ud800", "\x1b[31m", "../../x", "-1", "٣"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=4)
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
 
 
 @st.composite
@@ -233,7 +314,7 @@ def damages(draw: st.DrawFn, value: Any) -> Any:
         return {**value, key: draw(damages(value[key]))}
     if isinstance(value, list) and value and draw(st.integers(0, 9)):
         at = draw(st.integers(0, len(value) - 1))
-        return [*value[:at], draw(damages(value[at])), *value[at + 1:]]
+        return [*value[:at], draw(damages(value[at])), *value[at + 1 :]]
     return draw(json_values)
 
 
@@ -252,8 +333,9 @@ DAMAGED = ("state.json", "submissions/0001.json", "provenance.json", "workflow_d
 @settings(deadline=None, max_examples=200 if FULL else 12, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 @pytest.mark.parametrize("file", DAMAGED)
-def test_f58_no_json_gives_anything_but_a_documented_end(finished: tuple[Bench, Path], file: str,
-                                                        data: st.DataObject) -> None:
+def test_f58_no_json_gives_anything_but_a_documented_end(
+    finished: tuple[Bench, Path], file: str, data: st.DataObject
+) -> None:
     """F58: any value of any kind in any place: one line, a documented exit code, nothing submitted, others listed."""
     bench, run = finished
     target = run / "__esis__" / file
@@ -264,8 +346,16 @@ def test_f58_no_json_gives_anything_but_a_documented_end(finished: tuple[Bench, 
     try:
         target.write_text(json.dumps(changed))
         (run / "__esis__/completed.state").write_text("0")
-        for command in (["list", "--json"], ["status", "--json"], ["run"], ["errors"], ["export"], ["verify"],
-                        ["log", "1"], ["archive", "--anonymous", "-o", "../a.zip"]):
+        for command in (
+            ["list", "--json"],
+            ["status", "--json"],
+            ["run"],
+            ["errors"],
+            ["export"],
+            ["verify"],
+            ["log", "1"],
+            ["archive", "--anonymous", "-o", "../a.zip"],
+        ):
             clean(bench.esis(run.parent, *command), (changed, command))
         assert bench.esis(bench.home, "list", "-r").stdout.count("\n") >= 1
         assert len(bench.slurm.jobs()) == jobs

@@ -75,10 +75,23 @@ def test_f05_too_few_inodes_for_the_build_itself(small_disk: Path, bench: Bench)
     bench.esis(place, "run").ok()
 
 
-DAMAGES = {"empty": b"", "garbage": b"\x00\xff\xfe garbage", "a list": b"[1, 2]", "nested": b"[" * 100_000,
-           "wrong types": b'{"schema": 1, "stage": 7, "number": [], "tasks": {}, "first": "x", "jobs": 3}'}
-FILES = ("state.json", "submissions/0001.json", "jobid.tx", "wf_starttime", "completed.state", "provenance.json",
-         "wf_status", "workflow_definition.json")
+DAMAGES = {
+    "empty": b"",
+    "garbage": b"\x00\xff\xfe garbage",
+    "a list": b"[1, 2]",
+    "nested": b"[" * 100_000,
+    "wrong types": b'{"schema": 1, "stage": 7, "number": [], "tasks": {}, "first": "x", "jobs": 3}',
+}
+FILES = (
+    "state.json",
+    "submissions/0001.json",
+    "jobid.tx",
+    "wf_starttime",
+    "completed.state",
+    "provenance.json",
+    "wf_status",
+    "workflow_definition.json",
+)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -93,8 +106,17 @@ def test_f07_a_damaged_state_file_is_called_corrupt_or_derived_anew(bench: Bench
     data = target.read_bytes()
     target.write_bytes(data[: len(data) // 2] if damage == "truncated" else DAMAGES[damage])
     (run / "mended").touch()
-    for arguments in (["list"], ["list", "--json"], ["status"], ["status", "--tasks"], ["run"], ["resubmit"],
-                      ["log", "1"], ["errors"], ["cancel"]):
+    for arguments in (
+        ["list"],
+        ["list", "--json"],
+        ["status"],
+        ["status", "--tasks"],
+        ["run"],
+        ["resubmit"],
+        ["log", "1"],
+        ["errors"],
+        ["cancel"],
+    ):
         shown = bench.esis(place, *arguments)
         assert "Traceback" not in shown.stderr + shown.stdout, (arguments, shown.stderr)
         assert "internal error" not in shown.stderr, (arguments, shown.stderr)

@@ -36,8 +36,10 @@ FILES: dict[str, tuple[Callable[[dict[str, object]], str | bytes], str]] = {
     "empty": (lambda value: "", "not valid JSON"),
     "bytes": (lambda value: b"\xff\xfe\x00", "not valid JSON"),
     "a list": (lambda value: "[]", "expected a JSON object"),
-    "a missing key": (lambda value: json.dumps({key: value[key] for key in value if key != "workerscript"}),
-                      "'workerscript'"),
+    "a missing key": (
+        lambda value: json.dumps({key: value[key] for key in value if key != "workerscript"}),
+        "'workerscript'",
+    ),
     "a number for a path": (with_key(setupscript=3), "'setupscript'"),
     "null for a path": (with_key(param_generator=None), "'param_generator'"),
     "a text for a list": (with_key(param_includes="x"), "'param_includes'"),
@@ -75,8 +77,15 @@ def test_f37_a_gigabyte_is_refused_unread(bench: Bench) -> None:
     """F37: the size is limited, and so is the memory (300 MB are enough for the whole command)."""
     place = bench.workflow("a")
     os.truncate(place / "wf.esis.json", 2**30)
-    done = subprocess.run(["sh", "-c", 'ulimit -v 600000; exec "$0" run', str(BIN / "esis")], cwd=place, text=True,
-                          capture_output=True, env={**bench.env(), "PYTHONPATH": ""}, check=False, timeout=30)
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -v 600000; exec "$0" run', str(BIN / "esis")],
+        cwd=place,
+        text=True,
+        capture_output=True,
+        env={**bench.env(), "PYTHONPATH": ""},
+        check=False,
+        timeout=30,
+    )
     assert done.returncode == 2, done.stderr
     assert "larger than" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -108,8 +117,9 @@ def replace(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("file", ["setup.sh", "gen.sh", "template.sh", "worker.sh", "helper.txt"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_f38_what_is_no_readable_file_is_refused_before_anything_is_written(bench: Bench, kind: str, file: str,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f38_what_is_no_readable_file_is_refused_before_anything_is_written(
+    bench: Bench, kind: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F38: and it never blocks; for scripts and includes alike, at `run` and at `setup`."""
     if kind == "a directory" and file == "helper.txt":
         pytest.skip("a directory may be included")
@@ -134,11 +144,20 @@ def test_f38_an_unreadable_file_is_refused(bench: Bench, tmp_path: Path) -> None
     for path in (bench.home, *bench.home.parents):
         if path.stat().st_uid == 0 and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o011)
-    code = ("import os, sys\nimport nursery\nnursery.preload()\nfrom esis.cli.main import run\nos.setgroups([])\n"
-            "os.setgid(65534)\nos.setuid(65534)\nsys.argv = ['esis', 'run']\nrun()\n")
+    code = (
+        "import os, sys\nimport nursery\nnursery.preload()\nfrom esis.cli.main import run\nos.setgroups([])\n"
+        "os.setgid(65534)\nos.setuid(65534)\nsys.argv = ['esis', 'run']\nrun()\n"
+    )
     before = tree(place)
-    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False,
-                          env={**bench.env(), "PYTHONPATH": f"{INJECTOR}:{REPOSITORY}"}, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**bench.env(), "PYTHONPATH": f"{INJECTOR}:{REPOSITORY}"},
+        timeout=30,
+    )
     assert done.returncode == 2, done.stderr
     assert "helper.txt" in done.stderr
     assert "ermission" in done.stderr
@@ -185,9 +204,19 @@ def test_f41_a_template_without_the_array_mark_is_refused(bench: Bench) -> None:
     assert "TASKARRAYDEFINITION" in refused(bench, place, "run")
 
 
-@pytest.mark.parametrize("change", [{"USER": None, "LOGNAME": None}, {"HOME": None}, {"LANG": "C", "LC_ALL": "C"},
-                                    {"LC_ALL": "xx_XX.nonsense"}, {"TMPDIR": "/nonexistent"}, {"PATH": ""},
-                                    {"PATH": None}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"USER": None, "LOGNAME": None},
+        {"HOME": None},
+        {"LANG": "C", "LC_ALL": "C"},
+        {"LC_ALL": "xx_XX.nonsense"},
+        {"TMPDIR": "/nonexistent"},
+        {"PATH": ""},
+        {"PATH": None},
+    ],
+    ids=str,
+)
 def test_f42_a_poor_environment_works_or_is_told(bench: Bench, change: dict[str, str | None]) -> None:
     """F42: without USER, HOME or a locale it works; without PATH there is no sbatch, which is said."""
     place = bench.workflow("a")
@@ -197,8 +226,15 @@ def test_f42_a_poor_environment_works_or_is_told(bench: Bench, change: dict[str,
             environment.pop(name, None)
         else:
             environment[name] = value
-    done = subprocess.run([sys.executable, "-m", "esis", "run"], cwd=place, env=environment, capture_output=True,
-                          text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "esis", "run"],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     if "PATH" in change:
         assert done.returncode == 5, done.stderr
         assert "no sbatch on PATH" in done.stderr
@@ -213,8 +249,15 @@ def test_f42_a_poor_environment_works_or_is_told(bench: Bench, change: dict[str,
 def test_f42_any_umask_works_or_is_told(bench: Bench, mask: str) -> None:
     """F42: with 000 and 077 the modes follow; one that forbids everything can't build a run, and says so."""
     place = bench.workflow("a")
-    done = subprocess.run(["sh", "-c", f'umask {mask}; exec "$0" -m esis run', sys.executable], cwd=place,
-                          env=bench.env(), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", f'umask {mask}; exec "$0" -m esis run', sys.executable],
+        cwd=place,
+        env=bench.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert "Traceback" not in done.stderr
     assert done.returncode == 0 or len(done.stderr.splitlines()) == 1, done.stderr
     if mask != "0777":
@@ -229,15 +272,26 @@ def test_f42_a_deleted_working_directory_is_told(bench: Bench) -> None:
     """F42: one line, no traceback."""
     place = bench.workflow("a")
     script = 'mkdir ../gone; cd ../gone; rmdir ../gone; exec "$0" -m esis run'
-    done = subprocess.run(["sh", "-c", script, sys.executable], cwd=place, env=bench.env(), capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable], cwd=place, env=bench.env(), capture_output=True, text=True, check=False
+    )
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.parametrize("name", ["__esis__/lock", "__esis__/state.json", "__esis__/submissions/0001.json", "sbatch.sh",
-                                  "__esis__/jobid.tx", "__esis__/wf_starttime", "__esis__/completed.state"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__esis__/lock",
+        "__esis__/state.json",
+        "__esis__/submissions/0001.json",
+        "sbatch.sh",
+        "__esis__/jobid.tx",
+        "__esis__/wf_starttime",
+        "__esis__/completed.state",
+    ],
+)
 def test_f43_a_link_planted_where_a_record_goes_is_not_followed(bench: Bench, tmp_path: Path, name: str) -> None:
     """F43: its target stays untouched: the link is replaced or refused."""
     place = bench.workflow("a")
@@ -278,9 +332,21 @@ def test_f43_a_link_planted_as_the_run_itself_is_refused(bench: Bench, tmp_path:
     assert list(target.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [
-    ["resubmit", ""], ["cancel", ""], ["run", "--local", ""], ["status", ""], ["throttle", "3", ""], ["compact", ""],
-    ["export", "-o", ""], ["cancel", "--tasks", ""], ["", "status"], ["resubmit", "", "--", "--time=5"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["resubmit", ""],
+        ["cancel", ""],
+        ["run", "--local", ""],
+        ["status", ""],
+        ["throttle", "3", ""],
+        ["compact", ""],
+        ["export", "-o", ""],
+        ["cancel", "--tasks", ""],
+        ["", "status"],
+        ["resubmit", "", "--", "--time=5"],
+    ],
+)
 def test_f37_an_empty_argument_is_no_target(bench: Bench, arguments: list[str]) -> None:
     """F37: it is a variable of somebody's script that isn't set, and would mean the run of this directory."""
     place = bench.workflow("a")
@@ -298,16 +364,22 @@ def test_f63_nothing_is_said_of_what_is_kept_where_nothing_is_submitted(bench: B
 
 def test_every_command_has_a_description_without_docstrings(bench: Bench) -> None:
     """Python takes them away under -OO."""
-    shown = subprocess.run([sys.executable, "-OO", "-m", "esis", "status", "--help"], stdin=subprocess.DEVNULL,
-                           capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-OO", "-m", "esis", "status", "--help"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "Tell the states of the tasks of a run." in shown.stdout
 
 
 def test_f37_the_name_of_a_requirement_can_be_written(bench: Bench) -> None:
     """F37: bytes that are no UTF-8 would make a workflow file that nobody can read."""
     bench.workflow("b")
-    assert "can't be the name of a requirement" in refused(bench, bench.workflow("a"), "require", "../b/wf.esis.json",
-                                                           "\udce4")
+    assert "can't be the name of a requirement" in refused(
+        bench, bench.workflow("a"), "require", "../b/wf.esis.json", "\udce4"
+    )
 
 
 @pytest.mark.parametrize("command", ["status", "resubmit", "cancel", "compact", "verify"])

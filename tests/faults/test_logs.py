@@ -17,14 +17,22 @@ echo "trouble of $SLURM_ARRAY_TASK_ID" >&2
 """
 
 
-def scan(bench: Bench, tasks: int, option: str = "", size: int = 1001, per_job: int = 1, bad: tuple[int, ...] = (),
-         setup: str = "true") -> Path:
+def scan(
+    bench: Bench,
+    tasks: int,
+    option: str = "",
+    size: int = 1001,
+    per_job: int = 1,
+    bad: tuple[int, ...] = (),
+    setup: str = "true",
+) -> Path:
     """Run a scan to its end."""
     bench.slurm.set(max_array_size=size)
     place = bench.workflow("a", tasks, worker=WORKER)
     (place / "setup.sh").write_text(f"#!/bin/sh\n{setup}\n")
-    (place / "template.sh").write_text(TEMPLATE.replace("#ESIS_PRIVATE", f"#SBATCH {option}\n#ESIS_PRIVATE")
-                                       if option else TEMPLATE)
+    (place / "template.sh").write_text(
+        TEMPLATE.replace("#ESIS_PRIVATE", f"#SBATCH {option}\n#ESIS_PRIVATE") if option else TEMPLATE
+    )
     path = place / "wf.esis.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tasks_per_job": per_job}))
     for task in bad:
@@ -43,8 +51,11 @@ def archived(bench: Bench, place: Path, *options: str, code: int = 0) -> tuple[d
         return {}, shown.stderr
     assert bench.esis(place, "verify", str(made)).ok()
     with zipfile.ZipFile(made) as archive:
-        found = {name: archive.read(name).decode() for name in archive.namelist()
-                 if not name.endswith("/") and name.startswith(("cwd/", "logs/"))}
+        found = {
+            name: archive.read(name).decode()
+            for name in archive.namelist()
+            if not name.endswith("/") and name.startswith(("cwd/", "logs/"))
+        }
     return found, shown.stderr
 
 
@@ -69,11 +80,22 @@ def test_logs_of_all_arrays_are_archived(bench: Bench) -> None:
     assert "no log" not in said
 
 
-@pytest.mark.parametrize(("option", "size", "per_job"), [
-    ("-o log_%a.txt", 4, 1), ("", 4, 1), ("-o %x-%3a_%b.log -J scan", 4, 1), ("-o %A%a", 1001, 1), ("", 1001, 3),
-    ("-o log_%a.txt", 2, 3), ("-o logs/%A/%a", 4, 1), ("-o ../logs/%a", 4, 1),
-    ("-o %N.%a", 4, 1), ("-o %j.%a.out -e %j.%a.err", 1001, 1),
-], ids=str)
+@pytest.mark.parametrize(
+    ("option", "size", "per_job"),
+    [
+        ("-o log_%a.txt", 4, 1),
+        ("", 4, 1),
+        ("-o %x-%3a_%b.log -J scan", 4, 1),
+        ("-o %A%a", 1001, 1),
+        ("", 1001, 3),
+        ("-o log_%a.txt", 2, 3),
+        ("-o logs/%A/%a", 4, 1),
+        ("-o ../logs/%a", 4, 1),
+        ("-o %N.%a", 4, 1),
+        ("-o %j.%a.out -e %j.%a.err", 1001, 1),
+    ],
+    ids=str,
+)
 def test_logs_of_failed_tasks_are_those_of_failed_tasks(bench: Bench, option: str, size: int, per_job: int) -> None:
     """By offset, pack and directory; nothing of other tasks, and nothing is missing."""
     setup = "for n in 1 2 3 4; do mkdir -p logs cwd/logs/$n; done"

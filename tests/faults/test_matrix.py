@@ -49,8 +49,9 @@ def test_f01_run_is_clean_whenever_it_is_killed(scene_of: Callable[[str], Scene]
 
 
 @pytest.mark.parametrize("kind", ["kill", "ENOSPC", "full"])
-def test_f01_f04_a_copy_that_is_made_early_is_clean_at_each_of_its_steps(tmp_path: Path, nursery: Nursery,
-                                                                         kind: str) -> None:
+def test_f01_f04_a_copy_that_is_made_early_is_clean_at_each_of_its_steps(
+    tmp_path: Path, nursery: Nursery, kind: str
+) -> None:
     """A large include is copied before the run has a name: used, removed, or swept by the next command."""
     scene = Scene.make(tmp_path / "early", "run", nursery, EarlyBench)
     steps = [at for at, step in enumerate(scene.steps, 1) if ".esis-build-early-" in step]
@@ -63,8 +64,9 @@ def test_f01_f04_a_copy_that_is_made_early_is_clean_at_each_of_its_steps(tmp_pat
 
 
 @pytest.mark.parametrize(("command", "every"), [("resubmit", 4), ("dependency", 23), ("arrays", 13)])
-def test_f01_resubmit_and_dependency_are_clean_whenever_they_are_killed(scene_of: Callable[[str], Scene], command: str,
-                                                                         every: int) -> None:
+def test_f01_resubmit_and_dependency_are_clean_whenever_they_are_killed(
+    scene_of: Callable[[str], Scene], command: str, every: int
+) -> None:
     """F01: the same for `esis resubmit`, for a chain of two, and for a run of three arrays."""
     check(scene_of(command), "kill", chunk(1 if FULL else every, 0, 1))
 
@@ -72,15 +74,17 @@ def test_f01_resubmit_and_dependency_are_clean_whenever_they_are_killed(scene_of
 @pytest.mark.parametrize(("command", "every"), [("run", 19), ("resubmit", 7), ("dependency", 61), ("arrays", 37)])
 @pytest.mark.parametrize("kind", ["ENOSPC", "EDQUOT", "EIO", "EACCES"])
 def test_f04_a_step_that_fails_is_told_with_path_and_errno_and_is_clean_afterwards(
-        scene_of: Callable[[str], Scene], command: str, kind: str, every: int) -> None:
+    scene_of: Callable[[str], Scene], command: str, kind: str, every: int
+) -> None:
     """F04: exit code ≠ 0 and one line, or the fault made no difference; the same command once more is clean."""
     first = 1 + ["ENOSPC", "EDQUOT", "EIO", "EACCES"].index(kind)
     check(scene_of(command), kind, chunk(1 if FULL else every, 0, 1, 1 if FULL else first))
 
 
 @pytest.mark.parametrize(("command", "every"), [("run", 17), ("resubmit", 5), ("dependency", 47), ("arrays", 29)])
-def test_f04_a_disk_that_stays_full_is_told_and_clean_afterwards(scene_of: Callable[[str], Scene], command: str,
-                                                                 every: int) -> None:
+def test_f04_a_disk_that_stays_full_is_told_and_clean_afterwards(
+    scene_of: Callable[[str], Scene], command: str, every: int
+) -> None:
     """F04: from one step on nothing can be written any more, not even what tidies up."""
     check(scene_of(command), "full", chunk(1 if FULL else every, 0, 1))
 
@@ -133,8 +137,9 @@ def step_behind(scene: Scene, what: str) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_f03_killed_between_sbatch_and_the_record_the_job_is_adopted(scene_of: Callable[[str], Scene],
-                                                                     command: str) -> None:
+def test_f03_killed_between_sbatch_and_the_record_the_job_is_adopted(
+    scene_of: Callable[[str], Scene], command: str
+) -> None:
     """F03: sbatch has ended and nothing is recorded: the same job is adopted, sbatch isn't called for it again."""
     scene = scene_of(command)
     at = step_behind(scene, "after subprocess.Popen sbatch --parsable")

@@ -56,8 +56,10 @@ TRACES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 def seen(root: Path) -> dict[str, object]:
     """Return every name below `root` with its content; what is damaged is compared as it is."""
-    return {str(path): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-            for path in sorted(root.rglob("*"))}
+    return {
+        str(path): os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        for path in sorted(root.rglob("*"))
+    }
 
 
 def refused(bench: Bench, place: Path, word: str) -> None:
@@ -168,18 +170,32 @@ def test_f67_tasks_without_parameter_sets_are_not_submitted(bench: Bench, form: 
 LOST: dict[str, tuple[str, Callable[[Path], object]]] = {
     "the record": ("jobid.tx", lambda run: (run / "__esis__/submissions/0001.json").unlink()),
     "the record and the job id, a claim is left": (
-        "0001.claim", lambda run: ((run / "__esis__/submissions/0001.json").unlink(),
-                                   (run / "__esis__/jobid.tx").unlink(),
-                                   (run / "__esis__/submissions/0001.claim").symlink_to("1"))),
+        "0001.claim",
+        lambda run: (
+            (run / "__esis__/submissions/0001.json").unlink(),
+            (run / "__esis__/jobid.tx").unlink(),
+            (run / "__esis__/submissions/0001.claim").symlink_to("1"),
+        ),
+    ),
     "all but a task's record": (
-        "left records", lambda run: (shutil.rmtree(run / "__esis__/submissions"), (run / "__esis__/jobid.tx").unlink(),
-                                     (run / "__esis__/submissions").mkdir(),
-                                     (run / "__esis__/tasks/0.0001.1.0.5.running").touch())),
-    "the first of two": ("0001.claim", lambda run: (
-        (run / "__esis__/submissions/0001.json").rename(run / "__esis__/submissions/0002.json"),
-        (run / "__esis__/submissions/0002.json").write_text(
-            (run / "__esis__/submissions/0002.json").read_text().replace('"number": 1', '"number": 2')),
-        (run / "__esis__/submissions/0001.claim").symlink_to("1"))),
+        "left records",
+        lambda run: (
+            shutil.rmtree(run / "__esis__/submissions"),
+            (run / "__esis__/jobid.tx").unlink(),
+            (run / "__esis__/submissions").mkdir(),
+            (run / "__esis__/tasks/0.0001.1.0.5.running").touch(),
+        ),
+    ),
+    "the first of two": (
+        "0001.claim",
+        lambda run: (
+            (run / "__esis__/submissions/0001.json").rename(run / "__esis__/submissions/0002.json"),
+            (run / "__esis__/submissions/0002.json").write_text(
+                (run / "__esis__/submissions/0002.json").read_text().replace('"number": 1', '"number": 2')
+            ),
+            (run / "__esis__/submissions/0001.claim").symlink_to("1"),
+        ),
+    ),
 }
 
 
@@ -286,8 +302,9 @@ def test_f65_a_state_of_an_earlier_version_is_read(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_f75_a_run_that_cannot_be_looked_at_is_not_built_again(bench: Bench, monkeypatch: pytest.MonkeyPatch,
-                                                               number: int) -> None:
+def test_f75_a_run_that_cannot_be_looked_at_is_not_built_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """F75: a metadata server is away, and hides what a submission has left: nobody says that there is nothing."""
     place = bench.workflow("a")
     bench.esis(place, "run").ok()

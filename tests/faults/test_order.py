@@ -22,9 +22,19 @@ _LINE = re.compile(r"(\d+) +(.*)\Z", re.DOTALL)
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<([^>]*)>")
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
-RECORDS = {"__esis__/wf_status", "__esis__/workflow_definition.json", "__esis__/provenance.json", "__esis__/task.sh",
-           "__esis__/completed.state", "README", "__esis__/state.json", "sbatch.sh", "__esis__/wf_starttime",
-           "__esis__/submissions/0001.json", "__esis__/jobid.tx"}
+RECORDS = {
+    "__esis__/wf_status",
+    "__esis__/workflow_definition.json",
+    "__esis__/provenance.json",
+    "__esis__/task.sh",
+    "__esis__/completed.state",
+    "README",
+    "__esis__/state.json",
+    "sbatch.sh",
+    "__esis__/wf_starttime",
+    "__esis__/submissions/0001.json",
+    "__esis__/jobid.tx",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,28 @@ def traced(bench: Bench, place: Path, *arguments: str) -> list[Call]:
     trace = bench.directory / "trace"
     names = "openat,write,fsync,fdatasync,syncfs,rename,renameat,renameat2,mkdir,execve"
     done = subprocess.run(
-        ["strace", "-f", "-y", "-s", "4096", "-qq", "-e", f"trace={names}", "-e", "signal=none", "-o", str(trace),
-         str(BIN / "esis"), *arguments], cwd=place, env=bench.env(), capture_output=True, text=True, check=False)
+        [
+            "strace",
+            "-f",
+            "-y",
+            "-s",
+            "4096",
+            "-qq",
+            "-e",
+            f"trace={names}",
+            "-e",
+            "signal=none",
+            "-o",
+            str(trace),
+            str(BIN / "esis"),
+            *arguments,
+        ],
+        cwd=place,
+        env=bench.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if "Operation not permitted" in done.stderr:
         pytest.skip(f"strace may not trace here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
@@ -98,8 +128,11 @@ def check_record(calls: list[Call], number: int) -> None:
     assert first(calls, writes[-1], "fsync", source, number) is not None, f"{target}: renamed before the fsync"
     durable = first(calls, number, "fsync", Path(target).parent)
     assert durable is not None, f"{target}: no fsync of its directory"
-    between = [call for call in calls[number + 1:durable]
-               if call.pid == calls[number].pid and (call.name in ("rename", "execve") or call.creates)]
+    between = [
+        call
+        for call in calls[number + 1 : durable]
+        if call.pid == calls[number].pid and (call.name in ("rename", "execve") or call.creates)
+    ]
     assert not between, f"{target}: {between[0].text} before the fsync of its directory"
 
 
@@ -135,10 +168,15 @@ def test_f01_nothing_is_written_into_a_record_in_place(bench: Bench) -> None:
     place = bench.workflow("a")
     calls = traced(bench, place, "run")
     (run,) = place.glob("wrkdir.*")
-    opened = {str(Path(call.path).relative_to(run)) for call in calls
-              if call.name == "openat" and call.path.startswith(f"{run}/") and "O_CREAT" in call.text}
+    opened = {
+        str(Path(call.path).relative_to(run))
+        for call in calls
+        if call.name == "openat" and call.path.startswith(f"{run}/") and "O_CREAT" in call.text
+    }
     assert {name for name in opened if ".esis-tmp-" not in name and "/lock" not in name} == {
-        "__esis__/generator.log", "__esis__/setup.log"}
+        "__esis__/generator.log",
+        "__esis__/setup.log",
+    }
 
 
 def test_f01_a_snapshot_is_durable_before_it_gets_its_name(bench: Bench) -> None:
@@ -163,7 +201,7 @@ def test_f01_a_snapshot_is_durable_before_it_gets_its_name(bench: Bench) -> None
         assert first(calls, number, "fsync", name, published) is not None, f"{name} was not durable"
     behind = first(calls, published, "fsync", place)
     assert behind is not None
-    assert not [call for call in calls[published + 1:behind] if call.creates or call.name == "execve"]
+    assert not [call for call in calls[published + 1 : behind] if call.creates or call.name == "execve"]
 
 
 def test_f02_the_intent_is_durable_before_sbatch_starts_and_the_answer_comes_after(bench: Bench) -> None:
@@ -211,8 +249,7 @@ def test_f67_what_the_scripts_wrote_is_durable_before_anything_says_that_tasks_m
     calls = traced(bench, place, "run")
     (run,) = place.glob("wrkdir.*")
     found = renames(calls, run)
-    scripts = [number for number, call in enumerate(calls)
-               if call.name == "execve" and Path(call.path).parent == run]
+    scripts = [number for number, call in enumerate(calls) if call.name == "execve" and Path(call.path).parent == run]
     last = max(number for number, call in enumerate(calls) if call.pid == calls[scripts[-1]].pid)
     syncs = [number for number, call in enumerate(calls) if call.name == "syncfs" and call.path == str(run)]
     prepared = found["__esis__/state.json"][-1]

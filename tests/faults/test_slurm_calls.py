@@ -26,8 +26,9 @@ class Meter:
         """Run a command; return how often it called sbatch, and how often it asked anything."""
         before = len(self._bench.slurm.calls())
         self._bench.esis(place, *arguments).ok()
-        calls = Counter("version" if call.argv == ("--version",) else call.program
-                        for call in self._bench.slurm.calls()[before:])
+        calls = Counter(
+            "version" if call.argv == ("--version",) else call.program for call in self._bench.slurm.calls()[before:]
+        )
         return calls["sbatch"], sum(calls[name] for name in QUESTIONS)
 
 

@@ -25,10 +25,14 @@ FLAKY = """#!/bin/sh
 echo "$SLURM_ARRAY_TASK_ID" >>"did.$SLURM_ARRAY_TASK_ID"
 [ -e ../mended ] || case $SLURM_ARRAY_TASK_ID in 1|4) exit 3;; esac
 """
-REFUSALS = ("Invalid job array specification", "Job violates accounting/QOS policy (job submit limit, user's size "
-            "and/or time limits)", "Requested node configuration is not available", "Job dependency problem",
-            "Invalid account or account/partition combination specified", "Requested time limit is invalid (missing or "
-            "exceeds some limit)")
+REFUSALS = (
+    "Invalid job array specification",
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    "Requested node configuration is not available",
+    "Job dependency problem",
+    "Invalid account or account/partition combination specified",
+    "Requested time limit is invalid (missing or exceeds some limit)",
+)
 
 
 def submission(place: Path, number: int = 1) -> dict[str, object]:
@@ -132,8 +136,12 @@ def test_f11_a_definite_refusal_is_shown_and_the_next_run_submits(bench: Bench, 
 def test_f61_all_that_a_site_says_of_its_refusal_is_shown(bench: Bench) -> None:
     """F61: the reason of job_submit.lua stands before the last line, "Unspecified error"; it is kept as well."""
     place = bench.workflow("a")
-    bench.slurm.fail("sbatch", "refuse", message="Unspecified error",
-                     before="sbatch: error: name a project\nsbatch: error: ask \x1b[31mhpc@site")
+    bench.slurm.fail(
+        "sbatch",
+        "refuse",
+        message="Unspecified error",
+        before="sbatch: error: name a project\nsbatch: error: ask \x1b[31mhpc@site",
+    )
     refused = bench.esis(place, "run")
     assert refused.code == 5
     assert "name a project | sbatch: error: ask \\x1b[31mhpc@site | " in refused.stderr
@@ -144,8 +152,11 @@ def test_f61_all_that_a_site_says_of_its_refusal_is_shown(bench: Bench) -> None:
 def test_f61_a_refusal_that_never_left_the_machine_is_one(bench: Bench) -> None:
     """F61: cli_filter, in the client: exit code 5 at once, no look into the queue, and the next command submits."""
     place = bench.workflow("a")
-    bench.slurm.fail("sbatch", "client", message="sbatch: error: lua: no project\n"
-                     "sbatch: error: cli_filter plugin terminated with error")
+    bench.slurm.fail(
+        "sbatch",
+        "client",
+        message="sbatch: error: lua: no project\nsbatch: error: cli_filter plugin terminated with error",
+    )
     refused = bench.esis(place, "run")
     assert refused.code == 5
     assert "lua: no project" in refused.stderr
@@ -284,8 +295,9 @@ def test_f16_of_an_array_submitted_twice_one_does_the_work(bench: Bench) -> None
     place = bench.workflow("a", 20)
     bench.esis(place, "run").ok()
     run = only_run(place)
-    again = bench.slurm.call("sbatch", "--parsable", "../sbatch.sh", cwd=run / "cwd",
-                             env={"SLURM_ESIS_SUBMISSION": "0001"})
+    again = bench.slurm.call(
+        "sbatch", "--parsable", "../sbatch.sh", cwd=run / "cwd", env={"SLURM_ESIS_SUBMISSION": "0001"}
+    )
     assert again.stdout == "2\n"
     bench.slurm.run(parallel=8)
     assert did(place) == {f"did.{n}": 1 for n in range(20)}
@@ -371,8 +383,12 @@ UNKNOWN = "FROBNICATED POWERING_DOWN"
 
 def test_f20_every_state_is_mapped_and_an_unknown_word_is_kept(bench: Bench) -> None:
     """F20: waiting, active and failed states as SLURM.md classes them; another word is unknown, verbatim."""
-    words = {**dict.fromkeys(WAITING.split(), "waiting"), **dict.fromkeys(ACTIVE.split(), "running"),
-             **dict.fromkeys(FAILED.split(), "failed"), **dict.fromkeys(UNKNOWN.split(), "unknown")}
+    words = {
+        **dict.fromkeys(WAITING.split(), "waiting"),
+        **dict.fromkeys(ACTIVE.split(), "running"),
+        **dict.fromkeys(FAILED.split(), "failed"),
+        **dict.fromkeys(UNKNOWN.split(), "unknown"),
+    }
     place = bench.workflow("a", len(words))
     bench.esis(place, "run", "-m", "0").ok()
     for task, word in enumerate(words):
@@ -496,8 +512,9 @@ def test_f23_a_rerun_by_hand_of_scattered_tasks_is_cancelled_by_its_own_indices(
     bench.slurm.verdict("FAILED", run=False)
     bench.slurm.run()
     bench.slurm.set(verdicts={})
-    bench.esis(place, "resubmit", "--tasks", "1,3-4,7,11",
-               patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}).ok()
+    bench.esis(
+        place, "resubmit", "--tasks", "1,3-4,7,11", patch={"esis.operations.submission.arrays.ARRAY_SPEC_LIMIT": 5}
+    ).ok()
     bench.slurm.run()
     bench.slurm.call("sbatch", "--hold", "../sbatch.sh", cwd=only_run(place) / "cwd").check_returncode()
     job = bench.slurm.jobs()[-1].id
@@ -509,9 +526,11 @@ def test_f23_fifty_thousand_scattered_failures_are_resubmitted_by_one_call(bench
     """F23: every second task failed (50,000 with ci/faults, 3,000 else): one sbatch, the map names them all."""
     number = 100_000 if FULL else 6_000
     place = bench.workflow("a")
-    (place / "gen.sh").write_text(f"#!{sys.executable}\nfor n in range({number}):\n"
-                                  "    open(f'parameters.{n}.json', 'w').write(str(n))\n"
-                                  f"print({number})\n")
+    (place / "gen.sh").write_text(
+        f"#!{sys.executable}\nfor n in range({number}):\n"
+        "    open(f'parameters.{n}.json', 'w').write(str(n))\n"
+        f"print({number})\n"
+    )
     bench.slurm.set(max_array_size=number + 1, max_job_count=1_000_000)
     bench.esis(place, "run").ok()
     bench.slurm.set_state(1, "FAILED", range(0, number, 2))
@@ -586,8 +605,10 @@ def test_f27_a_parent_that_ends_between_check_and_sbatch(bench: Bench, version: 
     child = bench.workflow("b", requires=["a"])
     bench.esis(parent, "run").ok()
     control = f"{sys.executable} -m tests.fakes.control {bench.slurm.state_dir}"
-    bench.wrap("sbatch", f"cd {Path(__file__).parents[2]} && {control} run >&2 && {control} purge 1 >&2\n"
-                         'cd "$OLDPWD" && exec REAL "$@"')
+    bench.wrap(
+        "sbatch",
+        f'cd {Path(__file__).parents[2]} && {control} run >&2 && {control} purge 1 >&2\ncd "$OLDPWD" && exec REAL "$@"',
+    )
     env = {"ESIS_REQUIREMENT_WAIT": "0"}
     first = bench.esis(child, "dependency", env=env)
     bench.unwrap()

@@ -10,9 +10,10 @@ from tests.faults.bench import Bench, only_run
 from tests.faults.conftest import FULL
 
 BROKEN = {17: 3, 18: 3, 19: 3, 400: 7, 731: 3, 998: 7, 999: 1}  # task: exit code
-WORKER = ('#!/bin/sh\necho x >>"did.$SLURM_ARRAY_TASK_ID"\n[ -e ../mended ] && exit 0\n'
-          "case $SLURM_ARRAY_TASK_ID in\n" + "".join(f"{task}) exit {code};;\n" for task, code in BROKEN.items())
-          + "esac\n")
+WORKER = (
+    '#!/bin/sh\necho x >>"did.$SLURM_ARRAY_TASK_ID"\n[ -e ../mended ] && exit 0\n'
+    "case $SLURM_ARRAY_TASK_ID in\n" + "".join(f"{task}) exit {code};;\n" for task, code in BROKEN.items()) + "esac\n"
+)
 
 
 @pytest.mark.parametrize("first", [0, 1] if FULL else [0])

@@ -18,13 +18,23 @@ OWN_TRAP = TEMPLATE.replace("WORKERSCRIPT", "trap 'rm -rf scratch' EXIT\nWORKERS
 ONE_FAILS = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ "$SLURM_ARRAY_TASK_ID" != 1 ]\n'
 
 
-@pytest.mark.parametrize(("kind", "details"), [
-    ("empty", {}), ("say", {"stdout": "<html>Bad gateway</html>\n"}), ("say", {"stdout": "\n"}),
-    ("say", {"stdout": "1|0-2|RUNNING|None|0:01|x|/y\n"}), ("say", {"stdout": HEADER[:-5]}), ("cut", {"bytes": 0}),
-    ("cut", {"bytes": len(HEADER) - 1}), ("cut", {"bytes": len(HEADER) + 3}), ("cut", {"bytes": len(HEADER) + 40}),
-])
+@pytest.mark.parametrize(
+    ("kind", "details"),
+    [
+        ("empty", {}),
+        ("say", {"stdout": "<html>Bad gateway</html>\n"}),
+        ("say", {"stdout": "\n"}),
+        ("say", {"stdout": "1|0-2|RUNNING|None|0:01|x|/y\n"}),
+        ("say", {"stdout": HEADER[:-5]}),
+        ("cut", {"bytes": 0}),
+        ("cut", {"bytes": len(HEADER) - 1}),
+        ("cut", {"bytes": len(HEADER) + 3}),
+        ("cut", {"bytes": len(HEADER) + 40}),
+    ],
+)
 def test_f52_what_is_no_whole_answer_of_squeue_proves_nothing(
-        bench: Bench, kind: str, details: Mapping[str, Any]) -> None:
+    bench: Bench, kind: str, details: Mapping[str, Any]
+) -> None:
     """F52: it ends with 0, and tasks run: they aren't lost, and nothing is submitted beside them."""
     place = bench.workflow("a")
     bench.esis(place, "run").ok()

@@ -60,12 +60,22 @@ def partly(after: int, error: int | None) -> Callable[..., int]:
     return copy
 
 
-@pytest.mark.parametrize("copy", [
-    None, partly(0, errno.ENOSYS), partly(0, errno.EXDEV), partly(0, None), partly(1_000_000, None),
-    partly(700_001, errno.EOPNOTSUPP), partly(10 * SIZE, None),
-], ids=["kernel", "ENOSYS", "EXDEV", "no bytes", "stops early", "fails half-way", "small pieces"])
-def test_the_copy_is_whole_and_its_hash_is_right(files: tuple[int, int], copy: Any,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "copy",
+    [
+        None,
+        partly(0, errno.ENOSYS),
+        partly(0, errno.EXDEV),
+        partly(0, None),
+        partly(1_000_000, None),
+        partly(700_001, errno.EOPNOTSUPP),
+        partly(10 * SIZE, None),
+    ],
+    ids=["kernel", "ENOSYS", "EXDEV", "no bytes", "stops early", "fails half-way", "small pieces"],
+)
+def test_the_copy_is_whole_and_its_hash_is_right(
+    files: tuple[int, int], copy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the kernel can't copy, or stops early as some file systems do, the rest goes through this process."""
     if copy is not None:
         monkeypatch.setattr(os, "copy_file_range", copy)
@@ -80,7 +90,8 @@ def test_without_copy_file_range_it_works_too(files: tuple[int, int], monkeypatc
 
 
 def test_f33_the_hash_is_that_of_the_stored_bytes_when_the_source_changes_under_way(
-        files: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    files: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody overwrites what was copied already, and what wasn't yet; then cuts the source short."""
     inner = os.copy_file_range
     calls: list[int] = []

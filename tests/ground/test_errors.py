@@ -13,15 +13,25 @@ from esis.errors import EsisError, ExitCode, FileTrouble, printable
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
-ERRORS = sorted((kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EsisError)),
-                key=lambda kind: kind.__name__)
+ERRORS = sorted(
+    (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EsisError)),
+    key=lambda kind: kind.__name__,
+)
 
 
 def test_exit_codes_are_a_contract() -> None:
     """The exit codes never change their meaning: scripts of users depend on them. New ones may come."""
     assert {code.name: code.value for code in ExitCode}.items() >= {
-        "OK": 0, "FAILURE": 1, "BAD_INPUT": 2, "REQUIREMENT": 3, "USER_SCRIPT": 4, "REFUSED": 5, "UNANSWERED": 6,
-        "BUSY": 7, "TASKS_FAILED": 8, "INTERRUPTED": 130,
+        "OK": 0,
+        "FAILURE": 1,
+        "BAD_INPUT": 2,
+        "REQUIREMENT": 3,
+        "USER_SCRIPT": 4,
+        "REFUSED": 5,
+        "UNANSWERED": 6,
+        "BUSY": 7,
+        "TASKS_FAILED": 8,
+        "INTERRUPTED": 130,
     }.items()
     assert len({code.value for code in ExitCode}) == len(ExitCode.__members__)
 
@@ -51,12 +61,15 @@ def test_printable_is_one_safe_line(text: str) -> None:
     assert (shown == text) == text.isprintable()
 
 
-@pytest.mark.parametrize(("error", "expected"), [
-    (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "doing: /x/y: No space left on device (ENOSPC)"),
-    (OSError(errno.EACCES, "Permission denied", b"/x/\xff"), r"doing: /x/\\xff: Permission denied (EACCES)"),
-    (OSError(errno.EDQUOT, "Disk quota exceeded"), "doing: Disk quota exceeded (EDQUOT)"),
-    (OSError("odd"), "doing: odd (no errno)"),
-])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "doing: /x/y: No space left on device (ENOSPC)"),
+        (OSError(errno.EACCES, "Permission denied", b"/x/\xff"), r"doing: /x/\\xff: Permission denied (EACCES)"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "doing: Disk quota exceeded (EDQUOT)"),
+        (OSError("odd"), "doing: odd (no errno)"),
+    ],
+)
 def test_file_trouble_names_path_and_errno(error: OSError, expected: str) -> None:
     """F04: path and errno stand in the message, also where the path is no UTF-8 or unknown."""
     assert str(FileTrouble.of(error, "doing")) == expected.replace(r"\\", "\\")

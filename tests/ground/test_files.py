@@ -79,8 +79,9 @@ def test_f06_short_writes_give_the_whole_content(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_f04_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
-                                                  call: str) -> None:
+def test_f04_a_failed_write_keeps_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
     """F04: on a full or broken disk the error comes through, the old content stays and no litter is left."""
     target = tmp_path / "state"
     target.write_text("old")
@@ -141,10 +142,17 @@ def test_the_order_is_fsync_rename_fsync_of_the_directory(tmp_path: Path, monkey
     assert steps == ["fsync file 5", f"rename to {tmp_path / 'state'}", "fsync directory"]
 
 
-@pytest.mark.parametrize(("mask", "executable", "expected"), [
-    (0o077, False, 0o600), (0o000, False, 0o666), (0o022, False, 0o644), (0o077, True, 0o700), (0o000, True, 0o777),
-    (0o027, True, 0o750),
-])
+@pytest.mark.parametrize(
+    ("mask", "executable", "expected"),
+    [
+        (0o077, False, 0o600),
+        (0o000, False, 0o666),
+        (0o022, False, 0o644),
+        (0o077, True, 0o700),
+        (0o000, True, 0o777),
+        (0o027, True, 0o750),
+    ],
+)
 def test_f42_the_umask_is_honoured(tmp_path: Path, mask: int, executable: bool, expected: int) -> None:
     """F42: a file is as open or as closed as the user's umask says, no more and no less."""
     with umask(mask):
@@ -240,9 +248,13 @@ def test_f58_whatever_stands_at_a_path_reading_it_ends_and_names_it(tmp_path: Pa
     """F58: no reader of files blocks, or reads what has no end."""
     path = tmp_path / "state"
     make: Mapping[str, Callable[[], object]] = {
-        "fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero"), "directory": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "directory": path.mkdir,
         "socket": lambda: socket.socket(socket.AF_UNIX).bind(str(path)) if len(str(path)) < 100 else os.mkfifo(path),
-        "loop": lambda: path.symlink_to("state"), "exabyte": lambda: (path.touch(), os.truncate(path, 2**42))}
+        "loop": lambda: path.symlink_to("state"),
+        "exabyte": lambda: (path.touch(), os.truncate(path, 2**42)),
+    }
     make[kind]()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
@@ -274,8 +286,9 @@ def test_f58_what_is_longer_than_one_read_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["syncfs", "each"])
-def test_f67_a_tree_is_synced_with_one_call_or_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                           way: str) -> None:
+def test_f67_a_tree_is_synced_with_one_call_or_file_by_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """F67: where there is no syncfs every file and every directory is synced by itself, links are left alone."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("a/x", "a/b/y", "z"):
@@ -302,8 +315,10 @@ def test_f67_a_disk_that_can_not_take_it_is_an_error_with_the_path(tmp_path: Pat
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])
 @pytest.mark.parametrize("ask", [is_there, is_directory])
 def test_f75_who_cannot_look_does_not_say_that_nothing_is_there(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], bool], number: int) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], bool], number: int
+) -> None:
     """F75: os.path.lexists would, and Path.exists does from Python 3.14 on."""
+
     def refuse(path: object, **options: object) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
@@ -318,7 +333,15 @@ def test_f75_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "link").symlink_to(".")
-    found = {name: (is_there(tmp_path / name), is_directory(tmp_path / name))
-             for name in ("file", "loop", "link", ".", "nothing", "file/x")}
-    assert found == {"file": (True, False), "loop": (True, False), "link": (True, True), ".": (True, True),
-                     "nothing": (False, False), "file/x": (False, False)}
+    found = {
+        name: (is_there(tmp_path / name), is_directory(tmp_path / name))
+        for name in ("file", "loop", "link", ".", "nothing", "file/x")
+    }
+    assert found == {
+        "file": (True, False),
+        "loop": (True, False),
+        "link": (True, True),
+        ".": (True, True),
+        "nothing": (False, False),
+        "file/x": (False, False),
+    }

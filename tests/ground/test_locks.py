@@ -35,8 +35,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def dead_owner() -> Owner:
     """Return the owner that a process on this host was, which is gone and reaped."""
-    child = subprocess.run([sys.executable, "-c", "from esis.locks import Owner; print(Owner.current().text())"],
-                           stdout=subprocess.PIPE, text=True, check=True)
+    child = subprocess.run(
+        [sys.executable, "-c", "from esis.locks import Owner; print(Owner.current().text())"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     owner = Owner.parse(child.stdout.strip())
     assert owner is not None
     return owner
@@ -75,8 +79,10 @@ def test_f28_f29_eight_processes_exclude_each_other(tmp_path: Path) -> None:
     """F28, F29: of eight processes one is inside at a time, also while holders are killed; no count is lost."""
     (tmp_path / "counter").write_text("0")
     rounds = 25
-    children = [subprocess.Popen([sys.executable, "-c", COUNT_UP, str(tmp_path), str(rounds), str(number < 3)])
-                for number in range(8)]
+    children = [
+        subprocess.Popen([sys.executable, "-c", COUNT_UP, str(tmp_path), str(rounds), str(number < 3)])
+        for number in range(8)
+    ]
     assert sorted(child.wait(60) for child in children) == [-9, -9, -9, 0, 0, 0, 0, 0]
     assert (tmp_path / "counter").read_text() == str(8 * rounds)
     with hold(tmp_path / "lock", "the end"):
@@ -88,8 +94,10 @@ def test_f28_f29_eight_processes_exclude_each_other(tmp_path: Path) -> None:
 def test_f29_a_killed_holder_is_replaced_without_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F29: the lock of a process that was killed on this host is taken over at once, without being asked to."""
     lock = tmp_path / "lock"
-    code = (f"import time; from pathlib import Path; from esis.locks import hold\n"
-            f"with hold(Path({str(lock)!r}), 'x'): print('held', flush=True); time.sleep(600)")
+    code = (
+        f"import time; from pathlib import Path; from esis.locks import hold\n"
+        f"with hold(Path({str(lock)!r}), 'x'): print('held', flush=True); time.sleep(600)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
@@ -137,15 +145,18 @@ def test_f30_a_stale_lock_of_another_host_is_taken_over_on_request_only(tmp_path
         assert os.listdir(lock) == [owner.text()]
 
 
-@pytest.mark.parametrize(("change", "dead"), [
-    ({}, False),
-    ({"pid": 2**22 + 17, "started": 1}, True),  # beyond the largest PID that Linux gives
-    ({"started": 1}, True),  # the PID was used again
-    ({"boot": "another-boot/1"}, False),  # booted since, or another machine of that name
-    ({"boot": "unknown"}, False),
-    ({"boot": "{boot}/1"}, False),  # another PID name space: a container beside us
-    ({"host": "other-node", "pid": 2**22 + 17}, False),
-])
+@pytest.mark.parametrize(
+    ("change", "dead"),
+    [
+        ({}, False),
+        ({"pid": 2**22 + 17, "started": 1}, True),  # beyond the largest PID that Linux gives
+        ({"started": 1}, True),  # the PID was used again
+        ({"boot": "another-boot/1"}, False),  # booted since, or another machine of that name
+        ({"boot": "unknown"}, False),
+        ({"boot": "{boot}/1"}, False),  # another PID name space: a container beside us
+        ({"host": "other-node", "pid": 2**22 + 17}, False),
+    ],
+)
 def test_death_is_believed_only_where_it_is_certain(change: dict[str, object], dead: bool) -> None:
     """A PID says nothing on another host or in another name space, and nothing alone: its start time belongs to it."""
     here = Owner.current()
@@ -160,20 +171,24 @@ def test_f65_where_no_boot_is_known_nobody_is_dead(monkeypatch: pytest.MonkeyPat
     assert not replace(Owner.current(), pid=2**22 + 17, started=1).is_dead()
 
 
-@pytest.mark.parametrize("change", [
-    {"host": "other-node"}, {"boot": "another-boot/1"}, {"boot": "{boot}/1"}, {"started": 1}, {"started": 0},
-])
+@pytest.mark.parametrize(
+    "change", [{"host": "other-node"}, {"boot": "another-boot/1"}, {"boot": "{boot}/1"}, {"started": 1}, {"started": 0}]
+)
 @pytest.mark.parametrize("handles", [True, False])
 def test_f65_a_process_is_signalled_only_if_it_is_certainly_the_one(
-        change: dict[str, object], handles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    change: dict[str, object], handles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F65: the number alone, or the host's name, may mean somebody else; kernels without pidfd_open do it, too."""
     if not handles:
         monkeypatch.setattr(os, "pidfd_open", lambda pid: (_ for _ in ()).throw(OSError(errno.ENOSYS, "")))
     here = Owner.current()
     if str(change.get("boot", "")).startswith("{boot}"):
         change = {"boot": here.boot.partition("/")[0] + "/1"}
-    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
         assert child.stdout is not None
         child.stdout.readline()
         owner = replace(here, pid=child.pid, started=processes.process_start(child.pid) or 0)
@@ -196,8 +211,12 @@ def test_a_sign_of_life_in_the_future_is_none(tmp_path: Path) -> None:
 
 def test_a_process_that_is_stopped_hears_of_the_interrupt() -> None:
     """Else `esis cancel` of a local run in the background would wait a minute for nothing."""
-    with subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
         assert child.stdout is not None
         child.stdout.readline()
         child.send_signal(signal.SIGSTOP)

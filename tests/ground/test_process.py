@@ -33,12 +33,24 @@ def gone(pid: int) -> bool:
         return True
 
 
-def sh(tmp_path: Path, script: str, timeout: float | None = 60.0, live: bool = False,
-       started: Callable[[int], None] | None = None) -> tuple[int, bytes, bytes, bool, bytes]:
+def sh(
+    tmp_path: Path,
+    script: str,
+    timeout: float | None = 60.0,
+    live: bool = False,
+    started: Callable[[int], None] | None = None,
+) -> tuple[int, bytes, bytes, bool, bytes]:
     """Run a script through run_logged; return code, stdout, stderr, timed_out and the log."""
     log = tmp_path / "the.log"
-    done = run_logged(["/bin/sh", "-c", script], cwd=tmp_path, env=dict(os.environ), log=log, timeout=timeout,
-                      live=live, started=started)
+    done = run_logged(
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        log=log,
+        timeout=timeout,
+        live=live,
+        started=started,
+    )
     return done.code, done.stdout, done.stderr, done.timed_out, log.read_bytes()
 
 
@@ -102,8 +114,13 @@ def test_f34_memory_is_bounded_for_endless_output(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         code, stdout, stderr, _, log = 0, b"", b"", False, tmp_path / "the.log"
-        done = run_logged(["/bin/sh", "-c", f"head -c {64 * MEBIBYTE} /dev/zero; echo err >&2"], cwd=tmp_path,
-                          env=dict(os.environ), log=log, timeout=60)
+        done = run_logged(
+            ["/bin/sh", "-c", f"head -c {64 * MEBIBYTE} /dev/zero; echo err >&2"],
+            cwd=tmp_path,
+            env=dict(os.environ),
+            log=log,
+            timeout=60,
+        )
         code, stdout, stderr = done.code, done.stdout, done.stderr
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -149,8 +166,13 @@ def test_an_interrupt_ends_the_script(tmp_path: Path) -> None:
 def test_f04_a_log_that_cannot_be_written_is_an_error(tmp_path: Path, size: int) -> None:
     """F04: a full disk under the log is reported, and the script is not stuck on a full pipe meanwhile."""
     with pytest.raises(OSError) as caught:
-        run_logged(["/bin/sh", "-c", f"head -c {size} /dev/zero"], cwd=tmp_path, env=dict(os.environ),
-                   log=Path("/dev/full"), timeout=30)
+        run_logged(
+            ["/bin/sh", "-c", f"head -c {size} /dev/zero"],
+            cwd=tmp_path,
+            env=dict(os.environ),
+            log=Path("/dev/full"),
+            timeout=30,
+        )
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == "/dev/full"
 
@@ -169,16 +191,23 @@ def test_a_task_writes_into_its_files(tmp_path: Path, append: bool, expected: by
     """A task's log is truncated or appended to as its open mode says; one file may take both outputs."""
     log = tmp_path / "log"
     log.write_text("old\n")
-    child = spawn(["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, stdout=log, stderr=None,
-                  append=append)
+    child = spawn(
+        ["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, stdout=log, stderr=None, append=append
+    )
     assert child.wait(30) == 0
     assert log.read_bytes() == expected
 
 
 def test_a_task_may_have_two_files(tmp_path: Path) -> None:
     """With a file for stderr the two outputs stay apart."""
-    child = spawn(["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, stdout=tmp_path / "o",
-                  stderr=tmp_path / "e", append=False)
+    child = spawn(
+        ["/bin/sh", "-c", "echo out; echo err >&2"],
+        cwd=tmp_path,
+        env={},
+        stdout=tmp_path / "o",
+        stderr=tmp_path / "e",
+        append=False,
+    )
     child.wait(30)
     assert ((tmp_path / "o").read_bytes(), (tmp_path / "e").read_bytes()) == (b"out\n", b"err\n")
 

@@ -18,7 +18,9 @@ from esis.typed import FILE_LIMIT, Fields, parse_object, read_object
 NAME = Path("x.json")
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5)
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def is_written(value: Any) -> bool:
@@ -27,15 +29,16 @@ def is_written(value: Any) -> bool:
 
 READERS: dict[str, tuple[Callable[[Fields], object], Callable[[Any], bool]]] = {
     "text": (lambda fields: fields.text("k"), is_written),
-    "texts": (lambda fields: fields.texts("k"),
-              lambda value: type(value) is list and all(map(is_written, value))),
+    "texts": (lambda fields: fields.texts("k"), lambda value: type(value) is list and all(map(is_written, value))),
     "flag": (lambda fields: fields.flag("k"), lambda value: type(value) is bool),
     "number": (lambda fields: fields.number("k", 0, 9), lambda value: type(value) is int and 0 <= value <= 9),
     "real": (lambda fields: fields.real("k", 9.0), lambda value: type(value) in (int, float) and 0 <= value <= 9),
     "choice": (lambda fields: fields.choice("k", ["a"]), lambda value: value == "a"),
     "object": (lambda fields: fields.object("k"), lambda value: type(value) is dict),
-    "objects": (lambda fields: fields.objects("k"),
-                lambda value: type(value) is list and all(type(item) is dict for item in value)),
+    "objects": (
+        lambda fields: fields.objects("k"),
+        lambda value: type(value) is list and all(type(item) is dict for item in value),
+    ),
 }
 
 
@@ -55,11 +58,20 @@ def test_f58_a_value_is_of_its_kind_or_named(kind: str, value: Any) -> None:
         assert fits(value)
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    ('{"a": 1, "a": 2}', "'a' stands there twice"), ('{"a": NaN}', "NaN"), ('{"a": -Infinity}', "Infinity"),
-    ('{"a": ' + "9" * 5000 + "}", "5000 digits"), ('{"a": [{"b": 1, "b": 1}]}', "'b' stands there twice"),
-    ("[" * 100_000, "x.json"), ("[]", "a JSON object"), ("", "x.json"), ('{"a": 1} {', "x.json"),
-])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"a": 1, "a": 2}', "'a' stands there twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "Infinity"),
+        ('{"a": ' + "9" * 5000 + "}", "5000 digits"),
+        ('{"a": [{"b": 1, "b": 1}]}', "'b' stands there twice"),
+        ("[" * 100_000, "x.json"),
+        ("[]", "a JSON object"),
+        ("", "x.json"),
+        ('{"a": 1} {', "x.json"),
+    ],
+)
 def test_f58_what_is_no_json_object_of_esis_is_corrupt(text: str, what: str) -> None:
     with pytest.raises(CorruptState, match=r"x\.json is corrupt") as error:
         parse_object(NAME, text.encode())

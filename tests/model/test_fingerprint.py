@@ -94,8 +94,10 @@ def transcription(workflow_file: str) -> tuple[str, str]:
     with open(workflow_file, "rb") as stream:
         raw = json.load(stream)
     here = os.path.dirname(workflow_file)
-    lines = [f"{tag}:{source_digest(os.path.join(here, raw[tag]))}"
-             for tag in ("setupscript", "sbatchtemplate", "workerscript", "param_generator")]
+    lines = [
+        f"{tag}:{source_digest(os.path.join(here, raw[tag]))}"
+        for tag in ("setupscript", "sbatchtemplate", "workerscript", "param_generator")
+    ]
     lines += [f"{stored}:{source_digest(os.path.join(here, stored))}" for stored in sorted(raw["param_includes"])]
     for stored in sorted(raw["requires"]):
         frozen = raw.get("freeze_requirements", {}).get(stored)
@@ -104,29 +106,50 @@ def transcription(workflow_file: str) -> tuple[str, str]:
     return text, sha(text.encode("utf-8"))
 
 
-def make_workflow(directory: Path, includes: tuple[str, ...] = (), requires: tuple[str, ...] = (),
-                  frozen: dict[str, str] | None = None) -> Path:
+def make_workflow(
+    directory: Path,
+    includes: tuple[str, ...] = (),
+    requires: tuple[str, ...] = (),
+    frozen: dict[str, str] | None = None,
+) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("setup.sh", "template.sh", "worker.py", "generator.py"):
         (directory / name).write_bytes(f"{directory.name} {name}\n".encode() + bytes(range(256)))
     path = directory / "wf.esis.json"
-    path.write_text(json.dumps({
-        "setupscript": "setup.sh", "sbatchtemplate": "./template.sh", "workerscript": "worker.py",
-        "param_generator": "generator.py", "param_includes": list(includes), "requires": list(requires),
-        "requires_names": {stored: f"name of {stored}" for stored in requires},
-        "freeze_requirements": frozen or {},
-    }), "utf-8")
+    path.write_text(
+        json.dumps(
+            {
+                "setupscript": "setup.sh",
+                "sbatchtemplate": "./template.sh",
+                "workerscript": "worker.py",
+                "param_generator": "generator.py",
+                "param_includes": list(includes),
+                "requires": list(requires),
+                "requires_names": {stored: f"name of {stored}" for stored in requires},
+                "freeze_requirements": frozen or {},
+            }
+        ),
+        "utf-8",
+    )
     return path
 
 
 def fixture_workflow(root: Path) -> Path:
     """Make a workflow with everything that the hash knows, in directories with hostile names."""
     tree: Tree = {
-        b"plain": (b"1\n", False), b"tool": (b"#!/bin/sh\n", True), b"empty": {},
-        b"nested": {b"deep": {b"x": (b"", True)}}, b"link": b"nested/deep/x",
-        b"absolute": b"/somewhere/else", b"dir link": b"nested",
-        b"new\nline": (b"", False), b'quo"te': (b"q", False), b"no utf-8 \xff": (b"u", False), b"-dash": (b"d", False),
-        b"nested.txt": (b"sorts before nested/deep by characters, behind nested", False), "né".encode(): (b"", False),
+        b"plain": (b"1\n", False),
+        b"tool": (b"#!/bin/sh\n", True),
+        b"empty": {},
+        b"nested": {b"deep": {b"x": (b"", True)}},
+        b"link": b"nested/deep/x",
+        b"absolute": b"/somewhere/else",
+        b"dir link": b"nested",
+        b"new\nline": (b"", False),
+        b'quo"te': (b"q", False),
+        b"no utf-8 \xff": (b"u", False),
+        b"-dash": (b"d", False),
+        b"nested.txt": (b"sorts before nested/deep by characters, behind nested", False),
+        "né".encode(): (b"", False),
     }
     write(os.fsencode(root / "common data"), tree)
     (root / "z.txt").write_bytes(b"a file\r\n")
@@ -134,9 +157,12 @@ def fixture_workflow(root: Path) -> Path:
     near = make_workflow(root / "near", (), ("../far/wf.esis.json",))
     make_workflow(root / "pinned")
     assert near.exists()
-    return make_workflow(root / "it's mine", ("../z.txt", "../common data", "ünicode.txt", "./setup.sh"),
-                         ("../near/wf.esis.json", "../far/wf.esis.json", "../pinned/wf.esis.json"),
-                         {"../pinned/wf.esis.json": "ab" * 32})
+    return make_workflow(
+        root / "it's mine",
+        ("../z.txt", "../common data", "ünicode.txt", "./setup.sh"),
+        ("../near/wf.esis.json", "../far/wf.esis.json", "../pinned/wf.esis.json"),
+        {"../pinned/wf.esis.json": "ab" * 32},
+    )
 
 
 def test_the_hash_is_that_of_the_design(tmp_path: Path) -> None:
@@ -155,8 +181,10 @@ def test_the_hash_is_that_of_the_design(tmp_path: Path) -> None:
 def test_the_hash_never_drifts(tmp_path: Path) -> None:
     """For fixed files the digest is the one that it always was; finished runs depend on it."""
     make_workflow(tmp_path / "needed")
-    write(os.fsencode(tmp_path / "data"), {
-        b"a": (b"1", False), b"b": (b"2", True), b"c": {b"d": b"../a", b"e": {}}, b"\xff\n\"": (b"", False)})
+    write(
+        os.fsencode(tmp_path / "data"),
+        {b"a": (b"1", False), b"b": (b"2", True), b"c": {b"d": b"../a", b"e": {}}, b'\xff\n"': (b"", False)},
+    )
     path = make_workflow(tmp_path / "wf", ("../data", "setup.sh"), ("../needed/wf.esis.json",))
     golden = "f7ee5e5fff02223d425c0f8f175961c0c9975033e29e53bd694711d96a6cb8bb"
     assert resolve(path).digest == golden
@@ -199,14 +227,40 @@ def test_files_are_hashed_whole(tmp_path: Path, size: int) -> None:
     assert hash_source(tmp_path / "f") == sha(data)
 
 
-nasty = st.lists(st.sampled_from([b"a", b"b", b"\n", b'"', b"'", b"\\", b",", b"[", b"]", b" ", b"\xff", b"\xc3\xa9",
-                                  b"e\xcc\x81", b"\\n", b'", "', b"file", b"\x01", b"."]), min_size=1, max_size=4)
+nasty = st.lists(
+    st.sampled_from(
+        [
+            b"a",
+            b"b",
+            b"\n",
+            b'"',
+            b"'",
+            b"\\",
+            b",",
+            b"[",
+            b"]",
+            b" ",
+            b"\xff",
+            b"\xc3\xa9",
+            b"e\xcc\x81",
+            b"\\n",
+            b'", "',
+            b"file",
+            b"\x01",
+            b".",
+        ]
+    ),
+    min_size=1,
+    max_size=4,
+)
 names = nasty.map(b"".join).filter(lambda name: name not in (b".", b".."))
 targets = names.filter(lambda name: not name.startswith(b"./") and b".." not in name)
 leaves = st.tuples(st.sampled_from([b"", b"1", b"2\n"]), st.booleans()) | targets
 trees: st.SearchStrategy[Tree] = st.recursive(
     st.dictionaries(names, leaves, max_size=3),
-    lambda inner: st.dictionaries(names, leaves | inner, max_size=3), max_leaves=6)
+    lambda inner: st.dictionaries(names, leaves | inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @settings(RELAXED, max_examples=40)
@@ -255,10 +309,18 @@ def test_an_include_that_is_a_link_is_read(tmp_path: Path) -> None:
     assert hash_source(tmp_path / "ld") == hash_source(tmp_path / "d")
 
 
-@pytest.mark.parametrize(("kind", "expected"), [
-    ("fifo", "is a FIFO"), ("device", "is a character device"), ("socket", "can't read"), ("dangling", "No such file"),
-    ("absent", "No such file"), ("loop", "symbolic link"), ("link to a fifo", "is a FIFO"),
-])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("fifo", "is a FIFO"),
+        ("device", "is a character device"),
+        ("socket", "can't read"),
+        ("dangling", "No such file"),
+        ("absent", "No such file"),
+        ("loop", "symbolic link"),
+        ("link to a fifo", "is a FIFO"),
+    ],
+)
 def test_f38_what_is_no_file_is_refused_without_blocking(tmp_path: Path, kind: str, expected: str) -> None:
     """F38: a FIFO, device, socket, link to nowhere or in a circle is refused at once, and named."""
     import socket

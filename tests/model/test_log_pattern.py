@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 
 from esis.model.log_pattern import DEFAULT, Pattern, Reading, kept_apart
 
-VALUES = {"A": "1234", "a": "57", "b": "7", "j": "1290", "J": "1290", "n": "0", "r": "0", "t": "0", "N": "node-1.2",
-          "s": "batch", "u": "ada", "x": "my job"}
+VALUES = {
+    "A": "1234",
+    "a": "57",
+    "b": "7",
+    "j": "1290",
+    "J": "1290",
+    "n": "0",
+    "r": "0",
+    "t": "0",
+    "N": "node-1.2",
+    "s": "batch",
+    "u": "ada",
+    "x": "my job",
+}
 numbers = st.integers(0, 10**9)
 words = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=5)
 fields = st.builds("%{}{}".format, st.sampled_from(["", "1", "2", "04", "10", "12"]), st.sampled_from("AajbNxu"))
@@ -69,26 +81,48 @@ def test_names_are_kept_apart(pattern: str) -> None:
         assert Pattern.of(pattern).letters & {"A", "J", "j"}
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [
-    ("log_%a.txt", "log_%A_%a.txt"), ("log_%04a", "log_%A_%04a"), ("log", "log.%A_%a"), ("l%%a", "l%%a.%A_%a"),
-    (r"l\%a", "l%%a.%A_%a"), (DEFAULT, ""), ("%j", ""), ("/dev/null", ""),
-])
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("log_%a.txt", "log_%A_%a.txt"),
+        ("log_%04a", "log_%A_%04a"),
+        ("log", "log.%A_%a"),
+        ("l%%a", "l%%a.%A_%a"),
+        (r"l\%a", "l%%a.%A_%a"),
+        (DEFAULT, ""),
+        ("%j", ""),
+        ("/dev/null", ""),
+    ],
+)
 def test_the_pattern_that_keeps_arrays_apart(pattern: str, expected: str) -> None:
     assert kept_apart(pattern) == expected
 
 
-@pytest.mark.parametrize(("pattern", "name", "expected"), [
-    (DEFAULT, "slurm-10_3.out", [("10", 3)]),
-    (DEFAULT, "slurm-10_03.out", []),  # nobody writes such a name
-    (DEFAULT, "slurm-10_3.out.bak", []),
-    ("%4a", "0007", [(None, 7)]), ("%4a", "7", []), ("%4a", "12345", [(None, 12345)]), ("%4a", "01234", []),
-    ("log", "log", [(None, None)]), ("%j.out", "12.out", [(None, None)]),
-    ("%A%a", "1015", [("10", 15), ("101", 5)]),  # as nobody knows the job
-    ("%a-%b", "17-7", [(None, 17)]), ("%a-%b", "17-6", []), ("%a-%b", "17-%b", [(None, 17)]),  # as 22.05 writes it
-    ("%a.%a", "3.3", [(None, 3)]), ("%a.%a", "3.4", []),
-    ("%N-%a.out", "node-1-5.out", [(None, 5)]), ("%N/%a", "a/b/5", []),
-    ("logs/%A/%a", "logs/7/0", [("7", 0)]), (r"l\%a", "l%a", [(None, None)]), (r"l\%a", "l3", []),
-])
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        (DEFAULT, "slurm-10_3.out", [("10", 3)]),
+        (DEFAULT, "slurm-10_03.out", []),  # nobody writes such a name
+        (DEFAULT, "slurm-10_3.out.bak", []),
+        ("%4a", "0007", [(None, 7)]),
+        ("%4a", "7", []),
+        ("%4a", "12345", [(None, 12345)]),
+        ("%4a", "01234", []),
+        ("log", "log", [(None, None)]),
+        ("%j.out", "12.out", [(None, None)]),
+        ("%A%a", "1015", [("10", 15), ("101", 5)]),  # as nobody knows the job
+        ("%a-%b", "17-7", [(None, 17)]),
+        ("%a-%b", "17-6", []),
+        ("%a-%b", "17-%b", [(None, 17)]),  # as 22.05 writes it
+        ("%a.%a", "3.3", [(None, 3)]),
+        ("%a.%a", "3.4", []),
+        ("%N-%a.out", "node-1-5.out", [(None, 5)]),
+        ("%N/%a", "a/b/5", []),
+        ("logs/%A/%a", "logs/7/0", [("7", 0)]),
+        (r"l\%a", "l%a", [(None, None)]),
+        (r"l\%a", "l3", []),
+    ],
+)
 def test_reading(pattern: str, name: str, expected: list[tuple[str | None, int | None]]) -> None:
     """Names that a pattern can't have made are none of its."""
     assert read(pattern, name) == expected
@@ -105,10 +139,19 @@ def test_only_numbers_are_filled_up() -> None:
     assert str(Pattern.of("%6x-%4a-%99A").filled({"x": "12", "a": "3", "A": "4"})) == "12-0003-0000000004"
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [
-    ("log_%a", "cwd/log_%a"), ("./logs//%A/%a", "cwd/logs/%A/%a"), ("../logs/%a", "logs/%a"), ("a/../%a", "cwd/%a"),
-    ("../../%a", None), ("/r/cwd/%a", "cwd/%a"), ("/r2/%a", None), ("/dev/null", None),
-])
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("log_%a", "cwd/log_%a"),
+        ("./logs//%A/%a", "cwd/logs/%A/%a"),
+        ("../logs/%a", "logs/%a"),
+        ("a/../%a", "cwd/%a"),
+        ("../../%a", None),
+        ("/r/cwd/%a", "cwd/%a"),
+        ("/r2/%a", None),
+        ("/dev/null", None),
+    ],
+)
 def test_where_in_a_run_logs_are(pattern: str, expected: str | None) -> None:
     """Relative names are as seen from cwd/; absolute ones may lead into the run."""
     found = Pattern.of(pattern).inside("/r", "cwd")

@@ -60,8 +60,9 @@ def test_an_unchanged_file_is_read_once(large: Path, monkeypatch: pytest.MonkeyP
     assert len(read) == 2
 
 
-def test_a_directory_is_listed_anew_but_only_new_files_are_read(tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_is_listed_anew_but_only_new_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Small files are read each time: looking them up would not be faster."""
     tree = tmp_path / "tree"
     (tree / "below").mkdir(parents=True)
@@ -119,8 +120,9 @@ def test_what_was_just_written_is_not_remembered(large: Path, cache: Path, monke
     assert not Identity(1, 2, 3, int((found.st_ctime + 900) * 1e9), 0).settled(found.st_ctime)  # in the future
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(large: Path, cache: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    large: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was read is then of neither state."""
     from esis import digests
     from esis.model import sources
@@ -139,13 +141,20 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(large: Path, cac
 
 def damage(text: str, how: str) -> str:
     digest = text.splitlines()[1][:64]
-    return {"empty": "", "cut": text[:-70], "half": text[: len(text) // 2], "other": "esis hashes 2\n" + text[14:],
-            "flipped": text.replace(digest, "0" * 64), "garbage": "\0" * 300}[how]
+    return {
+        "empty": "",
+        "cut": text[:-70],
+        "half": text[: len(text) // 2],
+        "other": "esis hashes 2\n" + text[14:],
+        "flipped": text.replace(digest, "0" * 64),
+        "garbage": "\0" * 300,
+    }[how]
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "half", "other", "flipped", "garbage", "directory", "foreign"])
-def test_a_cache_that_is_not_whole_or_not_ours_is_ignored_and_replaced(large: Path, cache: Path, how: str,
-                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_is_not_whole_or_not_ours_is_ignored_and_replaced(
+    large: Path, cache: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hash is right whatever stands there, and the next time it is remembered again."""
     right = Sources().digest_of(large)
     (file,) = cache.iterdir()
@@ -182,7 +191,8 @@ def test_the_cache_is_bounded(tmp_path: Path, cache: Path, monkeypatch: pytest.M
         Sources().digest_of(path)
         os.utime(Memory.of(path).file or "", (OLD + number, OLD + number))
     assert {file.name for file in cache.iterdir()} == {
-        (Memory.of(tmp_path / f"file{number}").file or Path()).name for number in (2, 3, 4)}
+        (Memory.of(tmp_path / f"file{number}").file or Path()).name for number in (2, 3, 4)
+    }
     for _ in range(6):
         edit(path)
         Sources().digest_of(path)

@@ -38,8 +38,10 @@ def test_ranges_may_overlap_and_come_in_any_order(parts: list[tuple[int, int]], 
     assert list(parse_ranges(text)) == sorted({n for low, more in parts for n in range(low, low + more + 1)})
 
 
-@pytest.mark.parametrize("text", ["", ",", "a", "1,", "1-", "-1", "5-2", "1--2", "1-2-3", "1.5", "0x1", "1 2",
-                                  "0-999999999999", "1" * 13, "1\n2"])
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "a", "1,", "1-", "-1", "5-2", "1--2", "1-2-3", "1.5", "0x1", "1 2", "0-999999999999", "1" * 13, "1\n2"],
+)
 def test_what_is_no_set_of_indices_is_refused(text: str) -> None:
     """A typing error is named, never read as something else."""
     with pytest.raises(BadInput):
@@ -88,16 +90,19 @@ def test_f35_the_first_gap_is_named(first: int, count: int, data: st.DataObject)
     assert f"parameters.{min(missing)}.json is missing" in str(caught.value)
 
 
-@pytest.mark.parametrize(("present", "announced", "named"), [
-    ([], 3, "wrote no parameters.<n>.json, and no parameters.jsonl"),
-    ([2, 3], 2, "start at index 2"),
-    ([0, 1, 2], 5, "parameters.3.json is the first one missing"),
-    ([1, 2, 3], 5, "parameters.4.json is the first one missing"),
-    ([0, 1, 2, 3], 2, "parameters.2.json is the first one too many"),
-    ([1, 2, 3], 2, "parameters.3.json is the first one too many"),
-    ([0, 1, 2], 0, "parameters.0.json is the first one too many"),
-    ([0, 1, 2], 10**11, "announced 100000000000 parameter sets and wrote 3:"),
-])
+@pytest.mark.parametrize(
+    ("present", "announced", "named"),
+    [
+        ([], 3, "wrote no parameters.<n>.json, and no parameters.jsonl"),
+        ([2, 3], 2, "start at index 2"),
+        ([0, 1, 2], 5, "parameters.3.json is the first one missing"),
+        ([1, 2, 3], 5, "parameters.4.json is the first one missing"),
+        ([0, 1, 2, 3], 2, "parameters.2.json is the first one too many"),
+        ([1, 2, 3], 2, "parameters.3.json is the first one too many"),
+        ([0, 1, 2], 0, "parameters.0.json is the first one too many"),
+        ([0, 1, 2], 10**11, "announced 100000000000 parameter sets and wrote 3:"),
+    ],
+)
 def test_f35_more_or_fewer_files_than_announced(present: list[int], announced: int, named: str) -> None:
     """F35: the message names the first index that is missing or too many, and both numbers."""
     with pytest.raises(UserScriptFailed) as caught:
@@ -107,8 +112,19 @@ def test_f35_more_or_fewer_files_than_announced(present: list[int], announced: i
 
 def test_only_parameter_files_count(tmp_path: Path) -> None:
     """Other names, leading zeros, signs and temporary files are no parameter sets."""
-    for name in ("parameters.0.json", "parameters.10.json", "parameters.2.json", "parameters.01.json",
-                 "parameters.-1.json", "parameters.1.json.tmp", "parameters..json", "parameters.1e3.json",
-                 "parameters.json", "xparameters.5.json", "parameters.6.json\n", "parameters.1234567890123.json"):
+    for name in (
+        "parameters.0.json",
+        "parameters.10.json",
+        "parameters.2.json",
+        "parameters.01.json",
+        "parameters.-1.json",
+        "parameters.1.json.tmp",
+        "parameters..json",
+        "parameters.1e3.json",
+        "parameters.json",
+        "xparameters.5.json",
+        "parameters.6.json\n",
+        "parameters.1234567890123.json",
+    ):
         (tmp_path / name).touch()
     assert find_parameter_files(tmp_path) == [0, 2, 10]

@@ -17,9 +17,11 @@ from esis.model.parametersets import ParameterSets, write_index
 from esis.model.workdir import INDEX_ENTRY, RunDir
 from tests.ground.openings import opened
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-                    max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def a_run(directory: Path) -> RunDir:
@@ -81,9 +83,9 @@ def test_an_entry_of_the_index_has_17_bytes_and_tells_where_its_line_begins(tmp_
     assert len(entries) == 3 * INDEX_ENTRY
     content = run.parameters_lines.read_bytes()
     for number, expected in enumerate([{"a": "ä"}, {}, {"b": 2}]):
-        entry = entries[INDEX_ENTRY * number:INDEX_ENTRY * (number + 1)]
+        entry = entries[INDEX_ENTRY * number : INDEX_ENTRY * (number + 1)]
         assert entry.endswith(b"\n")
-        assert json.loads(content[int(entry):].split(b"\n")[0]) == expected
+        assert json.loads(content[int(entry) :].split(b"\n")[0]) == expected
 
 
 def test_many_lines_are_indexed_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +98,17 @@ def test_many_lines_are_indexed_in_batches(tmp_path: Path, monkeypatch: pytest.M
         assert sets.get(count - 1) == {"n": (count - 1) ** 2}
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "line 1 is empty"), ("\n\n", "line 1 is empty"), ('{"a": 1}\n\n{"a": 2}\n', "line 2 is empty"),
-    ("\n{}\n", "line 1 is empty"), ('{}\n{}\n  \t\n{}\n', "line 3 is empty"), ('{\n  "a": 1\n}\n', "line 1 is no JSON"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1 is empty"),
+        ("\n\n", "line 1 is empty"),
+        ('{"a": 1}\n\n{"a": 2}\n', "line 2 is empty"),
+        ("\n{}\n", "line 1 is empty"),
+        ("{}\n{}\n  \t\n{}\n", "line 3 is empty"),
+        ('{\n  "a": 1\n}\n', "line 1 is no JSON"),
+    ],
+)
 def test_lines_that_break_the_contract_are_named(tmp_path: Path, text: str, words: str) -> None:
     """With the exit code of a generator that broke its contract; no index and no litter is left."""
     run = a_run(tmp_path)
@@ -137,11 +146,14 @@ def test_a_task_that_is_not_there_is_an_error(tmp_path: Path, index: bool, task:
         sets.get(task)
 
 
-@pytest.mark.parametrize("index", [
-    b"0000000000000000\n0000000000000008\n0000000000000019\n",  # one byte before the line of task 1
-    b"0000000000000000\n000000000000000x\n0000000000000019\n",
-    b"0000000000000000\n0000000000000009 0000000000000019\n"[:-4],
-])
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"0000000000000000\n0000000000000008\n0000000000000019\n",  # one byte before the line of task 1
+        b"0000000000000000\n000000000000000x\n0000000000000019\n",
+        b"0000000000000000\n0000000000000009 0000000000000019\n"[:-4],
+    ],
+)
 def test_an_index_that_does_not_fit_is_an_error(tmp_path: Path, index: bytes) -> None:
     """It never leads to the rest of a line, or silently to fewer tasks."""
     run = a_run(tmp_path)

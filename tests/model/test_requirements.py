@@ -25,8 +25,13 @@ RESERVED = ["README", "sbatch.sh", "includes", "parameters", "results", "cwd", "
 def make(directory: Path, **changes: Any) -> Path:
     """Write a workflow with its four files into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    raw: dict[str, Any] = {"setupscript": "setup", "param_generator": "gen", "sbatchtemplate": "template",
-                           "workerscript": "worker", **changes}
+    raw: dict[str, Any] = {
+        "setupscript": "setup",
+        "param_generator": "gen",
+        "sbatchtemplate": "template",
+        "workerscript": "worker",
+        **changes,
+    }
     raw.setdefault("requires_names", {stored: f"r{n}" for n, stored in enumerate(raw.get("requires", ()))})
     for key in ("setupscript", "param_generator", "sbatchtemplate", "workerscript"):
         if "/" not in raw[key]:
@@ -38,10 +43,19 @@ def make(directory: Path, **changes: Any) -> Path:
 
 def graph(edges: dict[int, list[int]]) -> Callable[[Path], Workflow]:
     """Return a reader of workflow files that exist in memory alone: /none/<n>.json."""
+
     def read(path: Path) -> Workflow:
         requires = tuple(f"{below}.json" for below in edges[int(path.stem)])
-        return Workflow(path, f"s{path.stem}", "g", "t", "w", requires=requires,
-                        requires_names={stored: f"name {stored}" for stored in requires})
+        return Workflow(
+            path,
+            f"s{path.stem}",
+            "g",
+            "t",
+            "w",
+            requires=requires,
+            requires_names={stored: f"name {stored}" for stored in requires},
+        )
+
     return read
 
 
@@ -49,8 +63,10 @@ def graph(edges: dict[int, list[int]]) -> Callable[[Path], Workflow]:
 def dags(draw: st.DrawFn) -> dict[int, list[int]]:
     """Draw graphs of up to 7 workflows that have no cycle: shuffled numbers, each requiring later ones only."""
     order = draw(st.permutations(range(draw(st.integers(1, 7)))))
-    return {number: draw(st.permutations([below for below in order[at + 1:] if draw(st.booleans())]))
-            for at, number in enumerate(order)}
+    return {
+        number: draw(st.permutations([below for below in order[at + 1 :] if draw(st.booleans())]))
+        for at, number in enumerate(order)
+    }
 
 
 def longest(edges: dict[int, list[int]], start: int, goal: int) -> int:
@@ -85,6 +101,7 @@ def test_the_order_is_by_longest_distance_then_path(edges: dict[int, list[int]],
 @given(dags(), dags())
 def test_the_hash_follows_every_requirement(one: dict[int, list[int]], other: dict[int, list[int]]) -> None:
     """Two graphs have one hash where what is reachable is the same, and otherwise different ones."""
+
     def reachable(edges: dict[int, list[int]]) -> dict[int, set[int]]:
         return {number: set(below) for number, below in edges.items() if longest(edges, 0, number) >= 0}
 
@@ -143,7 +160,8 @@ def test_a_diamond_is_read_and_hashed_once(tmp_path: Path) -> None:
     order = chain(node)
     assert [item.workflow.path.parent.name for item in order] == ["base", "left", "right", "top"]
     assert {below.run for item in order for below in direct(item) if below.workflow.path.parent.name == "base"} == {
-        order[0].run}
+        order[0].run
+    }
 
 
 def test_a_frozen_requirement_is_not_recursed_into(tmp_path: Path) -> None:
@@ -187,19 +205,25 @@ def test_two_requirements_of_one_name_are_refused(tmp_path: Path) -> None:
     """The generator finds requirements by name, so a name means one."""
     make(tmp_path / "a")
     make(tmp_path / "b")
-    top = make(tmp_path / "top", requires=["../a/wf.json", "../b/wf.json"],
-               requires_names={"../a/wf.json": "same", "../b/wf.json": "same"})
+    top = make(
+        tmp_path / "top",
+        requires=["../a/wf.json", "../b/wf.json"],
+        requires_names={"../a/wf.json": "same", "../b/wf.json": "same"},
+    )
     with pytest.raises(BadInput, match="two requirements are called 'same'"):
         resolve(top)
 
 
-@pytest.mark.parametrize("changes", [
-    {"workerscript": "../other/setup"},
-    {"workerscript": "./setup"},
-    {"param_includes": ["a/data", "b/data"]},
-    {"param_includes": ["a/data", "b/data/"]},
-    {"param_includes": ["a/data", "b/data/."]},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"workerscript": "../other/setup"},
+        {"workerscript": "./setup"},
+        {"param_includes": ["a/data", "b/data"]},
+        {"param_includes": ["a/data", "b/data/"]},
+        {"param_includes": ["a/data", "b/data/."]},
+    ],
+)
 def test_f40_two_files_of_one_base_name_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     """F40: two files that would meet under one name in the working directory are both named."""
     path = make(tmp_path / "wf", **changes)
@@ -241,7 +265,14 @@ def test_f39_a_path_without_a_base_name_is_refused(tmp_path: Path, stored: str) 
 def test_base_names() -> None:
     """Trailing slashes and dots don't hide the name."""
     assert [base_name(stored) for stored in ("a/b", "a/b/", "./b", "../x/./b", "/b", "-b", "a/ b ")] == [
-        "b", "b", "b", "b", "b", "-b", " b "]
+        "b",
+        "b",
+        "b",
+        "b",
+        "b",
+        "-b",
+        " b ",
+    ]
 
 
 def test_a_workflow_is_itself_however_it_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,13 @@ VALUES = Values(array="0-9%10", worker="worker.py", submission=7, tasks=10, dige
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="runs rendered lines with bash")
 
 
-def rendered(body: str, header: str = "#SBATCH --array=TASKARRAYDEFINITION\n", values: Values = VALUES,
-             name: str = "t.sh", shell: str = "#!/bin/bash\n") -> str:
+def rendered(
+    body: str,
+    header: str = "#SBATCH --array=TASKARRAYDEFINITION\n",
+    values: Values = VALUES,
+    name: str = "t.sh",
+    shell: str = "#!/bin/bash\n",
+) -> str:
     return render(shell + header + body, name, values).text
 
 
@@ -40,24 +45,27 @@ def without_hook(script: str) -> str:
     """Take the hook out again: a known block of lines that begins with a known comment."""
     lines = script.split("\n")
     (at,) = [number for number, line in enumerate(lines) if line.startswith("# ESIS writes the task records")]
-    return "\n".join(lines[:at] + lines[at + HOOK_LINES:])
+    return "\n".join(lines[:at] + lines[at + HOOK_LINES :])
 
 
 # --- marks
 
 
-@pytest.mark.parametrize(("before", "after"), [
-    ("--array=TASKARRAYDEFINITION", "--array=0-9%10"),
-    ("--array TASKARRAYDEFINITION", "--array 0-9%10"),
-    ("--array='TASKARRAYDEFINITION'", "--array='0-9%10'"),
-    ('--array="TASKARRAYDEFINITION"', '--array="0-9%10"'),
-    ("-a TASKARRAYDEFINITION", "-a 0-9%10"),
-    ("-aTASKARRAYDEFINITION", "-a0-9%10"),
-    ("TASKARRAYDEFINITION", "--array=0-9%10"),
-    ("--mem=1G TASKARRAYDEFINITION -n 1", "--mem=1G --array=0-9%10 -n 1"),
-    ("--mem=1G --array=TASKARRAYDEFINITION -n 1", "--mem=1G --array=0-9%10 -n 1"),
-    ("-n 1 -a TASKARRAYDEFINITION # all", "-n 1 -a 0-9%10 # all"),
-])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("--array=TASKARRAYDEFINITION", "--array=0-9%10"),
+        ("--array TASKARRAYDEFINITION", "--array 0-9%10"),
+        ("--array='TASKARRAYDEFINITION'", "--array='0-9%10'"),
+        ('--array="TASKARRAYDEFINITION"', '--array="0-9%10"'),
+        ("-a TASKARRAYDEFINITION", "-a 0-9%10"),
+        ("-aTASKARRAYDEFINITION", "-a0-9%10"),
+        ("TASKARRAYDEFINITION", "--array=0-9%10"),
+        ("--mem=1G TASKARRAYDEFINITION -n 1", "--mem=1G --array=0-9%10 -n 1"),
+        ("--mem=1G --array=TASKARRAYDEFINITION -n 1", "--mem=1G --array=0-9%10 -n 1"),
+        ("-n 1 -a TASKARRAYDEFINITION # all", "-n 1 -a 0-9%10 # all"),
+    ],
+)
 def test_the_array_mark(before: str, after: str) -> None:
     """The mark may be the value of either spelling of the option, or stand for the whole option, as in 0.0.4."""
     script = rendered("true\n", f"#SBATCH {before}\n")
@@ -84,9 +92,9 @@ def test_f41_marks_are_replaced_in_a_single_pass(worker: str) -> None:
 
 
 worker_names = st.binary(min_size=1, max_size=24).map(os.fsdecode) | st.text(
-    st.sampled_from("ab \"'`$\\;&|<>(){}[]*?!#~=%\t-\x7fé\udcff"), min_size=1, max_size=12)
-worker_names = worker_names.filter(
-    lambda name: not set(name) & set("/\0\n\r") and name not in (".", ".."))
+    st.sampled_from("ab \"'`$\\;&|<>(){}[]*?!#~=%\t-\x7fé\udcff"), min_size=1, max_size=12
+)
+worker_names = worker_names.filter(lambda name: not set(name) & set("/\0\n\r") and name not in (".", ".."))
 
 
 @needs_bash
@@ -105,18 +113,30 @@ worker_names = worker_names.filter(
 @example("TASKARRAYDEFINITION WORKERSCRIPT.sh")
 def test_f39_a_hostile_worker_arrives_as_one_argument(worker: str) -> None:
     """F39: unquoted, in double and in single quotes: bash hands over the very path, and runs nothing else."""
-    script = rendered("printf '%s\\0' WORKERSCRIPT \"WORKERSCRIPT\" 'WORKERSCRIPT' \"a b:\"WORKERSCRIPT"
-                      " 'c'\"WORKERSCRIPT\" it\\'s WORKERSCRIPT \"\\\"WORKERSCRIPT\\\"\"\n",
-                      values=Values("0-3", worker, 1))
+    script = rendered(
+        "printf '%s\\0' WORKERSCRIPT \"WORKERSCRIPT\" 'WORKERSCRIPT' \"a b:\"WORKERSCRIPT"
+        ' \'c\'"WORKERSCRIPT" it\\\'s WORKERSCRIPT "\\"WORKERSCRIPT\\""\n',
+        values=Values("0-3", worker, 1),
+    )
     path = os.fsencode(f"../{worker}")
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "script").write_bytes(os.fsencode(script))
-        done = subprocess.run(["bash", "script"], cwd=scratch, capture_output=True, check=False,
-                              env={"PATH": os.environ["PATH"]})
+        done = subprocess.run(
+            ["bash", "script"], cwd=scratch, capture_output=True, check=False, env={"PATH": os.environ["PATH"]}
+        )
         assert os.listdir(scratch) == ["script"]
     assert done.stderr == b""
-    assert done.stdout.split(b"\0") == [path, path, path, b"a b:" + path, b"c" + path, b"it's", path,
-                                        b'"' + path + b'"', b""]
+    assert done.stdout.split(b"\0") == [
+        path,
+        path,
+        path,
+        b"a b:" + path,
+        b"c" + path,
+        b"it's",
+        path,
+        b'"' + path + b'"',
+        b"",
+    ]
 
 
 @needs_bash
@@ -125,8 +145,9 @@ def test_f39_a_hostile_worker_arrives_as_one_argument(worker: str) -> None:
 @example("$(touch canary) '\"")
 def test_f39_jinja_templates_have_a_filter_for_hostile_workers(worker: str) -> None:
     """F39: `{{ worker | quote }}` in a jinja2 template is one argument, whatever the worker is called."""
-    script = rendered("printf '%s\\0' {{ worker | quote }}\n", "#SBATCH --array={{ array }}\n",
-                      Values("0-3", worker, 1), "t.sh.j2")
+    script = rendered(
+        "printf '%s\\0' {{ worker | quote }}\n", "#SBATCH --array={{ array }}\n", Values("0-3", worker, 1), "t.sh.j2"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch, "script").write_bytes(os.fsencode(script))
         done = subprocess.run(["bash", "script"], cwd=scratch, capture_output=True, check=False)
@@ -162,13 +183,17 @@ def test_shell_text_survives_byte_for_byte(tmp_path: Path) -> None:
 
 lines = st.binary(max_size=25).map(lambda data: data.decode("utf-8", "surrogateescape")) | st.text(max_size=25)
 lines = lines.filter(lambda line: not set(line) & set("\n\r\0")).filter(
-    lambda line: "TASKARRAYDEFINITION" not in line and "WORKERSCRIPT" not in line and "# ESIS writes" not in line)
+    lambda line: "TASKARRAYDEFINITION" not in line and "WORKERSCRIPT" not in line and "# ESIS writes" not in line
+)
 
 
 @RELAXED
-@given(st.lists(lines | st.sampled_from(["", "#SBATCH -n 1", "# c", "#", "true", " #x", "cat <<E", "#ESIS_PRIVATE"])),
-       st.integers(0, 10), st.sampled_from(["#!/bin/bash", "#!/bin/sh -e", "#!/usr/bin/env python3", "#!/bin/csh"]),
-       st.sampled_from(["", "\n", "\n\n"]))
+@given(
+    st.lists(lines | st.sampled_from(["", "#SBATCH -n 1", "# c", "#", "true", " #x", "cat <<E", "#ESIS_PRIVATE"])),
+    st.integers(0, 10),
+    st.sampled_from(["#!/bin/bash", "#!/bin/sh -e", "#!/usr/bin/env python3", "#!/bin/csh"]),
+    st.sampled_from(["", "\n", "\n\n"]),
+)
 def test_rendering_changes_nothing_but_marks_and_hook(body: list[str], at: int, shell: str, end: str) -> None:
     """Whatever a template holds, taking the hook out and putting the marks back gives the template again."""
     body = [*body[:at], 'run "x" WORKERSCRIPT', *body[at:]]
@@ -182,18 +207,21 @@ def test_rendering_changes_nothing_but_marks_and_hook(body: list[str], at: int, 
 # --- refusals
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("#SBATCH --array=TASKARRAYDEFINITION\ntrue\n", "#!"),
-    (" #!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\n", "#!"),
-    ("", "#!"),
-    ("#!/bin/sh\r\n#SBATCH --array=TASKARRAYDEFINITION\r\n", "DOS line ends"),
-    ("#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\nx\r\ny\n", "DOS line ends"),
-    ("#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\n\0", "NUL"),
-    ("#!/bin/sh\n#SBATCH --array=1-3\n", "TASKARRAYDEFINITION"),
-    ("#!/bin/sh\n# SBATCH --array=TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
-    ("#!/bin/sh\ntrue\n#SBATCH --array=TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
-    ("#!/bin/sh\necho TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("#SBATCH --array=TASKARRAYDEFINITION\ntrue\n", "#!"),
+        (" #!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\n", "#!"),
+        ("", "#!"),
+        ("#!/bin/sh\r\n#SBATCH --array=TASKARRAYDEFINITION\r\n", "DOS line ends"),
+        ("#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\nx\r\ny\n", "DOS line ends"),
+        ("#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\n\0", "NUL"),
+        ("#!/bin/sh\n#SBATCH --array=1-3\n", "TASKARRAYDEFINITION"),
+        ("#!/bin/sh\n# SBATCH --array=TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
+        ("#!/bin/sh\ntrue\n#SBATCH --array=TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
+        ("#!/bin/sh\necho TASKARRAYDEFINITION\n", "TASKARRAYDEFINITION"),
+    ],
+)
 def test_f41_what_slurm_would_refuse_is_refused_before(text: str, expected: str) -> None:
     """F41: no `#!`, DOS line ends, NUL, or no array mark that sbatch would look at: the template is named."""
     for act in (lambda: check(text, "dir/t.sh"), lambda: render(text, "dir/t.sh", VALUES)):
@@ -248,8 +276,12 @@ def test_f38_a_template_that_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_templates_are_recognised(tmp_path: Path) -> None:
     """A file with the array mark, or one of jinja2's, is a template; others are not."""
-    for name, text, expected in (("a", "x TASKARRAYDEFINITION y", True), ("b", "#!/bin/sh\n", False),
-                                 ("c.j2", "", True), ("d", "", False)):
+    for name, text, expected in (
+        ("a", "x TASKARRAYDEFINITION y", True),
+        ("b", "#!/bin/sh\n", False),
+        ("c.j2", "", True),
+        ("d", "", False),
+    ):
         (tmp_path / name).write_text(text)
         assert is_template(tmp_path / name) is expected
     assert not is_template(tmp_path / "absent")
@@ -283,15 +315,33 @@ def test_a_script_of_directives_alone_gets_its_hook() -> None:
         assert script.split("\n")[2].startswith("# ESIS writes")
 
 
-@pytest.mark.parametrize(("first", "expected"), [
-    ("#!/bin/sh", True), ("#!/bin/bash", True), ("#! /bin/bash", True), ("#!/bin/bash -l", True),
-    ("#!/bin/dash -eu", True), ("#!/usr/bin/ksh93", True), ("#!/usr/bin/zsh -f", True), ("#!/bin/busybox sh", True),
-    ("#!/usr/bin/env bash", True),
-    ("#!/usr/bin/env -S bash -e", True), ("#!/usr/bin/env A=b bash", True), ("#!/sw/bash-5.2/bin/bash", True),
-    ("#!/usr/bin/python3", False), ("#!/usr/bin/env python3", False), ("#!/bin/csh", False), ("#!/bin/tcsh", False),
-    ("#!/usr/bin/fish", False), ("#!/usr/bin/perl", False), ("#!/usr/bin/env", False), ("#!", False),
-    ("#!/opt/bash/bin/julia", False), ("#!/usr/bin/xonsh", False),
-])
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("#!/bin/sh", True),
+        ("#!/bin/bash", True),
+        ("#! /bin/bash", True),
+        ("#!/bin/bash -l", True),
+        ("#!/bin/dash -eu", True),
+        ("#!/usr/bin/ksh93", True),
+        ("#!/usr/bin/zsh -f", True),
+        ("#!/bin/busybox sh", True),
+        ("#!/usr/bin/env bash", True),
+        ("#!/usr/bin/env -S bash -e", True),
+        ("#!/usr/bin/env A=b bash", True),
+        ("#!/sw/bash-5.2/bin/bash", True),
+        ("#!/usr/bin/python3", False),
+        ("#!/usr/bin/env python3", False),
+        ("#!/bin/csh", False),
+        ("#!/bin/tcsh", False),
+        ("#!/usr/bin/fish", False),
+        ("#!/usr/bin/perl", False),
+        ("#!/usr/bin/env", False),
+        ("#!", False),
+        ("#!/opt/bash/bin/julia", False),
+        ("#!/usr/bin/xonsh", False),
+    ],
+)
 def test_only_scripts_of_posix_shells_get_a_hook(first: str, expected: bool) -> None:
     """Python, csh and others can't source it: their jobs run as they are, known to write no records."""
     made = render(f"{first}\n#SBATCH --array=TASKARRAYDEFINITION\nx\n", "t", VALUES)
@@ -311,10 +361,13 @@ def test_rendering_is_deterministic() -> None:
 
 def test_jinja_templates() -> None:
     """Their variables are array, worker, tasks, submission and hash; shell text survives in raw blocks."""
-    text = ("#SBATCH --array={{ array }}\n", "echo {{ worker }} {{ tasks }} {{ submission }} {{ hash }} "
-                                             "{% raw %}${#x}{% endraw %} <&>\n")
+    text = (
+        "#SBATCH --array={{ array }}\n",
+        "echo {{ worker }} {{ tasks }} {{ submission }} {{ hash }} {% raw %}${#x}{% endraw %} <&>\n",
+    )
     assert without_hook(rendered(text[1], text[0], name="t.j2")) == (
-        f"#!/bin/bash\n#SBATCH --array=0-9%10\necho ../worker.py 10 7 {'ab' * 32} ${{#x}} <&>\n")
+        f"#!/bin/bash\n#SBATCH --array=0-9%10\necho ../worker.py 10 7 {'ab' * 32} ${{#x}} <&>\n"
+    )
 
 
 def test_marks_are_plain_text_in_jinja_templates() -> None:
@@ -323,9 +376,10 @@ def test_marks_are_plain_text_in_jinja_templates() -> None:
     assert script.endswith("echo WORKERSCRIPT\n")
 
 
-@pytest.mark.parametrize(("body", "expected"), [
-    ("x\n{{ unknown }}\n", "unknown"), ("x\n{% if %}\n", "t.j2, line 4"), ("x ${#y}\n", "t.j2, line 3"),
-])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [("x\n{{ unknown }}\n", "unknown"), ("x\n{% if %}\n", "t.j2, line 4"), ("x ${#y}\n", "t.j2, line 3")],
+)
 def test_f37_what_is_wrong_in_a_jinja_template_is_told(body: str, expected: str) -> None:
     """A misspelt variable or a syntax error is bad input, with the template's name and the line where known."""
     with pytest.raises(BadInput, match=expected):
@@ -339,11 +393,15 @@ def test_f37_an_error_inside_of_an_expression_is_told(body: str) -> None:
         rendered(body, "#SBATCH --array={{ array }}\n", name="t.j2")
 
 
-@pytest.mark.parametrize(("body", "expected"), [
-    ("{% for i in range(10**12) %}{% endfor %}", "Range too big"),
-    ("{% for i in range(10**5) %}{% for k in range(10**5) %}{{ i }}{% endfor %}{% endfor %}", "larger than"),
-    ("{{ 'x' * 2**23 }}", "larger than"), ("{{ 'x' * 2**62 }}", "t.j2"),
-])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{% for i in range(10**12) %}{% endfor %}", "Range too big"),
+        ("{% for i in range(10**5) %}{% for k in range(10**5) %}{{ i }}{% endfor %}{% endfor %}", "larger than"),
+        ("{{ 'x' * 2**23 }}", "larger than"),
+        ("{{ 'x' * 2**62 }}", "t.j2"),
+    ],
+)
 def test_f37_a_jinja_template_without_end_is_cut(body: str, expected: str) -> None:
     """Before what it makes fills the memory of a login node."""
     with pytest.raises(BadInput, match=expected):
@@ -367,13 +425,16 @@ def test_jinja_changes_no_other_text(text: str) -> None:
 # --- reading directives
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("--mem=1G -n 4", ["--mem=1G", "-n", "4"]),
-    ("--comment=\"a b\" # c", ["--comment=a b"]),
-    ("-J 'it is' --x", ["-J", "it is", "--x"]),
-    ("--comment=\"open", ['--comment="open']),
-    ("", []),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--mem=1G -n 4", ["--mem=1G", "-n", "4"]),
+        ('--comment="a b" # c', ["--comment=a b"]),
+        ("-J 'it is' --x", ["-J", "it is", "--x"]),
+        ('--comment="open', ['--comment="open']),
+        ("", []),
+    ],
+)
 def test_directives_are_split_as_sbatch_does(line: str, words: list[str]) -> None:
     """Quotes hold words together, a comment ends the line; an open quote is no crash."""
     assert directive_options(f"#!/bin/sh\n#SBATCH {line}\ntrue\n#SBATCH --no\n") == words
@@ -385,39 +446,42 @@ def test_directives_are_split_as_sbatch_does(line: str, words: list[str]) -> Non
 ARRAY = "#SBATCH --array=TASKARRAYDEFINITION\n"
 
 
-@pytest.mark.parametrize(("header", "expected"), [
-    (ARRAY + "#SBATCH --array=1-2\n", "line 3: --array 1-2 contradicts the array"),
-    ("#SBATCH -a1-2\n" + ARRAY, "line 2: -a 1-2 contradicts"),
-    (ARRAY + "#SBATCH -Ha 3\n", "line 3: -a 3 contradicts"),
-    (ARRAY + "\n# comment\n#SBATCH --mem=1 --arr 1-2\n", "line 5: --arr 1-2 contradicts"),
-    (ARRAY + "#SBATCH-a1-2\n", "line 3: -a 1-2 contradicts"),
-    (ARRAY + "#SBATCH --array=\n", "line 3: --array contradicts"),
-    ("#SBATCH --array=TASKARRAYDEFINITION,11\n", "line 2: .*contradicts .*TASKARRAYDEFINITION and nothing else"),
-    ("#SBATCH --array=TASKARRAYDEFINITION%5\n", "line 2: .*contradicts .*maxparallel"),
-    ("#SBATCH -a=TASKARRAYDEFINITION\n", "line 2: -a =0-9%10 contradicts"),
-    ("#SBATCH --job-name=TASKARRAYDEFINITION\n", "no #SBATCH line"),
-    (ARRAY + "#SBATCH --chdir=/tmp\n", "line 3: --chdir /tmp takes .* use cd"),
-    (ARRAY + "#SBATCH -D /tmp\n", "line 3: -D /tmp takes"),
-    (ARRAY + "#SBATCH --chd=/tmp\n", "line 3: --chd /tmp takes"),
-    (ARRAY + "#SBATCH -HD/tmp\n", "line 3: -D /tmp takes"),
-    (ARRAY + "#SBATCH --wait\n", "line 3: --wait lets sbatch block"),
-    (ARRAY + "#SBATCH -W\n", "line 3: -W lets sbatch block"),
-    (ARRAY + "#SBATCH --wai\n", "line 3: --wai may mean --wait"),
-    (ARRAY + "#SBATCH --test-only\n", "line 3: --test-only keeps"),
-    (ARRAY + "#SBATCH --autocomplete=x\n", "line 3: --autocomplete x lets"),
-    (ARRAY + "#SBATCH --external\n", "line 3: --external makes"),
-    (ARRAY + "#SBATCH hetjob\n#SBATCH --mem=1\n", "line 3: hetjob makes"),
-    (ARRAY + "#SBATCH packjob\n", "line 3: packjob makes"),
-    (ARRAY + "#SLURM --wait\n", "line 3: --wait lets"),
-    (ARRAY + "#PBS -t 1-3\n", "line 3: -t 1-3 contradicts"),
-    (ARRAY + "#PBS -W depend=afterok:1\n", "line 3: -W depend=afterok:1 outranks"),
-    (ARRAY + "#BSUB -cwd /tmp\n", "line 3: -c /tmp takes"),
-    (ARRAY + "true\n#PBS -J 1-3\n", "line 4: -J 1-3 contradicts"),
-    (ARRAY + "#SBATCH --dependency=afterok:1?afterok:2\n", "line 3: .* means 'or'"),
-    (ARRAY + "#SBATCH other.sh\n", "line 3: 'other.sh' is no option|line 3: other.sh is no option"),
-    (ARRAY + "#SBATCH --comment=\"open\n", "line 3: a quotation mark"),
-    (ARRAY + "#SBATCH -Z\n", "line 3: -Z is no option"),
-])
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (ARRAY + "#SBATCH --array=1-2\n", "line 3: --array 1-2 contradicts the array"),
+        ("#SBATCH -a1-2\n" + ARRAY, "line 2: -a 1-2 contradicts"),
+        (ARRAY + "#SBATCH -Ha 3\n", "line 3: -a 3 contradicts"),
+        (ARRAY + "\n# comment\n#SBATCH --mem=1 --arr 1-2\n", "line 5: --arr 1-2 contradicts"),
+        (ARRAY + "#SBATCH-a1-2\n", "line 3: -a 1-2 contradicts"),
+        (ARRAY + "#SBATCH --array=\n", "line 3: --array contradicts"),
+        ("#SBATCH --array=TASKARRAYDEFINITION,11\n", "line 2: .*contradicts .*TASKARRAYDEFINITION and nothing else"),
+        ("#SBATCH --array=TASKARRAYDEFINITION%5\n", "line 2: .*contradicts .*maxparallel"),
+        ("#SBATCH -a=TASKARRAYDEFINITION\n", "line 2: -a =0-9%10 contradicts"),
+        ("#SBATCH --job-name=TASKARRAYDEFINITION\n", "no #SBATCH line"),
+        (ARRAY + "#SBATCH --chdir=/tmp\n", "line 3: --chdir /tmp takes .* use cd"),
+        (ARRAY + "#SBATCH -D /tmp\n", "line 3: -D /tmp takes"),
+        (ARRAY + "#SBATCH --chd=/tmp\n", "line 3: --chd /tmp takes"),
+        (ARRAY + "#SBATCH -HD/tmp\n", "line 3: -D /tmp takes"),
+        (ARRAY + "#SBATCH --wait\n", "line 3: --wait lets sbatch block"),
+        (ARRAY + "#SBATCH -W\n", "line 3: -W lets sbatch block"),
+        (ARRAY + "#SBATCH --wai\n", "line 3: --wai may mean --wait"),
+        (ARRAY + "#SBATCH --test-only\n", "line 3: --test-only keeps"),
+        (ARRAY + "#SBATCH --autocomplete=x\n", "line 3: --autocomplete x lets"),
+        (ARRAY + "#SBATCH --external\n", "line 3: --external makes"),
+        (ARRAY + "#SBATCH hetjob\n#SBATCH --mem=1\n", "line 3: hetjob makes"),
+        (ARRAY + "#SBATCH packjob\n", "line 3: packjob makes"),
+        (ARRAY + "#SLURM --wait\n", "line 3: --wait lets"),
+        (ARRAY + "#PBS -t 1-3\n", "line 3: -t 1-3 contradicts"),
+        (ARRAY + "#PBS -W depend=afterok:1\n", "line 3: -W depend=afterok:1 outranks"),
+        (ARRAY + "#BSUB -cwd /tmp\n", "line 3: -c /tmp takes"),
+        (ARRAY + "true\n#PBS -J 1-3\n", "line 4: -J 1-3 contradicts"),
+        (ARRAY + "#SBATCH --dependency=afterok:1?afterok:2\n", "line 3: .* means 'or'"),
+        (ARRAY + "#SBATCH other.sh\n", "line 3: 'other.sh' is no option|line 3: other.sh is no option"),
+        (ARRAY + '#SBATCH --comment="open\n', "line 3: a quotation mark"),
+        (ARRAY + "#SBATCH -Z\n", "line 3: -Z is no option"),
+    ],
+)
 def test_f60_what_contradicts_esis_is_refused_with_its_line(header: str, expected: str) -> None:
     """F60: sbatch would do something else than ESIS says, or block; in jinja2 templates as well."""
     text = f"#!/bin/sh\n{header}true WORKERSCRIPT\n"
@@ -436,12 +500,29 @@ def test_f60_what_jinja_writes_is_looked_at() -> None:
         check(text, "t.j2")
 
 
-@pytest.mark.parametrize("line", [
-    "--hold", "--parsable", "--no-requeue", "--export=NONE", "-o /dev/null", "--kill-on-invalid-dep=yes", "-M other",
-    "--deadline=2030-01-01", "--input=x", "--wait-all-nodes=1", "--time-min=5", "--job-name=array", "--spank-option x",
-    "--wrap=x", "--array=TASKARRAYDEFINITION", "--dependency=singleton", "--ignore-pbs\n#PBS -t 1-3",
-    "-N1\n#PBS -l x=1",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--hold",
+        "--parsable",
+        "--no-requeue",
+        "--export=NONE",
+        "-o /dev/null",
+        "--kill-on-invalid-dep=yes",
+        "-M other",
+        "--deadline=2030-01-01",
+        "--input=x",
+        "--wait-all-nodes=1",
+        "--time-min=5",
+        "--job-name=array",
+        "--spank-option x",
+        "--wrap=x",
+        "--array=TASKARRAYDEFINITION",
+        "--dependency=singleton",
+        "--ignore-pbs\n#PBS -t 1-3",
+        "-N1\n#PBS -l x=1",
+    ],
+)
 def test_options_that_contradict_nothing_are_left_alone(line: str) -> None:
     text = f"#!/bin/sh\n{ARRAY}#SBATCH {line}\ntrue WORKERSCRIPT\n"
     check(text, "t.sh")

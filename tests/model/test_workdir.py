@@ -15,13 +15,25 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 
 DIGEST = "0123456789abcdef" * 4
 LAYOUT = {
-    "readme": "README", "script": "sbatch.sh", "includes": "includes", "parameters": "parameters",
-    "results": "results", "cwd": "cwd", "checkpoints": "__checkpoints__", "private": "__esis__",
-    "wf_status": "__esis__/wf_status", "workflow_definition": "__esis__/workflow_definition.json",
-    "state": "__esis__/state.json", "provenance": "__esis__/provenance.json",
-    "generator_log": "__esis__/generator.log", "setup_log": "__esis__/setup.log",
-    "submissions": "__esis__/submissions", "tasks": "__esis__/tasks", "job_ids": "__esis__/jobid.tx",
-    "start_time": "__esis__/wf_starttime", "completed": "__esis__/completed.state",
+    "readme": "README",
+    "script": "sbatch.sh",
+    "includes": "includes",
+    "parameters": "parameters",
+    "results": "results",
+    "cwd": "cwd",
+    "checkpoints": "__checkpoints__",
+    "private": "__esis__",
+    "wf_status": "__esis__/wf_status",
+    "workflow_definition": "__esis__/workflow_definition.json",
+    "state": "__esis__/state.json",
+    "provenance": "__esis__/provenance.json",
+    "generator_log": "__esis__/generator.log",
+    "setup_log": "__esis__/setup.log",
+    "submissions": "__esis__/submissions",
+    "tasks": "__esis__/tasks",
+    "job_ids": "__esis__/jobid.tx",
+    "start_time": "__esis__/wf_starttime",
+    "completed": "__esis__/completed.state",
 }
 
 
@@ -81,7 +93,11 @@ def test_no_other_module_joins_a_path_of_the_layout() -> None:
     found = []
     for source in sorted(Path(esis.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text("utf-8"))):
-            if (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant)
-                    and node.right.value in known):
+            if (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.op, ast.Div)
+                and isinstance(node.right, ast.Constant)
+                and node.right.value in known
+            ):
                 found.append(source.name)
     assert set(found) == {"workdir.py"}

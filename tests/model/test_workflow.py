@@ -22,25 +22,41 @@ DIGEST = "ab" * 32
 
 stored = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=20)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
-known_keys = {*SCRIPTS, "param_includes", "requires", "requires_names", "freeze_requirements", "maxparallel",
-              "workdirpath", "status"}
+known_keys = {
+    *SCRIPTS,
+    "param_includes",
+    "requires",
+    "requires_names",
+    "freeze_requirements",
+    "maxparallel",
+    "workdirpath",
+    "status",
+}
 plain = st.text(max_size=10)
-json_values = st.recursive(st.none() | st.booleans() | st.integers(-10**6, 10**6) | plain,
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
-                           max_leaves=5)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | plain,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @st.composite
 def workflows(draw: st.DrawFn) -> Workflow:
     requires = draw(st.lists(stored, unique=True, max_size=4))
     return Workflow(
-        path=Path("wf.esis.json"), setupscript=draw(stored), param_generator=draw(stored),
-        sbatchtemplate=draw(stored), workerscript=draw(stored),
-        param_includes=tuple(draw(st.lists(stored, unique=True, max_size=4))), requires=tuple(requires),
+        path=Path("wf.esis.json"),
+        setupscript=draw(stored),
+        param_generator=draw(stored),
+        sbatchtemplate=draw(stored),
+        workerscript=draw(stored),
+        param_includes=tuple(draw(st.lists(stored, unique=True, max_size=4))),
+        requires=tuple(requires),
         requires_names={name: draw(plain) for name in requires},
         freeze_requirements={name: draw(digests) for name in requires if draw(st.booleans())},
-        maxparallel=draw(st.integers(0, 2**31 - 1)), workdirpath=draw(stored),
-        extra=draw(st.dictionaries(plain.filter(lambda key: key not in known_keys), json_values, max_size=3)))
+        maxparallel=draw(st.integers(0, 2**31 - 1)),
+        workdirpath=draw(stored),
+        extra=draw(st.dictionaries(plain.filter(lambda key: key not in known_keys), json_values, max_size=3)),
+    )
 
 
 def read(**changes: Any) -> Workflow:
@@ -66,8 +82,16 @@ def test_a_workflow_survives_its_file(made: Workflow) -> None:
     again = parse(made.path, dump(made).encode("utf-8"))
     assert dump(again) == dump(made)
     assert {**again.extra} == {**made.extra, "status": ""}
-    for key in ("path", *SCRIPTS, "param_includes", "requires", "requires_names", "freeze_requirements",
-                "maxparallel", "workdirpath"):
+    for key in (
+        "path",
+        *SCRIPTS,
+        "param_includes",
+        "requires",
+        "requires_names",
+        "freeze_requirements",
+        "maxparallel",
+        "workdirpath",
+    ):
         assert getattr(again, key) == getattr(made, key)
 
 
@@ -103,27 +127,33 @@ def test_unknown_keys_are_kept(tmp_path: Path) -> None:
 
 def test_frozen_hashes_may_carry_the_prefix_and_empty_ones_are_none() -> None:
     """`wrkdir.<hash>` means the hash; null and an empty text mean not frozen."""
-    made = read(requires=["a", "b", "c"], requires_names={"a": "x", "b": "y", "c": None},
-                freeze_requirements={"a": f"wrkdir.{DIGEST}", "b": "", "c": None})
+    made = read(
+        requires=["a", "b", "c"],
+        requires_names={"a": "x", "b": "y", "c": None},
+        freeze_requirements={"a": f"wrkdir.{DIGEST}", "b": "", "c": None},
+    )
     assert made.freeze_requirements == {"a": DIGEST}
     assert made.requires_names == {"a": "x", "b": "y"}
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (b"", "not valid JSON"),
-    (b"not json", "not valid JSON"),
-    (b'{"setupscript": "s"', "line 1"),
-    (b"\xff\xfe{}", "not valid JSON"),
-    (b"\xef\xbb\xbf{}", "not valid JSON"),
-    (b"[]", "found a list"),
-    (b"null", "found None"),
-    (b'"text"', "found 'text'"),
-    (b"[" * 200_000, "nested too deeply"),
-    (b'{"a":' * 200_000, "nested too deeply"),
-    (b'{"x": ' + b"9" * 6000 + b"}", ""),
-    (b'{"setupscript": "a", "setupscript": "b"}', "'setupscript' stands there twice"),
-    (b'{"requires_names": {"q": "a", "q": "b"}}', "'q' stands there twice"),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "not valid JSON"),
+        (b"not json", "not valid JSON"),
+        (b'{"setupscript": "s"', "line 1"),
+        (b"\xff\xfe{}", "not valid JSON"),
+        (b"\xef\xbb\xbf{}", "not valid JSON"),
+        (b"[]", "found a list"),
+        (b"null", "found None"),
+        (b'"text"', "found 'text'"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b'{"x": ' + b"9" * 6000 + b"}", ""),
+        (b'{"setupscript": "a", "setupscript": "b"}', "'setupscript' stands there twice"),
+        (b'{"requires_names": {"q": "a", "q": "b"}}', "'q' stands there twice"),
+    ],
+)
 def test_f37_what_is_no_workflow_file(data: bytes, expected: str) -> None:
     """F37: not JSON, another kind of value, nested too deeply, duplicate keys: one line, exit code 2."""
     refused(data, expected)
@@ -137,28 +167,31 @@ def test_f37_wrong_paths(key: str, value: object) -> None:
     refused(json.dumps(raw).encode(), repr(key))
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"param_includes": "a"}, ["'param_includes'", "a list of paths", "'a'"]),
-    ({"param_includes": ["a", 3]}, ["'param_includes'", "3"]),
-    ({"param_includes": ["a", "b", "a"]}, ["'param_includes'", "'a' twice"]),
-    ({"requires": {"a": "b"}}, ["'requires'", "an object"]),
-    ({"requires": ["a", "a"]}, ["'requires'", "twice"]),
-    ({"requires_names": ["a"]}, ["'requires_names'", "a list"]),
-    ({"requires_names": {"a": 3}}, ["'requires_names.a'", "3"]),
-    ({"freeze_requirements": {"a": "abc"}}, ["'freeze_requirements'", "64 hex digits", "'abc'"]),
-    ({"freeze_requirements": {"a": "AB" * 32}}, ["'freeze_requirements'"]),
-    ({"maxparallel": -1}, ["'maxparallel'", "-1"]),
-    ({"maxparallel": "many"}, ["'maxparallel'", "'many'"]),
-    ({"maxparallel": 1.5}, ["'maxparallel'", "1.5"]),
-    ({"maxparallel": True}, ["'maxparallel'", "True"]),
-    ({"maxparallel": None}, ["'maxparallel'", "None"]),
-    ({"maxparallel": 2**63}, ["'maxparallel'"]),
-    ({"maxparallel": float("inf")}, ["'maxparallel'"]),
-    ({"maxparallel": "²"}, ["'maxparallel'"]),
-    ({"maxparallel": "9" * 50}, ["'maxparallel'"]),
-    ({"workdirpath": 3}, ["'workdirpath'", "3"]),
-    ({"workdirpath": ""}, ["'workdirpath'"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"param_includes": "a"}, ["'param_includes'", "a list of paths", "'a'"]),
+        ({"param_includes": ["a", 3]}, ["'param_includes'", "3"]),
+        ({"param_includes": ["a", "b", "a"]}, ["'param_includes'", "'a' twice"]),
+        ({"requires": {"a": "b"}}, ["'requires'", "an object"]),
+        ({"requires": ["a", "a"]}, ["'requires'", "twice"]),
+        ({"requires_names": ["a"]}, ["'requires_names'", "a list"]),
+        ({"requires_names": {"a": 3}}, ["'requires_names.a'", "3"]),
+        ({"freeze_requirements": {"a": "abc"}}, ["'freeze_requirements'", "64 hex digits", "'abc'"]),
+        ({"freeze_requirements": {"a": "AB" * 32}}, ["'freeze_requirements'"]),
+        ({"maxparallel": -1}, ["'maxparallel'", "-1"]),
+        ({"maxparallel": "many"}, ["'maxparallel'", "'many'"]),
+        ({"maxparallel": 1.5}, ["'maxparallel'", "1.5"]),
+        ({"maxparallel": True}, ["'maxparallel'", "True"]),
+        ({"maxparallel": None}, ["'maxparallel'", "None"]),
+        ({"maxparallel": 2**63}, ["'maxparallel'"]),
+        ({"maxparallel": float("inf")}, ["'maxparallel'"]),
+        ({"maxparallel": "²"}, ["'maxparallel'"]),
+        ({"maxparallel": "9" * 50}, ["'maxparallel'"]),
+        ({"workdirpath": 3}, ["'workdirpath'", "3"]),
+        ({"workdirpath": ""}, ["'workdirpath'"]),
+    ],
+)
 def test_f37_wrong_types(changes: dict[str, object], named: list[str]) -> None:
     """F37: file, key, what was expected and what was found stand in one line."""
     refused(json.dumps({**SCRIPTS, **changes}).encode(), *named)
@@ -193,8 +226,15 @@ def test_f37_a_file_beyond_the_limit_is_refused_at_once(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("absent", "no workflow file"), ("directory", "not a"),
-                                                ("fifo", "not a regular file"), ("dangling", "no workflow file")])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("absent", "no workflow file"),
+        ("directory", "not a"),
+        ("fifo", "not a regular file"),
+        ("dangling", "no workflow file"),
+    ],
+)
 def test_f38_what_is_no_file_is_refused_without_blocking(tmp_path: Path, kind: str, expected: str) -> None:
     """F38: a missing file, a directory, a FIFO and a link to nowhere are told in one line."""
     path = tmp_path / "wf.esis.json"

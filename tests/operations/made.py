@@ -16,9 +16,17 @@ from esis.records.submissions import Array, Job, Outcome, Submission
 DONE = 1700000000  # when the first task started, seconds since 1970
 
 
-def make_run(parent: Path, parameters: Sequence[Any], results: Mapping[int, Any], *, digest: str = "a" * 64,
-             lines: bool = False, exit_codes: Mapping[int, int] | None = None, complete: bool = True,
-             records: bool = True) -> RunDir:
+def make_run(
+    parent: Path,
+    parameters: Sequence[Any],
+    results: Mapping[int, Any],
+    *,
+    digest: str = "a" * 64,
+    lines: bool = False,
+    exit_codes: Mapping[int, int] | None = None,
+    complete: bool = True,
+    records: bool = True,
+) -> RunDir:
     """Make a run with these parameter sets and results, in one form or the other."""
     run = RunDir.of(parent, digest)
     for directory in (run.path, *run.directories()):
@@ -26,8 +34,9 @@ def make_run(parent: Path, parameters: Sequence[Any], results: Mapping[int, Any]
     if lines:
         run.parameters_lines.write_text("".join(json.dumps(item) + "\n" for item in parameters))
         write_index(run.parameters_lines)
-        run.results_lines.write_text("".join(json.dumps({"task": task, "results": results[task]}) + "\n"
-                                             for task in sorted(results)))
+        run.results_lines.write_text(
+            "".join(json.dumps({"task": task, "results": results[task]}) + "\n" for task in sorted(results))
+        )
     else:
         for task, item in enumerate(parameters):
             run.parameter_file(task).write_text(json.dumps(item))
@@ -39,10 +48,23 @@ def make_run(parent: Path, parameters: Sequence[Any], results: Mapping[int, Any]
         for task in range(len(parameters)):
             code = (exit_codes or {}).get(task, 0)
             (run.tasks / f"{task}.0001.77.0.{DONE}.exit{code}.{DONE + task}").write_text(
-                json.dumps({"host": f"node{task % 3}", "pid": 1, "job": "78"}) + "\n")
+                json.dumps({"host": f"node{task % 3}", "pid": 1, "job": "78"}) + "\n"
+            )
         everything = f"0-{len(parameters) - 1}"
-        submissions.save(run, Submission(
-            number=1, scheduler="local", tasks=range(len(parameters)), arrays=(Array(everything, 0, len(parameters)),),
-            script_digest="", created=float(DONE), owner="", records=True, outcome=Outcome.SUBMITTED,
-            jobs=(Job("77"),), answered=float(DONE)))
+        submissions.save(
+            run,
+            Submission(
+                number=1,
+                scheduler="local",
+                tasks=range(len(parameters)),
+                arrays=(Array(everything, 0, len(parameters)),),
+                script_digest="",
+                created=float(DONE),
+                owner="",
+                records=True,
+                outcome=Outcome.SUBMITTED,
+                jobs=(Job("77"),),
+                answered=float(DONE),
+            ),
+        )
     return run

@@ -75,8 +75,12 @@ def test_a_requirement_is_explained_down_to_its_files(site: FakeSite) -> None:
     run = str(top.only_run().resolve())
     changed = "changed\trequirement\t"
     assert top.esis("why").ok().stdout.splitlines() == [
-        run, f"{changed}../base/wf.esis.json", "  changed\tworkerscript\t../base/worker.sh",
-        f"{changed}../middle/wf.esis.json", f"  {changed}../base/wf.esis.json\tas above"]
+        run,
+        f"{changed}../base/wf.esis.json",
+        "  changed\tworkerscript\t../base/worker.sh",
+        f"{changed}../middle/wf.esis.json",
+        f"  {changed}../base/wf.esis.json\tas above",
+    ]
     shutil.rmtree(base.only_run())
     label = json.loads(top.esis("why", "--json").ok().stdout)["changes"][0]
     assert label["note"] == f"its earlier run wrkdir.{label['before'][:12]} is not there any more"
@@ -135,8 +139,9 @@ def test_what_can_not_be_compared_is_bad_input(site: FakeSite) -> None:
     assert "wf_status is corrupt" in damaged.stderr
 
 
-def test_a_neighbours_run_that_cannot_be_read_is_no_run_to_compare_with(site: FakeSite,
-                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_neighbours_run_that_cannot_be_read_is_no_run_to_compare_with(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is left out, as one that is damaged is."""
     flow = with_directory(site)
     flow.esis("run").ok()

@@ -31,7 +31,8 @@ def two(place: Path) -> tuple[RunDir, RunDir]:
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 @pytest.mark.parametrize("piece", ["state.json", "0001.json", "jobid.tx", "wf_starttime"])
 def test_f58_what_the_file_system_keeps_back_is_named_and_the_others_are_listed(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, piece: str) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, piece: str
+) -> None:
     """F58: a neighbour's umask, a bad disk, a server that forgot its handles."""
     good, bad = two(tmp_path)
     really = os.open

@@ -21,8 +21,11 @@ class Machine:
         self.log.touch()
         for name in TOOLS:
             (place / name).symlink_to(str(shutil.which(name)))
-        self.program("id", f'if [ "$1" = -un ]; then echo "${{AS:-ada}}"; elif [ -n "$AS" ]; then echo 0; '
-                           f"else echo {0 if root else 1000}; fi")
+        self.program(
+            "id",
+            f'if [ "$1" = -un ]; then echo "${{AS:-ada}}"; elif [ -n "$AS" ]; then echo 0; '
+            f"else echo {0 if root else 1000}; fi",
+        )
         if sudo:
             self.program("sudo", 'while [ "${1#-}" != "$1" ]; do shift; done; AS=root exec "$@"')
         else:
@@ -37,8 +40,14 @@ class Machine:
         (self.place / name).chmod(0o755)
 
     def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(CI / script), *arguments], capture_output=True, text=True, check=False, timeout=60,
-                              env={"PATH": str(self.place), "TMPDIR": str(self.place), "AS": ""})
+        return subprocess.run(
+            [str(CI / script), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={"PATH": str(self.place), "TMPDIR": str(self.place), "AS": ""},
+        )
 
     def noted(self) -> list[str]:
         return self.log.read_text().splitlines()
@@ -61,12 +70,16 @@ def test_packages_are_installed_without_questions(tmp_path: Path) -> None:
     made = Machine(tmp_path)
     done = made.run("apt-install", "strace", "ksh")
     assert (done.returncode, done.stdout) == (0, "")
-    assert made.noted() == ["root  apt-get update",
-                            "root noninteractive apt-get install -y --no-install-recommends strace ksh"]
+    assert made.noted() == [
+        "root  apt-get update",
+        "root noninteractive apt-get install -y --no-install-recommends strace ksh",
+    ]
 
 
-@pytest.mark.parametrize(("sudo", "apt", "reason"), [
-    (False, True, "sudo would ask for a password"), (True, False, "there is no apt-get on this machine")])
+@pytest.mark.parametrize(
+    ("sudo", "apt", "reason"),
+    [(False, True, "sudo would ask for a password"), (True, False, "there is no apt-get on this machine")],
+)
 def test_what_can_not_be_installed_is_said_last(tmp_path: Path, sudo: bool, apt: bool, reason: str) -> None:
     made = Machine(tmp_path, sudo=sudo)
     if not apt:
@@ -79,12 +92,16 @@ def test_what_can_not_be_installed_is_said_last(tmp_path: Path, sudo: bool, apt:
 def test_a_package_that_is_unknown_keeps_no_other_out(tmp_path: Path) -> None:
     """apt-get installs nothing where one name of many is unknown."""
     made = Machine(tmp_path)
-    made.program("apt-get", f'case "$*" in update) ;; *ksh*) exit 100 ;; *) for last; do :; done; '
-                            f'cat {tmp_path}/id >{tmp_path}/"$last"; /bin/chmod 755 {tmp_path}/"$last" ;; esac')
+    made.program(
+        "apt-get",
+        f'case "$*" in update) ;; *ksh*) exit 100 ;; *) for last; do :; done; '
+        f'cat {tmp_path}/id >{tmp_path}/"$last"; /bin/chmod 755 {tmp_path}/"$last" ;; esac',
+    )
     done = made.run("test-programs")
     assert (done.returncode, (tmp_path / "strace").exists()) == (0, True)
-    assert done.stderr.splitlines() == [f"test-programs: without {name}: the tests that need it are skipped"
-                                        for name in ("ksh", "mksh")]
+    assert done.stderr.splitlines() == [
+        f"test-programs: without {name}: the tests that need it are skipped" for name in ("ksh", "mksh")
+    ]
 
 
 def test_an_engine_that_answers_is_left_alone(tmp_path: Path) -> None:

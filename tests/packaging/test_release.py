@@ -13,9 +13,17 @@ ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")  # Keep a Changelog
-TEXTS = [*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "Makefile", *(
-    path for place in ("esis", "examples", "tests", "ci", "slurm-docker-cluster", ".ci")
-    for path in (ROOT / place).rglob("*") if path.is_file() and path.suffix != ".pyc")]
+TEXTS = [
+    *ROOT.glob("*.md"),
+    ROOT / "pyproject.toml",
+    ROOT / "Makefile",
+    *(
+        path
+        for place in ("esis", "examples", "tests", "ci", "slurm-docker-cluster", ".ci")
+        for path in (ROOT / place).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ),
+]
 
 
 def test_the_distribution_has_the_name_that_doctor_looks_for() -> None:

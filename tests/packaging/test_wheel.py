@@ -20,8 +20,9 @@ pytestmark = pytest.mark.xdist_group("packaging")  # one build serves all
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build from a copy of what git has (and what it would have), as `python3 -m build` does for anybody."""
     source = tmp_path_factory.mktemp("source")
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
-                           check=True).stdout.splitlines()
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in files:
         if name.startswith(("esis/", "README", "LICENSE", "pyproject", "MANIFEST")) and (ROOT / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,15 +58,23 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pip(environment: Path, command: str, *arguments: str) -> None:
-    subprocess.run([str(environment / "bin/pip"), command, "--quiet", "--disable-pip-version-check", *arguments],
-                   check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        [str(environment / "bin/pip"), command, "--quiet", "--disable-pip-version-check", *arguments],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
 
 
 def test_the_installed_command_runs_a_scan(environment: Path, tmp_path: Path) -> None:
     """Setup, run --local, status, doc."""
     esis = str(environment / "bin/esis")
-    files = {"s": "#!/bin/sh\n", "g": "#!/bin/sh\necho '{}' >parameters.0.json; echo 1\n",
-             "t": "#!/bin/bash\n#SBATCH TASKARRAYDEFINITION\nsrun -n 1 WORKERSCRIPT\n", "w": "#!/bin/sh\necho worked\n"}
+    files = {
+        "s": "#!/bin/sh\n",
+        "g": "#!/bin/sh\necho '{}' >parameters.0.json; echo 1\n",
+        "t": "#!/bin/bash\n#SBATCH TASKARRAYDEFINITION\nsrun -n 1 WORKERSCRIPT\n",
+        "w": "#!/bin/sh\necho worked\n",
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -96,8 +105,15 @@ def stranger(directory: Path) -> Path:
 
 def findings(argv: list[str], directory: Path) -> list[str]:
     """Return what `esis doctor` says of the installation."""
-    done = subprocess.run([*argv, "doctor"], cwd=directory, capture_output=True, text=True, check=False, timeout=60,
-                          env={"PATH": str(Path(argv[0]).parent)})
+    done = subprocess.run(
+        [*argv, "doctor"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": str(Path(argv[0]).parent)},
+    )
     return [line for line in done.stdout.splitlines() if "\tinstallation\t" in line]
 
 

@@ -24,8 +24,9 @@ def load(path: Path) -> dict[Any, Any]:
 
 
 def jobs() -> list[Any]:
-    return [pytest.param(job, id=f"{path.stem}-{name}") for path in WORKFLOWS
-            for name, job in load(path)["jobs"].items()]
+    return [
+        pytest.param(job, id=f"{path.stem}-{name}") for path in WORKFLOWS for name, job in load(path)["jobs"].items()
+    ]
 
 
 def targets() -> set[str]:

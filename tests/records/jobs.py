@@ -18,11 +18,16 @@ from esis.model.template import Pack, Values, render
 from esis.model.workdir import RunDir
 from esis.records.tasks import TaskRecord, TaskRecords
 
-SHELLS = {name: path for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox")
-          if (path := shutil.which(name)) is not None}
-every_shell = pytest.mark.parametrize("shell", [
-    pytest.param(name, marks=[] if name in SHELLS else pytest.mark.skip(reason=f"no {name} here"))
-    for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox")])
+SHELLS = {
+    name: path for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox") if (path := shutil.which(name)) is not None
+}
+every_shell = pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(name, marks=[] if name in SHELLS else pytest.mark.skip(reason=f"no {name} here"))
+        for name in ("bash", "dash", "ksh", "zsh", "mksh", "busybox")
+    ],
+)
 
 # One of each family, for what has many cases and is nothing that shells differ in.
 some_shells = pytest.mark.parametrize("shell", [name for name in ("bash", "dash", "zsh") if name in SHELLS])
@@ -54,7 +59,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def make_run(directory: Path, digest: str = "ab" * 32) -> RunDir:
     """Make a run's directory as `esis run` does, as far as a job needs it; its path has hostile characters."""
-    parent = directory / "it's \"a\" $HOME `dir`"
+    parent = directory / 'it\'s "a" $HOME `dir`'
     parent.mkdir(exist_ok=True)
     run = RunDir.of(parent, digest)
     for path in (run.path, *run.directories()):
@@ -67,12 +72,31 @@ def make_run(directory: Path, digest: str = "ab" * 32) -> RunDir:
 class Job:
     """A job of a run: its script, spooled as slurmd does it, and the variables that Slurm sets."""
 
-    def __init__(self, run: RunDir, body: str, shell: str = "bash", number: int = 1, first: str | None = None,
-                 offset: int = 0, pack: Pack | None = None, arrays: int = 1, mapped: Sequence[int] | None = None,
-                 required: int = 0) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        body: str,
+        shell: str = "bash",
+        number: int = 1,
+        first: str | None = None,
+        offset: int = 0,
+        pack: Pack | None = None,
+        arrays: int = 1,
+        mapped: Sequence[int] | None = None,
+        required: int = 0,
+    ) -> None:
         text = f"{first or shebang(shell)}\n#SBATCH --array=TASKARRAYDEFINITION\n{body}\n"
-        values = Values("0-9", "w", number, digest=run.digest, offset=offset, pack=pack, arrays=arrays, mapped=mapped,
-                        required=required)
+        values = Values(
+            "0-9",
+            "w",
+            number,
+            digest=run.digest,
+            offset=offset,
+            pack=pack,
+            arrays=arrays,
+            mapped=mapped,
+            required=required,
+        )
         run.script.write_text(render(text, "t.sh", values).text)
         if mapped is not None:
             run.map(number).write_text("".join(f"{task}\n" for task in mapped))
@@ -81,10 +105,17 @@ class Job:
         shutil.copy(run.script, self.spool)
         self.spool.chmod(0o755)
 
-    def environment(self, task: int | None = 3, job: int = 77, restart: int = 0, fenced: str | None = None,
-                    **more: str) -> dict[str, str]:
-        env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": str(job + 1), "SLURM_SUBMIT_DIR": str(self.run_dir.cwd),
-               "SLURM_ARRAY_JOB_ID": str(job), "ESIS_REQUIREMENT_WAIT": "0", **more}
+    def environment(
+        self, task: int | None = 3, job: int = 77, restart: int = 0, fenced: str | None = None, **more: str
+    ) -> dict[str, str]:
+        env = {
+            "PATH": os.environ["PATH"],
+            "SLURM_JOB_ID": str(job + 1),
+            "SLURM_SUBMIT_DIR": str(self.run_dir.cwd),
+            "SLURM_ARRAY_JOB_ID": str(job),
+            "ESIS_REQUIREMENT_WAIT": "0",
+            **more,
+        }
         if task is not None:
             env["SLURM_ARRAY_TASK_ID"] = str(task)
         if restart:
@@ -96,17 +127,32 @@ class Job:
     @contextmanager
     def start(self, env: Mapping[str, str], cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
         """Start it in a session of its own; nothing of it outlives the block."""
-        with subprocess.Popen([str(self.spool)], cwd=cwd or self.run_dir.cwd, env=dict(env), text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              start_new_session=True) as child:
+        with subprocess.Popen(
+            [str(self.spool)],
+            cwd=cwd or self.run_dir.cwd,
+            env=dict(env),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
             try:
                 yield child
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
 
-    def run(self, task: int | None = 3, job: int = 77, restart: int = 0, fenced: str | None = None,
-            cwd: Path | None = None, variables: Mapping[str, str] | None = None, **more: str) -> tuple[int, str, str]:
+    def run(
+        self,
+        task: int | None = 3,
+        job: int = 77,
+        restart: int = 0,
+        fenced: str | None = None,
+        cwd: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        **more: str,
+    ) -> tuple[int, str, str]:
         """Run it to its end; return exit code and both outputs."""
         with self.start({**self.environment(task, job, restart, fenced, **more), **(variables or {})}, cwd) as child:
             out, err = child.communicate(timeout=60)

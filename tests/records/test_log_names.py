@@ -14,31 +14,65 @@ from esis.records.log_names import LogKind, RunLogs, unique_output, written_outp
 from esis.records.submissions import Job, Submission
 
 SCRIPT = "#!/bin/sh\n#SBATCH -J 'my job' -o {output}{more}\ntrue\n"
-OUTPUTS = ["slurm-%A_%a.out", "log_%a.txt", "%x/%3a.%u", "%A%a", "%j-%a", "%N_%a_%b", "../logs/%A/%a", "all.log",
-           r"\%a"]
+OUTPUTS = [
+    "slurm-%A_%a.out",
+    "log_%a.txt",
+    "%x/%3a.%u",
+    "%A%a",
+    "%j-%a",
+    "%N_%a_%b",
+    "../logs/%A/%a",
+    "all.log",
+    r"\%a",
+]
 
 
-def submission(script: str, number: int, tasks: Sequence[int], size: int, per_job: int, scheduler: str = "slurm"
-               ) -> Submission:
+def submission(
+    script: str, number: int, tasks: Sequence[int], size: int, per_job: int, scheduler: str = "slurm"
+) -> Submission:
     limits = Limits(max_array_size=size) if scheduler == "slurm" else None
     made = plan(tasks, 0, limits, Packing(per_job, 1) if scheduler == "slurm" else Packing(1, 1))
     jobs = tuple(Job(str(100 * number + position)) for position in range(len(made.arrays)))
-    return Submission(number=number, scheduler=scheduler, tasks=tasks, arrays=made.arrays, mapped=made.mapped,
-                      per_job=per_job if scheduler == "slurm" else 1, script_digest="", created=0.0, owner="",
-                      records=True, jobs=jobs, output=written_output(script, ()),
-                      unique_output=unique_output(script, ()))
+    return Submission(
+        number=number,
+        scheduler=scheduler,
+        tasks=tasks,
+        arrays=made.arrays,
+        mapped=made.mapped,
+        per_job=per_job if scheduler == "slurm" else 1,
+        script_digest="",
+        created=0.0,
+        owner="",
+        records=True,
+        jobs=jobs,
+        output=written_output(script, ()),
+        unique_output=unique_output(script, ()),
+    )
 
 
 def owners(logs: RunLogs, name: str) -> set[tuple[LogKind, int]]:
     """Return whose log a name is, by all patterns."""
-    return {(owner.stream, task) for pattern in logs.series for reading in logs.read(pattern, name)
-            for owner in logs.owners(pattern, reading) for task in owner.tasks}
+    return {
+        (owner.stream, task)
+        for pattern in logs.series
+        for reading in logs.read(pattern, name)
+        for owner in logs.owners(pattern, reading)
+        for task in owner.tasks
+    }
 
 
-@given(st.sampled_from(OUTPUTS), st.sampled_from(["", " -e err_%a"]), st.sets(st.integers(0, 60), min_size=1),
-       st.integers(1, 40), st.sampled_from([1, 1, 3]), st.sampled_from(["slurm", "slurm", "local"]), st.data())
-def test_the_name_of_a_tasks_log_leads_back_to_it(output: str, more: str, tasks: set[int], size: int, per_job: int,
-                                                  scheduler: str, data: st.DataObject) -> None:
+@given(
+    st.sampled_from(OUTPUTS),
+    st.sampled_from(["", " -e err_%a"]),
+    st.sets(st.integers(0, 60), min_size=1),
+    st.integers(1, 40),
+    st.sampled_from([1, 1, 3]),
+    st.sampled_from(["slurm", "slurm", "local"]),
+    st.data(),
+)
+def test_the_name_of_a_tasks_log_leads_back_to_it(
+    output: str, more: str, tasks: set[int], size: int, per_job: int, scheduler: str, data: st.DataObject
+) -> None:
     """Whatever array it is in; where the name holds job and index it leads to nothing else."""
     script = SCRIPT.format(output=output, more=more)
     first = submission(script, 1, range(61), 1000, 1)
@@ -114,7 +148,9 @@ def test_names_of_what_was_submitted_by_hand_are_those_of_the_script() -> None:
     assert names == ["log_200_2.txt", "log_2.txt"]
     assert owners(RunLogs([before, later], script, "ada", {"100", "200"}), "log_2.txt") == {(LogKind.OUTPUT, 2)}
     assert owners(RunLogs([before, later], script, "ada", {"77"}), "log_2.txt") == {
-        (LogKind.OUTPUT, 2), (LogKind.OUTPUT, 900)}
+        (LogKind.OUTPUT, 2),
+        (LogKind.OUTPUT, 900),
+    }
 
 
 @pytest.mark.parametrize("name", ["log_1.txt.bak", "log_x.txt", "slurm-1_2.out", "log_01.txt"])

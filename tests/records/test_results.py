@@ -30,15 +30,20 @@ def in_files(run: RunDir, results: dict[int, object]) -> None:
 
 
 def in_lines(run: RunDir, results: dict[int, object]) -> None:
-    run.results_lines.write_text("".join(json.dumps({"task": task, "results": results[task]}) + "\n"
-                                         for task in sorted(results)))
+    run.results_lines.write_text(
+        "".join(json.dumps({"task": task, "results": results[task]}) + "\n" for task in sorted(results))
+    )
 
 
 @settings(deadline=None)  # files on a busy machine
-@given(results=st.dictionaries(st.integers(0, 15), EXPORTED, max_size=10), later=st.sets(st.integers(0, 15)),
-       tasks=st.sets(st.integers(0, 20)))
-def test_every_form_gives_the_same(tmp_path_factory: pytest.TempPathFactory, results: dict[int, object],
-                                   later: set[int], tasks: set[int]) -> None:
+@given(
+    results=st.dictionaries(st.integers(0, 15), EXPORTED, max_size=10),
+    later=st.sets(st.integers(0, 15)),
+    tasks=st.sets(st.integers(0, 20)),
+)
+def test_every_form_gives_the_same(
+    tmp_path_factory: pytest.TempPathFactory, results: dict[int, object], later: set[int], tasks: set[int]
+) -> None:
     """Files, lines, or both: a file outranks the line of its task."""
     place = tmp_path_factory.mktemp("runs")
     files, lines, both = a_run(place / "files"), a_run(place / "lines"), a_run(place / "both")
@@ -69,10 +74,19 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path, content: bytes) ->
         Results(run).get(3)
 
 
-@pytest.mark.parametrize("line", [
-    b'{"task": 5, "results"', b"", b"7", b'{"task": 5}', b'{"task": 3, "results": {}}', b'{"task": "5", "results": {}}',
-    b'{"task": true, "results": {}}', b'{"task": 2, "results": {}}',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"task": 5, "results"',
+        b"",
+        b"7",
+        b'{"task": 5}',
+        b'{"task": 3, "results": {}}',
+        b'{"task": "5", "results": {}}',
+        b'{"task": true, "results": {}}',
+        b'{"task": 2, "results": {}}',
+    ],
+)
 def test_a_line_that_can_not_be_read_is_named(tmp_path: Path, line: bytes) -> None:
     """Also one that is out of order: the tasks behind it would silently be missing."""
     run = a_run(tmp_path)
@@ -99,8 +113,18 @@ def test_names_beside_results_are_told_apart(tmp_path: Path) -> None:
     """Arrays, temporary files and files of the user's are no results."""
     run = a_run(tmp_path)
     in_files(run, {0: {}, 12: {}})
-    for name in ("results.0.correlator.npy", "results.0.a.b.npy", "results.12.ä b.npy", "results.npy", ".esis-tmp-1",
-                 "results.01.json", "results.1.json.tmp", "results.1..npy", "results.jsonl.bak", "results.x.json"):
+    for name in (
+        "results.0.correlator.npy",
+        "results.0.a.b.npy",
+        "results.12.ä b.npy",
+        "results.npy",
+        ".esis-tmp-1",
+        "results.01.json",
+        "results.1.json.tmp",
+        "results.1..npy",
+        "results.jsonl.bak",
+        "results.x.json",
+    ):
         (run.results / name).touch()
     assert sorted(find_files(run.results)) == [0, 12]
 

@@ -58,10 +58,19 @@ def test_f07_garbage_is_corrupt_and_named(tmp_path: Path, content: bytes) -> Non
         read(run)
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("stage", "done"), ("stage", None), ("stage", ["prepared"]), ("first", "x"), ("first", None), ("count", []),
-    ("max_parallel", {}), ("pid_started", None),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stage", "done"),
+        ("stage", None),
+        ("stage", ["prepared"]),
+        ("first", "x"),
+        ("first", None),
+        ("count", []),
+        ("max_parallel", {}),
+        ("pid_started", None),
+    ],
+)
 def test_f07_a_wrong_value_is_corrupt(tmp_path: Path, key: str, value: object) -> None:
     """F07: an unknown stage or a value of another kind is corrupt."""
     run = run_at(tmp_path)

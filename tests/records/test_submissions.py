@@ -28,16 +28,43 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 text = st.text(max_size=12)
 tasks = st.sets(st.integers(0, 10**6), min_size=1, max_size=20).map(lambda found: as_sequence(sorted(found)))
 described = st.builds(
-    Submission, number=st.integers(1, 10**6), scheduler=st.sampled_from(["slurm", "local"]), tasks=st.just(()),
-    arrays=st.just(()), script_digest=text, created=st.floats(0, 1e10), owner=text,
-    records=st.booleans(), argv=st.lists(text, max_size=3).map(tuple), dependency=st.none() | text,
+    Submission,
+    number=st.integers(1, 10**6),
+    scheduler=st.sampled_from(["slurm", "local"]),
+    tasks=st.just(()),
+    arrays=st.just(()),
+    script_digest=text,
+    created=st.floats(0, 1e10),
+    owner=text,
+    records=st.booleans(),
+    argv=st.lists(text, max_size=3).map(tuple),
+    dependency=st.none() | text,
     outcome=st.sampled_from(Outcome),
-    message=st.none() | text, answered=st.none() | st.floats(0, 1e10), returned=st.just(()) | tasks.map(tuple),
-    throttle=st.integers(0, 99), unique_output=text, unique_error=text,
-    parallel=st.integers(1, 9), options=st.lists(text, max_size=2).map(tuple), output=text,
+    message=st.none() | text,
+    answered=st.none() | st.floats(0, 1e10),
+    returned=st.just(()) | tasks.map(tuple),
+    throttle=st.integers(0, 99),
+    unique_output=text,
+    unique_error=text,
+    parallel=st.integers(1, 9),
+    options=st.lists(text, max_size=2).map(tuple),
+    output=text,
     seen=st.lists(st.integers(1, 99).map(str), max_size=2).map(tuple),
-    provenance=st.none() | st.builds(Origin, text, st.integers(0, 2**31), text, text, text, text, text,
-                                     st.lists(text, max_size=2).map(tuple), st.none() | text, st.none() | text))
+    provenance=st.none()
+    | st.builds(
+        Origin,
+        text,
+        st.integers(0, 2**31),
+        text,
+        text,
+        text,
+        text,
+        text,
+        st.lists(text, max_size=2).map(tuple),
+        st.none() | text,
+        st.none() | text,
+    ),
+)
 
 
 @st.composite
@@ -46,14 +73,17 @@ def made(draw: st.DrawFn) -> Submission:
     several, per_job = draw(tasks), draw(st.integers(1, 5))
     limits = draw(st.none() | st.builds(Limits, st.integers(1, 10**6), st.integers(1, 9)))
     planned = plan(several, draw(st.integers(0, 9)), limits, Packing(per_job))
-    jobs = draw(st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text),
-                         max_size=len(planned.arrays)))
-    return replace(draw(described), tasks=several, arrays=planned.arrays, mapped=planned.mapped, per_job=per_job,
-                   jobs=tuple(jobs))
+    jobs = draw(
+        st.lists(st.builds(Job, st.integers(1, 10**12).map(str), st.none() | text), max_size=len(planned.arrays))
+    )
+    return replace(
+        draw(described), tasks=several, arrays=planned.arrays, mapped=planned.mapped, per_job=per_job, jobs=tuple(jobs)
+    )
 
 
-SAMPLE = Submission(1, "slurm", range(3), (Array("0-2%10", 0, 3),), "ab", 1.5, "owner", True,
-                    jobs=(Job("17", "c1"),), throttle=10)
+SAMPLE = Submission(
+    1, "slurm", range(3), (Array("0-2%10", 0, 3),), "ab", 1.5, "owner", True, jobs=(Job("17", "c1"),), throttle=10
+)
 
 
 def run_at(path: Path) -> RunDir:
@@ -89,12 +119,17 @@ def test_records_of_0_1_0_are_read_and_written_as_they_are(path: Path) -> None:
 
 
 def test_there_are_records_of_each_kind() -> None:
-    kinds = {(made.scheduler, made.mapped, made.packed, len(made.arrays) > 1, made.outcome)
-             for made in (Submission.from_json(path, json.loads(path.read_text())) for path in RECORDS_OF_0_1)}
-    assert kinds >= {("slurm", False, False, False, Outcome.SUBMITTED),
-                     ("slurm", False, False, True, Outcome.SUBMITTED), ("slurm", True, False, False, Outcome.OPEN),
-                     ("slurm", False, True, False, Outcome.REFUSED),
-                     ("local", False, False, False, Outcome.SUBMITTED)}
+    kinds = {
+        (made.scheduler, made.mapped, made.packed, len(made.arrays) > 1, made.outcome)
+        for made in (Submission.from_json(path, json.loads(path.read_text())) for path in RECORDS_OF_0_1)
+    }
+    assert kinds >= {
+        ("slurm", False, False, False, Outcome.SUBMITTED),
+        ("slurm", False, False, True, Outcome.SUBMITTED),
+        ("slurm", True, False, False, Outcome.OPEN),
+        ("slurm", False, True, False, Outcome.REFUSED),
+        ("local", False, False, False, Outcome.SUBMITTED),
+    }
 
 
 @RELAXED
@@ -104,7 +139,9 @@ def test_what_a_newer_esis_noted_stays_in_the_record(submission: Submission, mor
     again = Submission.from_json(Path("0001.json"), {**submission.to_json(), **more})
     assert replace(again, unknown={}) == submission
     assert replace(again, outcome=Outcome.REFUSED).to_json() == {
-        **replace(submission, outcome=Outcome.REFUSED).to_json(), **more}
+        **replace(submission, outcome=Outcome.REFUSED).to_json(),
+        **more,
+    }
 
 
 def test_every_field_stands_in_the_record_once() -> None:
@@ -170,8 +207,12 @@ def test_f57_a_claim_that_cannot_be_read_is_not_no_claim(tmp_path: Path, kind: s
     run = run_at(tmp_path)
     path = run.claim(2)
     make: Mapping[str, Callable[[], object]] = {
-        "file": lambda: path.write_text("4711"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path),
-        "no job": lambda: path.symlink_to("../4711"), "loop": lambda: path.symlink_to(path.name)}
+        "file": lambda: path.write_text("4711"),
+        "directory": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "no job": lambda: path.symlink_to("../4711"),
+        "loop": lambda: path.symlink_to(path.name),
+    }
     make[kind]()
     with pytest.raises(CorruptState, match=r"0002\.claim"):
         read_claim(run, 2)
@@ -179,8 +220,10 @@ def test_f57_a_claim_that_cannot_be_read_is_not_no_claim(tmp_path: Path, kind: s
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])
 def test_f57_a_claim_that_the_file_system_keeps_back_is_not_no_claim(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """F57: only ENOENT says that nobody has claimed the work."""
+
     def refuse(path: Path) -> str:
         raise OSError(number, os.strerror(number), str(path))
 
@@ -193,7 +236,10 @@ def test_each_array_has_a_claim_of_its_own(tmp_path: Path) -> None:
     """0001.claim for the first (and for those of one array, as ever), 0001.2.claim for the second."""
     run = run_at(tmp_path)
     assert (run.claim(1).name, run.claim(1, 1).name, run.claim(12, 2).name) == (
-        "0001.claim", "0001.2.claim", "0012.3.claim")
+        "0001.claim",
+        "0001.2.claim",
+        "0012.3.claim",
+    )
     run.claim(1, 1).symlink_to("4712")
     three = replace(SAMPLE, arrays=tuple(Array("0", number, 1) for number in range(3)))
     assert claims(run, three) == [None, "4712", None]
@@ -237,8 +283,9 @@ def test_the_first_of_a_pack_lead_it() -> None:
     assert all(replace(SAMPLE, tasks=range(9)).leads_pack(task) for task in range(9))
 
 
-@pytest.mark.parametrize(("throttle", "arrays", "lanes"), [
-    (0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 0), (9, 3, 0), (1, 1, 0)])
+@pytest.mark.parametrize(
+    ("throttle", "arrays", "lanes"), [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 0), (9, 3, 0), (1, 1, 0)]
+)
 def test_lanes(throttle: int, arrays: int, lanes: int) -> None:
     """Where fewer tasks may run at a time than there are arrays, that many arrays run side by side."""
     found = replace(SAMPLE, throttle=throttle, arrays=tuple(Array("0%1", number, 1) for number in range(arrays)))
@@ -270,13 +317,33 @@ def test_f07_a_missing_key_is_corrupt(key: str) -> None:
         Submission.from_json(Path("x.json"), raw)
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("number", "one"), ("number", None), ("tasks", "abc"), ("tasks", ""), ("outcome", "maybe"), ("outcome", None),
-    ("jobs", 3), ("jobs", [3]), ("jobs", [{"id": "1"}]), ("created", "today"), ("argv", 3), ("seen", None),
-    ("returned", "x"), ("schema", "1"), ("arrays", 3), ("arrays", [3]), ("arrays", [{"array": "0"}]),
-    ("arrays", [{"array": "0", "offset": "x", "tasks": 1}]), ("throttle", None), ("per_job", "many"),
-    ("parallel", []), ("options", 3),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("number", "one"),
+        ("number", None),
+        ("tasks", "abc"),
+        ("tasks", ""),
+        ("outcome", "maybe"),
+        ("outcome", None),
+        ("jobs", 3),
+        ("jobs", [3]),
+        ("jobs", [{"id": "1"}]),
+        ("created", "today"),
+        ("argv", 3),
+        ("seen", None),
+        ("returned", "x"),
+        ("schema", "1"),
+        ("arrays", 3),
+        ("arrays", [3]),
+        ("arrays", [{"array": "0"}]),
+        ("arrays", [{"array": "0", "offset": "x", "tasks": 1}]),
+        ("throttle", None),
+        ("per_job", "many"),
+        ("parallel", []),
+        ("options", 3),
+    ],
+)
 def test_f07_a_wrong_value_is_corrupt(key: str, value: object) -> None:
     """F07: a value of another kind is an error that names the file."""
     with pytest.raises(CorruptState, match=r"x\.json"):
@@ -294,8 +361,11 @@ json_values = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=
 
 
 @RELAXED
-@given(st.dictionaries(st.sampled_from([key for key in SAMPLE.to_json() if key not in ("tasks", "returned")]),
-                       json_values, max_size=3))
+@given(
+    st.dictionaries(
+        st.sampled_from([key for key in SAMPLE.to_json() if key not in ("tasks", "returned")]), json_values, max_size=3
+    )
+)
 def test_f07_a_record_is_read_or_corrupt(changes: dict[str, Any]) -> None:
     """F07: nothing but a record or CorruptState comes out of any JSON."""
     try:

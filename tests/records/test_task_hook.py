@@ -46,8 +46,13 @@ def test_a_start_record_tells_where_and_with_what_it_runs(tmp_path: Path, shell:
     """Partition, nodes, CPUs, restart and modules, as Slurm and the modules say."""
     run = make_run(tmp_path)
     code, _, err = Job(run, "exit 0", shell).run(
-        restart=2, LC_ALL=locale, SLURM_JOB_PARTITION="big-mem", SLURM_JOB_NODELIST="c[1-4,7]", SLURM_CPUS_ON_NODE="12",
-        LOADEDMODULES="gcc/12.2:openmpi/4.1+cuda(default)")
+        restart=2,
+        LC_ALL=locale,
+        SLURM_JOB_PARTITION="big-mem",
+        SLURM_JOB_NODELIST="c[1-4,7]",
+        SLURM_CPUS_ON_NODE="12",
+        LOADEDMODULES="gcc/12.2:openmpi/4.1+cuda(default)",
+    )
     assert (code, err) == (0, "")
     (record,) = read_records(run.tasks)
     details = read_details(run.tasks, record)
@@ -59,9 +64,10 @@ def test_a_start_record_tells_where_and_with_what_it_runs(tmp_path: Path, shell:
 
 @every_shell
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-@pytest.mark.parametrize("hostile", [HOSTILE, os.fsdecode(b"\xff\xfe\xc3\"\\"), "", "08", "-1", "9" * 30, " "])
-def test_a_start_record_is_json_whatever_the_environment_holds(tmp_path: Path, shell: str, locale: str,
-                                                               hostile: str) -> None:
+@pytest.mark.parametrize("hostile", [HOSTILE, os.fsdecode(b'\xff\xfe\xc3"\\'), "", "08", "-1", "9" * 30, " "])
+def test_a_start_record_is_json_whatever_the_environment_holds(
+    tmp_path: Path, shell: str, locale: str, hostile: str
+) -> None:
     """Quotes, backslashes, control characters, invalid UTF-8, numbers that are none; nothing is executed."""
     run = make_run(tmp_path)
     names = ("SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "SLURM_CPUS_ON_NODE", "LOADEDMODULES", "SLURM_JOB_ID")
@@ -69,8 +75,18 @@ def test_a_start_record_is_json_whatever_the_environment_holds(tmp_path: Path, s
     assert (code, err) == (0, "")
     (record,) = read_records(run.tasks)
     content = json.loads((run.tasks / record.name).read_bytes())
-    assert list(content) == ["host", "pid", "job", "index", "restart", "partition", "nodes", "cpus", "kernel",
-                             "modules"]
+    assert list(content) == [
+        "host",
+        "pid",
+        "job",
+        "index",
+        "restart",
+        "partition",
+        "nodes",
+        "cpus",
+        "kernel",
+        "modules",
+    ]
     assert content["cpus"] is None
     assert not {*content["modules"], *content["nodes"]} & set('"\\$`\n\t{}')
     assert not list(tmp_path.rglob("canary"))
@@ -83,10 +99,18 @@ def test_a_start_record_costs_two_programs_at_most(tmp_path: Path, shell: str) -
     run = make_run(tmp_path)
     job = Job(run, "trap - EXIT; exit 0", shell)
     log = tmp_path / "strace"
-    subprocess.run(["strace", "-f", "-e", "trace=execve", "-o", str(log), str(job.spool)], cwd=run.cwd, check=True,
-                   env=job.environment(LOADEDMODULES='a"b', fenced="0001"), timeout=60)
-    started = [line.split('"')[1].rsplit("/", 1)[-1] for line in log.read_text().splitlines()
-               if "execve(" in line and line.endswith(" = 0")]
+    subprocess.run(
+        ["strace", "-f", "-e", "trace=execve", "-o", str(log), str(job.spool)],
+        cwd=run.cwd,
+        check=True,
+        env=job.environment(LOADEDMODULES='a"b', fenced="0001"),
+        timeout=60,
+    )
+    started = [
+        line.split('"')[1].rsplit("/", 1)[-1]
+        for line in log.read_text().splitlines()
+        if "execve(" in line and line.endswith(" = 0")
+    ]
     # Of a submission's first task also what makes the fence, which the others read.
     assert started[1:] == ["uname", "ln", "readlink", *([] if shell == "bash" else ["date"])]
 
@@ -238,8 +262,10 @@ def test_a_signal_is_never_a_success(tmp_path: Path, shell: str, number: int, co
     assert states(run) == [(3, "0001", "77", 0, code)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM,
-                                    signal.SIGUSR2, signal.SIGXCPU])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM, signal.SIGUSR2, signal.SIGXCPU],
+)
 def test_no_signal_is_a_success(tmp_path: Path, number: int) -> None:
     """Every signal that a script may be sent and can hear gives 128 and its number."""
     run = make_run(tmp_path)
@@ -306,8 +332,7 @@ def test_an_exit_trap_of_the_script_leaves_the_record_running(tmp_path: Path, sh
 def test_an_exit_trap_can_end_the_record(tmp_path: Path, shell: str, code: int) -> None:
     """The line that task.sh advises: esis_end in the script's own trap writes the record."""
     run = make_run(tmp_path)
-    trap = ("trap 'esis_code=$?; rm -rf \"$scratch\"; esis_end \"$esis_code\" || esis_code=75; "
-            "exit \"$esis_code\"' EXIT")
+    trap = 'trap \'esis_code=$?; rm -rf "$scratch"; esis_end "$esis_code" || esis_code=75; exit "$esis_code"\' EXIT'
     assert trap in run.task_hook.read_text(), "what is tested is what is advised"
     assert Job(run, f"scratch=scratch; mkdir $scratch\n{trap}\nexit {code}", shell).run()[0] == code
     assert states(run) == [(3, "0001", "77", 0, code)]
@@ -386,8 +411,16 @@ def test_f09_a_full_disk_is_no_failure_and_no_success(tmp_path: Path, shell: str
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-    done = subprocess.run([str(job.spool)], cwd=run.cwd, env=job.environment(), text=True, capture_output=True,
-                          preexec_fn=full, restore_signals=False, check=False)
+    done = subprocess.run(
+        [str(job.spool)],
+        cwd=run.cwd,
+        env=job.environment(),
+        text=True,
+        capture_output=True,
+        preexec_fn=full,
+        restore_signals=False,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "work\n")
     assert "ESIS: can't write the record of this task's start into " in done.stderr
     assert states(run) == []
@@ -475,8 +508,9 @@ def signalled(job: Job, number: signal.Signals) -> int:
 @every_shell
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize("options", ["", "set -eu\n"])
-def test_a_signal_for_the_script_reaches_the_worker_in_the_background(tmp_path: Path, shell: str, options: str,
-                                                                      number: signal.Signals) -> None:
+def test_a_signal_for_the_script_reaches_the_worker_in_the_background(
+    tmp_path: Path, shell: str, options: str, number: signal.Signals
+) -> None:
     """Preemption and --signal=B:USR1: the worker saves, and its exit status becomes that of the script."""
     if shell == "ksh" and options:
         pytest.skip("ksh under set -e ends at a signal during wait, without running its trap")
@@ -547,10 +581,17 @@ def other_run(tmp_path: Path, *records: str, completed: str = "0", digest: str =
 
 
 @every_shell
-@pytest.mark.parametrize(("completed", "records"), [
-    ("1\n", []), ("1", ["7.0001.7.0.100.exit1.101"]),
-    ("0", ["0.0001.7.0.100.exit1.101", "0.0001.7.1.200.exit0.201", "1.0001.7.0.100.exit0.101", ".2.0001.7.0.100.99"]),
-])
+@pytest.mark.parametrize(
+    ("completed", "records"),
+    [
+        ("1\n", []),
+        ("1", ["7.0001.7.0.100.exit1.101"]),
+        (
+            "0",
+            ["0.0001.7.0.100.exit1.101", "0.0001.7.1.200.exit0.201", "1.0001.7.0.100.exit0.101", ".2.0001.7.0.100.99"],
+        ),
+    ],
+)
 def test_f27_work_starts_behind_a_complete_run(tmp_path: Path, shell: str, completed: str, records: list[str]) -> None:
     """F27: the latest record of each task says exit0; without a record of any of them completed.state holds 1."""
     run = make_run(tmp_path)
@@ -560,10 +601,14 @@ def test_f27_work_starts_behind_a_complete_run(tmp_path: Path, shell: str, compl
 
 
 @every_shell
-@pytest.mark.parametrize("records", [
-    [], ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.running"],
-    ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.exit0.101", "1.0002.9.0.300.running"],
-])
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.running"],
+        ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.exit0.101", "1.0002.9.0.300.running"],
+    ],
+)
 def test_f26_work_never_starts_behind_an_incomplete_run(tmp_path: Path, shell: str, records: list[str]) -> None:
     """F26: a missing, running or failed task, or a later attempt under way: the job ends with 75 and names the run."""
     run = make_run(tmp_path)
@@ -612,8 +657,9 @@ def test_f27_a_run_that_becomes_complete_is_waited_for(tmp_path: Path) -> None:
     # The pause between two looks is when the other run becomes complete.
     (tools / "sleep").write_text(f'#!/bin/sh\necho "$1" >>pauses\n: >"$1" && echo 1 >"$COMPLETED"\nexit 0 # {other}\n')
     (tools / "sleep").chmod(0o755)
-    code, out, _ = Job(run, "echo work").run(ESIS_REQUIREMENT_WAIT="75", COMPLETED=str(other.completed),
-                                             PATH=f"{tools}:{os.environ['PATH']}")
+    code, out, _ = Job(run, "echo work").run(
+        ESIS_REQUIREMENT_WAIT="75", COMPLETED=str(other.completed), PATH=f"{tools}:{os.environ['PATH']}"
+    )
     assert (code, out) == (0, "work\n")
     assert (run.cwd / "pauses").read_text() == "5\n"
 
@@ -633,8 +679,19 @@ def attempts(draw: st.DrawFn) -> list[TaskRecord]:
             told = [replace(record, end=start + 1, verdict=word) for word in ("COMPLETED", "TIMEOUT", "CANCELLED")]
             note = replace(record, end=start, verdict="CANCELLED")
             again = replace(record, code=draw(st.sampled_from([0, 3])), end=start + draw(st.sampled_from([1, 2])))
-            ends = [[record], [end], [end], [record, end], [replace(end, code=75, resumable=True)], [end, again],
-                    [note], [note, end], [note, record], *([word] for word in told), *([word, end] for word in told)]
+            ends = [
+                [record],
+                [end],
+                [end],
+                [record, end],
+                [replace(end, code=75, resumable=True)],
+                [end, again],
+                [note],
+                [note, end],
+                [note, record],
+                *([word] for word in told),
+                *([word, end] for word in told),
+            ]
             found += draw(st.sampled_from(ends).flatmap(st.permutations))
     return found
 
@@ -647,8 +704,9 @@ def awk_programs() -> list[str]:
 @pytest.mark.parametrize("awk", awk_programs())
 @settings(RELAXED, max_examples=6)
 @given(st.lists(attempts(), min_size=8, max_size=16))
-def test_the_job_and_esis_agree_on_what_is_complete(tmp_path_factory: pytest.TempPathFactory, awk: str,
-                                                    runs: list[list[TaskRecord]]) -> None:
+def test_the_job_and_esis_agree_on_what_is_complete(
+    tmp_path_factory: pytest.TempPathFactory, awk: str, runs: list[list[TaskRecord]]
+) -> None:
     """The awk program in task.sh and esis.records.tasks.TaskRecords judge any set of records alike, with any awk."""
     scratch = tmp_path_factory.mktemp("agree")
     hook = make_run(scratch).task_hook
@@ -665,17 +723,26 @@ def test_the_job_and_esis_agree_on_what_is_complete(tmp_path_factory: pytest.Tem
     tools = scratch / "tools"
     tools.mkdir()
     (tools / "awk").symlink_to(shutil.which(awk) or awk)
-    script = ('. "$esis_hook"\nwhile read -r first last run; do\n'
-              'esis_is_complete "$first" "$last" "$run" && echo True || echo False; done')
-    answer = subprocess.run(["sh", "-c", script], input="\n".join(words) + "\n", cwd=scratch, text=True, check=True,
-                            capture_output=True, env={"PATH": f"{tools}:{os.environ['PATH']}", "esis_hook": str(hook),
-                                                      "esis_submission": "0001"})
+    script = (
+        '. "$esis_hook"\nwhile read -r first last run; do\n'
+        'esis_is_complete "$first" "$last" "$run" && echo True || echo False; done'
+    )
+    answer = subprocess.run(
+        ["sh", "-c", script],
+        input="\n".join(words) + "\n",
+        cwd=scratch,
+        text=True,
+        check=True,
+        capture_output=True,
+        env={"PATH": f"{tools}:{os.environ['PATH']}", "esis_hook": str(hook), "esis_submission": "0001"},
+    )
     assert answer.stdout.split() == [str(item) for item in expected], (words, runs)
 
 
-@pytest.mark.parametrize("name", [
-    "0.0001.7.0.100.exit0.101.bak", "0.0001.7.0.100.exit0.101~", "0.0001.7.0.100.exit0", "0.0001.7.0.100.exit0.",
-])
+@pytest.mark.parametrize(
+    "name",
+    ["0.0001.7.0.100.exit0.101.bak", "0.0001.7.0.100.exit0.101~", "0.0001.7.0.100.exit0", "0.0001.7.0.100.exit0."],
+)
 def test_what_is_no_record_completes_nothing(tmp_path: Path, name: str) -> None:
     """A copy or a cut name in the directory is no record for ESIS, so it can't complete a requirement for the job."""
     run = make_run(tmp_path)

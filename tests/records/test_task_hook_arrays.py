@@ -21,7 +21,7 @@ SHOW = "echo $SLURM_ARRAY_TASK_ID; sh -c 'echo $SLURM_ARRAY_TASK_ID'"
 def logs(run: RunDir, job: int = 77) -> dict[int, str]:
     """Return what each task of a pack wrote."""
     prefix = f"slurm-{job}_task"
-    return {int(path.name[len(prefix):-len(".out")]): path.read_text() for path in run.cwd.glob(f"{prefix}*.out")}
+    return {int(path.name[len(prefix) : -len(".out")]): path.read_text() for path in run.cwd.glob(f"{prefix}*.out")}
 
 
 def codes(run: RunDir) -> dict[int, int | None]:
@@ -96,8 +96,9 @@ def test_f16_each_array_is_fenced_by_itself(tmp_path: Path, shell: str) -> None:
 @every_shell
 @pytest.mark.parametrize(("code", "seen"), [(0, 75), (6, 6)])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_task_whose_end_cannot_be_recorded_did_not_end_well(tmp_path: Path, shell: str, code: int, seen: int,
-                                                              packed: bool) -> None:
+def test_a_task_whose_end_cannot_be_recorded_did_not_end_well(
+    tmp_path: Path, shell: str, code: int, seen: int, packed: bool
+) -> None:
     """F09: 75, or Slurm's COMPLETED would make it done; a failure keeps its own code. In a pack it fails alone."""
     run = make_run(tmp_path)
     pack = Pack(2, 1, 3, 4) if packed else None
@@ -157,8 +158,10 @@ def test_one_bad_task_fails_alone(tmp_path: Path, shell: str, end: str) -> None:
 def test_two_at_a_time_really_run_at_once(tmp_path: Path, shell: str) -> None:
     """Each waits for the other, so one after the other they would never end."""
     run = make_run(tmp_path)
-    meet = (": >here.$SLURM_ARRAY_TASK_ID; n=0\n"
-            "until [ -e here.0 ] && [ -e here.1 ]; do sleep 0.02; n=$((n+1)); [ $n -lt 1000 ] || exit 9; done")
+    meet = (
+        ": >here.$SLURM_ARRAY_TASK_ID; n=0\n"
+        "until [ -e here.0 ] && [ -e here.1 ]; do sleep 0.02; n=$((n+1)); [ $n -lt 1000 ] || exit 9; done"
+    )
     assert Job(run, meet, shell, pack=Pack(2, 2, 0, 1)).run(task=0) == (0, "", "")
     assert codes(run) == {0: 0, 1: 0}
 
@@ -183,8 +186,11 @@ def test_f21_a_requeue_does_not_repeat_what_is_done(tmp_path: Path, shell: str) 
     (run.cwd / "mended").touch()
     assert job.run(task=0, restart=1)[0] == 0
     assert (run.cwd / "did").read_text().split() == ["11", "12", "13", "12"]
-    assert {(record.task, record.restart, record.code) for record in read_records(run.tasks)
-            if record.job == "77" and record.task < 14} == {(11, 0, 0), (12, 0, 4), (13, 0, 0), (12, 1, 0)}
+    assert {
+        (record.task, record.restart, record.code)
+        for record in read_records(run.tasks)
+        if record.job == "77" and record.task < 14
+    } == {(11, 0, 0), (12, 0, 4), (13, 0, 0), (12, 1, 0)}
     assert job.run(task=0, restart=2) == (0, "", ""), "nothing is left"
     assert (run.cwd / "did").read_text().split() == ["11", "12", "13", "12"]
 
@@ -231,7 +237,12 @@ def test_a_job_that_a_packed_task_submits_is_no_part_of_the_pack(tmp_path: Path,
     assert (run.cwd / "out98").read_text() == "inner 0\n"
     assert logs(run, 99) == {8: "packed 8\n", 9: "packed 9\n"}
     assert {(record.task, record.job) for record in read_records(run.tasks)} == {
-        (6, "77"), (7, "77"), (0, "98"), (8, "99"), (9, "99")}
+        (6, "77"),
+        (7, "77"),
+        (0, "98"),
+        (8, "99"),
+        (9, "99"),
+    }
 
 
 @every_shell
@@ -272,8 +283,15 @@ def test_a_packed_task_reads_nothing_and_sees_the_job_s_variables(tmp_path: Path
 # --- parameters in one file
 
 
-HOSTILE = [{"n": 0}, {"text": "%s %d \\n \\\\ $(touch canary) `touch canary` ' \" ; * ~ -n"}, {"ü": "naïve ☃ \u2028"},
-           {"long": "x" * 70_000}, {"-e": None, "deep": [{"a": [1, 2.5e-3]}]}, {}, *({"n": n} for n in range(6, 13))]
+HOSTILE = [
+    {"n": 0},
+    {"text": "%s %d \\n \\\\ $(touch canary) `touch canary` ' \" ; * ~ -n"},
+    {"ü": "naïve ☃ \u2028"},
+    {"long": "x" * 70_000},
+    {"-e": None, "deep": [{"a": [1, 2.5e-3]}]},
+    {},
+    *({"n": n} for n in range(6, 13)),
+]
 
 
 def in_lines(run: RunDir, sets: Sequence[object] = HOSTILE) -> None:
@@ -324,8 +342,15 @@ def test_without_its_index_a_task_gets_no_parameters_of_another_one(tmp_path: Pa
     if harm == "missing":
         index.unlink()
     else:
-        index.write_text({"empty": "", "short": text[:17 * 3], "cut": text[:17 * 3 + 12],
-                          "garbage": "x" * len(text), "beyond": "9999999999999998\n" * 13}[harm])
+        index.write_text(
+            {
+                "empty": "",
+                "short": text[: 17 * 3],
+                "cut": text[: 17 * 3 + 12],
+                "garbage": "x" * len(text),
+                "beyond": "9999999999999998\n" * 13,
+            }[harm]
+        )
     code, out, err = Job(run, READ, shell).run(task=3)
     assert (code, out) == (75, "")
     assert "ESIS: can't write the parameters of task 3 into " in err

@@ -16,8 +16,10 @@ from esis.model.workdir import RunDir
 from tests.records.jobs import Job, every_shell, make_run, read_records, some_shells, states, wait_for
 
 # Each attempt waits until it is told to end.
-UNTIL_TOLD = ('sh -c ": >ready.$NAME; while [ ! -e end.$NAME ]; do sleep 0.01; done"\n'
-              'cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json"')
+UNTIL_TOLD = (
+    'sh -c ": >ready.$NAME; while [ ! -e end.$NAME ]; do sleep 0.01; done"\n'
+    'cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json"'
+)
 
 
 @pytest.fixture
@@ -125,14 +127,27 @@ def test_f54_an_attempt_is_known_by_its_own_name(run: RunDir, shell: str) -> Non
 
 
 @every_shell
-@pytest.mark.parametrize(("latest", "runs"), [
-    ("3.0003.77.0.100", False), ("3.0002.77.2.100", False), ("3.10000.9.0.100", False), ("3.0002.77.0.100", True),
-    ("3.0001.77.9.9999999999", True), ("", True), ("garbage", True), ("4.0003.77.0.100", True), ("3.0003.77.0", True),
-    ("3.0003..0.100", True), ("3.0002.77.1.99", True), (f"3.{'9' * 17}.77.0.100", True),
-    (f"3.0003.77.{'9' * 40}.1", True),
-])
-def test_f54_an_earlier_attempt_does_not_begin_behind_a_later_one(run: RunDir, shell: str, latest: str,
-                                                                  runs: bool) -> None:
+@pytest.mark.parametrize(
+    ("latest", "runs"),
+    [
+        ("3.0003.77.0.100", False),
+        ("3.0002.77.2.100", False),
+        ("3.10000.9.0.100", False),
+        ("3.0002.77.0.100", True),
+        ("3.0001.77.9.9999999999", True),
+        ("", True),
+        ("garbage", True),
+        ("4.0003.77.0.100", True),
+        ("3.0003.77.0", True),
+        ("3.0003..0.100", True),
+        ("3.0002.77.1.99", True),
+        (f"3.{'9' * 17}.77.0.100", True),
+        (f"3.0003.77.{'9' * 40}.1", True),
+    ],
+)
+def test_f54_an_earlier_attempt_does_not_begin_behind_a_later_one(
+    run: RunDir, shell: str, latest: str, runs: bool
+) -> None:
     """F54: a job of an earlier submission, or an earlier start of this one, that comes late: 75, and it is said."""
     run.attempts.mkdir()
     run.latest_attempt(3).write_text(f"{latest}\n")

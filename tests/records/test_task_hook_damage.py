@@ -141,8 +141,12 @@ def test_f57_without_its_hook_a_job_does_only_what_it_can(tmp_path: Path, shell:
     if kind == "unreadable" and os.geteuid() == 0:
         pytest.skip("root may read everything")
     run = make_run(tmp_path)
-    how: dict[str, dict[str, Any]] = {"offset": {"offset": 5}, "pack": {"pack": Pack(2, 1, 0, 9)},
-                                      "map": {"mapped": (4, 9)}, "arrays": {"arrays": 2}}
+    how: dict[str, dict[str, Any]] = {
+        "offset": {"offset": 5},
+        "pack": {"pack": Pack(2, 1, 0, 9)},
+        "map": {"mapped": (4, 9)},
+        "arrays": {"arrays": 2},
+    }
     job = Job(run, SHOW, shell, **how.get(needs, {}))
     run.task_hook.unlink()
     if kind == "a directory":
@@ -179,8 +183,24 @@ def test_f57_a_hook_that_is_cut_lets_nothing_run(tmp_path: Path, shell: str, par
 
 @some_shells
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("harm", ["missing", "a directory", "a FIFO", "empty", "cut", "cut in a number", "a line less",
-                                  "a line more", "swapped", "another number", "garbage", "NUL bytes", "unreadable"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "missing",
+        "a directory",
+        "a FIFO",
+        "empty",
+        "cut",
+        "cut in a number",
+        "a line less",
+        "a line more",
+        "swapped",
+        "another number",
+        "garbage",
+        "NUL bytes",
+        "unreadable",
+    ],
+)
 def test_f57_a_map_is_whole_or_nobody_works(tmp_path: Path, shell: str, packed: bool, harm: str) -> None:
     """F57: also where the line of this very task is there and right."""
     if harm == "unreadable" and os.geteuid() == 0:
@@ -194,11 +214,20 @@ def test_f57_a_map_is_whole_or_nobody_works(tmp_path: Path, shell: str, packed: 
     elif harm == "a FIFO":
         os.mkfifo(path)
     elif harm != "missing":
-        path.write_text({"empty": "", "cut": "4\n9\n", "cut in a number": text[:-3] + "\n",
-                         "a line less": text.replace("9\n", "", 1), "a line more": text + "713\n",
-                         "swapped": text.replace("30\n69", "69\n30"),
-                         "another number": text.replace("30", "31"), "garbage": text.replace("30", "3x"),
-                         "NUL bytes": text.replace("30", "\0\0"), "unreadable": text}[harm])
+        path.write_text(
+            {
+                "empty": "",
+                "cut": "4\n9\n",
+                "cut in a number": text[:-3] + "\n",
+                "a line less": text.replace("9\n", "", 1),
+                "a line more": text + "713\n",
+                "swapped": text.replace("30\n69", "69\n30"),
+                "another number": text.replace("30", "31"),
+                "garbage": text.replace("30", "3x"),
+                "NUL bytes": text.replace("30", "\0\0"),
+                "unreadable": text,
+            }[harm]
+        )
         if harm == "unreadable":
             path.chmod(0)
     refused(job, "0001.map is missing, unreadable or not as it was made")
@@ -207,8 +236,9 @@ def test_f57_a_map_is_whole_or_nobody_works(tmp_path: Path, shell: str, packed: 
 
 @settings(RELAXED, max_examples=25)
 @given(tasks=st.lists(st.integers(0, 10**12 - 1), min_size=1, max_size=30, unique=True).map(sorted), data=st.data())
-def test_f57_of_any_map_each_position_is_its_own_task(tmp_path_factory: pytest.TempPathFactory, tasks: list[int],
-                                                      data: st.DataObject) -> None:
+def test_f57_of_any_map_each_position_is_its_own_task(
+    tmp_path_factory: pytest.TempPathFactory, tasks: list[int], data: st.DataObject
+) -> None:
     """F57: shell and Python agree on the checksum, with any awk; one changed character is seen."""
     run = make_run(tmp_path_factory.mktemp("map"))
     job = Job(run, SHOW, "dash", mapped=tasks)
@@ -216,7 +246,7 @@ def test_f57_of_any_map_each_position_is_its_own_task(tmp_path_factory: pytest.T
     assert job.run(position)[:2] == (0, f"work {tasks[position]}\n")
     text = run.map(1).read_text()
     at = data.draw(st.integers(0, len(text) - 1))
-    changed = text[:at] + data.draw(st.sampled_from(["", "0", "7", "\n", "1\n", "x"])) + text[at + 1:]
+    changed = text[:at] + data.draw(st.sampled_from(["", "0", "7", "\n", "1\n", "x"])) + text[at + 1 :]
     run.map(1).write_text(changed)
     code, out, _ = job.run(position, job=78)
     assert (code, out) == (75, "") or [int(line) for line in changed.split()] == tasks
@@ -281,8 +311,9 @@ def test_f57_a_script_works_in_its_own_run_alone(tmp_path: Path, shell: str) -> 
 
 @some_shells
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("harm", ["missing", "empty", "a line less", "a directory", "a FIFO", "a dangling link",
-                                  "too large"])
+@pytest.mark.parametrize(
+    "harm", ["missing", "empty", "a line less", "a directory", "a FIFO", "a dangling link", "too large"]
+)
 def test_f57_a_list_of_requirements_that_is_not_whole(tmp_path: Path, shell: str, packed: bool, harm: str) -> None:
     """F57: nobody knows what is required, so nothing starts."""
     run, other = make_run(tmp_path), make_run(tmp_path, "cd" * 32)
@@ -313,16 +344,28 @@ def test_f57_a_list_of_requirements_that_is_not_whole(tmp_path: Path, shell: str
 
 
 @some_shells
-@pytest.mark.parametrize(("claim", "records", "complete"), [
-    ("1", [], True), ("1\n", [], True), ("1\n2\n", [], True), ("0", [], False), ("10", [], False), ("", [], False),
-    ("1", ["0.0001.7.0.100.exit1.101"], False), ("1", ["0.0001.7.0.100.running"], False),
-    ("1", ["0.0001.7.0.100.exit0.101"], False), ("1", ["1.0001.7.0.100.slurm-TIMEOUT.101"], False),
-    ("0", ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.exit0.101"], True),
-    ("1", ["5.0001.7.0.100.exit1.101"], True), ("1", ["README", ".0.0001.7.0.100.9"], True),
-])
+@pytest.mark.parametrize(
+    ("claim", "records", "complete"),
+    [
+        ("1", [], True),
+        ("1\n", [], True),
+        ("1\n2\n", [], True),
+        ("0", [], False),
+        ("10", [], False),
+        ("", [], False),
+        ("1", ["0.0001.7.0.100.exit1.101"], False),
+        ("1", ["0.0001.7.0.100.running"], False),
+        ("1", ["0.0001.7.0.100.exit0.101"], False),
+        ("1", ["1.0001.7.0.100.slurm-TIMEOUT.101"], False),
+        ("0", ["0.0001.7.0.100.exit0.101", "1.0001.7.0.100.exit0.101"], True),
+        ("1", ["5.0001.7.0.100.exit1.101"], True),
+        ("1", ["README", ".0.0001.7.0.100.9"], True),
+    ],
+)
 @pytest.mark.parametrize("folded", [False, True])
-def test_f66_evidence_outranks_a_claim_of_completion(tmp_path: Path, shell: str, claim: str, records: list[str],
-                                                     complete: bool, folded: bool) -> None:
+def test_f66_evidence_outranks_a_claim_of_completion(
+    tmp_path: Path, shell: str, claim: str, records: list[str], complete: bool, folded: bool
+) -> None:
     """F66: workers of 0.0.4 write 1 at their end; where a task of the run has a record, the records decide."""
     run, other = make_run(tmp_path), make_run(tmp_path, "cd" * 32)
     other.completed.write_text(claim)
@@ -357,14 +400,18 @@ def test_f58_a_claim_of_completion_that_is_no_file_is_none(tmp_path: Path, shell
 
 @some_shells
 @pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize(("names", "complete"), [
-    (["0.0001.7.0.100.exit0.101", "0.0001.7.0.100.slurm-TIMEOUT.101"], False),
-    (["0.0001.7.0.90.slurm-CANCELLED.90", "0.0001.7.0.100.exit0.101"], True),
-    (["0.0001.7.0.100.exit0.101", "0.0001.7.0.100.slurm-OUT_OF_MEMORY.120"], False),
-    (["0.0001.7.0.100.running", "0.0001.7.0.100.exit0.101"], True),
-])
-def test_f51_of_two_ends_of_one_attempt_a_rule_decides(tmp_path: Path, shell: str, names: list[str], complete: bool,
-                                                       first: int) -> None:
+@pytest.mark.parametrize(
+    ("names", "complete"),
+    [
+        (["0.0001.7.0.100.exit0.101", "0.0001.7.0.100.slurm-TIMEOUT.101"], False),
+        (["0.0001.7.0.90.slurm-CANCELLED.90", "0.0001.7.0.100.exit0.101"], True),
+        (["0.0001.7.0.100.exit0.101", "0.0001.7.0.100.slurm-OUT_OF_MEMORY.120"], False),
+        (["0.0001.7.0.100.running", "0.0001.7.0.100.exit0.101"], True),
+    ],
+)
+def test_f51_of_two_ends_of_one_attempt_a_rule_decides(
+    tmp_path: Path, shell: str, names: list[str], complete: bool, first: int
+) -> None:
     """F51: the later end, in the same second the worse one, in whichever order they are listed."""
     run, other = make_run(tmp_path), make_run(tmp_path, "cd" * 32)
     other.folded_tasks.write_text(f"{names[first]} {{}}\n{names[1 - first]} {{}}\n")
@@ -391,7 +438,13 @@ def test_a_script_works_with_the_hook_of_an_earlier_version(tmp_path: Path, shel
     assert further.run(1, fenced="0004.2", SLURM_ESIS_OFFSET="40", esis_offset="7")[:2] == (0, "work 41\n")
     assert Job(run, SHOW, shell, number=5, pack=Pack(2, 1, 50, 60)).run(1, fenced="0005")[0] == 0
     assert [(state[0], state[1], state[4]) for state in states(run)] == [
-        (0, "0001", 0), (11, "0002", 0), (30, "0003", 0), (41, "0004", 0), (52, "0005", 0), (53, "0005", 0)]
+        (0, "0001", 0),
+        (11, "0002", 0),
+        (30, "0003", 0),
+        (41, "0004", 0),
+        (52, "0005", 0),
+        (53, "0005", 0),
+    ]
 
 
 def earlier_script(run: RunDir, shell: str, lines: str, body: str = SHOW) -> Path:
@@ -411,12 +464,19 @@ if [ -r "$esis_hook" ]; then . "$esis_hook"; fi
 
 
 @every_shell
-@pytest.mark.parametrize(("lines", "maps", "fenced", "expected"), [
-    ("", False, "", "work 1\n"), ("", False, "0001", "work 1\n"), ("esis_offset=30\n", False, "0001", "work 31\n"),
-    ("", True, "0001", "work 9\n"), ("esis_pack='2 1 4 20'\nesis_script=$0\n", False, "0001", ""),
-])
-def test_a_script_of_an_earlier_version_works_with_this_hook(tmp_path: Path, shell: str, lines: str, maps: bool,
-                                                             fenced: str, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("lines", "maps", "fenced", "expected"),
+    [
+        ("", False, "", "work 1\n"),
+        ("", False, "0001", "work 1\n"),
+        ("esis_offset=30\n", False, "0001", "work 31\n"),
+        ("", True, "0001", "work 9\n"),
+        ("esis_pack='2 1 4 20'\nesis_script=$0\n", False, "0001", ""),
+    ],
+)
+def test_a_script_of_an_earlier_version_works_with_this_hook(
+    tmp_path: Path, shell: str, lines: str, maps: bool, fenced: str, expected: str
+) -> None:
     """It tells less; a map counts where there is one."""
     run = make_run(tmp_path)
     if maps:
@@ -465,7 +525,7 @@ def test_slurms_own_identity_of_the_job_is_kept(tmp_path: Path, shell: str) -> N
     """Slurm 26.05 tells jobs apart whose ids are the same; characters that no such name has become _."""
     run = make_run(tmp_path)
     job = Job(run, "exit 0", shell)
-    job.run(SLURM_JOB_SLUID="s1ABC\"x")
+    job.run(SLURM_JOB_SLUID='s1ABC"x')
     job.run(job=78)
     found = {record.job: json.loads((run.tasks / record.name).read_text()) for record in read_records(run.tasks)}
     assert found["77"]["sluid"] == "s1ABC_x"
@@ -480,6 +540,7 @@ def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
     # It can't follow the one into the other.
     text = run.script.read_text().replace('. "$esis_hook"', ":")
     run.script.write_text(text.replace("#SBATCH", "# shellcheck disable=SC2034\n#SBATCH", 1))
-    done = subprocess.run(["shellcheck", "-s", "sh", str(run.task_hook), str(run.script)], capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", str(run.task_hook), str(run.script)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")

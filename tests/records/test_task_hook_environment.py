@@ -22,8 +22,18 @@ SCRIPT = render("#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\n", "t.sh", Valu
 OWN = sorted(set(re.findall(r"\besis_[a-z]+(?:_[a-z]+)*", HOOK + SCRIPT)))
 CALLED = sorted(set(re.findall(r"\bcommand ([a-z]+)", HOOK)))
 # Not OPTIND, RANDOM and other numbers: some shells don't start with texts in these.
-TELLING = ("BASH_VERSION", "BASH_VERSINFO", "ZSH_VERSION", "KSH_VERSION", "EPOCHSECONDS", "EPOCHREALTIME", "REPLY",
-           "CDPATH", "IFS", "PS4")
+TELLING = (
+    "BASH_VERSION",
+    "BASH_VERSINFO",
+    "ZSH_VERSION",
+    "KSH_VERSION",
+    "EPOCHSECONDS",
+    "EPOCHREALTIME",
+    "REPLY",
+    "CDPATH",
+    "IFS",
+    "PS4",
+)
 FEATURES = ("", "map", "offset", "pack")
 
 
@@ -68,10 +78,15 @@ def test_f48_the_shells_own_variables_are_the_jobs_own(tmp_path: Path, shell: st
 @pytest.mark.parametrize("shell", [name for name in ("bash", "dash") if name in SHELLS])
 @pytest.mark.parametrize("feature", FEATURES)
 @settings(RELAXED, max_examples=8)
-@given(values=st.dictionaries(st.sampled_from([*OWN, *TELLING, "PWD", "OLDPWD", "PPID", "TMOUT"]),
-                              st.sampled_from(["0", "1", "77", "no", "yes", "/tmp", "5.1", " ", "/", "x" * 300, "-n"])))
-def test_f48_any_of_them_with_any_value(tmp_path_factory: pytest.TempPathFactory, shell: str, feature: str,
-                                        values: Mapping[str, str]) -> None:
+@given(
+    values=st.dictionaries(
+        st.sampled_from([*OWN, *TELLING, "PWD", "OLDPWD", "PPID", "TMOUT"]),
+        st.sampled_from(["0", "1", "77", "no", "yes", "/tmp", "5.1", " ", "/", "x" * 300, "-n"]),
+    )
+)
+def test_f48_any_of_them_with_any_value(
+    tmp_path_factory: pytest.TempPathFactory, shell: str, feature: str, values: Mapping[str, str]
+) -> None:
     """F48: the same, with some of them and values of their own."""
     job, tasks = job_of(tmp_path_factory.mktemp("any"), shell, feature)
     check(job, tasks, **values)
@@ -97,15 +112,28 @@ def test_f48_functions_of_the_environment_are_not_called(tmp_path: Path, feature
 
 @pytest.mark.skipif("bash" not in SHELLS, reason="no bash here")
 @pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("options", [
-    "noclobber", "errexit", "nounset", "pipefail", "allexport", "noglob", "posix", "monitor", "physical", "functrace",
-    "errexit:noclobber:nounset:pipefail:allexport:noglob",
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "noclobber",
+        "errexit",
+        "nounset",
+        "pipefail",
+        "allexport",
+        "noglob",
+        "posix",
+        "monitor",
+        "physical",
+        "functrace",
+        "errexit:noclobber:nounset:pipefail:allexport:noglob",
+    ],
+)
 def test_f48_options_of_the_shell_from_the_environment(tmp_path: Path, feature: str, options: str) -> None:
     """F48: SHELLOPTS and BASHOPTS set options before the script's first line, also in the tasks of a pack."""
     job, tasks = job_of(tmp_path, "bash", feature)
-    check(job, tasks, SHELLOPTS=options,
-          BASHOPTS="extglob:nocasematch:nullglob:failglob:xpg_echo:lastpipe:expand_aliases")
+    check(
+        job, tasks, SHELLOPTS=options, BASHOPTS="extglob:nocasematch:nullglob:failglob:xpg_echo:lastpipe:expand_aliases"
+    )
 
 
 @pytest.mark.skipif("bash" not in SHELLS, reason="no bash here")
@@ -113,8 +141,10 @@ def test_f48_options_of_the_shell_from_the_environment(tmp_path: Path, feature: 
 def test_f48_what_a_site_sets_up_for_each_shell(tmp_path: Path, feature: str) -> None:
     """F48: BASH_ENV is read before the script: aliases, a `cd` that prints, IFS, options."""
     profile = tmp_path / "profile"
-    profile.write_text("shopt -s expand_aliases\nalias mv='mv -i' rm='rm -i' ls='ls -l' date=false\nset -C\nIFS=1072:\n"
-                       "cd() { builtin cd \"$@\" && pwd && ls; }\nexport -f cd\nexport CDPATH=/:/tmp\n")
+    profile.write_text(
+        "shopt -s expand_aliases\nalias mv='mv -i' rm='rm -i' ls='ls -l' date=false\nset -C\nIFS=1072:\n"
+        'cd() { builtin cd "$@" && pwd && ls; }\nexport -f cd\nexport CDPATH=/:/tmp\n'
+    )
     job, tasks = job_of(tmp_path, "bash", feature)
     check(job, tasks, BASH_ENV=str(profile), ENV=str(profile))
 
@@ -125,9 +155,24 @@ def test_f48_what_a_site_sets_up_for_each_shell(tmp_path: Path, feature: str) ->
 def test_f48_what_programs_read_from_the_environment(tmp_path: Path, shell: str, feature: str, locale: str) -> None:
     """F48: options, quoting and language of ls, grep, awk and others."""
     job, tasks = job_of(tmp_path, shell, feature)
-    check(job, tasks, QUOTING_STYLE="shell-escape-always", GREP_OPTIONS="--color=always -v", GREP_COLOR="1",
-          LS_COLORS="x", POSIXLY_CORRECT="1", _POSIX2_VERSION="199209", LC_ALL=locale, LANG=locale,
-          TZ="Pacific/Kiritimati", COLUMNS="1", BLOCKSIZE="7", AWKPATH="/", VERSION_CONTROL="numbered", TMOUT="1")
+    check(
+        job,
+        tasks,
+        QUOTING_STYLE="shell-escape-always",
+        GREP_OPTIONS="--color=always -v",
+        GREP_COLOR="1",
+        LS_COLORS="x",
+        POSIXLY_CORRECT="1",
+        _POSIX2_VERSION="199209",
+        LC_ALL=locale,
+        LANG=locale,
+        TZ="Pacific/Kiritimati",
+        COLUMNS="1",
+        BLOCKSIZE="7",
+        AWKPATH="/",
+        VERSION_CONTROL="numbered",
+        TMOUT="1",
+    )
 
 
 @some_shells
@@ -147,8 +192,13 @@ def test_f48_quoted_names_complete_a_run(tmp_path: Path, shell: str, style: str)
 def test_f48_what_another_job_left_in_the_environment(tmp_path: Path, shell: str) -> None:
     """F48: a job submitted from inside of another one inherits its variables, of a pack and of --local, too."""
     job, tasks = job_of(tmp_path, shell, "")
-    left = {"SLURM_ESIS_FROM": "0", "SLURM_ESIS_PACKED": f"76::host:{tmp_path}", "SLURM_ESIS_INDEX": "9",
-            "SLURM_ESIS_RECORD": "/x/1.0001.76.0.1", "SLURM_ESIS_LOCAL": "1"}
+    left = {
+        "SLURM_ESIS_FROM": "0",
+        "SLURM_ESIS_PACKED": f"76::host:{tmp_path}",
+        "SLURM_ESIS_INDEX": "9",
+        "SLURM_ESIS_RECORD": "/x/1.0001.76.0.1",
+        "SLURM_ESIS_LOCAL": "1",
+    }
     text = job.spool.read_text()
     job.spool.write_text(f"{text}env | grep '^SLURM_ESIS_[^R]' >seen || :\n")
     check(job, tasks, **left)

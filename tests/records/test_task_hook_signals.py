@@ -13,9 +13,24 @@ import pytest
 from tests.records.jobs import Job, every_shell, make_run, read_records, states, wait_for
 
 # All but KILL and what stops a process or does nothing by itself; 32 and 33 are those of the C library.
-ENDING = [number for number in range(1, signal.SIGRTMAX + 1)
-          if number not in {signal.SIGKILL, signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP,
-                            signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH, 32, 33}]
+ENDING = [
+    number
+    for number in range(1, signal.SIGRTMAX + 1)
+    if number
+    not in {
+        signal.SIGKILL,
+        signal.SIGCHLD,
+        signal.SIGCONT,
+        signal.SIGSTOP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGURG,
+        signal.SIGWINCH,
+        32,
+        33,
+    }
+]
 CHILD = "sh -c ': >ready.$SLURM_ARRAY_TASK_ID; while [ ! -e go.$SLURM_ARRAY_TASK_ID ]; do sleep 0.01; done'"
 BUSY = ": >ready.$SLURM_ARRAY_TASK_ID; while [ ! -e go.$SLURM_ARRAY_TASK_ID ]; do :; done"
 BODIES = {
@@ -26,7 +41,6 @@ BODIES = {
     "between commands": f"{BUSY}\nexit 0",
     "between commands, set -e": f"set -eu\n{BUSY}\nexit 0",
 }
-
 
 
 def loses(shell: str, number: int) -> bool:
@@ -83,8 +97,9 @@ def test_f50_a_signal_to_the_whole_job_is_recorded(tmp_path: Path, shell: str) -
 @every_shell
 @pytest.mark.parametrize("options", ["", "set -e\n"])
 @pytest.mark.parametrize("number", [1, 4, 6, 7, 8, 9, 11, 14, 15, 24, 31, 34, 64])
-def test_f50_a_worker_that_a_signal_ends_has_failed_with_it(tmp_path: Path, shell: str, options: str,
-                                                            number: int) -> None:
+def test_f50_a_worker_that_a_signal_ends_has_failed_with_it(
+    tmp_path: Path, shell: str, options: str, number: int
+) -> None:
     """F50: 128 and its number, also in ksh, which counts them from 256 on."""
     run = make_run(tmp_path)
     body = f"{options}sh -c 'ulimit -c 0; kill -{number} $$; sleep 60'"

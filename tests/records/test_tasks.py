@@ -23,12 +23,22 @@ def latest(found: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 records = st.builds(
-    TaskRecord, task=st.integers(0, 10**12 - 1), submission=st.integers(1, 10**9 - 1),
-    job=st.integers(0, 10**19).map(str), restart=st.integers(0, 10**9 - 1), start=st.integers(0, 10**15 - 1))
-saved = st.builds(lambda record, end: replace(record, code=75, end=end, resumable=True), records,
-                  st.integers(0, 10**15 - 1))
-ended = st.builds(lambda record, code, end: replace(record, code=code, end=end), records, st.integers(0, 255),
-                  st.integers(0, 10**15 - 1))
+    TaskRecord,
+    task=st.integers(0, 10**12 - 1),
+    submission=st.integers(1, 10**9 - 1),
+    job=st.integers(0, 10**19).map(str),
+    restart=st.integers(0, 10**9 - 1),
+    start=st.integers(0, 10**15 - 1),
+)
+saved = st.builds(
+    lambda record, end: replace(record, code=75, end=end, resumable=True), records, st.integers(0, 10**15 - 1)
+)
+ended = st.builds(
+    lambda record, code, end: replace(record, code=code, end=end),
+    records,
+    st.integers(0, 255),
+    st.integers(0, 10**15 - 1),
+)
 
 
 @st.composite
@@ -56,12 +66,29 @@ def test_a_record_survives_its_name(record: TaskRecord) -> None:
     assert record.ended == (".exit" in record.name or ".resumable." in record.name)
 
 
-@pytest.mark.parametrize("name", [
-    "", ".", "0.0001.7.0.100", "0.0001.7.0.100.exit0", "0.0001.7.0.100.exit0.", "0.0001.7.0.100.exit.105",
-    "0.0001.7.0.100.exit0.105.bak", "0.0001.7.0.100.exit0.105~", "0.0001.7.0.100.exit0.105\n", "0.0001.7.0.100.Running",
-    ".0.0001.7.0.100.4711", "a.0001.7.0.100.running", "-1.0001.7.0.100.running", "0.1.7.0.100.running",
-    "0.0001.7.0.100.exit-1.105", "0.0001.7.0.100.exit1000.105", ".nfs0000000000000001", "0..7.0.100.running",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "0.0001.7.0.100",
+        "0.0001.7.0.100.exit0",
+        "0.0001.7.0.100.exit0.",
+        "0.0001.7.0.100.exit.105",
+        "0.0001.7.0.100.exit0.105.bak",
+        "0.0001.7.0.100.exit0.105~",
+        "0.0001.7.0.100.exit0.105\n",
+        "0.0001.7.0.100.Running",
+        ".0.0001.7.0.100.4711",
+        "a.0001.7.0.100.running",
+        "-1.0001.7.0.100.running",
+        "0.1.7.0.100.running",
+        "0.0001.7.0.100.exit-1.105",
+        "0.0001.7.0.100.exit1000.105",
+        ".nfs0000000000000001",
+        "0..7.0.100.running",
+    ],
+)
 def test_what_is_no_record_is_none(name: str) -> None:
     """Temporary files, copies and garbage are never taken for a record: a cut name is not done."""
     assert TaskRecord.parse(name) is None
@@ -94,15 +121,18 @@ def test_the_end_of_an_attempt_is_later_than_its_start(history: list[TaskRecord]
         assert latest(history + order) == latest(order + history) == {0: end}
 
 
-@pytest.mark.parametrize(("later", "earlier"), [
-    ("0.0002.5.0.100.running", "0.0001.9.3.900.exit0.901"),  # a new submission, although its clock is behind
-    ("0.10000.5.0.100.running", "0.9999.5.0.100.running"),  # numbers, not texts
-    ("0.0001.5.10.100.running", "0.0001.5.9.100.exit0.101"),  # restarts are numbers as well
-    ("0.0001.5.1.100.running", "0.0001.5.0.200.exit1.201"),  # a requeue on a node whose clock is behind
-    ("0.0001.8.0.200.exit1.201", "0.0001.9.0.100.exit0.101"),  # job ids are used again: time decides between jobs
-    ("0.0001.10.0.100.exit0.101", "0.0001.9.0.100.exit1.100"),  # in the same second: the higher id
-    ("0.0001.5.0.100.exit1.101", "0.0001.5.0.100.running"),
-])
+@pytest.mark.parametrize(
+    ("later", "earlier"),
+    [
+        ("0.0002.5.0.100.running", "0.0001.9.3.900.exit0.901"),  # a new submission, although its clock is behind
+        ("0.10000.5.0.100.running", "0.9999.5.0.100.running"),  # numbers, not texts
+        ("0.0001.5.10.100.running", "0.0001.5.9.100.exit0.101"),  # restarts are numbers as well
+        ("0.0001.5.1.100.running", "0.0001.5.0.200.exit1.201"),  # a requeue on a node whose clock is behind
+        ("0.0001.8.0.200.exit1.201", "0.0001.9.0.100.exit0.101"),  # job ids are used again: time decides between jobs
+        ("0.0001.10.0.100.exit0.101", "0.0001.9.0.100.exit1.100"),  # in the same second: the higher id
+        ("0.0001.5.0.100.exit1.101", "0.0001.5.0.100.running"),
+    ],
+)
 def test_which_attempt_is_the_later_one(later: str, earlier: str) -> None:
     """Submission, then time between jobs, then restart within a job, then end before start."""
     one, other = TaskRecord.parse(later), TaskRecord.parse(earlier)
@@ -131,7 +161,9 @@ def test_one_listing_tells_all(tmp_path: Path) -> None:
     for name in ("3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105", ".5.0001.7.0.100.9", "notes.txt"):
         (run.tasks / name).touch(mode=0)
     assert sorted(record.name for record in read_records(run).values()) == [
-        "3.0001.7.0.100.running", "4.0001.7.0.100.exit0.105"]
+        "3.0001.7.0.100.running",
+        "4.0001.7.0.100.exit0.105",
+    ]
 
 
 def test_folded_records_count_like_files(tmp_path: Path) -> None:
@@ -144,10 +176,18 @@ def test_folded_records_count_like_files(tmp_path: Path) -> None:
 
 
 @RELAXED
-@given(st.lists(st.one_of(st.text(max_size=30), records.map(lambda record: record.name),
-                          ended.map(lambda record: record.name),
-                          st.tuples(records, st.text("\n.0a", max_size=3), ended).map(
-                              lambda three: f"{three[0].name}{three[1]}{three[2].name}"))))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=30),
+            records.map(lambda record: record.name),
+            ended.map(lambda record: record.name),
+            st.tuples(records, st.text("\n.0a", max_size=3), ended).map(
+                lambda three: f"{three[0].name}{three[1]}{three[2].name}"
+            ),
+        )
+    )
+)
 def test_many_names_are_read_as_each_by_itself(names: list[str]) -> None:
     """Reading them together is for speed alone: whatever else lies there, with newlines in its name, is left out."""
     one_by_one: dict[int, TaskRecord] = {}
@@ -172,14 +212,26 @@ def test_records_of_one_kind_differ_by_task_and_times_alone(several: tuple[list[
     assert found.kind(99) is None
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    ('{"host": "n1", "pid": 12, "job": "7", "partition": "p", "nodes": "n[1-2]", "cpus": 8, "kernel": "6.1", '
-     '"modules": "gcc/12:mpi"}', Details("n1", 12, "7", "p", "n[1-2]", 8, "6.1", ("gcc/12", "mpi"))),
-    ('{"host": "n1", "pid": 12, "job": "7", "cpus": null, "modules": ""}', Details("n1", 12, "7")),
-    ('{"host": "n1", "pid": 12, "job": "7"}', Details("n1", 12, "7")), ('{"host": "n1", "pid": 12, "job": 7}', None),
-    ('{"host": "n1", "pid": "12"}', None), ('{"host": 3, "pid": 12}', None), ("{}", None), ("", None), ("[1]", None),
-    ('{"host": "n1"', None), (None, None),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            '{"host": "n1", "pid": 12, "job": "7", "partition": "p", "nodes": "n[1-2]", "cpus": 8, "kernel": "6.1", '
+            '"modules": "gcc/12:mpi"}',
+            Details("n1", 12, "7", "p", "n[1-2]", 8, "6.1", ("gcc/12", "mpi")),
+        ),
+        ('{"host": "n1", "pid": 12, "job": "7", "cpus": null, "modules": ""}', Details("n1", 12, "7")),
+        ('{"host": "n1", "pid": 12, "job": "7"}', Details("n1", 12, "7")),
+        ('{"host": "n1", "pid": 12, "job": 7}', None),
+        ('{"host": "n1", "pid": "12"}', None),
+        ('{"host": 3, "pid": 12}', None),
+        ("{}", None),
+        ("", None),
+        ("[1]", None),
+        ('{"host": "n1"', None),
+        (None, None),
+    ],
+)
 def test_the_process_of_an_attempt(tmp_path: Path, content: str | None, expected: Details | None) -> None:
     """Host, PID and job stand in the file; F07: a cut or missing file tells nothing."""
     record = TaskRecord(3, 1, "7", 0, 100)
@@ -190,8 +242,13 @@ def test_the_process_of_an_attempt(tmp_path: Path, content: str | None, expected
 
 def test_a_name_is_known_without_parsing() -> None:
     """Whatever the outcome, `name` agrees with the record that is parsed."""
-    names = ["1.0001.7.0.100.exit0.120", "2.0001.7.0.100.running", "3.0001.7.0.100.slurm-TIMEOUT.120",
-             "4.0001.7.0.100.resumable.120", "5.0001.7.0.100.exit3.120"]
+    names = [
+        "1.0001.7.0.100.exit0.120",
+        "2.0001.7.0.100.running",
+        "3.0001.7.0.100.slurm-TIMEOUT.120",
+        "4.0001.7.0.100.resumable.120",
+        "5.0001.7.0.100.exit3.120",
+    ]
     assert TaskRecords(["1.0001.7.0.100.exit0.99"]).elapsed(1) is None, "a clock was set back"
     records = TaskRecords(names)
     assert [records.name(task) for task in records] == names == [record.name for record in records.values()]

@@ -20,33 +20,36 @@ OTHER = RunDir(RUN.path.parent / ("wrkdir." + "1" * 64))
 OURS, DOUBTFUL, FOREIGN = Whose.OURS, Whose.DOUBTFUL, Whose.FOREIGN
 
 
-@pytest.mark.parametrize(("command", "workdir", "stranger", "known"), [
-    (script_argument(RUN), "/elsewhere", OURS, OURS),
-    (str(RUN.script), "/elsewhere", OURS, OURS),
-    (f"{RUN.script} some x|y arguments", "/elsewhere", OURS, OURS),  # 22.05 shows them
-    (f"{RUN.cwd}/../sbatch.sh", "/e|f", OURS, OURS),
-    (f"{RUN.path}//./sbatch.sh", "/e", OURS, OURS),
-    ("../sbatch.sh", str(RUN.cwd), OURS, OURS),  # typed by hand in cwd/
-    ("../sbatch.sh a|b c", str(RUN.cwd), OURS, OURS),
-    ("./sbatch.sh", str(RUN.path), OURS, OURS),
-    (f"{NAME}/sbatch.sh", str(RUN.path.parent), OURS, OURS),
-    ("../sbatch.sh", "/tmp", FOREIGN, DOUBTFUL),  # --chdir hides from where it was meant
-    ("../sbatch.sh", "/elsewhere/cwd", FOREIGN, DOUBTFUL),
-    ("../sbatch.sh", str(OTHER.cwd), FOREIGN, FOREIGN),
-    (str(OTHER.script), str(RUN.cwd), FOREIGN, DOUBTFUL),
-    (f"{RUN.cwd}/post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),  # the user's own, from cwd/
-    ("post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
-    ("(null)", str(RUN.cwd), FOREIGN, DOUBTFUL),  # --wrap, or a script from standard input
-    ("", str(RUN.cwd), FOREIGN, DOUBTFUL),
-    (f"{RUN.cwd}/sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
-    ("sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
-    (f"{RUN.cwd}/post.sh {RUN.script}", str(RUN.cwd), FOREIGN, DOUBTFUL),
-    (f"{RUN.cwd}/post.sh", f"{RUN.cwd}x", FOREIGN, FOREIGN),
-    (f"{RUN.script}.old", "/elsewhere", FOREIGN, FOREIGN),
-    ("/x/sbatch.sh", str(RUN.path), FOREIGN, FOREIGN),
-    ("/scratch/sbatch.sh", "/elsewhere", FOREIGN, FOREIGN),
-    ("", "", FOREIGN, FOREIGN),
-])
+@pytest.mark.parametrize(
+    ("command", "workdir", "stranger", "known"),
+    [
+        (script_argument(RUN), "/elsewhere", OURS, OURS),
+        (str(RUN.script), "/elsewhere", OURS, OURS),
+        (f"{RUN.script} some x|y arguments", "/elsewhere", OURS, OURS),  # 22.05 shows them
+        (f"{RUN.cwd}/../sbatch.sh", "/e|f", OURS, OURS),
+        (f"{RUN.path}//./sbatch.sh", "/e", OURS, OURS),
+        ("../sbatch.sh", str(RUN.cwd), OURS, OURS),  # typed by hand in cwd/
+        ("../sbatch.sh a|b c", str(RUN.cwd), OURS, OURS),
+        ("./sbatch.sh", str(RUN.path), OURS, OURS),
+        (f"{NAME}/sbatch.sh", str(RUN.path.parent), OURS, OURS),
+        ("../sbatch.sh", "/tmp", FOREIGN, DOUBTFUL),  # --chdir hides from where it was meant
+        ("../sbatch.sh", "/elsewhere/cwd", FOREIGN, DOUBTFUL),
+        ("../sbatch.sh", str(OTHER.cwd), FOREIGN, FOREIGN),
+        (str(OTHER.script), str(RUN.cwd), FOREIGN, DOUBTFUL),
+        (f"{RUN.cwd}/post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),  # the user's own, from cwd/
+        ("post.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+        ("(null)", str(RUN.cwd), FOREIGN, DOUBTFUL),  # --wrap, or a script from standard input
+        ("", str(RUN.cwd), FOREIGN, DOUBTFUL),
+        (f"{RUN.cwd}/sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+        ("sbatch.sh", str(RUN.cwd), FOREIGN, DOUBTFUL),
+        (f"{RUN.cwd}/post.sh {RUN.script}", str(RUN.cwd), FOREIGN, DOUBTFUL),
+        (f"{RUN.cwd}/post.sh", f"{RUN.cwd}x", FOREIGN, FOREIGN),
+        (f"{RUN.script}.old", "/elsewhere", FOREIGN, FOREIGN),
+        ("/x/sbatch.sh", str(RUN.path), FOREIGN, FOREIGN),
+        ("/scratch/sbatch.sh", "/elsewhere", FOREIGN, FOREIGN),
+        ("", "", FOREIGN, FOREIGN),
+    ],
+)
 def test_f45_a_job_is_a_runs_by_its_script(command: str, workdir: str, stranger: Whose, known: Whose) -> None:
     """F15, F45, F46: an id that the run knows makes nothing its own, only doubtful where the directory is its."""
     assert whose_in_queue(RUN, f"{command}|{workdir}", known=False) is stranger
@@ -79,17 +82,26 @@ def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
     assert os.path.normpath(script_argument(RUN)) == str(RUN.script)
 
 
-@pytest.mark.parametrize(("workdir", "line", "ours"), [
-    (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN)}", True),
-    ("/tmp", f"sbatch --parsable {script_argument(RUN)}", True),
-    (str(RUN.cwd), "sbatch ../sbatch.sh", True), (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
-    ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", False),
-    (str(RUN.cwd), "", True),  # 20.11 tells no line
-    (str(RUN.cwd), "sbatch --array=0-3 post.sh", False), (str(RUN.cwd), "sbatch --wrap=hostname", False),
-    (str(RUN.cwd), "sbatch", False), (str(RUN.cwd), f"sbatch {OTHER.script}", False),
-    (str(OTHER.cwd), "sbatch ../sbatch.sh", False), ("/tmp", "", False), ("/tmp", "sbatch /tmp/sbatch.sh", False),
-    (str(OTHER.cwd), "", False), (f"{RUN.cwd}x", "", False),
-])
+@pytest.mark.parametrize(
+    ("workdir", "line", "ours"),
+    [
+        (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN)}", True),
+        ("/tmp", f"sbatch --parsable {script_argument(RUN)}", True),
+        (str(RUN.cwd), "sbatch ../sbatch.sh", True),
+        (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
+        ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", False),
+        (str(RUN.cwd), "", True),  # 20.11 tells no line
+        (str(RUN.cwd), "sbatch --array=0-3 post.sh", False),
+        (str(RUN.cwd), "sbatch --wrap=hostname", False),
+        (str(RUN.cwd), "sbatch", False),
+        (str(RUN.cwd), f"sbatch {OTHER.script}", False),
+        (str(OTHER.cwd), "sbatch ../sbatch.sh", False),
+        ("/tmp", "", False),
+        ("/tmp", "sbatch /tmp/sbatch.sh", False),
+        (str(OTHER.cwd), "", False),
+        (f"{RUN.cwd}x", "", False),
+    ],
+)
 def test_f45_the_accounting_is_believed_of_the_runs_script_alone(workdir: str, line: str, ours: bool) -> None:
     """It is asked for ids that the run knows; another job may have had one of them since."""
     assert is_accounted(RUN, f"{workdir}|{line}") is ours

@@ -71,24 +71,27 @@ def codes(run: RunDir) -> dict[int, int | None]:
 # --- options and log names
 
 
-@pytest.mark.parametrize(("directives", "expected"), [
-    ([], Options()),
-    (["-o x.out"], Options(output="x.out")),
-    (["-ox.out"], Options(output="x.out")),
-    (["--output=x.out"], Options(output="x.out")),
-    (["--output x.out"], Options(output="x.out")),
-    (["--output='a b.out' # c"], Options(output="a b.out")),
-    (["-o a", "-o b"], Options(output="b")),
-    (["-e err -J name -D sub"], Options(error="err", job_name="name", directory="sub")),
-    (["--error=err --job-name=name --chdir=sub"], Options(error="err", job_name="name", directory="sub")),
-    (["-c 4 -n2"], Options(cpus="4", ntasks="2")),
-    (["--cpus-per-task=4", "--ntasks 2"], Options(cpus="4", ntasks="2")),
-    (["--open-mode=append"], Options(append=True)),
-    (["--open-mode=truncate"], Options(append=False)),
-    (["--mem=3G --time=1 -p x --exclusive"], Options()),
-    (["--comment='-o no'"], Options()),
-    (["-o"], Options(output="")),
-])
+@pytest.mark.parametrize(
+    ("directives", "expected"),
+    [
+        ([], Options()),
+        (["-o x.out"], Options(output="x.out")),
+        (["-ox.out"], Options(output="x.out")),
+        (["--output=x.out"], Options(output="x.out")),
+        (["--output x.out"], Options(output="x.out")),
+        (["--output='a b.out' # c"], Options(output="a b.out")),
+        (["-o a", "-o b"], Options(output="b")),
+        (["-e err -J name -D sub"], Options(error="err", job_name="name", directory="sub")),
+        (["--error=err --job-name=name --chdir=sub"], Options(error="err", job_name="name", directory="sub")),
+        (["-c 4 -n2"], Options(cpus="4", ntasks="2")),
+        (["--cpus-per-task=4", "--ntasks 2"], Options(cpus="4", ntasks="2")),
+        (["--open-mode=append"], Options(append=True)),
+        (["--open-mode=truncate"], Options(append=False)),
+        (["--mem=3G --time=1 -p x --exclusive"], Options()),
+        (["--comment='-o no'"], Options()),
+        (["-o"], Options(output="")),
+    ],
+)
 def test_options_of_a_script(directives: list[str], expected: Options) -> None:
     """The few options that mean something here are read as sbatch reads them; the last of a kind counts."""
     script = "#!/bin/sh\n" + "".join(f"#SBATCH {line}\n" for line in directives) + "true\n#SBATCH -o never\n"
@@ -98,20 +101,43 @@ def test_options_of_a_script(directives: list[str], expected: Options) -> None:
 def test_given_options_outrank_the_script() -> None:
     """As with sbatch, the command line wins."""
     assert Options.of("#!/bin/sh\n#SBATCH -o a -c 2\n", ["--output=b", "-J", "x"]) == Options(
-        output="b", cpus="2", job_name="x")
+        output="b", cpus="2", job_name="x"
+    )
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [
-    ("slurm-%A_%a.out", "slurm-100_7.out"), ("%j", "108"), ("%J", "108"), ("%x-%a", "job name-7"), ("%4a", "0007"),
-    ("%03a", "007"), ("%1a", "7"), ("%10A", "0000000100"), ("%%a", "%a"), ("%%%a", "%7"), ("%n.%t.%s", "0.0.batch"),
-    ("%q", "%q"), ("100%", "100%"), ("logs/%a/x", "logs/7/x"), ("%4x", "job name"), ("%u", None), ("%N", None),
-    ("%b", "7"), ("%3b", "007"), ("%r", "0"), ("%S", "%S"), ("%99a", "0000000007"), (r"a\\%j", "a%j"),
-])
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("slurm-%A_%a.out", "slurm-100_7.out"),
+        ("%j", "108"),
+        ("%J", "108"),
+        ("%x-%a", "job name-7"),
+        ("%4a", "0007"),
+        ("%03a", "007"),
+        ("%1a", "7"),
+        ("%10A", "0000000100"),
+        ("%%a", "%a"),
+        ("%%%a", "%7"),
+        ("%n.%t.%s", "0.0.batch"),
+        ("%q", "%q"),
+        ("100%", "100%"),
+        ("logs/%a/x", "logs/7/x"),
+        ("%4x", "job name"),
+        ("%u", None),
+        ("%N", None),
+        ("%b", "7"),
+        ("%3b", "007"),
+        ("%r", "0"),
+        ("%S", "%S"),
+        ("%99a", "0000000007"),
+        (r"a\\%j", "a%j"),
+    ],
+)
 def test_log_names(pattern: str, expected: str | None) -> None:
     """File name patterns are expanded as sbatch(1) describes them; what is none stays as it is."""
     found = log_name(pattern, 100, 108, 7, Options(job_name="job name"))
     if expected is None:
-        expected = (user_name(os.getuid()) if pattern == "%u" else socket.gethostname().partition(".")[0])
+        expected = user_name(os.getuid()) if pattern == "%u" else socket.gethostname().partition(".")[0]
     assert found == expected
 
 
@@ -119,17 +145,43 @@ def test_log_names(pattern: str, expected: str | None) -> None:
 
 
 def srun(*arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run([str(SRUN), *arguments], capture_output=True, text=True, check=False,
-                          env={"PATH": os.environ["PATH"]})
+    done = subprocess.run(
+        [str(SRUN), *arguments], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]}
+    )
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("options", [
-    "", "--", "-n 4 -c2 --mem=3G --exclusive --cpus-per-task 2", "-n4 -N 1 -u", "-l -u -n 2", "-lu -n2", "--ntasks=2",
-    "--ntasks 2 --", "--label --unbuffered", "--overlap --exact", "-K -k", "-K1", "--kill-on-bad-exit=1", "--mpi=none",
-    "--mpi none", "--cpu-bind cores", "--gres gpu:1", "-t 5 -p x", "-o out.txt -e err.txt", "--exclusive=user",
-    "-Q -v -vv", "--pty --", "-J name", "-w node1", "--hint=nomultithread", "-O -s -X -E",
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--",
+        "-n 4 -c2 --mem=3G --exclusive --cpus-per-task 2",
+        "-n4 -N 1 -u",
+        "-l -u -n 2",
+        "-lu -n2",
+        "--ntasks=2",
+        "--ntasks 2 --",
+        "--label --unbuffered",
+        "--overlap --exact",
+        "-K -k",
+        "-K1",
+        "--kill-on-bad-exit=1",
+        "--mpi=none",
+        "--mpi none",
+        "--cpu-bind cores",
+        "--gres gpu:1",
+        "-t 5 -p x",
+        "-o out.txt -e err.txt",
+        "--exclusive=user",
+        "-Q -v -vv",
+        "--pty --",
+        "-J name",
+        "-w node1",
+        "--hint=nomultithread",
+        "-O -s -X -E",
+    ],
+)
 def test_srun_skips_its_options(options: str) -> None:
     """Options of srun, with and without values, are left out; the command keeps all of its own."""
     show = ("sh", "-c", 'printf "%s\\n" "$@"', "argv0")
@@ -182,10 +234,18 @@ def test_the_environment_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = RunDir.of(tmp_path, "ab" * 32)
     env = environment(run, submission(3, 5, 9), 100, 1, Options(cpus="4", ntasks="2", job_name="x"))
     assert {name: env[name] for name in env if name.startswith("SLURM_")}.items() >= {
-        "SLURM_ARRAY_JOB_ID": "100", "SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "3",
-        "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_MAX": "9", "SLURM_JOB_ID": "102", "SLURM_JOB_NAME": "x",
-        "SLURM_SUBMIT_DIR": str(run.cwd), "SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "2",
-        "SLURM_ESIS_SUBMISSION": "0001"}.items()
+        "SLURM_ARRAY_JOB_ID": "100",
+        "SLURM_ARRAY_TASK_ID": "5",
+        "SLURM_ARRAY_TASK_COUNT": "3",
+        "SLURM_ARRAY_TASK_MIN": "3",
+        "SLURM_ARRAY_TASK_MAX": "9",
+        "SLURM_JOB_ID": "102",
+        "SLURM_JOB_NAME": "x",
+        "SLURM_SUBMIT_DIR": str(run.cwd),
+        "SLURM_CPUS_PER_TASK": "4",
+        "SLURM_NTASKS": "2",
+        "SLURM_ESIS_SUBMISSION": "0001",
+    }.items()
     assert not {"SLURM_RESTART_COUNT", "SLURM_MEM_PER_CPU"} & set(env)
     assert env["OMP_NUM_THREADS"] == "3"
     assert env["PATH"].startswith(f"{run.local_bin}:")
@@ -195,8 +255,9 @@ def test_the_environment_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_tasks_run_as_in_a_job(tmp_path: Path) -> None:
     """Working directory, logs, srun and records are those of a job; the answer is an acknowledged submission."""
-    run = make_run(tmp_path, 'echo "$SLURM_ARRAY_TASK_ID in $(pwd)"; echo err >&2\n'
-                             'srun -n1 sh -c "exit $SLURM_ARRAY_TASK_ID"')
+    run = make_run(
+        tmp_path, 'echo "$SLURM_ARRAY_TASK_ID in $(pwd)"; echo err >&2\nsrun -n1 sh -c "exit $SLURM_ARRAY_TASK_ID"'
+    )
     told: list[Job] = []
     answer = Local(2).submit(run, submission(0, 3, 7), 0, told.append)
     assert (answer.outcome, answer.returned, len(told)) == (Outcome.SUBMITTED, (), 1)
@@ -210,10 +271,13 @@ def test_tasks_run_as_in_a_job(tmp_path: Path) -> None:
 def test_no_more_tasks_run_at_a_time_than_allowed(tmp_path: Path, parallel: int) -> None:
     """The limit is reached and never passed, as the tasks themselves and the progress see it."""
     # Each task waits until as many live as may; the last ones see that all the others have ended.
-    run = make_run(tmp_path, f""": >../results/live.$SLURM_ARRAY_TASK_ID
+    run = make_run(
+        tmp_path,
+        f""": >../results/live.$SLURM_ARRAY_TASK_ID
 while [ "$(ls ../results | grep -c live)" -lt {parallel} ] && [ "$(ls ../results | wc -l)" -lt 6 ]; do sleep 0.01; done
 ls ../results | grep -c live
-mv ../results/live.$SLURM_ARRAY_TASK_ID ../results/done.$SLURM_ARRAY_TASK_ID""")
+mv ../results/live.$SLURM_ARRAY_TASK_ID ../results/done.$SLURM_ARRAY_TASK_ID""",
+    )
     seen: list[Progress] = []
     Local(parallel, seen.append).submit(run, submission(*range(6)), 0, lambda job: None)
     counts = [int(path.read_text()) for path in run.cwd.iterdir()]
@@ -226,8 +290,9 @@ mv ../results/live.$SLURM_ARRAY_TASK_ID ../results/done.$SLURM_ARRAY_TASK_ID""")
 
 def test_two_tasks_really_run_at_once(tmp_path: Path) -> None:
     """Two tasks that wait for each other end."""
-    run = make_run(tmp_path, ': >"ready.$SLURM_ARRAY_TASK_ID"\n'
-                             'while [ ! -e ready.0 ] || [ ! -e ready.1 ]; do sleep 0.01; done')
+    run = make_run(
+        tmp_path, ': >"ready.$SLURM_ARRAY_TASK_ID"\nwhile [ ! -e ready.0 ] || [ ! -e ready.1 ]; do sleep 0.01; done'
+    )
     Local(2).submit(run, submission(0, 1), 0, lambda job: None)
     assert codes(run) == {0: 0, 1: 0}
 
@@ -240,13 +305,16 @@ def test_failures_are_counted(tmp_path: Path) -> None:
     assert seen[-1] == Progress(3, 0, 1, 2)
 
 
-@pytest.mark.parametrize(("first", "body", "expected"), [
-    ("#!/bin/sh", "trap 'echo mine' EXIT; exit 4", 4),
-    ("#!/bin/sh", "exec sh -c 'exit 5'", 5),
-    ("#!/bin/sh", "kill -KILL $$", 137),
-    ("#!/usr/bin/env python3", "raise SystemExit(6)", 6),
-    ("#!/no/such/shell", "true", 53),
-])
+@pytest.mark.parametrize(
+    ("first", "body", "expected"),
+    [
+        ("#!/bin/sh", "trap 'echo mine' EXIT; exit 4", 4),
+        ("#!/bin/sh", "exec sh -c 'exit 5'", 5),
+        ("#!/bin/sh", "kill -KILL $$", 137),
+        ("#!/usr/bin/env python3", "raise SystemExit(6)", 6),
+        ("#!/no/such/shell", "true", 53),
+    ],
+)
 def test_what_a_job_cannot_record_is_recorded_for_it(tmp_path: Path, first: str, body: str, expected: int) -> None:
     """With its own trap, replaced, killed, no shell script, not even started: the end is known here."""
     run = make_run(tmp_path, body, first=first)
@@ -290,14 +358,21 @@ def make_workflow(directory: Path, tasks: int) -> None:
         "gen.sh": f"#!/bin/sh\nfor n in $(seq 0 {tasks - 1}); do echo '{{}}' >parameters.$n.json; done; echo {tasks}\n",
         "template.sh": "#!/bin/sh\n#SBATCH --array=TASKARRAYDEFINITION\nsrun -n1 WORKERSCRIPT\n",
         "worker.sh": "#!/bin/sh\n: >../results/pid.$SLURM_ARRAY_TASK_ID.$$\n"
-                     "while [ ! -e ../results/go ]; do sleep 0.01; done\n",
+        "while [ ! -e ../results/go ]; do sleep 0.01; done\n",
     }
     for name, text in files.items():
         (directory / name).write_text(text)
         (directory / name).chmod(0o755)
-    (directory / "wf.esis.json").write_text(json.dumps({
-        "setupscript": "setup.sh", "param_generator": "gen.sh", "sbatchtemplate": "template.sh",
-        "workerscript": "worker.sh"}))
+    (directory / "wf.esis.json").write_text(
+        json.dumps(
+            {
+                "setupscript": "setup.sh",
+                "param_generator": "gen.sh",
+                "sbatchtemplate": "template.sh",
+                "workerscript": "worker.sh",
+            }
+        )
+    )
 
 
 def heed_signals() -> None:
@@ -315,9 +390,15 @@ def ignore_hangups() -> None:
 @contextmanager
 def start(directory: Path, before: Callable[[], None] = heed_signals) -> Iterator[subprocess.Popen[str]]:
     """Start a local run; neither it nor its tasks outlive the block where a test fails."""
-    with subprocess.Popen([sys.executable, "-m", "esis", "run", "--local", "-j", "2"], cwd=directory, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          preexec_fn=before) as child:
+    with subprocess.Popen(
+        [sys.executable, "-m", "esis", "run", "--local", "-j", "2"],
+        cwd=directory,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=before,
+    ) as child:
         try:
             yield child
         except BaseException:
@@ -376,8 +457,11 @@ def test_an_interrupted_run_ends_its_tasks_and_can_go_on(tmp_path: Path, number:
 def test_a_task_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After KillWait what still runs is killed, with all its processes, and given back."""
     monkeypatch.setattr(local, "KILL_WAIT_SECONDS", 0.1)
-    run = make_run(tmp_path, "trap '' TERM\necho $$ >../results/pid\n"
-                             "sh -c \"trap '' TERM; echo \\$\\$ >../results/child; while :; do sleep 0.01; done\"")
+    run = make_run(
+        tmp_path,
+        "trap '' TERM\necho $$ >../results/pid\n"
+        "sh -c \"trap '' TERM; echo \\$\\$ >../results/child; while :; do sleep 0.01; done\"",
+    )
     main = threading.main_thread().ident
     assert main is not None
 
@@ -402,8 +486,11 @@ def test_a_task_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: p
 def test_a_task_that_ends_well_while_it_is_stopped_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that still finishes its work within KillWait is not run again."""
     monkeypatch.setattr(local, "KILL_WAIT_SECONDS", 20.0)
-    run = make_run(tmp_path, "trap ': >../results/stopped' TERM\n: >../results/ready\n"
-                             "while [ ! -e ../results/stopped ]; do sleep 0.01; done\nexit 0")
+    run = make_run(
+        tmp_path,
+        "trap ': >../results/stopped' TERM\n: >../results/ready\n"
+        "while [ ! -e ../results/stopped ]; do sleep 0.01; done\nexit 0",
+    )
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.main_thread().ident
     assert main is not None

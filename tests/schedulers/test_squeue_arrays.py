@@ -41,10 +41,12 @@ def test_a_folded_answer_tells_of_each_element(version: str) -> None:
     found = elements(DATA / f"{version}-asked.txt")
     assert found == elements(DATA / f"{version}-rows.txt")
     irregular, requeued, partly, held, behind = (
-        {index: seen[0] for (array, index), seen in found.items() if array == number} for number in range(5))
+        {index: seen[0] for (array, index), seen in found.items() if array == number} for number in range(5)
+    )
     waiting, active, failed = JobState.WAITING, JobState.ACTIVE, JobState.FAILED
-    assert irregular == {index: active if index in (0, 2) else waiting
-                         for index in (0, 2, 3, 4, 7, *range(9, 41, 3), *range(41, 61), 77)}
+    assert irregular == {
+        index: active if index in (0, 2) else waiting for index in (0, 2, 3, 4, 7, *range(9, 41, 3), *range(41, 61), 77)
+    }
     assert requeued == {0: active, 1: waiting, 2: active, 3: waiting, 4: waiting, 5: waiting}
     assert partly == dict.fromkeys((10, 11, 13, 14, *range(18, 29)), failed)
     assert held == dict.fromkeys(range(1, 91), waiting)

@@ -104,11 +104,7 @@ def test_command_line_beats_environment_beats_directives_and_directives_end_at_t
     submit(slurm, work, "job.sh")
     submit(slurm, work, "job.sh", env={"SBATCH_JOB_NAME": "from env", "SBATCH_TIMELIMIT": "5"})
     submit(slurm, work, "--job-na=cli", "job.sh", env={"SBATCH_JOB_NAME": "from env"})
-    assert squeue(slurm, *form) == [
-        "from script|c|1:30:00|debug",
-        "from env|c|5:00|debug",
-        "cli|c|1:30:00|debug",
-    ]
+    assert squeue(slurm, *form) == ["from script|c|1:30:00|debug", "from env|c|5:00|debug", "cli|c|1:30:00|debug"]
 
 
 @pytest.mark.parametrize(

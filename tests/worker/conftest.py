@@ -22,7 +22,7 @@ def make_run(parent: Path, digest: str = "ab" * 32) -> RunDir:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    return make_run(tmp_path / "it's a \"$HOME\"")
+    return make_run(tmp_path / 'it\'s a "$HOME"')
 
 
 @pytest.fixture(autouse=True)

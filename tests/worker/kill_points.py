@@ -40,7 +40,7 @@ def write(directory: Path, value: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         text = str(value).encode() * (3000 if name == "big" else 1)
         while text:
-            text = text[os.write(descriptor, text):]
+            text = text[os.write(descriptor, text) :]
         os.close(descriptor)
 
 
@@ -82,8 +82,9 @@ class Iterative:
 
     def save(self, value: int) -> None:
         facility = self.facility()
-        found = (facility.open_iterative if facility.has_iterative_checkpoint("x")
-                 else facility.create_iterative_checkpoint)("x")
+        found = (
+            facility.open_iterative if facility.has_iterative_checkpoint("x") else facility.create_iterative_checkpoint
+        )("x")
         write(Path(found.get_file_name("small")).parent, value)
         found.set_iteration(value)
 
@@ -167,8 +168,13 @@ class Results:
         return []
 
 
-SCENARIOS: dict[str, Callable[[Path], Any]] = {"new": New, "iterative": Iterative, "first": First,
-                                              "plain": Plain, "results": Results}
+SCENARIOS: dict[str, Callable[[Path], Any]] = {
+    "new": New,
+    "iterative": Iterative,
+    "first": First,
+    "plain": Plain,
+    "results": Results,
+}
 
 
 def strike(kind: str, at: int, report: Path, work: Callable[[], None]) -> str:

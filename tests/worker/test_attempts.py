@@ -24,8 +24,11 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 
 def belong(monkeypatch: pytest.MonkeyPatch, run: RunDir, stem: str = "3.0001.77.0.100") -> None:
     """Make this process a worker of that attempt."""
-    for name, value in {"SLURM_ESIS_RECORD": str(run.tasks / stem), "SLURM_ARRAY_TASK_ID": stem.split(".")[0],
-                        "SLURM_ARRAY_JOB_ID": stem.split(".")[2]}.items():
+    for name, value in {
+        "SLURM_ESIS_RECORD": str(run.tasks / stem),
+        "SLURM_ARRAY_TASK_ID": stem.split(".")[0],
+        "SLURM_ARRAY_JOB_ID": stem.split(".")[2],
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(run.cwd)
 
@@ -66,8 +69,9 @@ def test_f54_an_attempt_that_was_overtaken_saves_nothing(run: RunDir, monkeypatc
     assert writing.exists()
 
 
-def test_f54_an_attempt_that_was_overtaken_requeues_nothing(run: RunDir, monkeypatch: pytest.MonkeyPatch,
-                                                            tmp_path: Path) -> None:
+def test_f54_an_attempt_that_was_overtaken_requeues_nothing(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """F54: Slurm knows both attempts by one name, and would end the later one."""
     belong(monkeypatch, run)
     overtake(run)
@@ -82,10 +86,24 @@ def test_f54_an_attempt_that_was_overtaken_requeues_nothing(run: RunDir, monkeyp
     assert os.listdir(run.tasks) == []
 
 
-@pytest.mark.parametrize("latest", ["3.0001.77.0.100", "3.0001.77.0.99", "3.0001.76.9.99", "4.0001.77.1.200", "", "\0",
-                                    "3.0001.77.1", "3.0001.77.x.200", "3.0001.77.1.200.running", "é.1.2.3.4"])
-def test_f54_what_names_no_later_attempt_stops_nobody(run: RunDir, monkeypatch: pytest.MonkeyPatch,
-                                                      latest: str) -> None:
+@pytest.mark.parametrize(
+    "latest",
+    [
+        "3.0001.77.0.100",
+        "3.0001.77.0.99",
+        "3.0001.76.9.99",
+        "4.0001.77.1.200",
+        "",
+        "\0",
+        "3.0001.77.1",
+        "3.0001.77.x.200",
+        "3.0001.77.1.200.running",
+        "é.1.2.3.4",
+    ],
+)
+def test_f54_what_names_no_later_attempt_stops_nobody(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, latest: str
+) -> None:
     """F54: its own name, an earlier one, that of another task, half of one."""
     belong(monkeypatch, run)
     overtake(run)
@@ -127,19 +145,26 @@ def test_f54_a_run_by_another_way_is_the_same_run(run: RunDir, monkeypatch: pyte
         esis.task(3, tmp_path / "link").export(a=1)
 
 
-ATTEMPT = st.builds(TaskRecord, st.just(3), st.sampled_from([1, 2, 9999, 10000]),
-                    st.sampled_from(["7", "10", "1790000000000001"]), st.integers(0, 11), st.integers(98, 102))
+ATTEMPT = st.builds(
+    TaskRecord,
+    st.just(3),
+    st.sampled_from([1, 2, 9999, 10000]),
+    st.sampled_from(["7", "10", "1790000000000001"]),
+    st.integers(0, 11),
+    st.integers(98, 102),
+)
 
 
 @RELAXED
 @given(ATTEMPT, ATTEMPT)
-def test_f54_worker_and_records_agree_on_what_is_later(tmp_path_factory: pytest.TempPathFactory, one: TaskRecord,
-                                                       two: TaskRecord) -> None:
+def test_f54_worker_and_records_agree_on_what_is_later(
+    tmp_path_factory: pytest.TempPathFactory, one: TaskRecord, two: TaskRecord
+) -> None:
     """F54: esis.records.tasks has the rule."""
     run = make_run(tmp_path_factory.mktemp("later"))
-    stem = two.name[:-len(".running")]
+    stem = two.name[: -len(".running")]
     overtake(run, stem)
-    found = later_attempt(str(run.tasks / one.name[:-len(".running")]))
+    found = later_attempt(str(run.tasks / one.name[: -len(".running")]))
     assert found == (stem if two.supersedes(one) else None)
 
 
@@ -222,8 +247,13 @@ def test_f54_checkpoints_of_0_0_4_are_left_to_the_later_attempt(run: RunDir, mon
     made, steps = facility.create_checkpoint("state"), facility.create_iterative_checkpoint("steps")
     steps.set_iteration(1)
     overtake(run)
-    for write in (made.set_OK, steps.set_OK, lambda: steps.set_iteration(2), facility.set_run_OK,
-                  lambda: facility.create_checkpoint("more")):
+    for write in (
+        made.set_OK,
+        steps.set_OK,
+        lambda: steps.set_iteration(2),
+        facility.set_run_OK,
+        lambda: facility.create_checkpoint("more"),
+    ):
         with pytest.raises(esis.Overtaken):
             write()
     assert not facility.has_checkpoint("state")

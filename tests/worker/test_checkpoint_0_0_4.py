@@ -35,7 +35,9 @@ def generator(seed):
     return random.Random(seed)
 """
 
-PLAIN = PICKY + """
+PLAIN = (
+    PICKY
+    + """
 import json, os
 import esis
 task = os.environ["SLURM_ARRAY_TASK_ID"]
@@ -52,6 +54,7 @@ if not facility.has_checkpoint("conf" + task):
 cp = facility.load_checkpoint("conf" + task)
 print(open(cp.get_file_name("lattice")).read(), cp.get_seed())
 """
+)
 
 ITERATIVE = """
 import os
@@ -85,8 +88,14 @@ ROOT = Path(esis.__file__).parents[1]
 
 
 def worker(run: RunDir, text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", text], cwd=run.cwd, capture_output=True, text=True, check=False,
-                          env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLURM_ARRAY_TASK_ID": "3"})
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=run.cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SLURM_ARRAY_TASK_ID": "3"},
+    )
 
 
 def facility_on(run: RunDir, base: object = 17, **more: Any) -> checkpoint_facility:
@@ -104,10 +113,19 @@ def made_by_0_0_4(run: RunDir, name: str, kind: str = "Checkpoint", ok: bool = T
     directory = run.checkpoints / name
     (directory / "storage").mkdir(parents=True)
     (directory / "storage" / "x").write_text(name)
-    meta = {"__type__": kind, "created_on": "03.02.2022-11:12:13", "original_internal": "/scratch/old/x",
-            "storage_rela": "storage", "state_OK_file": "checkpoint.ok", "external_storage_path": "/scratch/none",
-            "workdir_name": run.path.name, "external_link_name": "external", "baseseed": 5,
-            **({"iteration": 4} if kind == "IterativeCheckpoint" else {}), **changes}
+    meta = {
+        "__type__": kind,
+        "created_on": "03.02.2022-11:12:13",
+        "original_internal": "/scratch/old/x",
+        "storage_rela": "storage",
+        "state_OK_file": "checkpoint.ok",
+        "external_storage_path": "/scratch/none",
+        "workdir_name": run.path.name,
+        "external_link_name": "external",
+        "baseseed": 5,
+        **({"iteration": 4} if kind == "IterativeCheckpoint" else {}),
+        **changes,
+    }
     (directory / "checkpoint.meta.json").write_text(json.dumps({k: v for k, v in meta.items() if v is not None}))
     if ok:
         (directory / "checkpoint.ok").write_text("1\n")
@@ -124,8 +142,7 @@ def dead_writer() -> Writer:
 
 
 def opened_by(run: RunDir, name: str, writer: Writer) -> None:
-    (run.checkpoints / name / "checkpoint.open").write_text(
-        f"{writer.line()}\n")
+    (run.checkpoints / name / "checkpoint.open").write_text(f"{writer.line()}\n")
 
 
 def opened_by_a_dead_process(run: RunDir, name: str) -> None:
@@ -140,20 +157,29 @@ def test_its_modules_can_be_imported() -> None:
     assert importlib.import_module("esis.checkpoint.facility").checkpoint_facility is checkpoint_facility
     assert importlib.import_module("esis.checkpoint.checkpoint").iterative_checkpoint
     assert esis.checkpoint.checkpoint_facility is checkpoint_facility
-    for text in ("import esis; esis.checkpoint.checkpoint_facility",
-                 "import esis.checkpoint.facility as f; f.checkpoint_facility",
-                 "from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint",
-                 "import esis; esis.checkpoint.checkpoint.checkpoint"):
+    for text in (
+        "import esis; esis.checkpoint.checkpoint_facility",
+        "import esis.checkpoint.facility as f; f.checkpoint_facility",
+        "from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint",
+        "import esis; esis.checkpoint.checkpoint.checkpoint",
+    ):
         subprocess.run([sys.executable, "-c", text], env={"PYTHONPATH": str(ROOT)}, check=True)
 
 
 # --- seeds
 
 
-@pytest.mark.parametrize(("base", "name", "text", "number"), [
-    (17, "conf3", "17conf3", 17 + 99 + 111 + 110 + 102 + 51),
-    (0, "", "0", 0), (5, "a", "5a", 102), ("ab", "c", "abc", 97 + 98 + 99), ("", "b", "b", 98), (-3, "b", "-3b", 95),
-])
+@pytest.mark.parametrize(
+    ("base", "name", "text", "number"),
+    [
+        (17, "conf3", "17conf3", 17 + 99 + 111 + 110 + 102 + 51),
+        (0, "", "0", 0),
+        (5, "a", "5a", 102),
+        ("ab", "c", "abc", 97 + 98 + 99),
+        ("", "b", "b", 98),
+        (-3, "b", "-3b", 95),
+    ],
+)
 def test_seeds_are_those_of_0_0_4(base: int | str, name: str, text: str, number: int) -> None:
     """Base seed and name joined; base seed (of a text: its code points) and the code points of the name added up."""
     assert (seed_text(base, name, None), seed_number(base, name, None)) == (text, number)
@@ -340,8 +366,9 @@ def test_set_run_ok_marks_the_run_without_an_argument(run: RunDir, checkpoints: 
     assert not (run.checkpoints / "x" / "checkpoint.ok").exists()
 
 
-def test_the_run_is_the_one_around_the_working_directory(run: RunDir, monkeypatch: pytest.MonkeyPatch,
-                                                        tmp_path: Path) -> None:
+def test_the_run_is_the_one_around_the_working_directory(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """ValueError outside of one; a job knows its run wherever its worker goes; any wrkdir.* will do."""
     monkeypatch.chdir(run.cwd)
     assert checkpoint_facility.get_workdir() == str(run.path)
@@ -378,8 +405,10 @@ def test_overwrite_path_is_a_run_that_may_have_no_checkpoints_yet(tmp_path: Path
 def test_a_requirement_is_read_and_not_written(run: RunDir, tmp_path: Path) -> None:
     worker(run, PLAIN)
     worker(run, ITERATIVE)
-    for opened in (checkpoint_facility.open_external(run.path),
-                   checkpoint_facility(5, overwrite_path=tmp_path).open_external(str(run.path))):
+    for opened in (
+        checkpoint_facility.open_external(run.path),
+        checkpoint_facility(5, overwrite_path=tmp_path).open_external(str(run.path)),
+    ):
         assert opened.has_checkpoint("conf3")
         assert not opened.has_checkpoint("conf4")
         plain, state = opened.load_checkpoint("conf3"), opened.open_iterative("mc3")
@@ -387,9 +416,13 @@ def test_a_requirement_is_read_and_not_written(run: RunDir, tmp_path: Path) -> N
         assert Path(plain.get_file_name("lattice")).read_text().startswith("made with")
         assert (state.get_iteration(), Path(state.get_file_name("sum")).read_text()) == (5, "10")
     external = checkpoint_facility.open_external(run.path)
-    for action in (lambda: external.create_checkpoint("new"), lambda: external.create_iterative_checkpoint("new"),
-                   lambda: external.load_checkpoint("conf3").set_OK(), external.set_run_OK,
-                   lambda: external.open_iterative("mc3").set_iteration(6)):
+    for action in (
+        lambda: external.create_checkpoint("new"),
+        lambda: external.create_iterative_checkpoint("new"),
+        lambda: external.load_checkpoint("conf3").set_OK(),
+        external.set_run_OK,
+        lambda: external.open_iterative("mc3").set_iteration(6),
+    ):
         with pytest.raises(BadInput, match="to be read"):
             action()
     nothing = checkpoint_facility.open_external(tmp_path)
@@ -434,8 +467,10 @@ def test_large_files_are_below_the_storage_and_the_name_of_the_run(run: RunDir, 
     loaded = checkpoint_facility(3, overwrite_path=run.path).load_checkpoint("a")
     assert Path(loaded.get_file_name("big", True)).read_text() == "large"
     assert loaded.get_external_storage_path() == str(root)
-    assert Path(checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)
-                ).read_text() == "large"
+    assert (
+        Path(checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)).read_text()
+        == "large"
+    )
     other = facility.create_iterative_checkpoint("b")
     assert not Path(other.get_file_name("big", True)).exists(), "each checkpoint has its own"
     Path(other.get_file_name("big", True)).write_text("another")
@@ -454,7 +489,8 @@ def test_runs_and_checkpoints_that_share_a_storage_share_no_names(tmp_path: Path
 
 
 def test_without_a_storage_the_first_use_is_an_error_and_the_environment_may_choose(
-        run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Never the import, nor what needs no large files."""
     monkeypatch.delenv("ESIS_EXTERNAL_STORAGE", raising=False)
     made = facility_on(run).create_checkpoint("a")
@@ -498,9 +534,18 @@ def test_the_files_are_those_of_0_0_4(run: RunDir, kind: str) -> None:
     directory = run.checkpoints / "a"
     for _ in range(2):
         meta = meta_of(run, "a")
-        assert set(meta) == {"__type__", "created_on", "original_internal", "storage_rela", "state_OK_file",
-                             "external_storage_path", "workdir_name", "external_link_name", "baseseed",
-                             *(["iteration"] if kind == "IterativeCheckpoint" else [])}
+        assert set(meta) == {
+            "__type__",
+            "created_on",
+            "original_internal",
+            "storage_rela",
+            "state_OK_file",
+            "external_storage_path",
+            "workdir_name",
+            "external_link_name",
+            "baseseed",
+            *(["iteration"] if kind == "IterativeCheckpoint" else []),
+        }
         assert (meta["__type__"], meta["baseseed"], meta["storage_rela"]) == (kind, 17, "storage")
         assert (meta["state_OK_file"], meta["external_link_name"]) == ("checkpoint.ok", "external")
         assert (meta["workdir_name"], meta["external_storage_path"]) == (run.path.name, "/scratch/me")
@@ -518,8 +563,12 @@ def test_directories_that_0_0_4_made_are_loaded(run: RunDir) -> None:
     made_by_0_0_4(run, "end", "IterativeCheckpoint", baseseed="ab")
     facility = facility_on(run, 1)
     assert [facility.has_checkpoint(name) for name in ("done", "half", "mc", "end")] == [True, False, False, True]
-    assert [facility.has_iterative_checkpoint(name) for name in ("done", "half", "mc", "end")] == [False, False,
-                                                                                                   True, True]
+    assert [facility.has_iterative_checkpoint(name) for name in ("done", "half", "mc", "end")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert [facility.iterative_checkpoint_is_finished(name) for name in ("done", "mc", "end")] == [False, False, True]
     for name in ("done", "half"):
         loaded = facility.load_checkpoint(name)
@@ -537,9 +586,21 @@ def test_directories_that_0_0_4_made_are_loaded(run: RunDir) -> None:
     assert os.listdir(Path(facility.create_checkpoint("half").get_file_name("f")).parent) == []
 
 
-@pytest.mark.parametrize("missing", ["__type__", "created_on", "original_internal", "storage_rela", "state_OK_file",
-                                     "external_storage_path", "workdir_name", "external_link_name", "baseseed",
-                                     "iteration"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "__type__",
+        "created_on",
+        "original_internal",
+        "storage_rela",
+        "state_OK_file",
+        "external_storage_path",
+        "workdir_name",
+        "external_link_name",
+        "baseseed",
+        "iteration",
+    ],
+)
 def test_old_ones_with_a_field_missing_are_loaded(run: RunDir, missing: str) -> None:
     """What they lack comes from the facility, or is what a new one has."""
     made_by_0_0_4(run, "p", "Checkpoint", True, **{missing: None})
@@ -651,11 +712,13 @@ def test_an_iterative_checkpoint_exists_once_its_maker_has_ended_by_itself(run: 
         "value = int(open(path).read()) + 1 if os.path.exists(path) else 1\n"
         "open(path, 'w').write(str(value))\n"
         "print(there, value, flush=True)\n"
-        "if sys.argv[1:]: os.kill(os.getpid(), 9)\n")
+        "if sys.argv[1:]: os.kill(os.getpid(), 9)\n"
+    )
 
     def step(*arguments: str) -> str:
-        return subprocess.run([sys.executable, "-c", script, *arguments], cwd=run.cwd, capture_output=True, text=True,
-                              check=False).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=run.cwd, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
     assert step("killed") == "False 1"
     assert step() == "False 1"
@@ -686,19 +749,28 @@ def look(run: RunDir) -> tuple[int, str]:
 
 def test_a_look_from_another_process_leaves_the_files_of_a_living_writer(run: RunDir, half: Path) -> None:
     """A second open_iterative, as for a plot, deleted nothing with 0.0.4 either."""
-    code = ("import sys; from esis.checkpoint import checkpoint_facility as f\n"
-            "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a')\n"
-            "print(state.get_iteration(), open(state.get_latest('f')).read())")
-    done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True,
-                          env={"PYTHONPATH": str(ROOT)})
+    code = (
+        "import sys; from esis.checkpoint import checkpoint_facility as f\n"
+        "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a')\n"
+        "print(state.get_iteration(), open(state.get_latest('f')).read())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )
     assert done.stdout == "1 half\n"
     assert (half.read_text(), half.with_name("more").is_dir()) == ("half", True)
     assert facility_on(run).open_iterative("a").get_iteration() == 1
 
 
-LOOK = ("import sys; from esis.checkpoint import checkpoint_facility as f; "
-        "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a'); "
-        "print(state.get_iteration(), open(state.get_latest('f')).read())")
+LOOK = (
+    "import sys; from esis.checkpoint import checkpoint_facility as f; "
+    "state = f(17, overwrite_path=sys.argv[1]).open_iterative('a'); "
+    "print(state.get_iteration(), open(state.get_latest('f')).read())"
+)
 
 
 @pytest.mark.parametrize("in_task", [False, True])
@@ -706,8 +778,13 @@ def test_many_looks_leave_the_files_of_a_living_writer(run: RunDir, half: Path, 
     """Also where those who looked have ended since: the writer lives. So with other tasks' processes."""
     own = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"} if in_task else {}
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", LOOK, str(run.path)], capture_output=True, text=True, check=True,
-                              env={"PYTHONPATH": str(ROOT), **own})
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, str(run.path)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(ROOT), **own},
+        )
         assert done.stdout == "1 half\n"
     assert half.read_text() == "half"
 
@@ -723,18 +800,24 @@ def test_it_goes_back_once_all_who_wrote_have_ended(run: RunDir, half: Path) -> 
     assert mark.read_text() == f"{Writer.current().line()}\n"
 
 
-def test_a_notebook_that_stays_open_keeps_no_task_from_what_was_kept(run: RunDir, half: Path,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_that_stays_open_keeps_no_task_from_what_was_kept(
+    run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It only looks; a worker by hand can't know that, and leaves the files alone."""
     opened_by_a_dead_process(run, "a")
-    with subprocess.Popen([sys.executable, "-c", f"{LOOK}; input()", str(run.path)], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}) as notebook:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{LOOK}; input()", str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT)},
+    ) as notebook:
         assert notebook.stdout is not None
         notebook.stdout.readline()
         half.write_text("half again")
         assert look(run) == (1, "half again")
         (run.checkpoints / "a" / "checkpoint.open").write_text(
-            "".join(f"{line}\n" for line in (run.checkpoints / "a" / "checkpoint.open").read_text().splitlines()[:1]))
+            "".join(f"{line}\n" for line in (run.checkpoints / "a" / "checkpoint.open").read_text().splitlines()[:1])
+        )
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
         assert look(run) == (1, "kept")
@@ -797,16 +880,21 @@ def test_what_was_kept_is_not_written_again_where_it_is_there(run: RunDir, half:
         assert (half.stat().st_ino, half.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize(("theirs", "mine", "found"), [
-    ("3.1.70.0.1700000000", "3.1.70.1.1700000900", "kept"),  # requeued onto another node
-    ("3.1.70.0.1700000000", "3.2.88.0.1700000900", "kept"),  # resubmitted
-    ("", "3.1.70.1.1700000900", "kept"),  # tried by hand somewhere, then submitted
-    ("3.1.70.0.1700000000", "3.1.70.0.1700000000", "half"),  # another rank of one attempt
-    ("3.1.70.0.1700000000", "4.1.70.0.1700000000", "half"),  # another task
-    ("3.1.70.0.1700000000", "", "half"),  # a look from the login node
-    ("", "", "half")])
+@pytest.mark.parametrize(
+    ("theirs", "mine", "found"),
+    [
+        ("3.1.70.0.1700000000", "3.1.70.1.1700000900", "kept"),  # requeued onto another node
+        ("3.1.70.0.1700000000", "3.2.88.0.1700000900", "kept"),  # resubmitted
+        ("", "3.1.70.1.1700000900", "kept"),  # tried by hand somewhere, then submitted
+        ("3.1.70.0.1700000000", "3.1.70.0.1700000000", "half"),  # another rank of one attempt
+        ("3.1.70.0.1700000000", "4.1.70.0.1700000000", "half"),  # another task
+        ("3.1.70.0.1700000000", "", "half"),  # a look from the login node
+        ("", "", "half"),
+    ],
+)
 def test_of_a_writer_on_another_machine_only_a_later_attempt_takes_the_files_back(
-        run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, mine: str, found: str) -> None:
+    run: RunDir, half: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, mine: str, found: str
+) -> None:
     writer = Writer.current()
     writer.host, writer.attempt, writer.writes = "elsewhere", theirs, True
     opened_by(run, "a", writer)

@@ -66,8 +66,10 @@ def test_an_exception_in_the_block_leaves_what_was_there(saved: esis.Checkpoints
 def test_names_and_tasks_have_checkpoints_of_their_own(run: RunDir) -> None:
     for task, name in ((1, "a"), (1, "b"), (11, "a")):
         save(esis.task(task, run.path).checkpoints(name), 10 * task)
-    assert [len(esis.task(task, run.path).checkpoints(name).all())
-            for task, name in ((1, "a"), (1, "b"), (11, "a"), (11, "b"))] == [1, 1, 1, 0]
+    assert [
+        len(esis.task(task, run.path).checkpoints(name).all())
+        for task, name in ((1, "a"), (1, "b"), (11, "a"), (11, "b"))
+    ] == [1, 1, 1, 0]
 
 
 def test_one_that_another_program_made_is_read(saved: esis.Checkpoints) -> None:
@@ -106,8 +108,13 @@ def test_a_name_can_be_that_of_a_directory(run: RunDir, name: str) -> None:
 
 
 def strike(kind: str, scenario: str, directory: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    done = subprocess.run([sys.executable, str(SCRIPT), kind, scenario, str(directory)], capture_output=True, text=True,
-                          check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), kind, scenario, str(directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return lines[:-1], lines[-1]
@@ -130,8 +137,9 @@ def test_f08_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["ENOSPC", "EIO", "full"])
 @pytest.mark.parametrize("scenario", list(kill_points.SCENARIOS))
-def test_f09_a_disk_that_fails_at_any_step_is_an_error_and_spoils_nothing(tmp_path: Path, scenario: str,
-                                                                         kind: str) -> None:
+def test_f09_a_disk_that_fails_at_any_step_is_an_error_and_spoils_nothing(
+    tmp_path: Path, scenario: str, kind: str
+) -> None:
     """F04, F09: the error comes out (or the step was of no matter), and the state is the old one or the new one."""
     steps, end = strike(kind, scenario, tmp_path)
     for step in steps:

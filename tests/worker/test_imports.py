@@ -16,7 +16,8 @@ import esis
 PACKAGE = Path(esis.__file__).parent
 BARE = [sys.executable, "-I", "-S", "-c"]
 ALLOWED = re.compile(
-    r"esis(\.(version|errors|files|hook|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z")
+    r"esis(\.(version|errors|files|hook|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z"
+)
 # What the whole of the interface is used for, in a process of its own.
 USE = """
 import sys
@@ -73,8 +74,8 @@ def test_the_whole_interface_needs_the_standard_library_alone() -> None:
         assert {name.split(".")[0] for name in names} - {"esis"} <= sys.stdlib_module_names
     # Every public name was imported in some way.
     assert {name for name in names if name.startswith("esis.worker.")} == {
-        f"esis.worker.{path.stem}" for path in (PACKAGE / "worker").glob("*.py") if path.stem != "__init__"} - {
-        "esis.worker.parameters"}
+        f"esis.worker.{path.stem}" for path in (PACKAGE / "worker").glob("*.py") if path.stem != "__init__"
+    } - {"esis.worker.parameters"}
 
 
 def test_a_copy_of_its_files_is_enough(tmp_path: Path) -> None:
@@ -90,9 +91,18 @@ def test_a_copy_of_its_files_is_enough(tmp_path: Path) -> None:
     assert "esis.worker.task" in names
     (tmp_path / "run" / "parameters").mkdir(parents=True)
     (tmp_path / "run" / "parameters" / "parameters.0.json").write_text('{"beta": 1}')
-    shown = subprocess.run([*BARE, "import sys; sys.path.insert(0, sys.argv[1]); import esis; "
-                            "print(esis.task(0, sys.argv[2]).parameters, esis.__file__)", str(tmp_path),
-                            str(tmp_path / "run")], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [
+            *BARE,
+            "import sys; sys.path.insert(0, sys.argv[1]); import esis; "
+            "print(esis.task(0, sys.argv[2]).parameters, esis.__file__)",
+            str(tmp_path),
+            str(tmp_path / "run"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert shown == f"{{'beta': 1}} {tmp_path}/esis/__init__.py\n"
 
 
@@ -109,21 +119,44 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         assert getattr(esis, name) is not None
 
 
-BASE = {"esis", "esis.version", "esis.errors", "esis.hook", "esis.model", "esis.model.workdir", "esis.worker",
-        "esis.worker.task"}
+BASE = {
+    "esis",
+    "esis.version",
+    "esis.errors",
+    "esis.hook",
+    "esis.model",
+    "esis.model.workdir",
+    "esis.worker",
+    "esis.worker.task",
+}
 FILES = {"esis.files", "esis.processes", "esis.worker.attempts", "esis.worker.checkpoints", "esis.worker.durable"}
 
 
-@pytest.mark.parametrize(("code", "own"), [
-    ("esis.task", BASE), ("esis.task(0, '/tmp', parameters={}).seed", BASE | {"esis.worker.seeds"}),
-    ("esis.task(0, '/tmp', parameters={}).checkpoints()", BASE | FILES - {"esis.processes", "esis.worker.attempts"}),
-    ("esis.checkpoint.checkpoint_facility(1, overwrite_path='/tmp').has_checkpoint('a')", BASE | FILES | {
-        f"esis.checkpoint{name}" for name in ("", ".checkpoint", ".disk", ".facility", ".restore", ".writers")})])
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [
+        ("esis.task", BASE),
+        ("esis.task(0, '/tmp', parameters={}).seed", BASE | {"esis.worker.seeds"}),
+        (
+            "esis.task(0, '/tmp', parameters={}).checkpoints()",
+            BASE | FILES - {"esis.processes", "esis.worker.attempts"},
+        ),
+        (
+            "esis.checkpoint.checkpoint_facility(1, overwrite_path='/tmp').has_checkpoint('a')",
+            BASE
+            | FILES
+            | {f"esis.checkpoint{name}" for name in ("", ".checkpoint", ".disk", ".facility", ".restore", ".writers")},
+        ),
+    ],
+)
 def test_the_first_use_imports_what_it_needs(code: str, own: set[str]) -> None:
     """What each costs in time stands in `make bench`: nothing here depends on the machine."""
-    before = ("import sys, json, os, pathlib, contextlib, hashlib, importlib; sys.path.insert(0, sys.argv[1]); "
-              "b = set(sys.modules)")
-    names = modules(f"{before}; import esis; {code}; print(json.dumps(sorted(set(sys.modules) - b)))",
-                    str(PACKAGE.parent))
+    before = (
+        "import sys, json, os, pathlib, contextlib, hashlib, importlib; sys.path.insert(0, sys.argv[1]); "
+        "b = set(sys.modules)"
+    )
+    names = modules(
+        f"{before}; import esis; {code}; print(json.dumps(sorted(set(sys.modules) - b)))", str(PACKAGE.parent)
+    )
     assert set(names) - own <= {"__future__", "atexit", "collections.abc", "time"}
     assert own <= set(names)

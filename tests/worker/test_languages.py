@@ -39,8 +39,21 @@ def build(language: str, directory: Path, *options: str) -> Path:
         pytest.skip("there is no C compiler here")
     source = directory / "worker.c"
     source.write_text(example("C"))
-    subprocess.run([compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation", *options, "-o",
-                    str(worker), str(source)], check=True)
+    subprocess.run(
+        [
+            compiler,
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-format-truncation",
+            *options,
+            "-o",
+            str(worker),
+            str(source),
+        ],
+        check=True,
+    )
     return worker
 
 
@@ -109,9 +122,15 @@ def test_the_example_of_workers_has_the_same_result_interrupted_or_not(run: RunD
         shutil.rmtree(run.checkpoints)
         run.checkpoints.mkdir()
         while True:
-            child = subprocess.Popen([sys.executable, str(script)], cwd=run.cwd, env={
-                "PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "7",
-                "PYTHONPATH": str(Path(esis.__file__).parents[1])})
+            child = subprocess.Popen(
+                [sys.executable, str(script)],
+                cwd=run.cwd,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "SLURM_ARRAY_TASK_ID": "7",
+                    "PYTHONPATH": str(Path(esis.__file__).parents[1]),
+                },
+            )
             before = esis.task(7, run.path).checkpoints().latest
             known = before.number if before is not None else 0
             deadline = time.monotonic() + 60

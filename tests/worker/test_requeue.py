@@ -14,8 +14,13 @@ from esis.model.workdir import RunDir
 @pytest.fixture
 def job(run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunDir:
     """Be the last task of array 20: its own job id is that of the array."""
-    for name, value in {"SLURM_ARRAY_JOB_ID": "20", "SLURM_ARRAY_TASK_ID": "9", "SLURM_JOB_ID": "20",
-                        "SLURM_ESIS_INDEX": "9", "SLURM_ESIS_RECORD": str(run.tasks / "9.0001.20.0.100")}.items():
+    for name, value in {
+        "SLURM_ARRAY_JOB_ID": "20",
+        "SLURM_ARRAY_TASK_ID": "9",
+        "SLURM_JOB_ID": "20",
+        "SLURM_ESIS_INDEX": "9",
+        "SLURM_ESIS_RECORD": str(run.tasks / "9.0001.20.0.100"),
+    }.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -49,8 +54,9 @@ def test_slurm_is_asked_for_this_task_alone(job: RunDir, tmp_path: Path) -> None
     assert marker(job) == []
 
 
-def test_slurms_own_index_is_named_where_the_tasks_one_differs(job: RunDir, tmp_path: Path,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurms_own_index_is_named_where_the_tasks_one_differs(
+    job: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mapped and shifted arrays: requeueing 20_5012 would be another task, or none."""
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5012")
     calls = scontrol(tmp_path)
@@ -66,16 +72,18 @@ def test_a_refusal_leaves_a_marker(job: RunDir, tmp_path: Path) -> None:
     assert marker(job) == ["9.0001.20.0.100.resume"]
 
 
-def test_where_there_is_no_scontrol_a_marker_is_left(job: RunDir, monkeypatch: pytest.MonkeyPatch,
-                                                    tmp_path: Path) -> None:
+def test_where_there_is_no_scontrol_a_marker_is_left(
+    job: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert requeue().how == "resubmit"
     assert marker(job) == ["9.0001.20.0.100.resume"]
 
 
 @pytest.mark.parametrize("variable", ["SLURM_ESIS_PACKED", "SLURM_ESIS_LOCAL"])
-def test_a_shared_job_and_a_local_run_are_never_requeued(job: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                                        variable: str) -> None:
+def test_a_shared_job_and_a_local_run_are_never_requeued(
+    job: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
     calls = scontrol(tmp_path)
     monkeypatch.setenv(variable, "1")
     assert requeue().how == "resubmit"

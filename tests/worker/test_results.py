@@ -40,8 +40,14 @@ def here(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 def test_results_of_several_calls_are_merged(here: RunDir) -> None:
     esis.export(mass=0.31, error=0.02)
     esis.export(mass=0.32, fit={"chi2": 1.5, "points": [1, 2]}, name="größe", nothing=None, good=True)
-    assert results(here) == {"mass": 0.32, "error": 0.02, "fit": {"chi2": 1.5, "points": [1, 2]}, "name": "größe",
-                             "nothing": None, "good": True}
+    assert results(here) == {
+        "mass": 0.32,
+        "error": 0.02,
+        "fit": {"chi2": 1.5, "points": [1, 2]},
+        "name": "größe",
+        "nothing": None,
+        "good": True,
+    }
     assert here.result_file(5).read_bytes().count(b"\n") == 1
     assert [path.name for path in here.results.iterdir()] == ["results.5.json"]
 
@@ -73,13 +79,16 @@ def test_a_result_file_that_is_no_json_is_kept_aside(here: RunDir) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12)
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @RELAXED
 @given(st.lists(st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=4), max_size=4))
-def test_any_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory,
-                                          calls: list[dict[str, object]]) -> None:
+def test_any_values_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[dict[str, object]]
+) -> None:
     task = esis.task(5, tmp_path_factory.mktemp("run"), parameters={})
     expected: dict[str, object] = {}
     for call in calls:
@@ -97,17 +106,22 @@ def read_npy(data: bytes) -> tuple[str, tuple[int, ...], list[Any]]:
     assert data[:8] == b"\x93NUMPY\x01\x00"
     (length,) = struct.unpack("<H", data[8:10])
     assert (10 + length) % 64 == 0
-    text = data[10:10 + length]
+    text = data[10 : 10 + length]
     assert text.endswith(b"\n")
     header = ast.literal_eval(text.decode("ascii"))
     assert set(header) == {"descr", "fortran_order", "shape"}
     assert header["fortran_order"] is False
     descr, shape = header["descr"], header["shape"]
     size = int(descr[2:])
-    kind = {"i": {1: "b", 2: "h", 4: "i", 8: "q"}, "u": {1: "B", 2: "H", 4: "I", 8: "Q"}, "f": {4: "f", 8: "d"},
-            "b": {1: "?"}, "c": {16: "dd"}}[descr[1]][size]
+    kind = {
+        "i": {1: "b", 2: "h", 4: "i", 8: "q"},
+        "u": {1: "B", 2: "H", 4: "I", 8: "Q"},
+        "f": {4: "f", 8: "d"},
+        "b": {1: "?"},
+        "c": {16: "dd"},
+    }[descr[1]][size]
     order = {"<": "<", ">": ">", "|": "="}[descr[0]]
-    items = list(struct.iter_unpack(order + kind, data[10 + length:]))
+    items = list(struct.iter_unpack(order + kind, data[10 + length :]))
     flat = [complex(*item) if descr[1] == "c" else item[0] for item in items]
     assert len(flat) == math.prod(shape)
     return descr, shape, flat
@@ -117,15 +131,28 @@ def flatten(values: Any) -> list[Any]:
     return [leaf for item in values for leaf in flatten(item)] if isinstance(values, (list, tuple, range)) else [values]
 
 
-@pytest.mark.parametrize(("given_", "descr", "shape"), [
-    ([1, 2, 3], "<i8", (3,)), ([[1, 2], [3, 4], [5, 6]], "<i8", (3, 2)), ([1, 2.5], "<f8", (2,)),
-    ([True, False], "|b1", (2,)), ([True, 2], "<i8", (2,)), ([1j, 2], "<c16", (2,)), ([], "<f8", (0,)),
-    ([[], []], "<f8", (2, 0)), (range(3), "<i8", (3,)), (((1.0, 2.0),), "<f8", (1, 2)), ([math.nan], "<f8", (1,)),
-    (array.array("d", [1.5, 2.5]), "<f8", (2,)), (array.array("f", [1.5]), "<f4", (1,)),
-    (array.array("H", [1, 65535]), "<u2", (2,)), (array.array("b", [-1]), "|i1", (1,)),
-    (memoryview(array.array("i", range(6))).cast("B").cast("i", shape=[2, 3]), "<i4", (2, 3)),
-    (memoryview(array.array("i", range(6)))[::2], "<i4", (3,)),
-])
+@pytest.mark.parametrize(
+    ("given_", "descr", "shape"),
+    [
+        ([1, 2, 3], "<i8", (3,)),
+        ([[1, 2], [3, 4], [5, 6]], "<i8", (3, 2)),
+        ([1, 2.5], "<f8", (2,)),
+        ([True, False], "|b1", (2,)),
+        ([True, 2], "<i8", (2,)),
+        ([1j, 2], "<c16", (2,)),
+        ([], "<f8", (0,)),
+        ([[], []], "<f8", (2, 0)),
+        (range(3), "<i8", (3,)),
+        (((1.0, 2.0),), "<f8", (1, 2)),
+        ([math.nan], "<f8", (1,)),
+        (array.array("d", [1.5, 2.5]), "<f8", (2,)),
+        (array.array("f", [1.5]), "<f4", (1,)),
+        (array.array("H", [1, 65535]), "<u2", (2,)),
+        (array.array("b", [-1]), "|i1", (1,)),
+        (memoryview(array.array("i", range(6))).cast("B").cast("i", shape=[2, 3]), "<i4", (2, 3)),
+        (memoryview(array.array("i", range(6)))[::2], "<i4", (3,)),
+    ],
+)
 def test_numbers_become_the_file_that_the_format_describes(given_: Any, descr: str, shape: tuple[int, ...]) -> None:
     found = read_npy(encode(given_))
     assert found[:2] == (descr, shape)
@@ -133,10 +160,25 @@ def test_numbers_become_the_file_that_the_format_describes(given_: Any, descr: s
     assert [repr(item) for item in found[2]] == [repr(type(item)(leaf)) for item, leaf in zip(found[2], leaves)]
 
 
-@pytest.mark.parametrize("given_", [
-    [[1], [1, 2]], [1, [2]], [[1], 2], ["text"], [None], [2**63], [1.0, 10**400], "text", 5, b"bytes", {1: 2},
-    memoryview(b"abc").cast("c"), array.array("u", "abc"), [[[], []], [[]]],
-])
+@pytest.mark.parametrize(
+    "given_",
+    [
+        [[1], [1, 2]],
+        [1, [2]],
+        [[1], 2],
+        ["text"],
+        [None],
+        [2**63],
+        [1.0, 10**400],
+        "text",
+        5,
+        b"bytes",
+        {1: 2},
+        memoryview(b"abc").cast("c"),
+        array.array("u", "abc"),
+        [[[], []], [[]]],
+    ],
+)
 def test_what_is_no_array_of_numbers_is_refused(given_: object) -> None:
     with pytest.raises(BadInput):
         encode(given_)
@@ -147,8 +189,11 @@ def test_what_is_no_array_of_numbers_is_refused(given_: object) -> None:
 def test_numpy_reads_what_is_written(data: st.DataObject) -> None:
     numpy = pytest.importorskip("numpy")
     shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
-    element = data.draw(st.sampled_from([st.integers(-2**63, 2**63 - 1), st.floats(), st.booleans(),
-                                         st.complex_numbers(allow_nan=False)]))
+    element = data.draw(
+        st.sampled_from(
+            [st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.complex_numbers(allow_nan=False)]
+        )
+    )
     flat = data.draw(st.lists(element, min_size=math.prod(shape), max_size=math.prod(shape)))
     expected = numpy.array(flat).reshape(shape)
     import io

@@ -33,7 +33,7 @@ def squeue(directory: Path, answer: str, code: int = 0) -> Path:
     """Put an squeue there that answers so, and notes each call."""
     directory.mkdir()
     path = directory / "squeue"
-    path.write_text(f"#!/bin/sh\necho \"$SLURM_TIME_FORMAT $*\" >>{directory}/calls\n{answer}\nexit {code}\n")
+    path.write_text(f'#!/bin/sh\necho "$SLURM_TIME_FORMAT $*" >>{directory}/calls\n{answer}\nexit {code}\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return directory / "calls"
 
@@ -117,17 +117,28 @@ found.append(esis.should_stop())
 in_thread()
 print(found)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                          env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(esis.__file__).parents[1])})
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(esis.__file__).parents[1])},
+    )
     assert done.stdout == "['EsisError', False, False, True, True]\n"
 
 
-@pytest.mark.parametrize(("name", "left", "expected"), [
-    ("SLURM_JOB_END_TIME", 1000, False), ("SLURM_JOB_END_TIME", 50, True), ("ESIS_JOB_END_TIME", 50, True),
-    ("SLURM_JOB_END_TIME", -5, True),
-])
-def test_the_time_limit_counts_from_the_margin_on(monkeypatch: pytest.MonkeyPatch, name: str, left: int,
-                                                 expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "left", "expected"),
+    [
+        ("SLURM_JOB_END_TIME", 1000, False),
+        ("SLURM_JOB_END_TIME", 50, True),
+        ("ESIS_JOB_END_TIME", 50, True),
+        ("SLURM_JOB_END_TIME", -5, True),
+    ],
+)
+def test_the_time_limit_counts_from_the_margin_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, left: int, expected: bool
+) -> None:
     monkeypatch.setenv(name, str(int(time.time()) + left))
     with esis.stopping(margin=60) as flag, esis.stopping(margin=None) as deaf:
         assert bool(flag) is expected
@@ -148,8 +159,12 @@ def test_squeue_is_asked_once_where_slurm_told_no_end(monkeypatch: pytest.Monkey
     """Of the task's own name: the bare id of the last task is that of the whole array. The index is Slurm's own."""
     calls = squeue(tmp_path / "bin", "date -d '+90 seconds' +%Y-%m-%dT%H:%M:%S")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    for name, value in {"SLURM_ARRAY_JOB_ID": "20", "SLURM_ARRAY_TASK_ID": "512", "SLURM_ESIS_INDEX": "3",
-                        "SLURM_JOB_ID": "20"}.items():
+    for name, value in {
+        "SLURM_ARRAY_JOB_ID": "20",
+        "SLURM_ARRAY_TASK_ID": "512",
+        "SLURM_ESIS_INDEX": "3",
+        "SLURM_JOB_ID": "20",
+    }.items():
         monkeypatch.setenv(name, value)
     with esis.stopping(margin=60) as early, esis.stopping(margin=120) as late:
         assert [bool(flag) for flag in (early, late, early, late)] == [False, True, False, True]
@@ -167,8 +182,9 @@ def test_a_job_without_a_limit_is_never_near_it(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("answer", "code"), [("echo slurm_load_jobs error >&2", 1), ("echo gibberish", 0)])
-def test_a_failed_query_is_told_and_taken_for_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str,
-                                                     code: int) -> None:
+def test_a_failed_query_is_told_and_taken_for_no_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, code: int
+) -> None:
     calls = squeue(tmp_path / "bin", answer, code)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "20")

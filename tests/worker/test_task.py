@@ -50,10 +50,14 @@ def test_a_file_of_the_task_outranks_its_line(run: RunDir) -> None:
     assert esis.task(1, run.path).parameters == {"own": True}
 
 
-@pytest.mark.parametrize(("index", "problem"), [
-    ("0000000000000000\n00000\n", "corrupt at entry 1"), ("0000000000000000\n0000000000000x01\n", "corrupt at entry 1"),
-    ("0000000000000000\n0000000000009999\n", "points behind the end"),
-])
+@pytest.mark.parametrize(
+    ("index", "problem"),
+    [
+        ("0000000000000000\n00000\n", "corrupt at entry 1"),
+        ("0000000000000000\n0000000000000x01\n", "corrupt at entry 1"),
+        ("0000000000000000\n0000000000009999\n", "points behind the end"),
+    ],
+)
 def test_a_broken_index_is_an_error_and_never_another_tasks_parameters(run: RunDir, index: str, problem: str) -> None:
     write_lines(run)
     run.parameters_index.write_text(index)
@@ -97,7 +101,8 @@ def test_the_run_is_found(run: RunDir, where: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_run_of_the_job_outranks_the_directory_that_the_worker_went_to(
-        run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     other = make_run(tmp_path / "other")
     monkeypatch.chdir(other.cwd)
     monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / "7.0001.1.0.1"))
@@ -133,11 +138,17 @@ def test_a_unit_test_needs_neither_a_run_nor_slurm(tmp_path: Path) -> None:
 
 
 def test_attempts_count_submissions_and_restarts_what_slurm_requeued(
-        run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = esis.task(3, run.path)
     assert (task.attempt, task.restarts) == (1, 0)
-    for name in ("3.0001.7.0.100.exit1.101", "3.0002.9.0.200.exit75.300", "3.0002.9.1.400.running",
-                 "33.0003.9.0.1.running", ".3.0004.9.0.1.55"):
+    for name in (
+        "3.0001.7.0.100.exit1.101",
+        "3.0002.9.0.200.exit75.300",
+        "3.0002.9.1.400.running",
+        "33.0003.9.0.1.running",
+        ".3.0004.9.0.1.55",
+    ):
         (run.tasks / name).touch()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert (task.attempt, task.restarts) == (2, 1)
@@ -149,8 +160,18 @@ def test_attempts_count_submissions_and_restarts_what_slurm_requeued(
 def test_a_seed_is_what_the_documentation_says(run: RunDir) -> None:
     """The recipe for other languages: sha256sum of "<hash>/<task>", 16 digits, the highest bit cleared."""
     told = subprocess.run(
-        ["bash", "-c", 'h=$(printf %s "$1/$2" | sha256sum | cut -c 1-16); echo $((0x$h & 0x7fffffffffffffff))',
-         "bash", run.digest, "12"], capture_output=True, text=True, check=True).stdout
+        [
+            "bash",
+            "-c",
+            'h=$(printf %s "$1/$2" | sha256sum | cut -c 1-16); echo $((0x$h & 0x7fffffffffffffff))',
+            "bash",
+            run.digest,
+            "12",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert esis.task(12, run.path).seed == int(told)
     by_hand = int.from_bytes(hashlib.sha256(f"{run.digest}/12/noise".encode()).digest()[:8], "big") % 2**63
     assert esis.task(12, run.path).stream("noise") == by_hand

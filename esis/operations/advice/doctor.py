@@ -45,8 +45,11 @@ def examine(workflow: Workflow | None, runs: Path) -> list[Finding]:
 
 def _files(workflow: Workflow) -> Iterator[Finding]:
     """Look at the four files and the includes."""
-    scripts = {"setup script": workflow.setupscript, "parameter generator": workflow.param_generator,
-               "worker script": workflow.workerscript}
+    scripts = {
+        "setup script": workflow.setupscript,
+        "parameter generator": workflow.param_generator,
+        "worker script": workflow.workerscript,
+    }
     for subject, stored in scripts.items():
         path = workflow.resolve(stored)
         if not path.is_file():
@@ -109,8 +112,10 @@ def findings_on_config(config: Mapping[str, str]) -> Iterator[Finding]:
         yield (note if missing else ok)("accounting", f"on ({storage}){missing}")
     else:
         age = config.get("MinJobAge", "a while").replace(" sec", " s")
-        yield note("accounting", f"off: what Slurm said of a job is known for {age} after its end only; "
-                   "look with esis status in time")
+        yield note(
+            "accounting",
+            f"off: what Slurm said of a job is known for {age} after its end only; look with esis status in time",
+        )
 
 
 def _place(runs: Path) -> Iterator[Finding]:
@@ -129,8 +134,9 @@ def _place(runs: Path) -> Iterator[Finding]:
     if kind in _OF_THIS_MACHINE:
         yield note("directory", f"{there} is on {kind}, which compute nodes don't see")
     elif kind is not None and _SHARED.search(kind):
-        yield note("directory", f"{there} is on {kind}: what another machine writes may be seen late "
-                   "(nfs: up to a minute)")
+        yield note(
+            "directory", f"{there} is on {kind}: what another machine writes may be seen late (nfs: up to a minute)"
+        )
     else:
         yield ok("directory", f"{there}{f' is on {kind}' if kind is not None else ''}")
     left = os.statvfs(there)
@@ -151,8 +157,10 @@ def _clock(directory: Path) -> Iterator[Finding]:
         return
     apart = max(before - stamp, stamp - after, 0.0)
     if apart > _CLOCK_SECONDS:
-        yield note("clock", f"this machine and the file server are {apart:.0f} s apart; run times are told by the "
-                   "nodes' clocks")
+        yield note(
+            "clock",
+            f"this machine and the file server are {apart:.0f} s apart; run times are told by the nodes' clocks",
+        )
     else:
         yield ok("clock", "this machine and the file system agree (the nodes' clocks can't be seen from here)")
 

@@ -31,7 +31,7 @@ def inner_script(words: Sequence[str], given: str) -> Inner | None:
     """Return the script that a command runs in a shell, which may be what it is `given` as input; None: in none."""
     for number, word in enumerate(words):
         if word.rpartition("/")[2] in SHELLS:
-            found = _of_options(words[number + 1:], given)
+            found = _of_options(words[number + 1 :], given)
             if found is not None:
                 return found
     if any(word.rpartition("/")[2] in OF_A_SHELL for word in words):
@@ -48,7 +48,7 @@ def _of_options(words: Sequence[str], given: str) -> Inner | None:
         if word == "--":
             break
         if word.startswith("--"):
-            del left[:word in _VALUED]
+            del left[: word in _VALUED]
             continue
         for letter in word[1:]:
             if letter in "oO":

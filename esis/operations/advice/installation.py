@@ -43,18 +43,25 @@ def check_installation(path: Sequence[str] | None = None, package: Path | None =
     spoilt = _spoilt(ours) if ours is not None else []
     for other in others:
         if not _is_ours(other) and _has_our_names(other):
-            return problem(_SUBJECT, f"the distribution esis {_version(other)} in {_place(other)} is not ESIS, and has "
-                           f"a package or command of the same name{_told(spoilt, ': it wrote over ')}; {_advice(ours)}")
+            return problem(
+                _SUBJECT,
+                f"the distribution esis {_version(other)} in {_place(other)} is not ESIS, and has "
+                f"a package or command of the same name{_told(spoilt, ': it wrote over ')}; {_advice(ours)}",
+            )
     for other in others:
         if _is_ours(other):
-            return note(_SUBJECT, f"ESIS is installed under its old name, esis {_version(other)}, in {_place(other)}; "
-                        "on the Python package index that is somebody else's, which an upgrade would bring; "
-                        + _advice(ours if ours is not None else other))
+            return note(
+                _SUBJECT,
+                f"ESIS is installed under its old name, esis {_version(other)}, in {_place(other)}; "
+                "on the Python package index that is somebody else's, which an upgrade would bring; "
+                + _advice(ours if ours is not None else other),
+            )
     if ours is None:
         return ok(_SUBJECT, f"ESIS {version.VERSION} runs from {running}, and is not installed")
     if spoilt:
-        return problem(_SUBJECT, f"not as it was installed in {_place(ours)}{_told(spoilt, ': ')}; put it back: "
-                       + _install(ours))
+        return problem(
+            _SUBJECT, f"not as it was installed in {_place(ours)}{_told(spoilt, ': ')}; put it back: " + _install(ours)
+        )
     return _shadowed(ours, running) or ok(_SUBJECT, f"{DISTRIBUTION} {_version(ours)} in {_place(ours)}")
 
 
@@ -67,15 +74,19 @@ def _shadowed(ours: Distribution, running: Path) -> Finding | None:
     commands = [_located(ours, name) for name in files if PurePosixPath(name).parts[-2:] == ("bin", "esis")]
     first = shutil.which("esis")
     if first is not None and commands and Path(first).resolve() not in commands:
-        return note(_SUBJECT, f"the esis on PATH is {first}, not this one, {commands[0]}: put "
-                    f"{commands[0].parent} before it in PATH, or remove it")
+        return note(
+            _SUBJECT,
+            f"the esis on PATH is {first}, not this one, {commands[0]}: put "
+            f"{commands[0].parent} before it in PATH, or remove it",
+        )
     return None
 
 
 def _is_ours(other: Distribution) -> bool:
     """Return whether a distribution named esis is an ESIS; versions tell nothing, the stranger has such ones, too."""
     return "slurm" in _field(other, "Summary").lower() or any(
-        name.startswith("esis/checkpoint") for name in _files(other))
+        name.startswith("esis/checkpoint") for name in _files(other)
+    )
 
 
 def _has_our_names(other: Distribution) -> bool:

@@ -34,31 +34,33 @@ def quotations(script: str) -> Iterator[Quotation]:
     passed: dict[int, int] = {}  # where the texts of here-documents begin and end
     while at < len(script):
         at = passed.pop(at, at)
-        letter = script[at:at + 1]
-        opening = script[script.rfind("\n", 0, at) + 1:at]
+        letter = script[at : at + 1]
+        opening = script[script.rfind("\n", 0, at) + 1 : at]
         document = _document(script, at)
         end = at + 1
         if letter == "\\":
             end += 1
-        elif letter == "#" and script[at - 1:at] in ("", " ", "\t", "\n", ";", "&", "|", "(", ")"):
+        elif letter == "#" and script[at - 1 : at] in ("", " ", "\t", "\n", ";", "&", "|", "(", ")"):
             end = script.find("\n", at)
             end = end if end > 0 else len(script)
         elif document is not None:
             end, first, last, behind = document
-            yield Quotation(script[first:last], opening, script[:at], script[end:first - 1] + script[behind:],
-                            document=True)
+            yield Quotation(
+                script[first:last], opening, script[:at], script[end : first - 1] + script[behind:], document=True
+            )
             passed[first] = behind
         elif letter in ("'", '"'):
             end = _closing(script, at)
-            text = script[at + 1:end - 1]
-            yield Quotation(_ESCAPED.sub(r"\1", text) if letter == '"' else text, opening, script[:at], script[end:],
-                            document=False)
+            text = script[at + 1 : end - 1]
+            yield Quotation(
+                _ESCAPED.sub(r"\1", text) if letter == '"' else text, opening, script[:at], script[end:], document=False
+            )
         at = end
 
 
 def _document(script: str, at: int) -> tuple[int, int, int, int] | None:
     """Return where the word of a here-document ends, where its text begins and ends, and where its last line does."""
-    if not script.startswith("<<", at) or script[at - 1:at] == "<" or script.startswith("<<<", at):
+    if not script.startswith("<<", at) or script[at - 1 : at] == "<" or script.startswith("<<<", at):
         return None
     match = _HEREDOC.match(script, at)
     first = script.find("\n", at) + 1
@@ -158,7 +160,7 @@ class _Reader:
             while text[self._at] != "'":
                 self._at += 2 if text[self._at] == "\\" else 1
             self._at += 1
-        return text[start:self._at]
+        return text[start : self._at]
 
     def _trap(self) -> str:
         """Return the quoted commands of a trap, which are a script of their own."""
@@ -192,7 +194,7 @@ class _Reader:
 
     def _redirection(self, out: str) -> str:
         """Leave out a redirection, with the number before it and the word behind it."""
-        if re.match(r"[<>]\(", self._text[self._at:]):
+        if re.match(r"[<>]\(", self._text[self._at :]):
             self._at += 2
             self.commands(")")
             return out + "/dev/null"
@@ -200,7 +202,7 @@ class _Reader:
         if match is None:
             raise ValueError(self._text[self._at])
         self._at = match.end()
-        if re.match(r"[<>]\(", self._text[self._at:]):
+        if re.match(r"[<>]\(", self._text[self._at :]):
             self._at += 2
             self.commands(")")
         while self._at < len(self._text) and self._text[self._at] not in " \t\n;&|()<>":
@@ -213,7 +215,7 @@ class _Reader:
             raise ValueError("<<")
         self._at = match.end()
         word, tabs = next(word for word in match.groups()[1:] if word is not None), bool(match.group(1))
-        body = re.split(rf"\n\t*{re.escape(word)}(?:\n|\Z)", self._text[self._line_end():], maxsplit=1)[0]
+        body = re.split(rf"\n\t*{re.escape(word)}(?:\n|\Z)", self._text[self._line_end() :], maxsplit=1)[0]
         kept = WORKER in body  # it may be the script of a shell
         self._heredocs.append((word, tabs, kept))
         return match.group() if kept else ""
@@ -225,7 +227,7 @@ class _Reader:
             while True:
                 if self._at >= len(self._text):
                     raise ValueError(word)
-                line = self._text[self._at:self._line_end()]
+                line = self._text[self._at : self._line_end()]
                 self._at = min(self._line_end() + 1, len(self._text))
                 out += f"{line}\n" if kept else ""
                 if (line.lstrip("\t") if tabs else line) == word:

@@ -29,13 +29,20 @@ from esis.records.log_names import missing_directories
 from esis.schedulers.directives import Options
 
 _SUBJECT = "template"
-_STOPS = re.compile(r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
-                    rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b")
+_STOPS = re.compile(
+    r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
+    rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b"
+)
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
-_WHOLE_ARRAY = re.compile(r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
-                          r"(?:$|[;&|#])", re.MULTILINE)
-_INTERPRETER = re.compile(r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
-                          r"(?:\s+-\S+)*\s+[\"']?\Z")
+_WHOLE_ARRAY = re.compile(
+    r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
+    r"(?:$|[;&|#])",
+    re.MULTILINE,
+)
+_INTERPRETER = re.compile(
+    r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
+    r"(?:\s+-\S+)*\s+[\"']?\Z"
+)
 _JINJA_WORKER = r"\{\{\s*worker\b.*?\}\}"
 _READ_LIMIT = 1024 * 1024  # bytes of a worker or an include that are looked at
 
@@ -52,8 +59,13 @@ def check_template(workflow: Workflow, config: Mapping[str, str]) -> Iterator[Fi
     except OSError as error:
         yield problem(_SUBJECT, f"{path}: {error.strerror}")
         return
-    found = [*_marks(text, path), *_shell(text), *_call(text, path, workflow), *_logs(text, workflow),
-             *_worker(text, workflow, config)]
+    found = [
+        *_marks(text, path),
+        *_shell(text),
+        *_call(text, path, workflow),
+        *_logs(text, workflow),
+        *_worker(text, workflow, config),
+    ]
     yield from found or [ok(_SUBJECT, str(path))]
 
 
@@ -61,8 +73,11 @@ def _marks(text: str, path: Path) -> Iterator[Finding]:
     if not path.name.endswith(JINJA_SUFFIX) and WORKER_MARK not in text:
         yield problem(_SUBJECT, f"{WORKER_MARK} isn't in it, so no worker is called: srun {WORKER_MARK}")
     if not has_dependency_line(text):
-        yield note(_SUBJECT, f"there is no line {DEPENDENCY_MARK} among the #SBATCH lines; esis dependency needs one "
-                   "once the workflow requires another")
+        yield note(
+            _SUBJECT,
+            f"there is no line {DEPENDENCY_MARK} among the #SBATCH lines; esis dependency needs one "
+            "once the workflow requires another",
+        )
 
 
 def _logs(text: str, workflow: Workflow) -> Iterator[Finding]:
@@ -72,8 +87,10 @@ def _logs(text: str, workflow: Workflow) -> Iterator[Finding]:
         if made == directory:
             yield note(_SUBJECT, f"there is no directory {directory} here for the logs; tasks fail where it is missing")
         elif made.parts and made.name not in _read(workflow, (workflow.setupscript,)):
-            yield note(_SUBJECT, f"logs go to cwd/{made}, and tasks fail without it: let the setup script make it, "
-                       f"mkdir -p cwd/{made}")
+            yield note(
+                _SUBJECT,
+                f"logs go to cwd/{made}, and tasks fail without it: let the setup script make it, mkdir -p cwd/{made}",
+            )
 
 
 def _shell(text: str) -> Iterator[Finding]:
@@ -95,14 +112,19 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     if re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before[0]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
     if "srun" not in re.split(r"[\s();&|]+", " ".join(before)):
-        yield note(_SUBJECT, "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm "
-                   "counts no step")
+        yield note(
+            _SUBJECT,
+            "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm counts no step",
+        )
     yield from findings_on_status(text, path)
     waited = line.rstrip().endswith("&")
     signals = [word for word in _options(text, "signal") if word.startswith("B:")]
     if signals and not waited:
-        yield note(_SUBJECT, f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
-                   "foreground has ended: call it with & and wait $!, or leave B: out and use srun")
+        yield note(
+            _SUBJECT,
+            f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
+            "foreground has ended: call it with & and wait $!, or leave B: out and use srun",
+        )
 
 
 def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterator[Finding]:
@@ -110,18 +132,27 @@ def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterato
     source = _sources(workflow)
     whole = _WHOLE_ARRAY.search(source) or _WHOLE_ARRAY.search(text)
     if whole is not None:
-        yield problem("worker script", f"{whole.group().strip()} requeues the whole array; this one task is "
-                      f'"${{SLURM_ARRAY_JOB_ID}}_${INDEX_VARIABLE}"')
+        yield problem(
+            "worker script",
+            f"{whole.group().strip()} requeues the whole array; this one task is "
+            f'"${{SLURM_ARRAY_JOB_ID}}_${INDEX_VARIABLE}"',
+        )
     if not _STOPS.search(source):
         return
     if not _options(text, "signal"):
-        yield note(_SUBJECT, "the worker stops in time: #SBATCH --signal=USR1@120 tells it before the time limit; "
-                   "without, it knows from its margin, and SIGTERM comes KillWait before the end")
+        yield note(
+            _SUBJECT,
+            "the worker stops in time: #SBATCH --signal=USR1@120 tells it before the time limit; "
+            "without, it knows from its margin, and SIGTERM comes KillWait before the end",
+        )
     if not _options(text, "time"):
         yield note(_SUBJECT, "the worker stops in time, and the template sets no --time: the partition's default holds")
     if not any(word.startswith("a") for word in _options(text, "open-mode")):
-        yield problem(_SUBJECT, "the worker goes on after a requeue: add #SBATCH --open-mode=append, or each start "
-                      "empties the log of the one before")
+        yield problem(
+            _SUBJECT,
+            "the worker goes on after a requeue: add #SBATCH --open-mode=append, or each start "
+            "empties the log of the one before",
+        )
     if _REQUEUES.search(source):
         yield from _requeue(text, config)
 

@@ -89,14 +89,39 @@ enable -n . alias bg bind builtin caller cd command compgen complete compopt dir
 history jobs kill logout mapfile popd pushd readarray source suspend ulimit unalias enable
 """
 _PROTECTED = re.compile(r"(?<![\w$])(PATH|SHELL|ENV|BASH_ENV|HISTFILE|FUNCNEST)(?=\+?=)")
-_CHANGING = re.compile(r"(?<![\\$])\$(?:\$|\{\$\}|(?:BASHPID|PPID|S?RANDOM|SECONDS|EPOCH\w+)\b"
-                       r"|\{(?:BASHPID|PPID|S?RANDOM|SECONDS|EPOCH\w+)\})")  # what two runs see differently
+_CHANGING = re.compile(
+    r"(?<![\\$])\$(?:\$|\{\$\}|(?:BASHPID|PPID|S?RANDOM|SECONDS|EPOCH\w+)\b"
+    r"|\{(?:BASHPID|PPID|S?RANDOM|SECONDS|EPOCH\w+)\})"
+)  # what two runs see differently
 _BY_PATH = re.compile(r"(?<![\w.~/+-])[\w.~+-]*/[\w.~/+-]*")
 _KEPT_OUT = re.compile(r"BASH_|LD_|PS4\Z|ENV\Z|SHELLOPTS\Z|PROMPT_COMMAND\Z|SLURM_")
-_NUMBERS = tuple(f"SLURM_{name}" for name in (  # scripts under set -u want them to be there
-    "ARRAY_TASK_ID", "ARRAY_TASK_COUNT", "ARRAY_TASK_MIN", "ARRAY_TASK_MAX", "ARRAY_JOB_ID", "JOB_ID", "JOBID",
-    "CPUS_PER_TASK", "CPUS_ON_NODE", "NTASKS", "NNODES", "JOB_NUM_NODES", "NPROCS", "TASKS_PER_NODE", "NTASKS_PER_NODE",
-    "MEM_PER_NODE", "MEM_PER_CPU", "PROCID", "LOCALID", "NODEID", "RESTART_COUNT", "ESIS_INDEX"))
+_NUMBERS = tuple(
+    f"SLURM_{name}"
+    for name in (  # scripts under set -u want them to be there
+        "ARRAY_TASK_ID",
+        "ARRAY_TASK_COUNT",
+        "ARRAY_TASK_MIN",
+        "ARRAY_TASK_MAX",
+        "ARRAY_JOB_ID",
+        "JOB_ID",
+        "JOBID",
+        "CPUS_PER_TASK",
+        "CPUS_ON_NODE",
+        "NTASKS",
+        "NNODES",
+        "JOB_NUM_NODES",
+        "NPROCS",
+        "TASKS_PER_NODE",
+        "NTASKS_PER_NODE",
+        "MEM_PER_NODE",
+        "MEM_PER_CPU",
+        "PROCID",
+        "LOCALID",
+        "NODEID",
+        "RESTART_COUNT",
+        "ESIS_INDEX",
+    )
+)
 _LOOP = re.compile(r"\b(?:while|until)\b|for\s*\(\(")
 _BACKGROUND = re.compile(r"(?<![&|<>])&(?![&<>])")
 
@@ -223,10 +248,17 @@ def _copy(script: Inner, body: str, known: _Known, code: int) -> str:
         marks = f"printf '{_MARK}worker\\n%.0s' {'x ' * end.calls}>&2; " if end.calls else ""
         cases.append(f"{shlex.quote(question)}) {marks}return {end.code};;")
     prelude = _PRELUDE.format(
-        code=code, worker=WORKER, mark=_MARK, shells="|".join(sorted(SHELLS | OF_A_SHELL)), answers="\n".join(cases),
+        code=code,
+        worker=WORKER,
+        mark=_MARK,
+        shells="|".join(sorted(SHELLS | OF_A_SHELL)),
+        answers="\n".join(cases),
         evaluated="\n".join(f"{shlex.quote(text)}) {name}; return;;" for text, name in names.items()),
-        functions="\n".join(f"{name}() {{ esis_run {name} \"$@\"; }}" for name in
-                            ["cd", ".", "source", "builtin", *sorted(set(_BY_PATH.findall(whole)))]))
+        functions="\n".join(
+            f'{name}() {{ esis_run {name} "$@"; }}'
+            for name in ["cd", ".", "source", "builtin", *sorted(set(_BY_PATH.findall(whole)))]
+        ),
+    )
     own_name = f"BASH_ARGV0={shlex.quote(script.words[0])}\n" if script.words else ""
     return prelude + own_name + _CHANGING.sub("1", _PROTECTED.sub(r"ESIS_\1", whole))
 
@@ -238,17 +270,29 @@ def _run(argv: list[str], script: str, words: Sequence[str], scratch: Path) -> _
     env = {name: value for name, value in os.environ.items() if not _KEPT_OUT.match(name)}
     env.update(dict.fromkeys(_NUMBERS, "1"))
     env.update({name: str(scratch) for name in ("HOME", "TMPDIR", "SLURM_SUBMIT_DIR", "SLURM_TMPDIR")})
-    env.update({"PATH": str(scratch / "nothing"), "SHELL": "bash", "FUNCNEST": "8", "SLURM_JOB_NAME": "trial",
-                "SLURM_JOB_NODELIST": "node", "SLURM_NODELIST": "node", "SLURMD_NODENAME": "node"})
+    env.update(
+        {
+            "PATH": str(scratch / "nothing"),
+            "SHELL": "bash",
+            "FUNCNEST": "8",
+            "SLURM_JOB_NAME": "trial",
+            "SLURM_JOB_NODELIST": "node",
+            "SLURM_NODELIST": "node",
+            "SLURMD_NODENAME": "node",
+        }
+    )
     env.setdefault("USER", "user")
     done = capture([*argv, str(path), *words], cwd=scratch, env=env, timeout=_SECONDS)
     if done.timed_out or done.code < 0:
         return None
-    marks = [line[len(_MARK):] for line in done.stderr.decode("utf-8", "surrogateescape").split("\n")
-             if line.startswith(_MARK)]
+    marks = [
+        line[len(_MARK) :]
+        for line in done.stderr.decode("utf-8", "surrogateescape").split("\n")
+        if line.startswith(_MARK)
+    ]
 
     def told(kind: str) -> frozenset[str]:
-        return frozenset(mark[len(kind) + 1:].replace(_LINE, "\n") for mark in marks if mark.startswith(f"{kind} "))
+        return frozenset(mark[len(kind) + 1 :].replace(_LINE, "\n") for mark in marks if mark.startswith(f"{kind} "))
 
     return _End(done.code, marks.count("worker"), "end" in marks, told("asked"), told("evaluated"))
 
@@ -259,5 +303,5 @@ def _shell_flags(script: str) -> list[str] | None:
     shells = [number for number, word in enumerate(words) if word.rpartition("/")[2] in SHELLS]
     if not shells:
         return None
-    given = [word[1:] for word in words[shells[0] + 1:] if re.match(r"-[A-Za-z]+\Z", word)]
+    given = [word[1:] for word in words[shells[0] + 1 :] if re.match(r"-[A-Za-z]+\Z", word)]
     return [f"-{letter}" for letter in "eu" if any(letter in word for word in given)]

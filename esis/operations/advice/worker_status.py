@@ -18,8 +18,10 @@ _ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _BETWEEN = re.compile(r";|(?<![&<>|])(&)(?![&<>\d-])")
 _WAIT = r"(?:^|[;&|({]\s*|\b(?:if|elif|while|until|do|then|else|!)\s)\s*wait"
 _CLOSING = frozenset({"", ")", "}", "fi", "done", "esac"})
-_INSIDE = ("a shell inside of it goes on behind the worker: begin its text with set -e, or let && stand between its "
-           "commands; behind a pipe, set -o pipefail")
+_INSIDE = (
+    "a shell inside of it goes on behind the worker: begin its text with set -e, or let && stand between its "
+    "commands; behind a pipe, set -o pipefail"
+)
 
 
 def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
@@ -35,21 +37,26 @@ def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
     trial, why = attempt(outer if written else script), _used_up(outer, lines, number)
     if trial is not None and not trial.noticed:
         reason = _INSIDE if trial.inside else why or "its status is lost on the way"
-        yield problem(_SUBJECT, "a worker that failed counts as done: tried with one that ends with 3, the script ends "
-                      f"with 0 ({reason})")
+        yield problem(
+            _SUBJECT,
+            f"a worker that failed counts as done: tried with one that ends with 3, the script ends with 0 ({reason})",
+        )
     elif (trial is None and why) or ((trial is None or written) and _lost_inside(inner)):
         yield note(_SUBJECT, f"a worker that failed may count as done: {why or _INSIDE}")
     elif trial is not None and trial.several and not _stops_on_errors(text, lines):
         yield note(_SUBJECT, "the worker is called several times, and without set -e the last call alone decides")
     own = trial is None and _OWN_TRAP.search("\n".join(lines)) is not None and "esis_end" not in text
     if is_posix_shell(text) and (own or (trial is not None and not trial.recorded)):
-        yield problem(_SUBJECT, "its own EXIT trap doesn't call esis_end: no end is recorded, and without accounting a "
-                      "task is lost once Slurm has forgotten it (esis doc templates)")
+        yield problem(
+            _SUBJECT,
+            "its own EXIT trap doesn't call esis_end: no end is recorded, and without accounting a "
+            "task is lost once Slurm has forgotten it (esis doc templates)",
+        )
 
 
 def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
     """Return by which form of the lines the worker's status may be lost."""
-    line, behind = lines[number], [other.strip() for other in lines[number + 1:] if other.strip()]
+    line, behind = lines[number], [other.strip() for other in lines[number + 1 :] if other.strip()]
     piped = re.search(r"(?<![|>])\|(?!\|)", line.rpartition(WORKER)[2]) is not None
     if piped and "PIPESTATUS" not in text and not re.search(r"^\s*set\s.*\bpipefail\b", text, re.MULTILINE):
         return "without set -o pipefail the status of a pipe is that of its last command"
@@ -66,7 +73,7 @@ def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
     waited = line.rstrip().endswith("&")
     waits = [other for other in behind if re.search(rf"{_WAIT}\b", other)]
     if waited and any(re.search(rf"{_WAIT}\s*(?:$|[;#&|])", other) for other in waits):
-        return "wait alone ends with 0: keep the PID and wait for it, pid=$! and wait \"$pid\""
+        return 'wait alone ends with 0: keep the PID and wait for it, pid=$! and wait "$pid"'
     if waited and not waits:
         return "nothing waits for the worker in the background: wait $! has its status"
     if waited:
@@ -74,8 +81,10 @@ def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:
             return None
         behind = [other for other in behind if other not in waits and not re.match(r"\w+=\$!", other)]
     if behind and not _stops_on_errors(text, lines[:number]) and not _ends_with_it(behind):
-        return (f"without set -e the exit status is that of the last line ({behind[-1][:40]!r}), mostly 0: write "
-                "set -e above")
+        return (
+            f"without set -e the exit status is that of the last line ({behind[-1][:40]!r}), mostly 0: write "
+            "set -e above"
+        )
     return None
 
 

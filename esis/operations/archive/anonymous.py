@@ -27,8 +27,10 @@ from esis.typed import is_text, parse_object
 
 _RECORD = frozenset({"index", "restart", "partition", "cpus", "kernel", "modules"})
 # Options that say what was requested, not who asked; others may name accounts, addresses, paths.
-_OPTION = re.compile(r"--(time|mem|mem-per-cpu|mem-per-gpu|cpus-per-task|ntasks|ntasks-per-node|nodes|gres|gpus|"
-                     r"gpus-per-task|constraint|exclusive)(=[^/]*)?\Z")
+_OPTION = re.compile(
+    r"--(time|mem|mem-per-cpu|mem-per-gpu|cpus-per-task|ntasks|ntasks-per-node|nodes|gres|gpus|"
+    r"gpus-per-task|constraint|exclusive)(=[^/]*)?\Z"
+)
 _LIMIT = 8 * 1024**3  # bytes; the folded records of ten million tasks
 _SHORTEST = 3  # shorter words than these are everywhere
 
@@ -40,12 +42,16 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
     """
     for stored in (*workflow.param_includes, *workflow.requires):
         if stored.startswith(("/", "~")) or any(word in Path(stored).parts for word in words):
-            raise BadInput(f"the path {stored} tells who made the run, and the hash is made of it",
-                           "store it relative to the workflow file, and run again")
+            raise BadInput(
+                f"the path {stored} tells who made the run, and the hash is made of it",
+                "store it relative to the workflow file, and run again",
+            )
     private = run.private.name
     submissions, tasks = f"{private}/{run.submissions.name}/", f"{private}/{run.tasks.name}/"
-    harmless = {f"{private}/{path.name}" for path in (run.wf_status, run.state, run.task_hook, run.job_ids,
-                                                     run.start_time, run.completed)}
+    harmless = {
+        f"{private}/{path.name}"
+        for path in (run.wf_status, run.state, run.task_hook, run.job_ids, run.start_time, run.completed)
+    }
     srun = f"{private}/{run.local_bin.name}/srun"
 
     def rewrite(name: str, path: Path) -> bytes | None:
@@ -55,7 +61,7 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
             return _keep(read_limited(path, _LIMIT), PUBLIC_KEYS)
         if name.startswith(submissions) and name.endswith(".json"):
             return _submission(path, read_limited(path, _LIMIT))
-        if name.startswith(tasks) and TaskRecord.parse(name[len(tasks):]) is not None:
+        if name.startswith(tasks) and TaskRecord.parse(name[len(tasks) :]) is not None:
             lines = read_limited(path, _LIMIT).splitlines()
             return b"".join(_keep(line, _RECORD, one_line=True) for line in lines if line.strip())
         if name == f"{private}/{run.folded_tasks.name}":
@@ -69,10 +75,14 @@ def rewriter(run: RunDir, workflow: Workflow, words: tuple[str, ...]) -> Callabl
 
 def telling_words(run: RunDir, evidence: Evidence, provenance: Provenance) -> tuple[str, ...]:
     """Return users, hosts and directories that tell who made a run, and where."""
-    words = {user_name(os.getuid()), user_name(run.path.stat().st_uid), os.uname().nodename,
-             str(Path("~").expanduser()), str(run.path.parent)}
-    words |= {provenance.user or "", provenance.host or "",
-              os.path.dirname(provenance.workflow_file or "")}  # noqa: PTH120  "" is none, Path("") isn't
+    words = {
+        user_name(os.getuid()),
+        user_name(run.path.stat().st_uid),
+        os.uname().nodename,
+        str(Path("~").expanduser()),
+        str(run.path.parent),
+    }
+    words |= {provenance.user or "", provenance.host or "", os.path.dirname(provenance.workflow_file or "")}  # noqa: PTH120  "" is none, Path("") isn't
     for submission in evidence.submissions:
         if submission.provenance is not None:
             words |= {submission.provenance.user, submission.provenance.host}
@@ -81,10 +91,17 @@ def telling_words(run: RunDir, evidence: Evidence, provenance: Provenance) -> tu
 
 def _definition(workflow: Workflow) -> str:
     """Return the workflow file with base names where the hash doesn't hold the path."""
-    return dump(replace(
-        workflow, workdirpath="./", extra={}, setupscript=base_name(workflow.setupscript),
-        param_generator=base_name(workflow.param_generator), sbatchtemplate=base_name(workflow.sbatchtemplate),
-        workerscript=base_name(workflow.workerscript)))
+    return dump(
+        replace(
+            workflow,
+            workdirpath="./",
+            extra={},
+            setupscript=base_name(workflow.setupscript),
+            param_generator=base_name(workflow.param_generator),
+            sbatchtemplate=base_name(workflow.sbatchtemplate),
+            workerscript=base_name(workflow.workerscript),
+        )
+    )
 
 
 def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes:
@@ -92,17 +109,24 @@ def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes
     raw = _object(content)
     kept = {key: value if key in keys else None for key, value in raw.items()}
     return (json.dumps(kept, ensure_ascii=False, indent=None if one_line else 2) + "\n").encode(
-        "utf-8", "backslashreplace")
+        "utf-8", "backslashreplace"
+    )
 
 
 def _submission(path: Path, content: bytes) -> bytes:
     made = Submission.from_json(path, parse_object(path, content))
     raw = replace(made, unknown={}).to_json()  # what a newer esis noted may tell anything
-    raw.update(owner="", argv=[], message=None, provenance=None,
-               options=[word for word in made.options if _OPTION.match(word)],
-               output=_relative(made.output), unique_output=_relative(made.unique_output),
-               unique_error=_relative(made.unique_error),
-               jobs=[{"id": job.id, "cluster": None} for job in made.jobs])
+    raw.update(
+        owner="",
+        argv=[],
+        message=None,
+        provenance=None,
+        options=[word for word in made.options if _OPTION.match(word)],
+        output=_relative(made.output),
+        unique_output=_relative(made.unique_output),
+        unique_error=_relative(made.unique_error),
+        jobs=[{"id": job.id, "cluster": None} for job in made.jobs],
+    )
     return (json.dumps(raw, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 

@@ -76,9 +76,16 @@ class Listing:
     rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
 
 
-def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatus, scope: Scope,
-           made: Mapping[str, bytes | None], note: Callable[[str], None],
-           rewrite: Callable[[str, Path], bytes | None] | None = None) -> Listing:
+def select(
+    run: RunDir,
+    workflow: Workflow,
+    evidence: Evidence,
+    status: RunStatus,
+    scope: Scope,
+    made: Mapping[str, bytes | None],
+    note: Callable[[str], None],
+    rewrite: Callable[[str, Path], bytes | None] | None = None,
+) -> Listing:
     """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing.
 
     `note` is told which logs should go in and aren't there.
@@ -91,8 +98,15 @@ def select(run: RunDir, workflow: Workflow, evidence: Evidence, status: RunStatu
         raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
     if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
         made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
-    return Listing(run, scripts, scope, frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
-                     frozenset(logs - wanted), made, rewrite)
+    return Listing(
+        run,
+        scripts,
+        scope,
+        frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
+        frozenset(logs - wanted),
+        made,
+        rewrite,
+    )
 
 
 def walk(listing: Listing, note: Callable[[str], None]) -> Iterator[Item]:
@@ -106,7 +120,7 @@ def walk(listing: Listing, note: Callable[[str], None]) -> Iterator[Item]:
 def _walk(listing: Listing, below: str, note: Callable[[str], None]) -> Iterator[Item]:
     run = listing.run
     made = listing.made
-    here = {name[len(below):] for name in made if name.startswith(below) and "/" not in name[len(below):]}
+    here = {name[len(below) :] for name in made if name.startswith(below) and "/" not in name[len(below) :]}
     for name in sorted({*os.listdir(run.path / below), *here}, key=os.fsencode):
         relative = f"{below}{name}"
         if relative in made:
@@ -132,13 +146,15 @@ def _wanted(listing: Listing, relative: str) -> bool:
         # submissions that are over.
         if rest == _RUN.folded_logs.name and listing.scope.logs is not Logs.ALL:
             return False
-        return not (rest.startswith(_MOMENTARY) or rest in _MADE_ANEW
-                    or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map"))))
+        return not (
+            rest.startswith(_MOMENTARY)
+            or rest in _MADE_ANEW
+            or (rest.startswith(_SUBMISSIONS) and not name.endswith((".json", ".map")))
+        )
     if not rest:
         if relative in (_CRATE, _MANIFEST):
             return False  # of an archive that was unpacked; they are made anew
-        return (relative in _PARTS or relative in listing.scripts or listing.scope.prepared
-                or relative in listing.chosen)
+        return relative in _PARTS or relative in listing.scripts or listing.scope.prepared or relative in listing.chosen
     if relative in listing.chosen:
         return True
     # Without what the setup script made, of a directory of logs there are only these.
@@ -197,8 +213,9 @@ def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def _logs(run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs, note: Callable[[str], None]
-          ) -> tuple[set[str], set[str]]:
+def _logs(
+    run: RunDir, evidence: Evidence, status: RunStatus, logs: Logs, note: Callable[[str], None]
+) -> tuple[set[str], set[str]]:
     """Return the logs in the run, and those that are wanted; `note` is told which of these there aren't."""
     if logs is Logs.NONE:
         return find_logs(run, evidence, ()).names, set()
@@ -219,5 +236,3 @@ def _parents(name: str) -> Iterator[str]:
     parts = name.split("/")[:-1]
     for count in range(1, len(parts) + 1):
         yield "/".join(parts[:count])
-
-

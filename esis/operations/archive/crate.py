@@ -56,8 +56,10 @@ class Author:
         address = match.group(2) if match is not None else None
         orcid = _ORCID.match(address) if address is not None else None
         if match is None or (address is not None and orcid is None and not _is_web(address)):
-            raise BadInput(f"--author {text!r}: expected a name, perhaps with an ORCID or an address on the web",
-                           "like 'Ada Lovelace <0000-0002-1825-0097>'")
+            raise BadInput(
+                f"--author {text!r}: expected a name, perhaps with an ORCID or an address on the web",
+                "like 'Ada Lovelace <0000-0002-1825-0097>'",
+            )
         return cls(match.group(1), f"https://orcid.org/{orcid.group(1)}" if orcid is not None else address)
 
 
@@ -74,8 +76,9 @@ class About:
     def checked(self) -> About:
         """Return itself. Raises BadInput for a licence or a date that is none."""
         if self.license is not None and not (_is_web(self.license) or _SPDX.match(self.license)):
-            raise BadInput(f"--license {self.license!r}: expected an SPDX identifier like CC-BY-4.0, or an address on "
-                           f"the web")
+            raise BadInput(
+                f"--license {self.license!r}: expected an SPDX identifier like CC-BY-4.0, or an address on the web"
+            )
         if self.date is not None:
             try:
                 if not _DAY.match(self.date):
@@ -112,7 +115,8 @@ def description_of(subject: Subject, about: About) -> str:
     count = len(subject.status.tasks)
     return about.description or (
         f"A parameter scan of {count} task{'s' if count != 1 else ''} ({subject.status.summary()}), run by ESIS: "
-        f"scripts, parameters, results and records")
+        f"scripts, parameters, results and records"
+    )
 
 
 def need_rocrate() -> ModuleType:
@@ -147,19 +151,35 @@ class _Crate:
 
         crate, run, workflow = self._crate, self._subject.run, self._subject.workflow
         scripts = [self._script(workflow.script(role), role, _SAID_OF[role]) for role in ROLES]
-        language = self._other("#esis-workflow", "ComputerLanguage", name="ESIS workflow file", version="0.0.4",
-                               description="JSON that names the four scripts of a parameter scan, what they include "
-                                           "and what they require")
-        main = crate.add(ComputationalWorkflow(crate, dest_path=self._private(run.workflow_definition.name),
-                                               properties={
-            "name": self._subject.workflow_name, "version": run.digest, "encodingFormat": "application/json",
-            "programmingLanguage": language, "hasPart": scripts,
-            "conformsTo": {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"},
-            "description": "the workflow file as it was when the run was built; its version is the hash of all files",
-            "softwareRequirements": _single(self._software())}))
+        language = self._other(
+            "#esis-workflow",
+            "ComputerLanguage",
+            name="ESIS workflow file",
+            version="0.0.4",
+            description="JSON that names the four scripts of a parameter scan, what they include and what they require",
+        )
+        main = crate.add(
+            ComputationalWorkflow(
+                crate,
+                dest_path=self._private(run.workflow_definition.name),
+                properties={
+                    "name": self._subject.workflow_name,
+                    "version": run.digest,
+                    "encodingFormat": "application/json",
+                    "programmingLanguage": language,
+                    "hasPart": scripts,
+                    "conformsTo": {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"},
+                    "description": "the workflow file as it was when the run was built; its version is the hash of "
+                    "all files",
+                    "softwareRequirements": _single(self._software()),
+                },
+            )
+        )
         action = self._action(main)
-        profiles = [self._other(address, "CreativeWork", name=name, version=version)
-                    for address, (name, version) in _PROFILES.items()]
+        profiles = [
+            self._other(address, "CreativeWork", name=name, version=version)
+            for address, (name, version) in _PROFILES.items()
+        ]
         root = crate.root_dataset
         root["name"] = title_of(self._subject, self._about)
         root["description"] = description_of(self._subject, self._about)
@@ -171,25 +191,42 @@ class _Crate:
         root["mentions"] = action
         if self._about.authors:
             root["author"] = _single([self._person(author) for author in self._about.authors])
-        crate.metadata["conformsTo"] = [{"@id": "https://w3id.org/ro/crate/1.1"},
-                                        {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"}]
+        crate.metadata["conformsTo"] = [
+            {"@id": "https://w3id.org/ro/crate/1.1"},
+            {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
+        ]
         self._files(action)
         return crate
 
     def _action(self, main: Any) -> Any:
         subject = self._subject
         run, status = subject.run, subject.status
-        inputs = [self._directory(path.name, text) for path, text in (
-            (run.parameters, "one parameter set for each task"), (run.includes, "files that the scripts use"))]
-        inputs += [self._other(f"#{value}", "CreativeWork", name=f"required run {PREFIX}{value}",
-                               identifier=value)
-                   for value in sorted({self._hashed.get(stored, "") for stored in subject.workflow.requires})]
-        outputs = [self._directory(path.name, text) for path, text in (
-            (run.results, "what the tasks exported"), (run.cwd, "the tasks' working directory: logs, chosen files"))]
+        inputs = [
+            self._directory(path.name, text)
+            for path, text in (
+                (run.parameters, "one parameter set for each task"),
+                (run.includes, "files that the scripts use"),
+            )
+        ]
+        inputs += [
+            self._other(f"#{value}", "CreativeWork", name=f"required run {PREFIX}{value}", identifier=value)
+            for value in sorted({self._hashed.get(stored, "") for stored in subject.workflow.requires})
+        ]
+        outputs = [
+            self._directory(path.name, text)
+            for path, text in (
+                (run.results, "what the tasks exported"),
+                (run.cwd, "the tasks' working directory: logs, chosen files"),
+            )
+        ]
         facts: dict[str, Any] = {
-            "name": f"Run {run.label}", "description": f"{len(status.tasks)} tasks: {status.summary()}",
-            "instrument": main, "object": inputs, "result": outputs,
-            "actionStatus": f"http://schema.org/{'Completed' if status.complete else 'Failed'}ActionStatus"}
+            "name": f"Run {run.label}",
+            "description": f"{len(status.tasks)} tasks: {status.summary()}",
+            "instrument": main,
+            "object": inputs,
+            "result": outputs,
+            "actionStatus": f"http://schema.org/{'Completed' if status.complete else 'Failed'}ActionStatus",
+        }
         if not status.complete:
             facts["error"] = describe_failures(status) or status.summary()
         if status.started is not None:
@@ -199,40 +236,64 @@ class _Crate:
             facts["endTime"] = end
         user = subject.provenance.user
         if user:
-            facts["agent"] = self._other(f"#user-{user}", "Person", name=user,
-                                         description="the account that made the run")
+            facts["agent"] = self._other(
+                f"#user-{user}", "Person", name=user, description="the account that made the run"
+            )
         return self._other(f"#{PREFIX}{run.digest}", "CreateAction", **facts)
 
     def _files(self, action: Any) -> None:
         """Describe single files that a reader may look for."""
         run = self._subject.run
         for name, kind, text in (
-                (run.readme.name, "text/plain", "what this is, and how to rerun and check it"),
-                (run.script.name, "text/x-shellscript", "the sbatch script of the latest submission"),
-                (run.manifest.name, "text/plain", "SHA-256 of every file, for sha256sum -c"),
-                (self._private(run.wf_status.name), "text/plain", "the text whose SHA-256 is the hash of the run"),
-                (self._private(run.provenance.name), "application/json", "who built the run, when, where, with what"),
-                (self._private(run.task_table.name), "text/csv", "the state of every task")):
-            self._crate.add_file(dest_path=name, properties={
-                "name": name, "encodingFormat": kind, "description": text, "about": action})
+            (run.readme.name, "text/plain", "what this is, and how to rerun and check it"),
+            (run.script.name, "text/x-shellscript", "the sbatch script of the latest submission"),
+            (run.manifest.name, "text/plain", "SHA-256 of every file, for sha256sum -c"),
+            (self._private(run.wf_status.name), "text/plain", "the text whose SHA-256 is the hash of the run"),
+            (self._private(run.provenance.name), "application/json", "who built the run, when, where, with what"),
+            (self._private(run.task_table.name), "text/csv", "the state of every task"),
+        ):
+            self._crate.add_file(
+                dest_path=name, properties={"name": name, "encodingFormat": kind, "description": text, "about": action}
+            )
         self._directory(self._private(run.submissions.name), "one record for each submission")
         self._directory(self._private(run.tasks.name), "one record for each attempt at a task, its state in the name")
 
     def _software(self) -> list[Any]:
         told = self._subject.provenance
-        found = [self._other("#esis", "SoftwareApplication", name="ESIS", softwareVersion=str(told.esis),
-                             description="Easy SLURM Isolated Scanner: parameter scans on Slurm clusters")]
+        found = [
+            self._other(
+                "#esis",
+                "SoftwareApplication",
+                name="ESIS",
+                softwareVersion=str(told.esis),
+                description="Easy SLURM Isolated Scanner: parameter scans on Slurm clusters",
+            )
+        ]
         if told.slurm:
-            found.append(self._other("https://slurm.schedmd.com/", "SoftwareApplication", name="Slurm",
-                                     url="https://slurm.schedmd.com/", softwareVersion=told.slurm,
-                                     description="workload manager"))
+            found.append(
+                self._other(
+                    "https://slurm.schedmd.com/",
+                    "SoftwareApplication",
+                    name="Slurm",
+                    url="https://slurm.schedmd.com/",
+                    softwareVersion=told.slurm,
+                    description="workload manager",
+                )
+            )
         return found
 
     def _script(self, stored: str, tag: str, text: str) -> Any:
         name = base_name(stored)
-        return self._crate.add_file(dest_path=name, properties={
-            "@type": ["File", "SoftwareSourceCode"], "name": name, "encodingFormat": "text/plain",
-            "version": self._hashed.get(tag, ""), "description": f"{text}; its version is the SHA-256 of its bytes"})
+        return self._crate.add_file(
+            dest_path=name,
+            properties={
+                "@type": ["File", "SoftwareSourceCode"],
+                "name": name,
+                "encodingFormat": "text/plain",
+                "version": self._hashed.get(tag, ""),
+                "description": f"{text}; its version is the SHA-256 of its bytes",
+            },
+        )
 
     def _directory(self, name: str, text: str) -> Any:
         return self._crate.add_dataset(dest_path=name, properties={"name": name, "description": text})

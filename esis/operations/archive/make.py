@@ -11,16 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from esis.errors import (
-    BadInput,
-    Busy,
-    EsisError,
-    FileTrouble,
-    Incomplete,
-    SlurmUnanswered,
-    StillActive,
-    TasksFailed,
-)
+from esis.errors import BadInput, Busy, EsisError, FileTrouble, Incomplete, SlurmUnanswered, StillActive, TasksFailed
 from esis.files import replacing
 from esis.locks import holder
 from esis.model import manifest
@@ -52,8 +43,9 @@ class Made:
     telling: tuple[str, ...]  # files of the user's with names, hosts or directories in them; looked for if anonymous
 
 
-def archive(evidence: Evidence, status: RunStatus, output: Path, scope: Scope, about: About,
-            say: Callable[[str], None]) -> Made:
+def archive(
+    evidence: Evidence, status: RunStatus, output: Path, scope: Scope, about: About, say: Callable[[str], None]
+) -> Made:
     """Pack a run into `output`, replacing what is there at the end. Raises EsisError; nothing is left behind then."""
     run = evidence.run
     form = Format.of(output)
@@ -69,8 +61,10 @@ def archive(evidence: Evidence, status: RunStatus, output: Path, scope: Scope, a
     items = _items(subject, scope, about.checked(), words, say)
     try:
         with replacing(output) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
-            with tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines, writing(
-                    stream, form, run.path.name, status.last_word() or 0.0) as entries:
+            with (
+                tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines,
+                writing(stream, form, run.path.name, status.last_word() or 0.0) as entries,
+            ):
                 writer = _Writer(entries, lines, tuple(os.fsencode(word) for word in words))
                 for item in items:
                     writer.add(item)
@@ -94,8 +88,9 @@ def check_packable(evidence: Evidence, status: RunStatus, scheduler: Scheduler, 
     unknown = status.indices(TaskState.UNKNOWN)
     if unknown and (status.problem is not None or any(verdict.passing for verdict in status.groups)):
         why = f": {status.problem}" if status.problem is not None else ""
-        raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(unknown)} may be running{why}",
-                              "repeat the command later")
+        raise SlurmUnanswered(
+            f"{run.label}: tasks {format_ranges(unknown)} may be running{why}", "repeat the command later"
+        )
     if status.complete or incomplete:
         return
     text = f"{run.label} is not complete: {status.summary()}"
@@ -110,12 +105,14 @@ def _by_hand(evidence: Evidence, scheduler: Scheduler) -> list[int]:
     if not evidence.marked_complete or all(record.ended for record in evidence.records.values()):
         return []
     seen = scheduler.observe(evidence.clusters, evidence.owners).of_run(evidence.run, evidence.jobs)
-    return sorted({index for item in seen if item.state in (JobState.WAITING, JobState.ACTIVE)
-                   for index in item.indices or ()})
+    return sorted(
+        {index for item in seen if item.state in (JobState.WAITING, JobState.ACTIVE) for index in item.indices or ()}
+    )
 
 
-def _items(subject: Subject, scope: Scope, about: About, words: tuple[str, ...], say: Callable[[str], None]
-           ) -> Iterable[Item]:
+def _items(
+    subject: Subject, scope: Scope, about: About, words: tuple[str, ...], say: Callable[[str], None]
+) -> Iterable[Item]:
     """Return what goes in; `words` shouldn't be in it where it is to be anonymous."""
     run, evidence, status = subject.run, subject.evidence, subject.status
     if scope.anonymous and about.authors:

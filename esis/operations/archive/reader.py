@@ -36,8 +36,19 @@ _DIRECTORY = 1024**3  # bytes of a zip's list of its members
 _NAME = 255  # bytes of a name; Linux takes no longer one
 _PATH = 4096  # bytes of a path
 # What zipfile and tarfile raise for damaged input, apart from their own errors: they trust what they read.
-_DAMAGE = (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError,
-           AttributeError, struct.error, MemoryError)
+_DAMAGE = (
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    MemoryError,
+)
 
 
 class _TooMuch(Exception):
@@ -302,8 +313,9 @@ class _Limited(io.RawIOBase):
         data = self._plain.read(CHUNK if size < 0 else min(size, CHUNK))
         self._left -= len(data)
         if self._left < 0:
-            raise _TooMuch(f"unpacks to more than {self._limit} bytes, which is {RATIO} times its size, and was not "
-                           f"read on")
+            raise _TooMuch(
+                f"unpacks to more than {self._limit} bytes, which is {RATIO} times its size, and was not read on"
+            )
         return data
 
 
@@ -311,8 +323,13 @@ class _Header(tarfile.TarInfo):
     """Refuse what no archive of ESIS has, and what tarfile would follow without end."""
 
     def _proc_member(self, archive: Any) -> Any:
-        extended = self.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-                                 tarfile.GNUTYPE_LONGLINK)
+        extended = self.type in (
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+        )
         if extended and not 0 <= self.size <= _HEADER:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         if self.size < 0:
@@ -328,8 +345,9 @@ def _read_tar(stream: IO[bytes], found: Found, path: str) -> None:
     try:
         with zstandard.ZstdDecompressor().stream_reader(stream, closefd=False) as reader:
             plain = _Limited(reader, limit)
-            with tarfile.open(fileobj=plain, mode="r|", encoding="utf-8", errors="surrogateescape",
-                              tarinfo=_Header) as archive:
+            with tarfile.open(
+                fileobj=plain, mode="r|", encoding="utf-8", errors="surrogateescape", tarinfo=_Header
+            ) as archive:
                 while (info := archive.next()) is not None:
                     _read_tar_member(archive, info, found)
                     archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all that it has seen

@@ -63,14 +63,23 @@ def readme(subject: Subject, about: About, throttle: int) -> bytes:
     array = format_ranges(tasks) + (f"%{throttle}" if throttle else "") if tasks else "0"
     everything = f"sbatch --array={array} ../sbatch.sh"
     latest = subject.evidence.submissions[-1:]
-    note = "".join(_SHIFTED.format(number=item.number) for item in latest
-                   if item.mapped or item.packed or len(item.arrays) > 1 or item.arrays[0].offset)
+    note = "".join(
+        _SHIFTED.format(number=item.number)
+        for item in latest
+        if item.mapped or item.packed or len(item.arrays) > 1 or item.arrays[0].offset
+    )
     return _README.format(
-        title=printable(title_of(subject, about)), description=printable(description_of(subject, about)),
-        digest=subject.run.digest, some="sbatch ../sbatch.sh".ljust(len(everything)), all=everything, note=note,
+        title=printable(title_of(subject, about)),
+        description=printable(description_of(subject, about)),
+        digest=subject.run.digest,
+        some="sbatch ../sbatch.sh".ljust(len(everything)),
+        all=everything,
+        note=note,
         gap=" " * max(1, 27 - len(base_name(workflow.workerscript))),
-        template=printable(base_name(workflow.sbatchtemplate)), worker=printable(base_name(workflow.workerscript)),
-        generator=printable(base_name(workflow.param_generator))).encode("utf-8", "surrogateescape")
+        template=printable(base_name(workflow.sbatchtemplate)),
+        worker=printable(base_name(workflow.workerscript)),
+        generator=printable(base_name(workflow.param_generator)),
+    ).encode("utf-8", "surrogateescape")
 
 
 def task_table(status: RunStatus, evidence: Evidence) -> bytes:

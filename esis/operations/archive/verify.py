@@ -138,7 +138,7 @@ def _told_hash(found: Found) -> str | None:
     if not isinstance(identifier, str) or not is_run_name(identifier):
         found.problem(_CRATE, f"names no run: {identifier!r}")
         return None
-    return identifier[len(PREFIX):]
+    return identifier[len(PREFIX) :]
 
 
 def _check_manifest(found: Found) -> None:
@@ -238,7 +238,7 @@ def _digest(found: Found, name: str) -> str:
         return ""
     if entry.kind is not Kind.DIRECTORY:
         return entry.digest
-    below = {path[len(name) + 1:]: item for path, item in found.entries.items() if path.startswith(f"{name}/")}
+    below = {path[len(name) + 1 :]: item for path, item in found.entries.items() if path.startswith(f"{name}/")}
     ordered = sorted(below, key=lambda path: path.encode("utf-8", "surrogateescape"))
     listed = (fingerprint.Entry(path, below[path].kind, below[path].target) for path in ordered)
     return tree_digest(listed, lambda item: below[item.relative].digest)
@@ -299,4 +299,3 @@ def _file_of(workflow: Workflow, tag: str) -> str:
     if tag in ROLES:
         return base_name(workflow.script(tag))
     return f"{_RUN.includes.name}/{base_name(tag)}" if tag in workflow.param_includes else _WF_STATUS
-

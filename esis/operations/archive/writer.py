@@ -144,9 +144,12 @@ def writing(stream: IO[bytes], form: Format, prefix: str, seconds: float) -> Ite
         return
     zstandard = need_zstandard()
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-    with compressor.stream_writer(stream, closefd=False) as packed, tarfile.open(
-            fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8",
-            errors="surrogateescape") as tar:
+    with (
+        compressor.stream_writer(stream, closefd=False) as packed,
+        tarfile.open(
+            fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+        ) as tar,
+    ):
         yield TarWriter(tar, prefix, at)
 
 
@@ -188,7 +191,7 @@ class Hashing(io.RawIOBase):
         if self._words and not self.found:
             seen = self._tail + data
             self.found = any(word in seen for word in self._words)
-            self._tail = seen[-max(map(len, self._words)):]
+            self._tail = seen[-max(map(len, self._words)) :]
         return data
 
     def digest(self) -> str:

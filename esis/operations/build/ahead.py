@@ -26,8 +26,9 @@ _WORTH_BYTES = 8 * CHUNK  # what is smaller is read twice: it is still in memory
 
 
 @contextmanager
-def resolved(path: Path, context: Context, verify: bool = False, whole_chain: bool = False,
-             ) -> Iterator[tuple[Node, Context]]:
+def resolved(
+    path: Path, context: Context, verify: bool = False, whole_chain: bool = False
+) -> Iterator[tuple[Node, Context]]:
     """Resolve the workflow at `path`, which is about to be run; yields the node and a context with the copies.
 
     With `whole_chain` its requirements are about to be run, too. What wasn't used of the copies is removed afterwards.

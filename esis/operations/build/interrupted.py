@@ -25,20 +25,27 @@ def check_script(run: RunDir, state: State, context: Context) -> None:
     elif context.take_over:
         return
     else:
-        raise Busy(f"{run.label}: a script of an interrupted build may still run as process {owner.pid} on "
-                   f"{owner.host}, in another boot or container",
-                   "look there, and end it; if it is gone, repeat the command with --take-over")
+        raise Busy(
+            f"{run.label}: a script of an interrupted build may still run as process {owner.pid} on "
+            f"{owner.host}, in another boot or container",
+            "look there, and end it; if it is gone, repeat the command with --take-over",
+        )
     if running:
-        raise Busy(f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
-                   "wait for it or end it, then repeat the command")
+        raise Busy(
+            f"{run.label}: a script of an interrupted build still runs as process {state.pid}",
+            "wait for it or end it, then repeat the command",
+        )
 
 
 def check_untouched(run: RunDir, state: State) -> None:
     """Raise CorruptState where a build that seems to be unfinished has been submitted or has results."""
     left = traces.found(run, state.stage)
     if left:
-        raise CorruptState(f"{run.state} says that the build was interrupted while {state.stage.value}, but there are "
-                           f"{'; '.join(left)}", traces.KEPT)
+        raise CorruptState(
+            f"{run.state} says that the build was interrupted while {state.stage.value}, but there are "
+            f"{'; '.join(left)}",
+            traces.KEPT,
+        )
 
 
 def sweep_builds(parent: Path) -> None:
@@ -46,7 +53,7 @@ def sweep_builds(parent: Path) -> None:
     for name in sorted(os.listdir(parent)):
         for prefix in (STAGING_PREFIX, TRASH_PREFIX):
             if name.startswith(prefix):
-                owner = Owner.parse(name[len(prefix):].partition("-")[2])
+                owner = Owner.parse(name[len(prefix) :].partition("-")[2])
                 if owner is not None and owner.is_dead() and _is_mine(parent / name):
                     remove(parent / name)
 

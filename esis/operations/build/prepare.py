@@ -104,8 +104,9 @@ def trial(node: Node, scratch: Path, context: Context, throttle: int) -> tuple[S
     copy_workflow(node, run, context)
     indices = generate(node, run, context)
     state = State(Stage.PREPARED, indices[0], len(indices), throttle)
-    return state, render_script(node.workflow, run, plan(indices, throttle, None), indices, 1,
-                                records=context.records).text
+    return state, render_script(
+        node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records
+    ).text
 
 
 def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, Evidence | None]:
@@ -132,8 +133,10 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, E
         context.say(f"{what}: the build was interrupted while {stopped}; building it again")
         discard(run.path, owner)
     if not is_directory(run.private):
-        raise EsisError(f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
-                        "move it away, or remove it if nothing in it is worth keeping")
+        raise EsisError(
+            f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
+            "move it away, or remove it if nothing in it is worth keeping",
+        )
     holding = holder(run.lock)
     raise Busy(f"{what}: {holding or 'another process'} is at it", "wait for it, then repeat the command")
 
@@ -148,8 +151,10 @@ def _lock(run: RunDir, context: Context) -> tuple[Owner, Evidence]:
         refresh(run.submissions)  # another login node may have submitted a moment ago
         found = _gathered(run)
         if found.state is None:
-            raise EsisError(f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
-                            "it is left as it is; esis doc by-hand tells how to go on")
+            raise EsisError(
+                f"{run.path} holds no {run.state.name}, so what stage it is in isn't known",
+                "it is left as it is; esis doc by-hand tells how to go on",
+            )
         if not found.built:
             check_script(run, found.state, context)
             check_untouched(run, found.state)
@@ -215,8 +220,10 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     stage.save(run, building)
     run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
     for directory in missing_directories(Options.of(script.text), run.cwd):
-        context.say(f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
-                    "setup script make it")
+        context.say(
+            f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
+            "setup script make it"
+        )
     make_read_only(node, run)
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
@@ -226,15 +233,25 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
 def _write_requirements(node: Node, staging: RunDir) -> None:
     """Write which runs a job checks before its work; without those whose tasks write no records: it couldn't tell."""
     found = [gather(item.run) for item in node.requirements]
-    required.save(staging, ((item.indices[0], item.indices[-1], item.run.path) for item in found
-                            if item is not None and item.indices and all(sub.records for sub in item.submissions)))
+    required.save(
+        staging,
+        (
+            (item.indices[0], item.indices[-1], item.run.path)
+            for item in found
+            if item is not None and item.indices and all(sub.records for sub in item.submissions)
+        ),
+    )
 
 
 def _readme(node: Node) -> str:
     workflow = node.workflow
-    return _README.format(workflow=printable(str(workflow.path)), cwd=shlex.quote(str(node.run.cwd)),
-                          template=base_name(workflow.sbatchtemplate), generator=base_name(workflow.param_generator),
-                          setup=base_name(workflow.setupscript))
+    return _README.format(
+        workflow=printable(str(workflow.path)),
+        cwd=shlex.quote(str(node.run.cwd)),
+        template=base_name(workflow.sbatchtemplate),
+        generator=base_name(workflow.param_generator),
+        setup=base_name(workflow.setupscript),
+    )
 
 
 def _check_owner(run: RunDir) -> None:
@@ -242,5 +259,6 @@ def _check_owner(run: RunDir) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise EsisError(f"{run.path} is in the way: it is no directory", "look at it, and remove it")
     if found.st_uid != os.getuid():
-        raise Busy(f"{run.path} belongs to {user_name(found.st_uid)}",
-                   "set another --workdir-path, or let its owner run it")
+        raise Busy(
+            f"{run.path} belongs to {user_name(found.st_uid)}", "set another --workdir-path, or let its owner run it"
+        )

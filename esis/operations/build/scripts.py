@@ -35,16 +35,21 @@ def generate(node: Node, run: RunDir, context: Context) -> Sequence[int]:
     printed = done.stdout.decode("utf-8", "replace").strip()
     if not _NUMBER.match(printed):
         found = f"it printed {printed[:60]!r}" if printed else "it printed nothing"
-        raise UserScriptFailed(f"the parameter generator has to print the number of parameter sets and nothing else on "
-                               f"standard output; {found}{_tail(done)}", f"the whole output is in {run.generator_log}")
+        raise UserScriptFailed(
+            f"the parameter generator has to print the number of parameter sets and nothing else on "
+            f"standard output; {found}{_tail(done)}",
+            f"the whole output is in {run.generator_log}",
+        )
     try:
         indices = _written(run)
         last_index = check_indices(indices, int(printed))
     except UserScriptFailed as error:
         raise UserScriptFailed(error.message + _tail(done), error.advice) from None
     if last_index:
-        context.say(f"note: the generator printed {printed}, the last index, for {len(indices)} parameter sets; print "
-                    f"their number")
+        context.say(
+            f"note: the generator printed {printed}, the last index, for {len(indices)} parameter sets; print "
+            f"their number"
+        )
     return indices
 
 
@@ -54,13 +59,16 @@ def _written(run: RunDir) -> Sequence[int]:
     if not is_there(run.parameters_lines):
         return range(files[0], files[0] + len(files)) if files and files[-1] - files[0] + 1 == len(files) else files
     if files:
-        raise UserScriptFailed(f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files "
-                               f"parameters.<n>.json", "write the one or the others")
+        raise UserScriptFailed(
+            f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files parameters.<n>.json",
+            "write the one or the others",
+        )
     return range(write_index(run.parameters_lines))
 
 
-def run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, context: Context,
-                building: State | None = None) -> Completed:
+def run_script(
+    node: Node, run: RunDir, stored: str, cwd: Path, log: Path, context: Context, building: State | None = None
+) -> Completed:
     """Run a script of the user's and insist on exit status 0."""
     script = run.path / base_name(stored)
     what = "setup script" if building is not None else "parameter generator"
@@ -80,25 +88,31 @@ def run_script(node: Node, run: RunDir, stored: str, cwd: Path, log: Path, conte
                 stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()))
 
     try:
-        done = run_logged([str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live,
-                          started=started)
+        done = run_logged(
+            [str(script)], cwd=cwd, env=env, log=log, timeout=context.script_timeout, live=context.live, started=started
+        )
     except OSError as error:
         if error.filename in (str(log), None) and error.errno != errno.ENOEXEC:
             raise
         why = "it has no '#!' line" if error.errno == errno.ENOEXEC else str(error.strerror)
-        raise UserScriptFailed(f"the {what} {base_name(stored)} can't be started: {why}",
-                               "look at its first line") from error
+        raise UserScriptFailed(
+            f"the {what} {base_name(stored)} can't be started: {why}", "look at its first line"
+        ) from error
     if (done.timed_out or done.code != 0) and is_there(run.state):
         # From another machine nobody could see that it is over. Whoever can't write this here hears why it failed.
         with contextlib.suppress(OSError):
             stage.save(run, before)
     if done.timed_out:
-        raise UserScriptFailed(f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s"
-                               f"{_tail(done)}", f"its output is in {log}; --script-timeout sets the limit")
+        raise UserScriptFailed(
+            f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s{_tail(done)}",
+            f"its output is in {log}; --script-timeout sets the limit",
+        )
     if done.code != 0:
         ended = f"exit code {done.code}" if done.code > 0 else f"signal {-done.code}"
-        raise UserScriptFailed(f"the {what} {base_name(stored)} ended with {ended}{_tail(done)}",
-                               f"its output is in {log}; mend it and run again: nothing was submitted")
+        raise UserScriptFailed(
+            f"the {what} {base_name(stored)} ended with {ended}{_tail(done)}",
+            f"its output is in {log}; mend it and run again: nothing was submitted",
+        )
     return done
 
 

@@ -64,8 +64,9 @@ def find_logs(run: RunDir, evidence: Evidence, wanted: Collection[int], folded: 
     for pattern, series in found.called.series.items():
         inside = pattern.inside(str(run.path), run.cwd.name)
         if inside is None:
-            found.outside.update({(item.submission.number, item.stream): pattern for item in series
-                                  if not item.by_hand})
+            found.outside.update(
+                {(item.submission.number, item.stream): pattern for item in series if not item.by_hand}
+            )
             continue
         shared: dict[tuple[Reading, ...], bool] = {}  # of what doesn't tell the task there may be one file for each
         steps = inside.split()
@@ -104,9 +105,11 @@ def missing_logs(evidence: Evidence, status: RunStatus, found: LogFiles, wanted:
         first = attempts[0]
         name = found.called.of(first.submission).of_task(first.task, first.job, {}, stream)[0]
         many = len(attempts) > 1
-        yield (f"no {'log' if stream is LogKind.OUTPUT else 'error log'} of {len(attempts)} task{'s' if many else ''} "
-               f"that began, {_short(format_ranges([attempt.task for attempt in attempts]))}: in {found.run.cwd.name}/ "
-               f"there is no {_short(name.starred)}{' and so on' if many else ''}")
+        yield (
+            f"no {'log' if stream is LogKind.OUTPUT else 'error log'} of {len(attempts)} task{'s' if many else ''} "
+            f"that began, {_short(format_ranges([attempt.task for attempt in attempts]))}: in {found.run.cwd.name}/ "
+            f"there is no {_short(name.starred)}{' and so on' if many else ''}"
+        )
     for pattern in sorted(outside, key=str):
         if not str(pattern).startswith("/dev/"):
             yield f"left out: logs that lie outside of the run, {_short(str(pattern))}"
@@ -128,8 +131,11 @@ def _began(evidence: Evidence, status: RunStatus, wanted: Sequence[int]) -> Iter
     for task in wanted:
         record, verdict = evidence.records.get(task), status.tasks[task]
         if verdict.reason == LAUNCH_FAILURE and verdict.job is not None:  # without a record
-            yield from (_Attempt(task, sub, verdict.job) for sub in evidence.submissions
-                        if sub.position_of(verdict.job) is not None)
+            yield from (
+                _Attempt(task, sub, verdict.job)
+                for sub in evidence.submissions
+                if sub.position_of(verdict.job) is not None
+            )
         elif record is not None:
             if record.submission in numbers and not record.never_began:
                 yield _Attempt(task, numbers[record.submission], record.job)
@@ -153,8 +159,11 @@ def _walk(root: str, below: str, steps: Sequence[Pattern], links: set[str]) -> I
     """Yield what is there of a pattern's names, directories aside; `links` gets those that lead to directories."""
     step, *further = steps
     try:
-        names = [step.fixed] if step.fixed is not None else sorted(
-            entry for entry in os.listdir(f"{root}/{below}") if step.matches(entry))
+        names = (
+            [step.fixed]
+            if step.fixed is not None
+            else sorted(entry for entry in os.listdir(f"{root}/{below}") if step.matches(entry))
+        )
         for name in names:
             path = f"{below}{name}"
             if further:

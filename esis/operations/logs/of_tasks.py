@@ -54,11 +54,17 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
     holding = _holding(evidence, task)
     if record is not None:
         # Who submits by hand may take other tasks than ESIS did.
-        holding = [sub for sub in evidence.submissions if sub.number == record.submission
-                   and (sub.holds(task) or not (sub.mapped or sub.packed))] or holding
+        holding = [
+            sub
+            for sub in evidence.submissions
+            if sub.number == record.submission and (sub.holds(task) or not (sub.mapped or sub.packed))
+        ] or holding
     if not holding and evidence.state is None:
-        raise BadInput(f"{run.label} was made by an older ESIS and holds no job id, so nothing tells which log is that "
-                       f"of task {task}", f"the logs are in {run.cwd}")
+        raise BadInput(
+            f"{run.label} was made by an older ESIS and holds no job id, so nothing tells which log is that "
+            f"of task {task}",
+            f"the logs are in {run.cwd}",
+        )
     if not holding:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]
@@ -83,8 +89,11 @@ def latest_record(evidence: Evidence, task: int) -> TaskRecord | None:
 
 def _holding(evidence: Evidence, task: int) -> list[Submission]:
     """Return the submissions that handed a task to a scheduler which kept it."""
-    return [sub for sub in evidence.submissions
-            if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned]
+    return [
+        sub
+        for sub in evidence.submissions
+        if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned
+    ]
 
 
 def last_words(path: Path) -> str:

@@ -16,8 +16,16 @@ from pathlib import Path
 from esis.errors import CorruptState
 from esis.files import CHUNK, open_regular
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, ArithmeticError,
-           LookupError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+)
 
 
 class Unfit(Exception):

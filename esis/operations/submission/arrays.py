@@ -42,13 +42,16 @@ def plan(tasks: Sequence[int], throttle: int, limits: Limits | None, packing: Pa
         raise ValueError("an array needs at least one task")
     if packing.per_job > 1:
         parts = _cut(range(-(-len(tasks) // packing.per_job)), limits)
-        counts = [len(tasks[part.units[0] * packing.per_job:(part.units[-1] + 1) * packing.per_job]) for part in parts]
+        counts = [
+            len(tasks[part.units[0] * packing.per_job : (part.units[-1] + 1) * packing.per_job]) for part in parts
+        ]
         return Plan(_arrays(parts, counts, throttle), mapped=tasks[-1] - tasks[0] + 1 != len(tasks))
     dense = _cut(range(len(tasks)), limits)
     exact = _cut(tasks, limits, most=len(dense) + 1)
     # What runs here is given its task, so a map would be looked up with a task for a position.
     mapped = limits is not None and (
-        len(exact) > len(dense) + 1 or any(len(part.spec()) > ARRAY_SPEC_LIMIT for part in exact))
+        len(exact) > len(dense) + 1 or any(len(part.spec()) > ARRAY_SPEC_LIMIT for part in exact)
+    )
     parts = dense if mapped else exact
     return Plan(_arrays(parts, [len(part.units) for part in parts], throttle), mapped)
 
@@ -95,5 +98,7 @@ def _cut(units: Sequence[int], limits: Limits | None, most: int | None = None) -
 
 
 def _arrays(parts: Sequence[_Part], counts: Sequence[int], throttle: int) -> tuple[Array, ...]:
-    return tuple(Array(f"{part.spec()}%{limit}" if limit else part.spec(), part.offset, count)
-                 for part, count, limit in zip(parts, counts, share(throttle, len(parts))))
+    return tuple(
+        Array(f"{part.spec()}%{limit}" if limit else part.spec(), part.offset, count)
+        for part, count, limit in zip(parts, counts, share(throttle, len(parts)))
+    )

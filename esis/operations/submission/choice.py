@@ -32,22 +32,26 @@ def choose(status: RunStatus, selection: Selection, context: Context) -> list[in
     label, named = status.run.label, selection.tasks
     if named is not None and not all(task in status.tasks for task in named):
         absent = [task for task in named if task not in status.tasks]
-        raise BadInput(f"{label} has no tasks {format_ranges(absent)}",
-                       f"its tasks are {format_ranges(sorted(status.tasks))}")
+        raise BadInput(
+            f"{label} has no tasks {format_ranges(absent)}", f"its tasks are {format_ranges(sorted(status.tasks))}"
+        )
     asked = status.indices(*(selection.states or (TaskState if named is not None else DEFAULT_STATES)))
     if selection.resumable:
         asked = _common(asked, status.by_reason(TaskState.FAILED).get((TaskState.FAILED, RESUMABLE), ()))
     chosen = matching(status.run, asked if named is None else _common(asked, named), selection.where)
     active = _common(chosen, status.indices(*ACTIVE_STATES))
     if active:
-        raise BadInput(f"{label}: tasks {format_ranges(active)} are waiting or running",
-                       "wait for them, or esis cancel them first")
+        raise BadInput(
+            f"{label}: tasks {format_ranges(active)} are waiting or running", "wait for them, or esis cancel them first"
+        )
     if TaskState.UNKNOWN not in selection.states:
         unknown = status.indices(TaskState.UNKNOWN)
         skipped = unknown if named is None else _common(chosen, unknown)
         if skipped:
-            context.say(f"{label}: left out, for they may be running: {format_ranges(skipped)} "
-                        f"({status.tasks[skipped[0]].reason}); --state unknown includes them")
+            context.say(
+                f"{label}: left out, for they may be running: {format_ranges(skipped)} "
+                f"({status.tasks[skipped[0]].reason}); --state unknown includes them"
+            )
         chosen = _without(chosen, skipped)
     if TaskState.DONE not in selection.states:
         done = _common(chosen, status.indices(TaskState.DONE))

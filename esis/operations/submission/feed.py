@@ -44,8 +44,9 @@ exit $code
 """
 
 
-def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, scheduler: Scheduler, context: Context
-                     ) -> Submission | None:
+def submit_what_fits(
+    request: Request, status: RunStatus, snapshot: Snapshot, scheduler: Scheduler, context: Context
+) -> Submission | None:
     """Submit; None where Slurm has no room now and other tasks of the run are active. Raises as `submit` does.
 
     If the context wants it fed, a job in the queue submits what is left over. Where this is such a job, and the place
@@ -63,8 +64,10 @@ def submit_what_fits(request: Request, status: RunStatus, snapshot: Snapshot, sc
             submission = submit(request, known, scheduler, context)
             left = len(request.tasks) - len(submission.tasks)
             if left:
-                raise LimitReached(f"{run.label}: {left} tasks are left, and there is no place for another job that "
-                                   f"would submit them", "repeat the command when there is room") from refusal
+                raise LimitReached(
+                    f"{run.label}: {left} tasks are left, and there is no place for another job that would submit them",
+                    "repeat the command when there is room",
+                ) from refusal
             return submission
         if not request.active and feeder is None:
             raise
@@ -96,19 +99,34 @@ class Feeder:
         """Keep a place in the queue, or find the one that an earlier command kept. Raises SlurmRefused, OSError."""
         run = self._run
         behind = f" -- {shlex.join(options)}" if options else ""
-        write_atomic(run.feed_script, _SCRIPT.format(
-            python=shlex.quote(sys.executable), throttle=f"-m {throttle} ", run=shlex.quote(str(run.path)),
-            options=behind, later="|".join(f"{int(code)}.1" for code in _LATER_CODES), most=_MOST_REQUEUES),
-            executable=True)
+        write_atomic(
+            run.feed_script,
+            _SCRIPT.format(
+                python=shlex.quote(sys.executable),
+                throttle=f"-m {throttle} ",
+                run=shlex.quote(str(run.path)),
+                options=behind,
+                later="|".join(f"{int(code)}.1" for code in _LATER_CODES),
+                most=_MOST_REQUEUES,
+            ),
+            executable=True,
+        )
         self._job = _waiting(run, snapshot)
         if self._job is None:
             self._job, answer = self._queue.reserve_feeder(run, place_options(script, options))
             self._held = self._job is not None
             if self._job is None:
-                kind = (LimitReached if answer.at_limit else SlurmUnanswered if answer.outcome is Outcome.OPEN
-                        else SlurmRefused)
-                raise kind(f"{run.label}: the job that would submit the rest can't be queued: {answer.message}",
-                           "without --feed, repeat the command when there is room again")
+                kind = (
+                    LimitReached
+                    if answer.at_limit
+                    else SlurmUnanswered
+                    if answer.outcome is Outcome.OPEN
+                    else SlurmRefused
+                )
+                raise kind(
+                    f"{run.label}: the job that would submit the rest can't be queued: {answer.message}",
+                    "without --feed, repeat the command when there is room again",
+                )
 
     def settle(self, left: int, active: Sequence[str]) -> None:
         """Let the job go behind the `active` ones if tasks are left, else take it away."""
@@ -119,8 +137,10 @@ class Feeder:
             return
         problem = self._queue.start_feeder(self._job, active, _LATER_SECONDS)
         if problem is not None:
-            raise SlurmRefused(f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: "
-                               f"{problem}", f"scontrol release {self._job.id}")
+            raise SlurmRefused(
+                f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: {problem}",
+                f"scontrol release {self._job.id}",
+            )
         self._context.say(f"{self._run.label}: job {self._job.id} submits the rest (its log: {self._run.feed_log})")
 
     def give_way(self, snapshot: Snapshot) -> bool:
@@ -139,13 +159,15 @@ class Feeder:
 
 def place_options(script: str, given: Sequence[str]) -> list[str]:
     """Return the options of a script and of sbatch's words that say where a job may run; the last of a kind counts."""
-    found = {option.name: option.value for option in [*script_options(script), *line_options(given)]
-             if option.name in _PLACE}
+    found = {
+        option.name: option.value for option in [*script_options(script), *line_options(given)] if option.name in _PLACE
+    }
     return [f"--{name}={value or ''}" for name, value in found.items()]
 
 
 def _waiting(run: RunDir, snapshot: Snapshot) -> Job | None:
     """Return a feeding job of the run that waits; not the one that this command may be running in."""
     mine = os.environ.get("SLURM_JOB_ID")
-    return next((Job(seen.job) for seen in snapshot.feeders(run)
-                 if seen.state is JobState.WAITING and seen.job != mine), None)
+    return next(
+        (Job(seen.job) for seen in snapshot.feeders(run) if seen.state is JobState.WAITING and seen.job != mine), None
+    )

@@ -12,15 +12,32 @@ from esis.operations.submission.arrays import UNPACKED, Packing, Plan
 from esis.records import required
 
 
-def render_script(workflow: Workflow, run: RunDir, planned: Plan, tasks: Sequence[int], submission: int,
-                  dependency: str | None = None, records: bool = True, packing: Packing = UNPACKED
-                  ) -> template.Rendered:
+def render_script(
+    workflow: Workflow,
+    run: RunDir,
+    planned: Plan,
+    tasks: Sequence[int],
+    submission: int,
+    dependency: str | None = None,
+    records: bool = True,
+    packing: Packing = UNPACKED,
+) -> template.Rendered:
     """Return the script of a submission of `tasks`, made from the template of the snapshot."""
     name = base_name(workflow.sbatchtemplate)
     pack = template.Pack(packing.per_job, packing.parallel, tasks[0], tasks[-1]) if packing.per_job > 1 else None
     first = planned.arrays[0]
-    values = template.Values(array=first.spec, worker=base_name(workflow.workerscript), submission=submission,
-                             dependency=dependency, tasks=len(tasks), digest=run.digest, records=records,
-                             offset=first.offset, pack=pack, arrays=len(planned.arrays),
-                             mapped=tasks if planned.mapped else None, required=required.count(run))
+    values = template.Values(
+        array=first.spec,
+        worker=base_name(workflow.workerscript),
+        submission=submission,
+        dependency=dependency,
+        tasks=len(tasks),
+        digest=run.digest,
+        records=records,
+        offset=first.offset,
+        pack=pack,
+        arrays=len(planned.arrays),
+        mapped=tasks if planned.mapped else None,
+        required=required.count(run),
+    )
     return template.render(template.read_template(run.path / name), name, values)

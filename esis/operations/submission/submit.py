@@ -59,8 +59,10 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
     """
     missing = ParameterSets(request.run).missing(request.tasks)
     if missing:
-        raise CorruptState(f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, "
-                           f"{missing[0]} the first of them", "nothing was submitted: bring them back from a copy")
+        raise CorruptState(
+            f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",
+            "nothing was submitted: bring them back from a copy",
+        )
     limits = known_limits(request.run, scheduler)
     tasks = request.tasks
     while True:
@@ -71,8 +73,9 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
             if not isinstance(refusal, LimitReached):
                 if limits is None or limits.problem is None:
                     raise
-                raise SlurmRefused(f"{refusal.message} (what it takes couldn't be asked: {limits.problem})",
-                                   refusal.advice) from refusal
+                raise SlurmRefused(
+                    f"{refusal.message} (what it takes couldn't be asked: {limits.problem})", refusal.advice
+                ) from refusal
             # Arrays are refused whole. If nothing of the run is active, a part of one has to fit, or it never starts.
             tasks = tasks[: intent.arrays[0].tasks // 2]
             if request.active or not tasks:
@@ -80,8 +83,10 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
             continue
         left = len(request.tasks) - len(done.tasks)
         if left:
-            context.say(f"{request.run.label}: a limit of Slurm leaves {left} tasks unsubmitted; the same command "
-                        f"submits them later")
+            context.say(
+                f"{request.run.label}: a limit of Slurm leaves {left} tasks unsubmitted; the same command "
+                f"submits them later"
+            )
         return done
 
 
@@ -91,34 +96,56 @@ def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
     return noted if noted is not None else scheduler.limits()
 
 
-def _intend(request: Request, tasks: Sequence[int], limits: Limits | None, known: Sequence[Submission],
-            scheduler: Scheduler, context: Context) -> Submission:
+def _intend(
+    request: Request,
+    tasks: Sequence[int],
+    limits: Limits | None,
+    known: Sequence[Submission],
+    scheduler: Scheduler,
+    context: Context,
+) -> Submission:
     """Write script, map and intent of a submission."""
     run = request.run
     number = next_number(run)
     # On this machine each task is a process of its own.
     packing = request.packing if limits is not None else UNPACKED
     planned = plan(tasks, request.throttle, limits, packing)
-    rendered = render_script(request.workflow, run, planned, tasks, number, request.dependency, context.records,
-                             packing)
-    if not rendered.records and (planned.mapped or packing.per_job > 1 or len(planned.arrays) > 1
-                                 or planned.arrays[0].offset):
-        raise BadInput(f"{run.label}: {len(tasks)} tasks don't fit into one array as they are, and without task "
-                       f"records no job can look its task up",
-                       "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time")
+    rendered = render_script(
+        request.workflow, run, planned, tasks, number, request.dependency, context.records, packing
+    )
+    if not rendered.records and (
+        planned.mapped or packing.per_job > 1 or len(planned.arrays) > 1 or planned.arrays[0].offset
+    ):
+        raise BadInput(
+            f"{run.label}: {len(tasks)} tasks don't fit into one array as they are, and without task "
+            f"records no job can look its task up",
+            "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time",
+        )
     write_atomic(run.script, rendered.text, executable=True)
     if number == 1:
         write_atomic(run.start_time, format_start_time(time.time()))
     intent = Submission(
-        number=number, scheduler=scheduler.name, tasks=as_sequence(tasks),
-        arrays=planned.arrays, mapped=planned.mapped, throttle=request.throttle, per_job=packing.per_job,
-        parallel=packing.parallel, options=request.options,
+        number=number,
+        scheduler=scheduler.name,
+        tasks=as_sequence(tasks),
+        arrays=planned.arrays,
+        mapped=planned.mapped,
+        throttle=request.throttle,
+        per_job=packing.per_job,
+        parallel=packing.parallel,
+        options=request.options,
         output=log_names.written_output(rendered.text, request.options),
         unique_output=log_names.unique_output(rendered.text, request.options),
         unique_error=log_names.unique_error(rendered.text, request.options),
-        script_digest=_digest(rendered.text), created=time.time(), owner=Owner.current().text(),
-        records=rendered.records, argv=context.argv, dependency=rendered.dependency, seen=request.seen,
-        provenance=Origin.here())
+        script_digest=_digest(rendered.text),
+        created=time.time(),
+        owner=Owner.current().text(),
+        records=rendered.records,
+        argv=context.argv,
+        dependency=rendered.dependency,
+        seen=request.seen,
+        provenance=Origin.here(),
+    )
     submissions.save(run, intent)
     _write_map(run, intent)
     return intent
@@ -133,8 +160,14 @@ def _write_map(run: RunDir, intent: Submission) -> None:
         write_atomic(run.map(intent.number), "".join(f"{task}\n" for task in intent.tasks))
 
 
-def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], scheduler: Scheduler, context: Context,
-           dependency: str | None = None) -> list[Submission]:
+def settle(
+    run: RunDir,
+    workflow: Workflow,
+    known: Sequence[Submission],
+    scheduler: Scheduler,
+    context: Context,
+    dependency: str | None = None,
+) -> list[Submission]:
     """Find out what became of submissions to Slurm whose answer was lost; sends again what Slurm never got.
 
     That then waits behind `dependency`: what it was to wait behind at first may be over and forgotten. Raises
@@ -144,8 +177,10 @@ def settle(run: RunDir, workflow: Workflow, known: Sequence[Submission], schedul
     for submission in known:
         if submission.outcome is Outcome.OPEN and submission.scheduler == Slurm.name:
             if scheduler.name != Slurm.name:
-                raise EsisError(f"{run.label}: submission {submission.number} was sent to Slurm, and its answer is "
-                                f"missing", "esis run (without --local) finds out")
+                raise EsisError(
+                    f"{run.label}: submission {submission.number} was sent to Slurm, and its answer is missing",
+                    "esis run (without --local) finds out",
+                )
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             found = _look_up(run, submission, known, scheduler, context)
             if found is None and not submission.jobs:
@@ -162,8 +197,14 @@ def next_number(run: RunDir) -> int:
     return traces.next_number(run, known, (item.number for item in known if item.outcome is Outcome.REFUSED))
 
 
-def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
-              last: bool = False) -> Submission:
+def _send_all(
+    run: RunDir,
+    intent: Submission,
+    known: Sequence[Submission],
+    scheduler: Scheduler,
+    context: Context,
+    last: bool = False,
+) -> Submission:
     """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
     current = intent
     while len(current.jobs) < len(current.arrays):
@@ -181,8 +222,9 @@ def _send_all(run: RunDir, intent: Submission, known: Sequence[Submission], sche
     return current
 
 
-def _send(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context,
-          last: bool) -> Submission:
+def _send(
+    run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context, last: bool
+) -> Submission:
     """Send one array and record the answer; where none comes, look for the job, and try once more at most."""
     recorded = [intent]
 
@@ -204,16 +246,24 @@ def _send(run: RunDir, intent: Submission, known: Sequence[Submission], schedule
     if found is not None:
         return found
     if last:
-        raise SlurmUnanswered(f"{run.label}: Slurm took the job neither time, and said no neither time: "
-                              f"{answer.message}", "repeat the command later")
+        raise SlurmUnanswered(
+            f"{run.label}: Slurm took the job neither time, and said no neither time: {answer.message}",
+            "repeat the command later",
+        )
     return _send(run, intent, known, scheduler, context, last=True)
 
 
 def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
     """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
     arrays = sent.arrays[: len(sent.jobs)]
-    done = replace(sent, arrays=arrays, tasks=sent.tasks[: sum(array.tasks for array in arrays)],
-                   outcome=Outcome.SUBMITTED, message=refusal.message, answered=time.time())
+    done = replace(
+        sent,
+        arrays=arrays,
+        tasks=sent.tasks[: sum(array.tasks for array in arrays)],
+        outcome=Outcome.SUBMITTED,
+        message=refusal.message,
+        answered=time.time(),
+    )
     submissions.save(run, done)
     return done
 
@@ -221,11 +271,20 @@ def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submissi
 def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:
     """Write script and intent anew, under the same number, so that the fence holds against the first try."""
     packing = Packing(intent.per_job, intent.parallel)
-    rendered = render_script(workflow, run, Plan(intent.arrays, intent.mapped), intent.tasks, intent.number, dependency,
-                             intent.records, packing)
+    rendered = render_script(
+        workflow,
+        run,
+        Plan(intent.arrays, intent.mapped),
+        intent.tasks,
+        intent.number,
+        dependency,
+        intent.records,
+        packing,
+    )
     write_atomic(run.script, rendered.text, executable=True)
-    renewed = replace(intent, dependency=rendered.dependency, script_digest=_digest(rendered.text),
-                      owner=Owner.current().text())
+    renewed = replace(
+        intent, dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
+    )
     submissions.save(run, renewed)
     _write_map(run, renewed)
     return renewed
@@ -265,21 +324,30 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
     queued = ", ".join(job.id for job in intent.jobs)
     if queued and not answer.asked:
         # Nothing of Slurm's: the record stays open, and the next command sends the arrays that are left.
-        raise SlurmUnanswered(f"{run.label}: {answer.message}; job {queued} is queued, and not all of the submission",
-                              "once that is mended, the same command goes on")
+        raise SlurmUnanswered(
+            f"{run.label}: {answer.message}; job {queued} is queued, and not all of the submission",
+            "once that is mended, the same command goes on",
+        )
     if not queued:
         submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
     message = f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}"
     kept = f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept"
     if answer.at_limit:
-        raise LimitReached(message, f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
-                           "limit on what one job asks for, ask for less")
-    raise SlurmRefused(message, f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
-                       "template), then repeat the command")
+        raise LimitReached(
+            message,
+            f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
+            "limit on what one job asks for, ask for less",
+        )
+    raise SlurmRefused(
+        message,
+        f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
+        "template), then repeat the command",
+    )
 
 
-def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler,
-             context: Context) -> Submission | None:
+def _look_up(
+    run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context
+) -> Submission | None:
     """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
     others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
     grace = _grace(run, scheduler, context)
@@ -301,16 +369,18 @@ def _look_up(run: RunDir, intent: Submission, known: Sequence[Submission], sched
     return None
 
 
-def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]
-          ) -> Job | None:
+def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]) -> Job | None:
     """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
     cluster = clusters[0] if len(clusters) == 1 else None
     claim = submissions.read_claim(run, intent.number, len(intent.jobs))
     if claim is not None:
         return Job(claim, cluster)  # it has even started
     if snapshot.problem is not None:
-        raise SlurmUnanswered(f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
-                              f"Slurm can't be asked: {snapshot.problem}", "repeat the command later: it finds out")
+        raise SlurmUnanswered(
+            f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
+            f"Slurm can't be asked: {snapshot.problem}",
+            "repeat the command later: it finds out",
+        )
     # Not what somebody typed in the meantime: that has its own array, and no fence.
     found = sorted(snapshot.submitted(run) - others, key=int)
     return Job(found[0], cluster) if found else None

@@ -100,8 +100,10 @@ def collect(source: Known, request: Wanted, progress: Callable[[int], None] = la
     try:
         without = _read(source, request, tasks, columns, frame, progress)
         if request.strict and without:
-            raise IncompleteResults(f"{source.run.label}: no results of {_count(without)}: {format_ranges(without)}",
-                                    "nothing was written; esis status tells what became of them")
+            raise IncompleteResults(
+                f"{source.run.label}: no results of {_count(without)}: {format_ranges(without)}",
+                "nothing was written; esis status tells what became of them",
+            )
         frame.finish([name for name in OWN_COLUMNS if not request.wants(name)], request.columns)
     except BaseException:
         frame.close()
@@ -125,8 +127,14 @@ def _chosen(source: Known, request: Wanted) -> Sequence[int]:
     return tasks
 
 
-def _read(source: Known, request: Wanted, tasks: Sequence[int], columns: Columns, frame: Frame,
-          progress: Callable[[int], None]) -> Sequence[int]:
+def _read(
+    source: Known,
+    request: Wanted,
+    tasks: Sequence[int],
+    columns: Columns,
+    frame: Frame,
+    progress: Callable[[int], None],
+) -> Sequence[int]:
     """Fill the frame; return the tasks without results."""
     without = array("q")
     test = _Where(request.where) if request.where is not None else None
@@ -205,8 +213,7 @@ class _OwnColumns:
 
     def __init__(self, source: Known, request: Wanted) -> None:
         self._source = source
-        self._wanted = {name: number for number, name in enumerate(OWN_COLUMNS)
-                        if number and request.wants(name)}
+        self._wanted = {name: number for number, name in enumerate(OWN_COLUMNS) if number and request.wants(name)}
 
     def put(self, columns: Columns, chunk: Chunk, tasks: Sequence[int], hosts: Hosts) -> None:
         """Put them into a chunk of these tasks."""

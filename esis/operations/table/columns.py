@@ -64,8 +64,12 @@ class Columns:
     def spells_numbers(self, number: int) -> bool:
         """Return whether a column of results is one of numbers, with texts that stand for NaN and infinities."""
         kinds, (source, _) = self._kinds[number], self.found[number]
-        return (source == RESULTS and str in kinds and kinds <= {int, float, str, type(None), ABSENT}
-                and number not in self._texts)
+        return (
+            source == RESULTS
+            and str in kinds
+            and kinds <= {int, float, str, type(None), ABSENT}
+            and number not in self._texts
+        )
 
     def _put(self, chunk: Chunk, source: str, node: _Node, values: Sequence[Mapping[str, Any]]) -> None:
         shapes = {*map(tuple, values)}
@@ -98,8 +102,11 @@ class Columns:
     def _put_cells(self, chunk: Chunk, number: int, cells: Cells, kinds: set[type]) -> None:
         chunk[number] = cells
         self._kinds[number] |= kinds
-        if str in kinds and number not in self._texts and any(
-                cell not in _NUMBERS for cell in cells if type(cell) is str):
+        if (
+            str in kinds
+            and number not in self._texts
+            and any(cell not in _NUMBERS for cell in cells if type(cell) is str)
+        ):
             self._texts.add(number)
         self._filled[number] += len(cells)
 
@@ -130,4 +137,3 @@ class Columns:
         """Return the numbers as people want to see them: task, parameters, what ESIS knows of the task, results."""
         rank = {PARAMETERS: 1, REQUIREMENTS: 2, OWN: 3, RESULTS: 4}
         return [0, *sorted(range(1, len(self.found)), key=lambda number: (rank[self.found[number][0]], number))]
-

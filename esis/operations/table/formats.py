@@ -18,8 +18,9 @@ from esis.operations.table.frame import Table
 if TYPE_CHECKING:
     import pyarrow
 
-_ENDINGS = MappingProxyType({".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-                             ".pq": "parquet"})
+_ENDINGS = MappingProxyType(
+    {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+)
 _PLAIN = frozenset({int, float, str})
 _QUOTED = re.compile('[,"\r\n]')  # what a CSV cell may hold only in quotes
 _DOUBLE_BITS = 1023  # larger integers are no doubles
@@ -39,8 +40,10 @@ def writer_of(form: str) -> Callable[[Table, BinaryIO], None]:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise BadInput(f"Parquet needs pyarrow, which can't be imported ({error})",
-                           "install it with: pip install 'esis-slurm[parquet]'") from None
+            raise BadInput(
+                f"Parquet needs pyarrow, which can't be imported ({error})",
+                "install it with: pip install 'esis-slurm[parquet]'",
+            ) from None
         return write_parquet
     return write_csv if form == "csv" else write_jsonl
 
@@ -97,7 +100,9 @@ def column_type(kinds: frozenset[type]) -> str:
     """
     kinds = kinds - {ABSENT, type(None)}
     single: Mapping[frozenset[type], str] = {
-        frozenset({int}): "int64", frozenset({float}): "float64", frozenset({bool}): "bool_",
+        frozenset({int}): "int64",
+        frozenset({float}): "float64",
+        frozenset({bool}): "bool_",
         frozenset({int, float}): "float64",
     }
     return single.get(kinds, "string") if kinds else "null"

@@ -69,8 +69,9 @@ class Frame:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Remove what is on disk."""
         self.close()
 
@@ -92,8 +93,9 @@ class Frame:
         self._numbers = [_known(name, numbers, ordered) for name in self.names]
         self._spelt = frozenset(filter(self._columns.spells_numbers, self._numbers))
         kinds = [self._columns.kinds(number, self.count) for number in self._numbers]
-        self.kinds = [(kind - {str}) | {float} if number in self._spelt else kind
-                      for number, kind in zip(self._numbers, kinds)]
+        self.kinds = [
+            (kind - {str}) | {float} if number in self._spelt else kind for number, kind in zip(self._numbers, kinds)
+        ]
 
     def chunks(self) -> Iterator[Sequence[Cells]]:
         """Yield the wanted columns."""
@@ -127,8 +129,11 @@ class Long:
         names = self._frame.names
         for task_cells, *columns in self._frame.with_task():
             rows: list[tuple[Any, str, Any]] = [
-                (task, name, value) for task, *values in zip(task_cells, *columns)
-                for name, value in zip(names, values) if value is not MISSING and name != "task"]
+                (task, name, value)
+                for task, *values in zip(task_cells, *columns)
+                for name, value in zip(names, values)
+                if value is not MISSING and name != "task"
+            ]
             yield list(zip(*rows)) if rows else [(), (), ()]
 
 

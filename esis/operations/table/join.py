@@ -60,9 +60,11 @@ class Join:
         if found is None:
             return {}
         if value in self._twice:
-            raise BadInput(f"several tasks of the required run {self.name!r} ({found}, {self._twice[value]}, …) have "
-                           f"{self.key} = {json.dumps(shown)}, as task {task} has",
-                           "join through a key whose values are all different")
+            raise BadInput(
+                f"several tasks of the required run {self.name!r} ({found}, {self._twice[value]}, …) have "
+                f"{self.key} = {json.dumps(shown)}, as task {task} has",
+                "join through a key whose values are all different",
+            )
         return {self.name: self._sets.get(found)}
 
 
@@ -105,8 +107,10 @@ def required_runs(run: RunDir) -> list[Required]:
             place = _beside_its_workflow(run, stored, wanted)
         if place is None:
             where = listed.get(wanted, wanted)
-            raise RequirementTrouble(f"{run.label}: its requirement {name!r}, {where}, can't be found",
-                                     "it was moved or deleted; export without --requirements")
+            raise RequirementTrouble(
+                f"{run.label}: its requirement {name!r}, {where}, can't be found",
+                "it was moved or deleted; export without --requirements",
+            )
         found.append(Required(name, RunDir(place)))
     return found
 

@@ -23,12 +23,24 @@ _MARKERS = "osD^vP*X"
 _LETTERS = "ox*#@%&$"  # markers on a terminal
 _TONES = ("blue+", "orange+", "green+", "magenta+", "cyan+", "red+", "default")
 _SETTINGS: Mapping[str, Any] = {
-    "svg.hashsalt": "esis", "svg.fonttype": "path", "pdf.fonttype": 42, "font.size": 11, "axes.grid": True,
-    "grid.alpha": 0.3, "grid.linewidth": 0.6, "axes.axisbelow": True, "errorbar.capsize": 3,
-    "savefig.dpi": 150, "text.usetex": False, "font.family": ["DejaVu Sans"],
+    "svg.hashsalt": "esis",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "font.size": 11,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "errorbar.capsize": 3,
+    "savefig.dpi": 150,
+    "text.usetex": False,
+    "font.family": ["DejaVu Sans"],
 }
-_DATELESS: Mapping[str, Mapping[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None},
-                                              "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+_DATELESS: Mapping[str, Mapping[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,14 @@ def series_of(table: Table, x: str, y: str, error: str | None, by: str | None) -
     Raises BadInput for a column without numbers, and where no point is left.
     """
     for name in [x, y] + ([error] if error is not None else []):
-        others = {kind.__name__ for kind in table.kinds[list(table.names).index(name)]
-                  - {int, float, ABSENT, type(None)}}
+        others = {
+            kind.__name__ for kind in table.kinds[list(table.names).index(name)] - {int, float, ABSENT, type(None)}
+        }
         if others:
-            raise BadInput(f"the column {name!r} holds other values than numbers ({', '.join(sorted(others))})",
-                           "leave them out with --where, or plot another column")
+            raise BadInput(
+                f"the column {name!r} holds other values than numbers ({', '.join(sorted(others))})",
+                "leave them out with --where, or plot another column",
+            )
     groups: dict[str, tuple[Any, list[tuple[float, float, float]]]] = {}
     left_out = 0
     for row in _rows(table):
@@ -112,10 +127,18 @@ def _draw(figure: Figure, series: Sequence[Series], look: Axes) -> None:
     axes = figure.add_subplot()
     many = max(len(item.x) for item in series) > 60
     for number, item in enumerate(series):
-        axes.errorbar(item.x, item.y, yerr=item.error, label=_plain(item.label),
-                      color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)],
-                      markersize=3 if many else 5, linewidth=1.0, elinewidth=1.2,
-                      linestyle=("-", "--", ":")[number // len(_COLOURS) % 3])
+        axes.errorbar(
+            item.x,
+            item.y,
+            yerr=item.error,
+            label=_plain(item.label),
+            color=_COLOURS[number % len(_COLOURS)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            markersize=3 if many else 5,
+            linewidth=1.0,
+            elinewidth=1.2,
+            linestyle=("-", "--", ":")[number // len(_COLOURS) % 3],
+        )
     axes.set_xlabel(_plain(look.x) or "")
     axes.set_ylabel(_plain(look.y) or "")
     if look.log_x:
@@ -133,8 +156,10 @@ def show(series: Sequence[Series], look: Axes, width: int, height: int, colour: 
     try:
         import plotext
     except ImportError as error:
-        raise BadInput(f"a plot in the terminal needs plotext, which can't be imported ({error})",
-                       f"{_INSTALL}, or write a figure with -o") from None
+        raise BadInput(
+            f"a plot in the terminal needs plotext, which can't be imported ({error})",
+            f"{_INSTALL}, or write a figure with -o",
+        ) from None
     plotext.clear_figure()
     plotext.theme("clear" if not colour else "default")
     if colour:
@@ -147,8 +172,9 @@ def show(series: Sequence[Series], look: Axes, width: int, height: int, colour: 
         if item.error is not None and any(item.error):
             # plotext takes the whole length of a bar, and has no legend for bars.
             plotext.error(list(item.x), list(item.y), yerr=[2 * error for error in item.error], color=tone)
-        plotext.scatter(list(item.x), list(item.y), marker=_LETTERS[number % len(_LETTERS)], color=tone,
-                        label=item.label)
+        plotext.scatter(
+            list(item.x), list(item.y), marker=_LETTERS[number % len(_LETTERS)], color=tone, label=item.label
+        )
     plotext.xlabel(look.x)
     plotext.ylabel(look.y)
     if look.title is not None:
@@ -166,11 +192,15 @@ def show(series: Sequence[Series], look: Axes, width: int, height: int, colour: 
 
 def check_log(series: Sequence[Series], look: Axes) -> None:
     """Raise BadInput where a logarithmic axis would have to show something that is not positive."""
-    for wanted, name, values in ((look.log_x, look.x, [item.x for item in series]),
-                                 (look.log_y, look.y, [item.y for item in series])):
+    for wanted, name, values in (
+        (look.log_x, look.x, [item.x for item in series]),
+        (look.log_y, look.y, [item.y for item in series]),
+    ):
         if wanted and min(map(min, values)) <= 0:
-            raise BadInput(f"the column {name!r} holds {min(map(min, values)):g}: no logarithmic axis can show it",
-                           f"leave it out: --where '{name}>0'")
+            raise BadInput(
+                f"the column {name!r} holds {min(map(min, values)):g}: no logarithmic axis can show it",
+                f"leave it out: --where '{name}>0'",
+            )
 
 
 def _rows(table: Table) -> Iterator[dict[str, Any]]:

@@ -27,25 +27,38 @@ class Row:
     def cells(self) -> dict[str, Any]:
         """Return the columns; a parameter with the name of a column of ESIS's gets `parameters.` before it."""
         own = {
-            "task": self.task, "state": self.status.state.value, "reason": self.status.reason,
-            "code": self.status.code, "attempts": self.attempts, "job": self.status.job,
+            "task": self.task,
+            "state": self.status.state.value,
+            "reason": self.status.reason,
+            "code": self.status.code,
+            "attempts": self.attempts,
+            "job": self.status.job,
             "elapsed": self.status.elapsed,
         }
-        return {**own, **{f"parameters.{name}" if name in own else str(name): value
-                          for name, value in self.parameters.items()}}
+        return {
+            **own,
+            **{f"parameters.{name}" if name in own else str(name): value for name, value in self.parameters.items()},
+        }
 
 
-def choose_rows(status: RunStatus, evidence: Evidence, tasks: Sequence[int] | None, states: Sequence[TaskState],
-                where: str | None) -> list[Row]:
+def choose_rows(
+    status: RunStatus, evidence: Evidence, tasks: Sequence[int] | None, states: Sequence[TaskState], where: str | None
+) -> list[Row]:
     """Return the rows of the chosen tasks in the order of their indices. Raises BadInput."""
     if tasks is not None and not set(tasks) <= set(status.tasks):
         absent = sorted(set(tasks) - set(status.tasks))
         raise BadInput(f"{status.run.label} has no tasks {format_ranges(absent)}")
     test = condition(where) if where is not None else None
-    chosen = [task for task in sorted(tasks if tasks is not None else status.tasks)
-              if not states or status.tasks[task].state in states]
-    return [Row(task, status.tasks[task], evidence.attempts[task], parameters)
-            for task, parameters in ParameterSets(status.run).iterate(chosen) if test is None or test(parameters)]
+    chosen = [
+        task
+        for task in sorted(tasks if tasks is not None else status.tasks)
+        if not states or status.tasks[task].state in states
+    ]
+    return [
+        Row(task, status.tasks[task], evidence.attempts[task], parameters)
+        for task, parameters in ParameterSets(status.run).iterate(chosen)
+        if test is None or test(parameters)
+    ]
 
 
 def group_rows(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:
@@ -59,8 +72,10 @@ def group_rows(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:
         _, counts = groups.setdefault(repr(value), (value, {}))
         counts[row.status.state] = counts.get(row.status.state, 0) + 1
     shown = [state for state in TaskState if any(state in counts for _, counts in groups.values())]
-    found = [{name: value, "tasks": sum(counts.values()), **{state.value: counts.get(state, 0) for state in shown}}
-             for value, counts in groups.values()]
+    found = [
+        {name: value, "tasks": sum(counts.values()), **{state.value: counts.get(state, 0) for state in shown}}
+        for value, counts in groups.values()
+    ]
     return sorted(found, key=lambda group: _order(group[name]))
 
 

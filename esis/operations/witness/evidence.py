@@ -77,8 +77,11 @@ class Evidence:
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
         """Return by submission which jobs have begun the work of its arrays."""
-        return {item.number: submissions.claims(self.run, item) for item in self.submissions
-                if item.outcome is not Outcome.REFUSED}
+        return {
+            item.number: submissions.claims(self.run, item)
+            for item in self.submissions
+            if item.outcome is not Outcome.REFUSED
+        }
 
     @cached_property
     def owners(self) -> tuple[int, ...]:
@@ -146,8 +149,9 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
         subs = old.submissions_of(run, indices)
     moment = traces.records_moment(run)
     complete = traces.is_marked(run, subs)  # all is known; times and hosts are wanted by some
-    return Evidence(run, state, indices, subs, tasks.read_records(run, later or complete), complete,
-                    moment, traces.is_claimed(run))
+    return Evidence(
+        run, state, indices, subs, tasks.read_records(run, later or complete), complete, moment, traces.is_claimed(run)
+    )
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:

@@ -106,9 +106,15 @@ class Judge:
                 return _waits_or_runs(seen)
             if self._runs_again(task, record, seen, submission):
                 return _waits_in_pack(seen)
-        if submission is not None and submission.number in self._returned.get(task, ()) and (
-                record is None or record.submission < submission.number
-                or submission.position_of(record.job) is not None):
+        if (
+            submission is not None
+            and submission.number in self._returned.get(task, ())
+            and (
+                record is None
+                or record.submission < submission.number
+                or submission.position_of(record.job) is not None
+            )
+        ):
             return Verdict(TaskState.UNSUBMITTED, "given back")
         if record is not None and current:
             return self._recorded(task, record, submission)
@@ -180,14 +186,19 @@ class Judge:
         packed = submission is not None and submission.packed
         if failed is not None and (not packed or record.code in (None, _TERMINATED)):
             word = failed.word.split()[0]
-            if packed and submission is not None and not submission.leads_pack(task) and _cuts_off(
-                    word, record.code is None):
+            if (
+                packed
+                and submission is not None
+                and not submission.leads_pack(task)
+                and _cuts_off(word, record.code is None)
+            ):
                 self.outranked[task] = (record, CUT_OFF)
                 return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job", unread=record.code is None)
             if not record.code:
                 self.outranked[task] = (record, word)
-            return Verdict(TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None,
-                           record.job)
+            return Verdict(
+                TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None, record.job
+            )
         if record.code is not None:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
             reason = f"{_exit_reason(record.code)}{also}".removeprefix("; ")
@@ -209,7 +220,8 @@ class Judge:
         if record.done or record.job != seen.job:
             return False
         return seen.state is JobState.WAITING or any(
-            other.restart > record.restart for other in self._of_pack(task, record.job, submission))
+            other.restart > record.restart for other in self._of_pack(task, record.job, submission)
+        )
 
     def _of_pack(self, task: int, job: str, submission: Submission) -> Iterator[TaskRecord]:
         """Yield what a job has recorded of the tasks in the pack of one of them."""
@@ -231,8 +243,12 @@ class Judge:
         to be about this one.
         """
         seen = self._sightings.ended(record.job, record.task)
-        if seen is None or not seen.sluid or record.code not in (None, 0) or (
-                record.code == 0 and seen.state is not JobState.FAILED):
+        if (
+            seen is None
+            or not seen.sluid
+            or record.code not in (None, 0)
+            or (record.code == 0 and seen.state is not JobState.FAILED)
+        ):
             return seen
         details = tasks.read_details(self._evidence.run.tasks, record)
         return seen if details is None or details.sluid in ("", seen.sluid) else None
@@ -287,8 +303,9 @@ class Judge:
         if not process_alive(process.pid, process.started):
             return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
         if process.started == 0 and owner.is_dead():
-            return Verdict(TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another",
-                           job=record.job)
+            return Verdict(
+                TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another", job=record.job
+            )
         return Verdict(TaskState.RUNNING, job=record.job)
 
     def _absent(self, task: int, since: float, job: str, what: str) -> Verdict:
@@ -297,14 +314,17 @@ class Judge:
             return Verdict(TaskState.UNKNOWN, f"squeue: {self._problem}", job=job, passing=True)
         accounted = self._sightings.said_alive(job, task)
         if accounted is not None:
-            return Verdict(TaskState.UNKNOWN, f"sacct says {accounted.word}, and squeue doesn't show it", job=job,
-                           passing=True)
+            return Verdict(
+                TaskState.UNKNOWN, f"sacct says {accounted.word}, and squeue doesn't show it", job=job, passing=True
+            )
         if since - self._now > _FUTURE_SECONDS:
-            return Verdict(TaskState.UNKNOWN, "not in the queue, and submitted in the future: a clock was set back",
-                           job=job)
+            return Verdict(
+                TaskState.UNKNOWN, "not in the queue, and submitted in the future: a clock was set back", job=job
+            )
         if self._now - since < GRACE_SECONDS:
-            return Verdict(TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job,
-                           passing=True)
+            return Verdict(
+                TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job, passing=True
+            )
         return Verdict(TaskState.LOST, what, job=job, unread=True)
 
 

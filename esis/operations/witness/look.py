@@ -50,8 +50,9 @@ def _settled(status: RunStatus, snapshot: Snapshot, now: float | None) -> RunSta
     return status_of(replace(found, submissions=status.evidence.submissions), snapshot, now)
 
 
-def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
-         ) -> tuple[Snapshot, list[RunStatus | None]]:
+def look(
+    found: Iterable[Evidence | None], scheduler: Scheduler, accounting: bool = True
+) -> tuple[Snapshot, list[RunStatus | None]]:
     """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open.
 
     `accounting` False: without sacct. Nothing is written.
@@ -72,8 +73,9 @@ def look(found: Iterable[Evidence | None], scheduler: Scheduler, accounting: boo
         since = min(sub.created for item in unclear for sub in item.in_slurm)
         jobs = sorted({job for item in unclear for job in item.jobs}, key=lambda job: (len(job), job))
         # Where the records know all ends, that a script ended with 0 adds nothing.
-        unexplained = any(verdict.state in _UNEXPLAINED or verdict.fleeting
-                          for _, groups in judged.values() for verdict in groups)
+        unexplained = any(
+            verdict.state in _UNEXPLAINED or verdict.fleeting for _, groups in judged.values() for verdict in groups
+        )
         snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
         judged = {run: heard for run, heard in judged.items() if not snapshot.accounted(run)}  # others: more to hear
     statuses: list[RunStatus | None] = []
@@ -91,6 +93,7 @@ def _reading(found: Iterable[Evidence]) -> Iterator[None]:
 
     A task that ends meanwhile is seen as the queue told: it runs.
     """
+
     def read() -> None:
         for item in found:
             with suppress(EsisError, OSError):  # whoever asks for them gets the error
@@ -111,16 +114,25 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
     # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.
     certain = snapshot.problem is None
-    news = News(complete and found and (heard or not evidence.in_slurm) and not evidence.is_old,
-                tuple(judge.outranked.values()) if certain else (),
-                # Once squeue has forgotten them, nobody could tell, unless sacct does.
-                tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else ())
+    news = News(
+        complete and found and (heard or not evidence.in_slurm) and not evidence.is_old,
+        tuple(judge.outranked.values()) if certain else (),
+        # Once squeue has forgotten them, nobody could tell, unless sacct does.
+        tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else (),
+    )
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
     missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
-    return RunStatus(evidence, Tasks(evidence.indices, judge.task), groups, complete,
-                     snapshot.problem if evidence.in_slurm or evidence.fed else None, missed,
-                     tuple(sorted(active, key=lambda job: (len(job), job))),
-                     tuple(snapshot.feeders(evidence.run)) if evidence.fed else (), news)
+    return RunStatus(
+        evidence,
+        Tasks(evidence.indices, judge.task),
+        groups,
+        complete,
+        snapshot.problem if evidence.in_slurm or evidence.fed else None,
+        missed,
+        tuple(sorted(active, key=lambda job: (len(job), job))),
+        tuple(snapshot.feeders(evidence.run)) if evidence.fed else (),
+        news,
+    )
 
 
 def _clusters(found: Iterable[Evidence]) -> list[str]:
@@ -138,5 +150,4 @@ def _is_unclear(groups: Mapping[Verdict, Sequence[int]]) -> bool:
     (OUT_OF_MEMORY with exit status 0) was looked for once.
     """
     states = {verdict.state for verdict in groups}
-    return (bool(states & _UNRESOLVED) or states == {TaskState.DONE}
-            or any(verdict.fleeting for verdict in groups))
+    return bool(states & _UNRESOLVED) or states == {TaskState.DONE} or any(verdict.fleeting for verdict in groups)

@@ -18,11 +18,16 @@ from esis.schedulers.base import Scheduler
 def check_ours(run: RunDir, doing: str) -> None:
     """Raise EsisError where an older version made the run, so that it can't be worked on. Nothing is written then."""
     if old.is_oldest(run):
-        raise EsisError(f"{run.path} was made by an ESIS before 0.0.4, which kept no records, so it can't be {doing}",
-                        "it is left as it is; what can be done by hand: esis doc migrating")
+        raise EsisError(
+            f"{run.path} was made by an ESIS before 0.0.4, which kept no records, so it can't be {doing}",
+            "it is left as it is; what can be done by hand: esis doc migrating",
+        )
     if old.is_old(run):
-        raise EsisError(f"{run.path} was made by ESIS 0.0.4, which kept no records of tasks and no template, so it "
-                        f"can't be {doing}", f"it is left as it is; {how_to_go_on(run)}")
+        raise EsisError(
+            f"{run.path} was made by ESIS 0.0.4, which kept no records of tasks and no template, so it "
+            f"can't be {doing}",
+            f"it is left as it is; {how_to_go_on(run)}",
+        )
 
 
 def leave_alone(run: RunDir, evidence: Evidence | None, scheduler: Scheduler, context: Context) -> RunStatus:
@@ -35,18 +40,24 @@ def leave_alone(run: RunDir, evidence: Evidence | None, scheduler: Scheduler, co
         return status
     if not evidence.submissions:
         known, advice = old.what_is_known(run)
-        raise EsisError(f"{run.path} was made by ESIS 0.0.4: {known}, so nothing tells what became of it",
-                        f"it is left as it is; {advice}; {how_to_go_on(run)}")
+        raise EsisError(
+            f"{run.path} was made by ESIS 0.0.4: {known}, so nothing tells what became of it",
+            f"it is left as it is; {advice}; {how_to_go_on(run)}",
+        )
     known = f"{status.summary()}{f' ({status.problem})' if status.problem is not None else ''}"
     jobs = "" if status.indices(*ACTIVE_STATES) else f"; {how_to_go_on(run)}"
-    context.say(f"{run.label}: ESIS 0.0.4 made it, so it is neither built nor submitted again: {known}, in job "
-                f"{evidence.submissions[-1].jobs[-1].id}{jobs}")
+    context.say(
+        f"{run.label}: ESIS 0.0.4 made it, so it is neither built nor submitted again: {known}, in job "
+        f"{evidence.submissions[-1].jobs[-1].id}{jobs}"
+    )
     return status
 
 
 def how_to_go_on(run: RunDir) -> str:
     """Return how to rerun tasks of such a run by hand."""
     if run.script.is_file():
-        return (f"rerun tasks by hand: cd {shlex.quote(str(run.cwd))} && sbatch --array=<tasks> ../sbatch.sh (esis doc "
-                f"migrating)")
+        return (
+            f"rerun tasks by hand: cd {shlex.quote(str(run.cwd))} && sbatch --array=<tasks> ../sbatch.sh (esis doc "
+            f"migrating)"
+        )
     return "esis doc migrating tells what can be done by hand"

@@ -24,7 +24,7 @@ class Owners:
             start = 0
             for position, array in enumerate(item.arrays):
                 self._places.append((item, position))
-                self._note(item.tasks[start:start + array.tasks], len(self._places) - 1)
+                self._note(item.tasks[start : start + array.tasks], len(self._places) - 1)
                 start += array.tasks
 
     @property
@@ -74,8 +74,10 @@ class Sightings:
         self._unshifted: set[str] = set()  # jobs whose indices are the tasks
         for item in taken:
             for position in range(len(item.arrays)):
-                ids = (self._claims[item.number][position],
-                       item.jobs[position].id if position < len(item.jobs) else None)
+                ids = (
+                    self._claims[item.number][position],
+                    item.jobs[position].id if position < len(item.jobs) else None,
+                )
                 known = [job for job in ids if job is not None]
                 self._places.update(dict.fromkeys(known, (item, position)))
                 plain = not (item.mapped or item.packed or item.arrays[position].offset)

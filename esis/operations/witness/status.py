@@ -108,8 +108,10 @@ class RunStatus:
             if not states or verdict.state in states:
                 found.setdefault((verdict.state, verdict.reason), []).append(tasks)
         order = list(TaskState)
-        return {key: list(parts[0]) if len(parts) == 1 else sorted(chain.from_iterable(parts))
-                for key, parts in sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))}
+        return {
+            key: list(parts[0]) if len(parts) == 1 else sorted(chain.from_iterable(parts))
+            for key, parts in sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+        }
 
     def elapsed(self, now: float) -> float | None:
         """Return the seconds since the first submission, up to the last word where nothing is active any more."""

@@ -54,8 +54,11 @@ def run_called(name: str) -> RunDir | None:
         return there
     from glob import escape  # seldom is a name cut short
 
-    short = [path for path in sorted(Path().glob(f"{escape(name)}*")) if is_run_name(path.name)] if name.startswith(
-        PREFIX) else []
+    short = (
+        [path for path in sorted(Path().glob(f"{escape(name)}*")) if is_run_name(path.name)]
+        if name.startswith(PREFIX)
+        else []
+    )
     if len(short) > 1:
         raise BadInput(f"{name} begins the names of {len(short)} runs here", "give more digits")
     if name.startswith(PREFIX) and not short and not Path(name).exists():
@@ -73,8 +76,10 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
         from esis.records.old import is_oldest  # seldom needed
 
         if is_oldest(run):
-            raise BadInput(f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing "
-                           f"of tasks", "esis list --by-jobid shows its job; squeue and sacct know more")
+            raise BadInput(
+                f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing of tasks",
+                "esis list --by-jobid shows its job; squeue and sacct know more",
+            )
         raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
     if not found.built:
         from esis.locks import holder
@@ -98,5 +103,7 @@ def definition(run: RunDir) -> Workflow:
     except FileNotFoundError:
         if not is_there(run.path):
             raise BadInput(f"{run.path}: there is no such run", "esis run builds it") from None
-        raise BadInput(f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
-                       "rerun it by hand: cd cwd && sbatch ../sbatch.sh") from None
+        raise BadInput(
+            f"{run.path} holds no {run.workflow_definition.name}: it was not made by this ESIS",
+            "rerun it by hand: cd cwd && sbatch ../sbatch.sh",
+        ) from None

@@ -139,12 +139,7 @@ def _rows(job: Job, knobs: Knobs, seen: float, steps: bool) -> list[tuple[dict[s
         if steps and shown.start and task.node:
             step = _row(job, knobs, f"{name}.batch", task.raw_id, state.partition(" ")[0], shown, seen)
             step.update(
-                JobIDRaw=f"{task.raw_id}.batch",
-                JobName="batch",
-                User="",
-                Partition="",
-                Timelimit="",
-                WorkDir="",
+                JobIDRaw=f"{task.raw_id}.batch", JobName="batch", User="", Partition="", Timelimit="", WorkDir=""
             )
             step.update(MaxRSS="1024K" if shown.end else "", AveRSS="1024K" if shown.end else "", SubmitLine="")
             rows.append((step, task.submit, shown.end))

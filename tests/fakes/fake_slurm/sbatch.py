@@ -438,13 +438,7 @@ def _check_limits(cluster: Cluster, knobs: Knobs, job: Job, indices: list[int]) 
 
 
 def _accept(
-    store: Store,
-    cluster: Cluster,
-    job: Job,
-    indices: list[int],
-    data: bytes,
-    options: Mapping[str, str],
-    now: float,
+    store: Store, cluster: Cluster, job: Job, indices: list[int], data: bytes, options: Mapping[str, str], now: float
 ) -> None:
     job.id = cluster.new_id()
     if indices:

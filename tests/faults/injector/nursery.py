@@ -38,9 +38,11 @@ def _be_esis(request: dict[str, object]) -> None:
 
     os.setsid()
     os.chdir(str(request["cwd"]))
-    for number, name, flags in ((0, os.devnull, os.O_RDONLY),
-                                (1, str(request["stdout"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-                                (2, str(request["stderr"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
+    for number, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, str(request["stdout"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, str(request["stderr"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
         descriptor = os.open(name, flags, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)

@@ -28,8 +28,22 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 VARIABLES = ("ESIS_FAULT_REPORT", "ESIS_FAULT_KIND", "ESIS_FAULT_AT")
 SHORT = 10  # bytes
-_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod",
-                     "os.truncate", "os.utime", "shutil.rmtree", "subprocess.Popen"})
+_EVENTS = frozenset(
+    {
+        "open",
+        "os.mkdir",
+        "os.rename",
+        "os.link",
+        "os.symlink",
+        "os.remove",
+        "os.rmdir",
+        "os.chmod",
+        "os.truncate",
+        "os.utime",
+        "shutil.rmtree",
+        "subprocess.Popen",
+    }
+)
 _NOT_AN_OPERATION = frozenset({"shutil.rmtree"})  # its own steps follow, so here an error would be nobody's
 _STANDARD = (1, 2)  # what a command says; tests/cli/test_streams.py breaks that
 _NEEDS_SPACE = frozenset({"open", "os.mkdir", "os.link", "os.symlink", "os.write", "os.fsync"})
@@ -46,15 +60,20 @@ class _Fault:
         self.at = int(environment.get("ESIS_FAULT_AT", "0"))
         self.count = 0
         self.quiet = False
-        self.report = os.open(environment["ESIS_FAULT_REPORT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
-                              0o600)
+        self.report = os.open(
+            environment["ESIS_FAULT_REPORT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Hear of an event that is about to happen."""
         if self.quiet or event not in _EVENTS:
             return
-        if event == "open" and (not isinstance(arguments[2], int) or not arguments[2] & _WRITING
-                                or arguments[0] == os.devnull or isinstance(arguments[0], int)):
+        if event == "open" and (
+            not isinstance(arguments[2], int)
+            or not arguments[2] & _WRITING
+            or arguments[0] == os.devnull
+            or isinstance(arguments[0], int)
+        ):
             return  # nothing is opened by the number of what is open already
         if event == "subprocess.Popen":
             name = os.path.basename(os.fsdecode(arguments[0]))

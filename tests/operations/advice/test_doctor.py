@@ -34,8 +34,13 @@ echo behind
 STOPPING = "#!/usr/bin/env python3\nimport esis\nwith esis.stopping() as stop:\n    esis.requeue()\n"
 
 
-def make(directory: Path, template: str = GOOD, worker: str = STOPPING, name: str = "t.sh",
-         mode: Mapping[str, int] | None = None) -> Workflow:
+def make(
+    directory: Path,
+    template: str = GOOD,
+    worker: str = STOPPING,
+    name: str = "t.sh",
+    mode: Mapping[str, int] | None = None,
+) -> Workflow:
     for file, text in {"setup": "#!/bin/sh\n", "gen": "#!/bin/sh\n", name: template, "worker": worker}.items():
         (directory / file).write_text(text)
         (directory / file).chmod((mode or {}).get(file, 0o755))
@@ -50,37 +55,45 @@ def test_a_template_with_all_lines_has_no_findings(tmp_path: Path) -> None:
     assert found(make(tmp_path)) == [("ok", str(tmp_path / "t.sh"))]
 
 
-@pytest.mark.parametrize(("before", "after", "level", "part"), [
-    ("#SBATCH --open-mode=append\n", "", "problem", "add #SBATCH --open-mode=append"),
-    ("--open-mode=append", "--open-mode=truncate", "problem", "add #SBATCH --open-mode=append"),
-    ("#SBATCH --signal=USR1@120\n", "", "note", "#SBATCH --signal=USR1@120 tells it"),
-    ("#SBATCH --requeue\n", "", "note", "add #SBATCH --requeue"),
-    ("--requeue\n", "--no-requeue\n", "problem", "--no-requeue forbids it"),
-    ("#SBATCH --time=1:00:00\n", "", "note", "no --time"),
-    ("#ESIS_PRIVATE\n", "", "note", "no line #ESIS_PRIVATE"),
-    ("set -euo pipefail\n", "", "problem", "without set -e"),
-    ("srun WORKERSCRIPT", "WORKERSCRIPT", "note", "not called with srun"),
-    ("srun WORKERSCRIPT", "exec srun WORKERSCRIPT", "problem", "leave exec out"),
-    ("USR1@120", "B:USR1@120", "note", "hears it only when the worker"),
-    ("#!/bin/bash", "#!/bin/csh", "note", "no script for a POSIX shell"),
-    ("srun WORKERSCRIPT", "srun hostname", "problem", "no worker is called"),
-    ("#SBATCH --array=TASKARRAYDEFINITION\n", "", "problem", "has no #SBATCH line with TASKARRAYDEFINITION"),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "level", "part"),
+    [
+        ("#SBATCH --open-mode=append\n", "", "problem", "add #SBATCH --open-mode=append"),
+        ("--open-mode=append", "--open-mode=truncate", "problem", "add #SBATCH --open-mode=append"),
+        ("#SBATCH --signal=USR1@120\n", "", "note", "#SBATCH --signal=USR1@120 tells it"),
+        ("#SBATCH --requeue\n", "", "note", "add #SBATCH --requeue"),
+        ("--requeue\n", "--no-requeue\n", "problem", "--no-requeue forbids it"),
+        ("#SBATCH --time=1:00:00\n", "", "note", "no --time"),
+        ("#ESIS_PRIVATE\n", "", "note", "no line #ESIS_PRIVATE"),
+        ("set -euo pipefail\n", "", "problem", "without set -e"),
+        ("srun WORKERSCRIPT", "WORKERSCRIPT", "note", "not called with srun"),
+        ("srun WORKERSCRIPT", "exec srun WORKERSCRIPT", "problem", "leave exec out"),
+        ("USR1@120", "B:USR1@120", "note", "hears it only when the worker"),
+        ("#!/bin/bash", "#!/bin/csh", "note", "no script for a POSIX shell"),
+        ("srun WORKERSCRIPT", "srun hostname", "problem", "no worker is called"),
+        ("#SBATCH --array=TASKARRAYDEFINITION\n", "", "problem", "has no #SBATCH line with TASKARRAYDEFINITION"),
+    ],
+)
 def test_each_fault_is_one_finding(tmp_path: Path, before: str, after: str, level: str, part: str) -> None:
     assert before in GOOD
     ((shown, message),) = found(make(tmp_path, GOOD.replace(before, after)))
     assert (shown, part in message) == (level, True), message
 
 
-@pytest.mark.parametrize("template", [
-    GOOD.replace("#SBATCH --time=1:00:00", "#SBATCH -t 60"),
-    GOOD.replace("#!/bin/bash", "#!/bin/bash -e").replace("set -euo pipefail\n", ""),
-    GOOD.replace("set -euo pipefail", "set -o errexit"),
-    GOOD.replace("USR1@120", "B:USR1@120").replace("srun WORKERSCRIPT", "srun WORKERSCRIPT &\nwait $!"),
-    GOOD.replace("set -euo pipefail\n", "").replace("echo behind\n", "# a comment\n\n"),
-    GOOD.replace("set -euo pipefail\n", "").replace("srun WORKERSCRIPT\necho behind", "srun WORKERSCRIPT &\nwait $!"),
-    GOOD.replace("--open-mode=append", "--open-mode a"),
-])
+@pytest.mark.parametrize(
+    "template",
+    [
+        GOOD.replace("#SBATCH --time=1:00:00", "#SBATCH -t 60"),
+        GOOD.replace("#!/bin/bash", "#!/bin/bash -e").replace("set -euo pipefail\n", ""),
+        GOOD.replace("set -euo pipefail", "set -o errexit"),
+        GOOD.replace("USR1@120", "B:USR1@120").replace("srun WORKERSCRIPT", "srun WORKERSCRIPT &\nwait $!"),
+        GOOD.replace("set -euo pipefail\n", "").replace("echo behind\n", "# a comment\n\n"),
+        GOOD.replace("set -euo pipefail\n", "").replace(
+            "srun WORKERSCRIPT\necho behind", "srun WORKERSCRIPT &\nwait $!"
+        ),
+        GOOD.replace("--open-mode=append", "--open-mode a"),
+    ],
+)
 def test_other_ways_to_say_it_are_understood(tmp_path: Path, template: str) -> None:
     assert [level for level, _ in found(make(tmp_path, template))] == ["ok"]
 
@@ -91,16 +104,21 @@ def test_a_worker_that_needs_nothing_of_it_is_not_bothered(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("config", "level"), [({"JobRequeue": "1"}, "note"), ({"JobRequeue": "0"}, "problem")])
-def test_whether_requeue_has_to_be_asked_for_tells_the_cluster(tmp_path: Path, config: dict[str, str],
-                                                              level: str) -> None:
+def test_whether_requeue_has_to_be_asked_for_tells_the_cluster(
+    tmp_path: Path, config: dict[str, str], level: str
+) -> None:
     ((shown, _),) = found(make(tmp_path, GOOD.replace("#SBATCH --requeue\n", "")), config)
     assert shown == level
 
 
-@pytest.mark.parametrize(("line", "bad"), [
-    ("scontrol requeue $SLURM_ARRAY_JOB_ID", True), ('scontrol requeue "${SLURM_JOB_ID}"', True),
-    ('scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX"', False),
-])
+@pytest.mark.parametrize(
+    ("line", "bad"),
+    [
+        ("scontrol requeue $SLURM_ARRAY_JOB_ID", True),
+        ('scontrol requeue "${SLURM_JOB_ID}"', True),
+        ('scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ESIS_INDEX"', False),
+    ],
+)
 def test_requeueing_the_whole_array_is_a_problem(tmp_path: Path, line: str, bad: bool) -> None:
     shown = [message for level, message in found(make(tmp_path, worker=f"#!/bin/sh\n{line}\n")) if level == "problem"]
     assert [("whole array" in message) for message in shown] == [True] * bad
@@ -125,12 +143,17 @@ def problems(findings: list[Finding]) -> list[str]:
     return [f"{item.subject}: {item.message}" for item in findings if item.level is Level.PROBLEM]
 
 
-@pytest.mark.parametrize(("change", "part"), [
-    ({"setup": 0o644}, "setup script: "), ({"gen": 0o644}, "parameter generator: "),
-    ({"worker": 0o644}, "template: it calls the worker"),
-])
-def test_scripts_have_to_be_executable(tmp_path: Path, change: dict[str, int], part: str,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"setup": 0o644}, "setup script: "),
+        ({"gen": 0o644}, "parameter generator: "),
+        ({"worker": 0o644}, "template: it calls the worker"),
+    ],
+)
+def test_scripts_have_to_be_executable(
+    tmp_path: Path, change: dict[str, int], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (shown,) = problems(doctor.examine(make(tmp_path, mode=change), tmp_path))
     assert shown.startswith(part)
@@ -143,8 +166,9 @@ def test_a_worker_that_an_interpreter_starts_need_not_be(tmp_path: Path, monkeyp
     assert problems(doctor.examine(make(tmp_path, text, mode={"worker": 0o644}), tmp_path)) == []
 
 
-def test_files_that_are_gone_or_have_no_interpreter_are_problems(tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_gone_or_have_no_interpreter_are_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     made = make(tmp_path, worker="echo no interpreter\n")
     (tmp_path / "gen").unlink()
@@ -169,12 +193,19 @@ def test_a_directory_that_others_may_exchange_is_a_problem(tmp_path: Path) -> No
     assert os.listdir(tmp_path / "open") == []
 
 
-@pytest.mark.parametrize(("kind", "level", "part"), [
-    ("nfs4", Level.NOTE, "seen late"), ("lustre", Level.NOTE, "seen late"), ("tmpfs", Level.NOTE, "don't see"),
-    ("xfs", Level.OK, "is on xfs"), (None, Level.OK, ""),
-])
-def test_the_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, level: Level,
-                                 part: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "level", "part"),
+    [
+        ("nfs4", Level.NOTE, "seen late"),
+        ("lustre", Level.NOTE, "seen late"),
+        ("tmpfs", Level.NOTE, "don't see"),
+        ("xfs", Level.OK, "is on xfs"),
+        (None, Level.OK, ""),
+    ],
+)
+def test_the_file_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None, level: Level, part: str
+) -> None:
     monkeypatch.setattr(doctor, "_file_system", lambda path: kind)
     (shown,) = [item for item in doctor._place(tmp_path) if item.subject == "directory"]
     assert (shown.level, part in shown.message) == (level, True)
@@ -217,63 +248,76 @@ scratch=$(mktemp -d)
 
 
 def told(directory: Path, body: str, head: str = HEAD, name: str = "t.sh") -> list[tuple[str, str]]:
-    return [item for item in found(make(directory, head + body, "#!/bin/sh\n", name=name))
-            if "not called with srun" not in item[1]]
+    return [
+        item
+        for item in found(make(directory, head + body, "#!/bin/sh\n", name=name))
+        if "not called with srun" not in item[1]
+    ]
 
 
-@pytest.mark.parametrize(("body", "part"), [
-    ("srun WORKERSCRIPT | tee log\n", "pipefail"),
-    ("set -e\nsrun WORKERSCRIPT 2>&1 | tee log\n", "pipefail"),
-    ("srun WORKERSCRIPT \\\n  --long | tee log\n", "status"),
-    ("srun WORKERSCRIPT &\nwait\n", "wait alone"),
-    ("for n in 1 2; do srun WORKERSCRIPT & done\nwait\n", "status"),
-    ("if srun WORKERSCRIPT; then echo well; fi\n", "if, while"),
-    ("srun WORKERSCRIPT || true\n", "||"),
-    ("srun WORKERSCRIPT || echo failed\n", "||"),
-    ("(srun WORKERSCRIPT; rm -rf scratch)\n", "status"),
-    ("work() { srun WORKERSCRIPT; echo done; }\nset +e\nwork\n", "status"),
-    ("echo $(srun WORKERSCRIPT)\n", "status"),
-    ("timeout 5 srun WORKERSCRIPT; echo $?\n", "status"),
-    ("srun WORKERSCRIPT; srun ../post\n", "status"),
-    ("srun WORKERSCRIPT\ncode=$?\nmodule purge\n", "without set -e"),
-    ("exec >log 2>&1\ncd /tmp\nsrun WORKERSCRIPT\n/bin/rm -rf scratch\n", "without set -e"),
-])
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        ("srun WORKERSCRIPT | tee log\n", "pipefail"),
+        ("set -e\nsrun WORKERSCRIPT 2>&1 | tee log\n", "pipefail"),
+        ("srun WORKERSCRIPT \\\n  --long | tee log\n", "status"),
+        ("srun WORKERSCRIPT &\nwait\n", "wait alone"),
+        ("for n in 1 2; do srun WORKERSCRIPT & done\nwait\n", "status"),
+        ("if srun WORKERSCRIPT; then echo well; fi\n", "if, while"),
+        ("srun WORKERSCRIPT || true\n", "||"),
+        ("srun WORKERSCRIPT || echo failed\n", "||"),
+        ("(srun WORKERSCRIPT; rm -rf scratch)\n", "status"),
+        ("work() { srun WORKERSCRIPT; echo done; }\nset +e\nwork\n", "status"),
+        ("echo $(srun WORKERSCRIPT)\n", "status"),
+        ("timeout 5 srun WORKERSCRIPT; echo $?\n", "status"),
+        ("srun WORKERSCRIPT; srun ../post\n", "status"),
+        ("srun WORKERSCRIPT\ncode=$?\nmodule purge\n", "without set -e"),
+        ("exec >log 2>&1\ncd /tmp\nsrun WORKERSCRIPT\n/bin/rm -rf scratch\n", "without set -e"),
+    ],
+)
 def test_a_failing_worker_that_ends_as_done_is_found_by_trying(tmp_path: Path, body: str, part: str) -> None:
     """The script ends with 0 though its worker ended with 3, whatever the form."""
     ((level, message),) = told(tmp_path, body)
     assert (level, "tried with one that ends with 3" in message, part in message) == ("problem", True, True), message
 
 
-@pytest.mark.parametrize("body", [
-    "srun WORKERSCRIPT & pid=$!; wait $pid\n",
-    "srun WORKERSCRIPT &\npid=$!\nwait \"$pid\"\n",
-    "set -o pipefail\nsrun WORKERSCRIPT | tee log\n",
-    "set -e\nexec > >(tee log) 2>&1\nsource ~/env\nexport PATH=$HOME/bin:$PATH\nsrun WORKERSCRIPT >out 2>'err'\necho\n",
-    "srun WORKERSCRIPT || exit 1\n",
-    "if ! srun WORKERSCRIPT; then echo bad; exit 1; fi\n",
-    "module purge && srun WORKERSCRIPT && echo well\n",
-    "work() { srun WORKERSCRIPT; }\nwork\n",
-    "srun WORKERSCRIPT\ncode=$?\nrm -rf scratch\nexit $code\n",
-    "time srun WORKERSCRIPT\n",
-    "/usr/bin/time -v timeout 5 srun WORKERSCRIPT\n",
-    "call=(srun -n 1 WORKERSCRIPT)\n\"${call[@]}\"\n",
-    "cat >in <<'EOF'\na > b $(\nEOF\nsrun WORKERSCRIPT <in\n",
-    "set -eu\nif (( SLURM_NTASKS > 3 )) || [[ a > b ]]; then echo; fi\nsrun WORKERSCRIPT ${NAME:-a>b}\necho\n",
-    OWN_TRAP + "srun WORKERSCRIPT\n",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "srun WORKERSCRIPT & pid=$!; wait $pid\n",
+        'srun WORKERSCRIPT &\npid=$!\nwait "$pid"\n',
+        "set -o pipefail\nsrun WORKERSCRIPT | tee log\n",
+        "set -e\nexec > >(tee log) 2>&1\nsource ~/env\nexport PATH=$HOME/bin:$PATH\nsrun WORKERSCRIPT >out 2>'err'\n"
+        "echo\n",
+        "srun WORKERSCRIPT || exit 1\n",
+        "if ! srun WORKERSCRIPT; then echo bad; exit 1; fi\n",
+        "module purge && srun WORKERSCRIPT && echo well\n",
+        "work() { srun WORKERSCRIPT; }\nwork\n",
+        "srun WORKERSCRIPT\ncode=$?\nrm -rf scratch\nexit $code\n",
+        "time srun WORKERSCRIPT\n",
+        "/usr/bin/time -v timeout 5 srun WORKERSCRIPT\n",
+        'call=(srun -n 1 WORKERSCRIPT)\n"${call[@]}"\n',
+        "cat >in <<'EOF'\na > b $(\nEOF\nsrun WORKERSCRIPT <in\n",
+        "set -eu\nif (( SLURM_NTASKS > 3 )) || [[ a > b ]]; then echo; fi\nsrun WORKERSCRIPT ${NAME:-a>b}\necho\n",
+        OWN_TRAP + "srun WORKERSCRIPT\n",
+    ],
+)
 def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
     """What the script does with it counts, not what it looks like."""
     assert [level for level, _ in told(tmp_path, body)] == ["ok"], told(tmp_path, body)
 
 
-@pytest.mark.parametrize(("body", "part"), [
-    ("! srun WORKERSCRIPT\n", "if, while"),
-    ("while true; do srun WORKERSCRIPT || true; sleep 1; done\n", "||"),
-    ("set -e\nflag -c 'srun WORKERSCRIPT; echo'\n", "shell inside"),
-    ("zsh -c 'WORKERSCRIPT | tee log'\n", "shell inside"),
-    ("cat < <(srun WORKERSCRIPT)\n", "process substitution"),
-    ("[ -e nowhere ] && srun WORKERSCRIPT | tee log\n", "pipefail"),
-])
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        ("! srun WORKERSCRIPT\n", "if, while"),
+        ("while true; do srun WORKERSCRIPT || true; sleep 1; done\n", "||"),
+        ("set -e\nflag -c 'srun WORKERSCRIPT; echo'\n", "shell inside"),
+        ("zsh -c 'WORKERSCRIPT | tee log'\n", "shell inside"),
+        ("cat < <(srun WORKERSCRIPT)\n", "process substitution"),
+        ("[ -e nowhere ] && srun WORKERSCRIPT | tee log\n", "pipefail"),
+    ],
+)
 def test_what_can_not_be_tried_is_told_by_its_form(tmp_path: Path, body: str, part: str) -> None:
     ((level, message),) = told(tmp_path, body)
     assert (level, "may count as done" in message, part in message) == ("note", True, True), message
@@ -286,11 +330,14 @@ def test_a_worker_called_in_a_loop_is_noted(tmp_path: Path) -> None:
     assert told(tmp_path, "set -e\nfor n in 1 2; do srun WORKERSCRIPT $n; done\n")[0][0] == "ok"
 
 
-@pytest.mark.parametrize("body", [
-    "trap 'rm -rf \"$scratch\"' EXIT\nsrun WORKERSCRIPT\n",
-    "clean() { rm -rf x; }\ntrap clean 0\nsrun WORKERSCRIPT\n",
-    "trap 'rm -rf x' EXIT\nbash -c 'srun WORKERSCRIPT; exit 3'\n",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "trap 'rm -rf \"$scratch\"' EXIT\nsrun WORKERSCRIPT\n",
+        "clean() { rm -rf x; }\ntrap clean 0\nsrun WORKERSCRIPT\n",
+        "trap 'rm -rf x' EXIT\nbash -c 'srun WORKERSCRIPT; exit 3'\n",
+    ],
+)
 def test_f55_an_own_exit_trap_without_esis_end_is_a_problem(tmp_path: Path, body: str) -> None:
     """F55: no end is recorded; without accounting such tasks are lost."""
     assert [level for level, message in told(tmp_path, body) if "doesn't call esis_end" in message] == ["problem"]
@@ -301,14 +348,16 @@ def test_trying_a_script_does_no_harm(tmp_path: Path) -> None:
     victim = subprocess.Popen(["sleep", "60"])
     (tmp_path / "keep").write_text("kept")
     here = tmp_path / "keep"
-    body = (f"kill -9 {victim.pid}\n/bin/kill -9 {victim.pid}\nbuiltin kill -9 {victim.pid}\n"
-            f"command kill {victim.pid}\n"
-            f"rm -rf {here}\n/bin/rm -rf {here}\n'/bin/rm' -rf {here}\nR=/bin/rm; $R -rf {here}\n"
-            f"$(echo /bin/rm) {here}\n"
-            f"echo gone >{here}\necho gone | tee {here}\n: >|{here}\nenable kill; kill {victim.pid}\n"
-            f"exec {{fd}}>{here}\neval 'echo > {here}'\nPATH=/bin rm -rf {here}\nset +r\nbash -c 'rm -rf {here}'\n"
-            f". {here}\nhistory -w {here}\nprintf x &>{here}\nenv rm {here}\nf() {{ f | f & }}\nf\n"
-            "srun WORKERSCRIPT\n")
+    body = (
+        f"kill -9 {victim.pid}\n/bin/kill -9 {victim.pid}\nbuiltin kill -9 {victim.pid}\n"
+        f"command kill {victim.pid}\n"
+        f"rm -rf {here}\n/bin/rm -rf {here}\n'/bin/rm' -rf {here}\nR=/bin/rm; $R -rf {here}\n"
+        f"$(echo /bin/rm) {here}\n"
+        f"echo gone >{here}\necho gone | tee {here}\n: >|{here}\nenable kill; kill {victim.pid}\n"
+        f"exec {{fd}}>{here}\neval 'echo > {here}'\nPATH=/bin rm -rf {here}\nset +r\nbash -c 'rm -rf {here}'\n"
+        f". {here}\nhistory -w {here}\nprintf x &>{here}\nenv rm {here}\nf() {{ f | f & }}\nf\n"
+        "srun WORKERSCRIPT\n"
+    )
     inside = [
         f"bash -c 'srun WORKERSCRIPT; echo >{here}; /bin/rm {here}; kill {victim.pid}; exec /bin/rm {here}'",
         f"bash -c '}}\n/bin/rm {here}\nenable kill\nkill {victim.pid}\nsrun WORKERSCRIPT'",
@@ -339,13 +388,21 @@ def test_scripts_of_other_shells_are_not_tried(shell: str) -> None:
     assert attempt(f"{shell}\nesis_the_worker\necho\n") is None
 
 
-@pytest.mark.parametrize(("option", "setup", "expected"), [
-    ("-o logs/%A_%a.out", "#!/bin/sh\n", ["mkdir -p cwd/logs"]), ("-o logs/%a.out", "#!/bin/sh\nmkdir cwd/logs\n", []),
-    ("-e err/%a.err", "#!/bin/sh\n", ["mkdir -p cwd/err"]), ("-o /nowhere/x/%a", "#!/bin/sh\n", ["/nowhere/x"]),
-    ("-o /dev/null", "#!/bin/sh\n", []), ("-o %x/%a", "#!/bin/sh\n", []), ("-o x-%a", "#!/bin/sh\n", []),
-])
-def test_directories_of_logs_that_will_be_missing_are_noted(tmp_path: Path, option: str, setup: str,
-                                                           expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "setup", "expected"),
+    [
+        ("-o logs/%A_%a.out", "#!/bin/sh\n", ["mkdir -p cwd/logs"]),
+        ("-o logs/%a.out", "#!/bin/sh\nmkdir cwd/logs\n", []),
+        ("-e err/%a.err", "#!/bin/sh\n", ["mkdir -p cwd/err"]),
+        ("-o /nowhere/x/%a", "#!/bin/sh\n", ["/nowhere/x"]),
+        ("-o /dev/null", "#!/bin/sh\n", []),
+        ("-o %x/%a", "#!/bin/sh\n", []),
+        ("-o x-%a", "#!/bin/sh\n", []),
+    ],
+)
+def test_directories_of_logs_that_will_be_missing_are_noted(
+    tmp_path: Path, option: str, setup: str, expected: list[str]
+) -> None:
     """A task whose log can't be made fails before it begins, without a word."""
     made = make(tmp_path, HEAD + f"#SBATCH {option}\nsrun WORKERSCRIPT\n", "#!/bin/sh\n")
     (tmp_path / "setup").write_text(setup)
@@ -355,7 +412,7 @@ def test_directories_of_logs_that_will_be_missing_are_noted(tmp_path: Path, opti
 
 
 @settings(deadline=None)
-@given(st.text(st.sampled_from("<>&|;()'\"`$#{}\\\n a1[-") , max_size=40))
+@given(st.text(st.sampled_from("<>&|;()'\"`$#{}\\\n a1[-"), max_size=40))
 def test_any_text_can_be_read_for_a_trial(text: str) -> None:
     """It comes back without redirections, or not at all; what is quoted in it is found."""
     without_redirections(text)

@@ -18,9 +18,13 @@ LAUNCHER = """#!/bin/bash
 while [ $# -gt 0 ]; do case $1 in -n) shift 2;; -*|exec|img|node) shift;; *) break;; esac; done
 """
 PROGRAMS = {
-    "srun": LAUNCHER + 'exec "$@"\n', "mpirun": LAUNCHER + 'exec "$@"\n', "singularity": LAUNCHER + 'exec "$@"\n',
-    "ssh": LAUNCHER + 'exec bash -c "$*"\n', "parallel": LAUNCHER + 'exec bash -c "$1"\n',
-    "module": "#!/bin/sh\n", WORKER: '#!/bin/sh\nexit "$CODE"\n',
+    "srun": LAUNCHER + 'exec "$@"\n',
+    "mpirun": LAUNCHER + 'exec "$@"\n',
+    "singularity": LAUNCHER + 'exec "$@"\n',
+    "ssh": LAUNCHER + 'exec bash -c "$*"\n',
+    "parallel": LAUNCHER + 'exec bash -c "$1"\n',
+    "module": "#!/bin/sh\n",
+    WORKER: '#!/bin/sh\nexit "$CODE"\n',
 }
 LOST = [
     "srun bash -c 'WORKERSCRIPT; echo done'",
@@ -50,15 +54,15 @@ LOST = [
     "$SHELL -c 'WORKERSCRIPT; date'",
     "f() { WORKERSCRIPT; date; }\nf",
     "work() { WORKERSCRIPT; }\nexport -f work\nsrun bash -c 'work; date'",
-    'echo "$(bash -c \'WORKERSCRIPT; date\')"',
+    "echo \"$(bash -c 'WORKERSCRIPT; date')\"",
     'eval "WORKERSCRIPT; date"',
     'cmd="cd .; WORKERSCRIPT; date"\nsrun bash -c "$cmd"',
     'srun bash -c "mkdir -p $HOME/a.$$; WORKERSCRIPT; rm -rf $HOME/a.$$"',
-    "srun bash -c '\"$0\" \"$@\"; date' WORKERSCRIPT a",
+    'srun bash -c \'"$0" "$@"; date\' WORKERSCRIPT a',
     "set -e\nsrun bash -c '\nmodule load x\nWORKERSCRIPT\ndate\n'",
     "srun bash -c \"bash -c 'WORKERSCRIPT; date'\"",
     "srun bash -c 'trap \"exit 0\" EXIT; WORKERSCRIPT'",
-    "set -e\nfor n in {1..3}; do bash -c \"WORKERSCRIPT $n; date\"; done",
+    'set -e\nfor n in {1..3}; do bash -c "WORKERSCRIPT $n; date"; done',
     "srun WORKERSCRIPT |& cat",
     "exec 3>&1; srun bash -c 'WORKERSCRIPT >&3; date'",
     "set -e\nfind . -maxdepth 0 -exec WORKERSCRIPT {} \\;",
@@ -96,8 +100,8 @@ KEPT = [
     'eval "WORKERSCRIPT; rc=\\$?; date"; exit $rc',
     'set -e; eval "WORKERSCRIPT; date"',
     'cmd="cd . && WORKERSCRIPT"\nsrun bash -c "$cmd"',
-    "srun bash -c '\"$0\" \"$@\"' WORKERSCRIPT a",
-    "srun sh -c 'cd \"$1\"; shift; exec \"$@\"' sh . WORKERSCRIPT",
+    'srun bash -c \'"$0" "$@"\' WORKERSCRIPT a',
+    'srun sh -c \'cd "$1"; shift; exec "$@"\' sh . WORKERSCRIPT',
     "srun bash -c '\n  cd .\n  # a comment\n  exec WORKERSCRIPT\n'",
     "srun bash -c \"bash -c 'set -e; WORKERSCRIPT; date' && date\"",
     'echo "starting WORKERSCRIPT; please wait"\nsrun WORKERSCRIPT',
@@ -107,7 +111,7 @@ KEPT = [
     "cat >run.sh <<EOF\nset -e\nWORKERSCRIPT\ndate\nEOF\nbash run.sh",
     "set -e\ncat >run.sh <<EOF\n#!/bin/bash -e\nWORKERSCRIPT\ndate\nEOF\nchmod +x run.sh\nsrun ./run.sh\nrm run.sh",
     "cat >run.sh <<EOF\nWORKERSCRIPT\nEOF\nchmod +x run.sh && ./run.sh",
-    "srun WORKERSCRIPT &\nwhile told=; wait $! && code=0 || code=$?; [ -n \"$told\" ]; do :; done\nexit \"$code\"",
+    'srun WORKERSCRIPT &\nwhile told=; wait $! && code=0 || code=$?; [ -n "$told" ]; do :; done\nexit "$code"',
     "srun WORKERSCRIPT & pid=$!\nif wait $pid; then exit 0; else exit 1; fi",
 ]
 
@@ -120,16 +124,25 @@ def really(directory: Path, body: str, code: int) -> int:
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     (directory / "script").write_text(body.replace("WORKERSCRIPT", WORKER))
-    env = {"PATH": f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(directory), "CODE": str(code),
-           "SHELL": "/bin/bash"}
-    return subprocess.run(["bash", "script"], cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True,
-                          check=False).returncode
+    env = {
+        "PATH": f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin",
+        "HOME": str(directory),
+        "CODE": str(code),
+        "SHELL": "/bin/bash",
+    }
+    return subprocess.run(
+        ["bash", "script"], cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    ).returncode
 
 
 def findings(directory: Path, body: str, mode: int = 0o755) -> list[tuple[str, str]]:
     """Return what doctor finds in a template."""
-    for name, text in {"setup": "#!/bin/sh\n", "gen": "#!/bin/sh\n", "t.sh": f"{HEAD}{body}\n",
-                       "worker": "#!/bin/sh\n"}.items():
+    for name, text in {
+        "setup": "#!/bin/sh\n",
+        "gen": "#!/bin/sh\n",
+        "t.sh": f"{HEAD}{body}\n",
+        "worker": "#!/bin/sh\n",
+    }.items():
         (directory / name).write_text(text)
         (directory / name).chmod(0o755)
     (directory / "worker").chmod(mode)
@@ -157,32 +170,50 @@ def test_a_status_that_a_shell_inside_keeps_is_none(tmp_path: Path, body: str) -
     assert [level for level, _ in told(tmp_path, body)] in ([], ["ok"]), told(tmp_path, body)
 
 
-@pytest.mark.parametrize(("body", "lost"), [
-    ("bash -c 'WORKERSCRIPT; date'", True), ("bash -c 'cd x && WORKERSCRIPT; date'", True),
-    ("bash -c 'WORKERSCRIPT | tee log'", True), ("bash -c 'WORKERSCRIPT || true'", True),
-    ("bash -c 'WORKERSCRIPT &'", True), ("bash -c 'WORKERSCRIPT & wait'", True),
-    ("bash -ec 'WORKERSCRIPT & date'", True), ("set -e\nbash -c '\nWORKERSCRIPT\ndate\n'", True),
-    ("bash <<EOF\nWORKERSCRIPT\ndate\nEOF", True), ("bash <<<'WORKERSCRIPT; date'", True),
-    ("set -o pipefail\necho 'WORKERSCRIPT; date' | bash", True), ("flag -c 'WORKERSCRIPT; date'", True),
-    ("bash -c 'set -e; WORKERSCRIPT; date'", False), ("bash -ec 'WORKERSCRIPT; date'", False),
-    ("bash -euo pipefail -c 'WORKERSCRIPT | tee log; date'", False), ("bash -c 'cd x && WORKERSCRIPT'", False),
-    ("bash -c 'cd x; exec WORKERSCRIPT'", False), ("bash -c 'WORKERSCRIPT || exit $?; date'", False),
-    ("bash -c 'WORKERSCRIPT; rc=$?; sync; exit $rc'", False), ("bash -c 'WORKERSCRIPT & wait $!'", False),
-    ("bash -c '{ WORKERSCRIPT; }'", False), ("bash <<EOF\nset -e\nWORKERSCRIPT\ndate\nEOF", False),
-    ("set -e\necho 'WORKERSCRIPT; soon'\nWORKERSCRIPT", False),
-])
-def test_without_bash_the_form_of_the_text_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str,
-                                                  lost: bool) -> None:
+@pytest.mark.parametrize(
+    ("body", "lost"),
+    [
+        ("bash -c 'WORKERSCRIPT; date'", True),
+        ("bash -c 'cd x && WORKERSCRIPT; date'", True),
+        ("bash -c 'WORKERSCRIPT | tee log'", True),
+        ("bash -c 'WORKERSCRIPT || true'", True),
+        ("bash -c 'WORKERSCRIPT &'", True),
+        ("bash -c 'WORKERSCRIPT & wait'", True),
+        ("bash -ec 'WORKERSCRIPT & date'", True),
+        ("set -e\nbash -c '\nWORKERSCRIPT\ndate\n'", True),
+        ("bash <<EOF\nWORKERSCRIPT\ndate\nEOF", True),
+        ("bash <<<'WORKERSCRIPT; date'", True),
+        ("set -o pipefail\necho 'WORKERSCRIPT; date' | bash", True),
+        ("flag -c 'WORKERSCRIPT; date'", True),
+        ("bash -c 'set -e; WORKERSCRIPT; date'", False),
+        ("bash -ec 'WORKERSCRIPT; date'", False),
+        ("bash -euo pipefail -c 'WORKERSCRIPT | tee log; date'", False),
+        ("bash -c 'cd x && WORKERSCRIPT'", False),
+        ("bash -c 'cd x; exec WORKERSCRIPT'", False),
+        ("bash -c 'WORKERSCRIPT || exit $?; date'", False),
+        ("bash -c 'WORKERSCRIPT; rc=$?; sync; exit $rc'", False),
+        ("bash -c 'WORKERSCRIPT & wait $!'", False),
+        ("bash -c '{ WORKERSCRIPT; }'", False),
+        ("bash <<EOF\nset -e\nWORKERSCRIPT\ndate\nEOF", False),
+        ("set -e\necho 'WORKERSCRIPT; soon'\nWORKERSCRIPT", False),
+    ],
+)
+def test_without_bash_the_form_of_the_text_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, lost: bool
+) -> None:
     """Nothing can be tried there, so it is a note."""
     monkeypatch.setattr("esis.operations.advice.trial.shutil.which", lambda *_, **__: None)
     assert [level for level, _ in told(tmp_path, body) if level != "ok"] == ["note"] * lost, told(tmp_path, body)
 
 
-@pytest.mark.parametrize("body", [
-    "cat >run.sh <<EOF\n#!/bin/bash\nWORKERSCRIPT\ndate\nEOF\nbash run.sh",
-    "set -e\ncat <<'EOF' >run.sh\nWORKERSCRIPT | cat\nEOF\nchmod +x run.sh; srun ./run.sh",
-    "srun WORKERSCRIPT &\nwhile [ -e x ]; do sleep 1; done; wait\ndate",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "cat >run.sh <<EOF\n#!/bin/bash\nWORKERSCRIPT\ndate\nEOF\nbash run.sh",
+        "set -e\ncat <<'EOF' >run.sh\nWORKERSCRIPT | cat\nEOF\nchmod +x run.sh; srun ./run.sh",
+        "srun WORKERSCRIPT &\nwhile [ -e x ]; do sleep 1; done; wait\ndate",
+    ],
+)
 def test_a_status_that_a_script_of_the_scripts_own_loses_is_noted(tmp_path: Path, body: str) -> None:
     """Bash ends with 0; what is written into a file is judged by itself."""
     assert really(tmp_path, body, 3) == 0
@@ -197,18 +228,22 @@ def test_more_shells_than_can_be_tried_are_no_problem_but_a_note(tmp_path: Path)
     assert [level for level, _ in told(tmp_path, body.replace("WORKERSCRIPT", "set -e; WORKERSCRIPT"))] in ([], ["ok"])
 
 
-@pytest.mark.parametrize(("body", "mode", "parts"), [
-    ("srun bash -c '\ncd .\nexec WORKERSCRIPT\n'", 0o755, []),
-    ("srun sh <<EOF\nexec WORKERSCRIPT\nEOF", 0o755, []),
-    ("bash -c 'srun WORKERSCRIPT'", 0o755, []),
-    ("exec srun bash -c 'cd .; WORKERSCRIPT'", 0o755, ["leave exec out"]),
-    ("bash -c 'WORKERSCRIPT'", 0o755, ["not called with srun"]),
-    ("srun bash -c 'WORKERSCRIPT'", 0o644, ["is not executable"]),
-    ("srun bash -c 'cd .; python3 WORKERSCRIPT'", 0o644, []),
-    ("srun python3 \"WORKERSCRIPT\"", 0o644, []),
-])
-def test_how_a_shell_inside_calls_the_worker_is_looked_at(tmp_path: Path, body: str, mode: int,
-                                                          parts: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("body", "mode", "parts"),
+    [
+        ("srun bash -c '\ncd .\nexec WORKERSCRIPT\n'", 0o755, []),
+        ("srun sh <<EOF\nexec WORKERSCRIPT\nEOF", 0o755, []),
+        ("bash -c 'srun WORKERSCRIPT'", 0o755, []),
+        ("exec srun bash -c 'cd .; WORKERSCRIPT'", 0o755, ["leave exec out"]),
+        ("bash -c 'WORKERSCRIPT'", 0o755, ["not called with srun"]),
+        ("srun bash -c 'WORKERSCRIPT'", 0o644, ["is not executable"]),
+        ("srun bash -c 'cd .; python3 WORKERSCRIPT'", 0o644, []),
+        ('srun python3 "WORKERSCRIPT"', 0o644, []),
+    ],
+)
+def test_how_a_shell_inside_calls_the_worker_is_looked_at(
+    tmp_path: Path, body: str, mode: int, parts: list[str]
+) -> None:
     """srun and exec are those of the template's own line, the executable bit is the text's affair."""
     shown = [message for level, message in findings(tmp_path, body, mode) if level != "ok"]
     assert len(shown) == len(parts), shown

@@ -47,8 +47,14 @@ class Site:
     def install_ours(self, origin: Path | None = None, editable: bool = False) -> None:
         told = {"url": origin.as_uri(), "dir_info": {"editable": editable}} if origin is not None else None
         record = ("../../bin/esis",) if editable else ("../../bin/esis", "esis/__init__.py", "esis/version.py")
-        self.install("esis_slurm", {"METADATA": "Name: esis-slurm\nVersion: 0.1.0\n",
-                                    **({"direct_url.json": json.dumps(told)} if told else {})}, record=record)
+        self.install(
+            "esis_slurm",
+            {
+                "METADATA": "Name: esis-slurm\nVersion: 0.1.0\n",
+                **({"direct_url.json": json.dumps(told)} if told else {}),
+            },
+            record=record,
+        )
 
     def look(self) -> Finding:
         return check_installation([str(self.packages)], self.package)
@@ -82,13 +88,19 @@ def test_a_copy_that_was_never_installed_is_well(place: Site) -> None:
     assert (level, "is not installed" in message) == (Level.OK, True)
 
 
-@pytest.mark.parametrize("ways", [
-    {"record": ("esis/__init__.py",)}, {"files": {"top_level.txt": "esis\n"}},
-    {"files": {"entry_points.txt": COMMAND.format("searcher.main:run")}},
-], ids=["RECORD", "top_level.txt", "command"])
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {"record": ("esis/__init__.py",)},
+        {"files": {"top_level.txt": "esis\n"}},
+        {"files": {"entry_points.txt": COMMAND.format("searcher.main:run")}},
+    ],
+    ids=["RECORD", "top_level.txt", "command"],
+)
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_stranger_is_a_problem_however_its_package_or_command_is_told(place: Site, ways: dict[str, object],
-                                                                       ours: bool) -> None:
+def test_a_stranger_is_a_problem_however_its_package_or_command_is_told(
+    place: Site, ways: dict[str, object], ours: bool
+) -> None:
     """Its version is no sign of anything: it has had those of ours."""
     if ours:
         place.install_ours()
@@ -119,8 +131,12 @@ def test_a_distribution_of_that_name_without_that_package_and_command_is_nobodys
 def test_the_old_name_of_esis_is_a_note(place: Site, version: str, ours: bool) -> None:
     if ours:
         place.install_ours()
-    place.install("esis", {"METADATA": OLD["METADATA"].format(version),
-                           "entry_points.txt": COMMAND.format("esis.__main__:start")}, version, ("esis/__init__.py",))
+    place.install(
+        "esis",
+        {"METADATA": OLD["METADATA"].format(version), "entry_points.txt": COMMAND.format("esis.__main__:start")},
+        version,
+        ("esis/__init__.py",),
+    )
     level, message = place.told()
     assert level is Level.NOTE
     assert message.startswith(f"ESIS is installed under its old name, esis {version}, in ")

@@ -35,23 +35,31 @@ def make_run(home: Path, fail: str = "") -> RunDir:
     (home / "lib" / "one.txt").write_text("one\n")
     files = {
         "setup.sh": "#!/bin/sh\nprintf 'built in %s' \"$PWD\" >built.txt\nmkdir -p tools\n"
-                    "printf '#!/bin/sh\\necho made\\n' >tools/made\nchmod +x tools/made\nln -s made tools/link\n",
+        "printf '#!/bin/sh\\necho made\\n' >tools/made\nchmod +x tools/made\nln -s made tools/link\n",
         "gen.py": "#!/usr/bin/env python3\nfor n in range(3):\n    open(f'parameters.{n}.json', 'w').write('{}')\n"
-                  "print(3)\n",
+        "print(3)\n",
         "template.sh": "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#SBATCH --time=5\n#ESIS_PRIVATE\nset -eu\n"
-                       "srun WORKERSCRIPT\n",
-        "my worker.sh": "#!/bin/sh\nset -e\nt=$SLURM_ARRAY_TASK_ID\necho \"log of $t\"\n../tools/made >made.$t\n"
-                        "../includes/tables/below/tool.sh >>made.$t\n"
-                        f"printf '{{\"n\": %s}}' $t >../results/results.$t.json\n"
-                        "printf 'x' >../results/results.$t.m.npy\n"
-                        f"{fail}\n",
+        "srun WORKERSCRIPT\n",
+        "my worker.sh": '#!/bin/sh\nset -e\nt=$SLURM_ARRAY_TASK_ID\necho "log of $t"\n../tools/made >made.$t\n'
+        "../includes/tables/below/tool.sh >>made.$t\n"
+        f"printf '{{\"n\": %s}}' $t >../results/results.$t.json\n"
+        "printf 'x' >../results/results.$t.m.npy\n"
+        f"{fail}\n",
     }
     for name, text in files.items():
         (home / name).write_text(text)
         (home / name).chmod(0o755)
-    (home / "wf.esis.json").write_text(json.dumps({
-        "setupscript": "setup.sh", "param_generator": "gen.py", "sbatchtemplate": "template.sh",
-        "workerscript": "my worker.sh", "param_includes": ["lib/tables", "lib/one.txt"]}))
+    (home / "wf.esis.json").write_text(
+        json.dumps(
+            {
+                "setupscript": "setup.sh",
+                "param_generator": "gen.py",
+                "sbatchtemplate": "template.sh",
+                "workerscript": "my worker.sh",
+                "param_includes": ["lib/tables", "lib/one.txt"],
+            }
+        )
+    )
     esis(home, "run", "--local", "-j", "2", code=8 if fail else 0)
     (path,) = home.glob("wrkdir.*")
     for name in HOSTILE:
@@ -62,14 +70,22 @@ def make_run(home: Path, fail: str = "") -> RunDir:
 def esis(cwd: Path, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> str:
     """Run the command, without a Slurm; return what it prints."""
     given = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH"))}
-    done = subprocess.run([str(BIN / "esis"), *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-                          env={**given, "PATH": f"{BIN}:{os.environ['PATH']}", **(env or {})}, timeout=120)
+    done = subprocess.run(
+        [str(BIN / "esis"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**given, "PATH": f"{BIN}:{os.environ['PATH']}", **(env or {})},
+        timeout=120,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
 
 
-def pack(run: RunDir, output: Path, choice: Scope | None = None, about: About | None = None,
-         notes: list[str] | None = None) -> Made:
+def pack(
+    run: RunDir, output: Path, choice: Scope | None = None, about: About | None = None, notes: list[str] | None = None
+) -> Made:
     """Pack a run as the command does."""
     evidence = evidence_of(run)
     status = status_of(evidence, Snapshot())
@@ -110,5 +126,3 @@ def copied(run: RunDir, parent: Path) -> Path:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o200)
     return target
-
-

@@ -25,8 +25,9 @@ def fill_cache(path: str) -> None:
             if request.url != "https://w3id.org/ro/crate/1.1/context" or RO_CRATE["@id"] != request.url:
                 raise SystemExit(f"not here: {request.url}")
             body = io.BytesIO(json.dumps(RO_CRATE).encode())
-            return self.build_response(request, HTTPResponse(
-                body, {"Content-Type": "application/ld+json"}, 200, preload_content=False))
+            return self.build_response(
+                request, HTTPResponse(body, {"Content-Type": "application/ld+json"}, 200, preload_content=False)
+            )
 
     session = CachedSession(path, backend="sqlite", expire_after=-1)
     session.mount("https://", Shelf())
@@ -37,9 +38,15 @@ def judge(cache: str, crate: str) -> dict[str, Any]:
     """Validate against the Workflow Run Crate profile and all that it extends, recommendations included."""
     from rocrate_validator import models, services
 
-    result = services.validate(services.ValidationSettings(
-        rocrate_uri=crate, profile_identifier="workflow-run-crate", requirement_severity=models.Severity.RECOMMENDED,
-        offline=True, cache_path=cache))
+    result = services.validate(
+        services.ValidationSettings(
+            rocrate_uri=crate,
+            profile_identifier="workflow-run-crate",
+            requirement_severity=models.Severity.RECOMMENDED,
+            offline=True,
+            cache_path=cache,
+        )
+    )
     issues = [[issue.severity.name, issue.check.identifier, issue.message] for issue in result.get_issues()]
     return {"issues": issues, "checks": len(result.executed_checks), "skipped": len(result.skipped_checks)}
 

@@ -44,7 +44,7 @@ every_format = pytest.mark.parametrize("ending", FORMATS)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A complete run; nothing here changes it."""
-    return make_run(tmp_path_factory.mktemp("archive") / "it's \"a\" home")
+    return make_run(tmp_path_factory.mktemp("archive") / 'it\'s "a" home')
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,11 @@ def names(path: Path) -> list[str]:
             return [name.rstrip("/") for name in archive.namelist()]
     import zstandard
 
-    with path.open("rb") as stream, zstandard.ZstdDecompressor().stream_reader(stream) as plain, tarfile.open(
-            fileobj=plain, mode="r|") as tar:
+    with (
+        path.open("rb") as stream,
+        zstandard.ZstdDecompressor().stream_reader(stream) as plain,
+        tarfile.open(fileobj=plain, mode="r|") as tar,
+    ):
         return [info.name.partition("/")[2] for info in tar][1:]
 
 
@@ -102,12 +105,32 @@ def test_an_archive_holds_what_is_needed_and_nothing_of_the_moment(run: RunDir, 
     assert found[:-2] == sorted(found[:-2], key=lambda name: [part.encode() for part in name.split("/")])
     assert found[-2:] == ["__esis__/links.json", "manifest-sha256.txt"]
     assert set(found) >= {
-        "README", "ro-crate-metadata.json", "sbatch.sh", "setup.sh", "gen.py", "template.sh", "my worker.sh",
-        "built.txt", "tools/made", "tools/link", "includes/one.txt", "includes/tables/below/tool.sh",
-        "includes/tables/latest", "parameters/parameters.2.json", "results/results.2.json", "results/results.2.m.npy",
-        "cwd", "__checkpoints__", "__esis__/task.sh", "__esis__/wf_status", "__esis__/provenance.json",
-        "__esis__/tasks.csv", "__esis__/local/srun", "__esis__/submissions/0001.json",
-        *(f"results/{name}" for name in HOSTILE)}
+        "README",
+        "ro-crate-metadata.json",
+        "sbatch.sh",
+        "setup.sh",
+        "gen.py",
+        "template.sh",
+        "my worker.sh",
+        "built.txt",
+        "tools/made",
+        "tools/link",
+        "includes/one.txt",
+        "includes/tables/below/tool.sh",
+        "includes/tables/latest",
+        "parameters/parameters.2.json",
+        "results/results.2.json",
+        "results/results.2.m.npy",
+        "cwd",
+        "__checkpoints__",
+        "__esis__/task.sh",
+        "__esis__/wf_status",
+        "__esis__/provenance.json",
+        "__esis__/tasks.csv",
+        "__esis__/local/srun",
+        "__esis__/submissions/0001.json",
+        *(f"results/{name}" for name in HOSTILE),
+    }
     assert len([name for name in found if name.startswith("cwd/slurm-")]) == 3
     assert len([name for name in found if name.startswith("__esis__/tasks/")]) == 3
     assert not [name for name in found if "lock" in name or "claim" in name or "scratch" in name or "made." in name]
@@ -124,13 +147,18 @@ def test_stock_tools_unpack_it_and_check_it(run: RunDir, tmp_path: Path, ending:
     assert os.stat(place / "includes/one.txt").st_mode & 0o111 == 0
     assert os.readlink(place / "includes/tables/latest") == "below/tool.sh"
     assert all((place / "results" / name).read_text() == name for name in HOSTILE)
-    done = subprocess.run(["sha256sum", "-c", "--strict", "manifest-sha256.txt"], cwd=place, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ["sha256sum", "-c", "--strict", "manifest-sha256.txt"], cwd=place, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert problems(place) == []
     assert problems(tmp_path / f"a{ending}") == []
-    assert "the hash belongs to them" in subprocess.run(
-        [str(archives.BIN / "esis"), "verify", str(place)], capture_output=True, text=True, check=True).stderr
+    assert (
+        "the hash belongs to them"
+        in subprocess.run(
+            [str(archives.BIN / "esis"), "verify", str(place)], capture_output=True, text=True, check=True
+        ).stderr
+    )
 
 
 def test_pythons_zipfile_unpacks_it_too(run: RunDir, tmp_path: Path) -> None:
@@ -147,8 +175,12 @@ def test_an_unpacked_run_reruns_with_its_script_alone(run: RunDir, tmp_path: Pat
     pack(run, tmp_path / f"a{ending}", Scope(logs=Logs.NONE))
     place = unpack(tmp_path / f"a{ending}", tmp_path / "out")
     (place / "results/results.1.json").unlink()
-    env = {"PATH": f"{place}/__esis__/local:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1",
-           "SLURM_ARRAY_JOB_ID": "77", "SLURM_JOB_ID": "78"}
+    env = {
+        "PATH": f"{place}/__esis__/local:{os.environ['PATH']}",
+        "SLURM_ARRAY_TASK_ID": "1",
+        "SLURM_ARRAY_JOB_ID": "77",
+        "SLURM_JOB_ID": "78",
+    }
     done = subprocess.run(["../sbatch.sh"], cwd=place / "cwd", env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "log of 1\n"), done.stderr
     assert json.loads((place / "results/results.1.json").read_text()) == {"n": 1}
@@ -190,7 +222,10 @@ def test_the_table_tells_the_state_of_every_task(failed: RunDir, tmp_path: Path)
     pack(failed, tmp_path / "a.zip")
     rows = list(csv.DictReader(io.StringIO(content(tmp_path / "a.zip", "__esis__/tasks.csv").decode())))
     assert [(row["task"], row["state"], row["exit_code"], row["attempts"]) for row in rows] == [
-        ("0", "done", "0", "1"), ("1", "failed", "1", "1"), ("2", "done", "0", "1")]
+        ("0", "done", "0", "1"),
+        ("1", "failed", "1", "1"),
+        ("2", "done", "0", "1"),
+    ]
     assert all(int(row["start"]) <= int(row["end"]) for row in rows)
 
 
@@ -201,11 +236,23 @@ def graph(path: Path) -> dict[str, dict[str, object]]:
     return {item["@id"]: item for item in json.loads(content(path, "ro-crate-metadata.json"))["@graph"]}
 
 
-ABOUT = About("A title", "What it is", (Author.parse("Ada Lovelace <0000-0002-1825-0097>"), Author("Bob")), "CC-BY-4.0",
-              "2026-03-01")
+ABOUT = About(
+    "A title",
+    "What it is",
+    (Author.parse("Ada Lovelace <0000-0002-1825-0097>"), Author("Bob")),
+    "CC-BY-4.0",
+    "2026-03-01",
+)
 # What is recommended and can't be known: an address of ESIS on the web, a publisher, where authors work.
-UNKNOWABLE = {"process-run-crate-0.5_3.2", "process-run-crate-0.5_5.1", "ro-crate-1.1_22.3", "ro-crate-1.1_30.2",
-              "ro-crate-1.1_30.3", "workflow-ro-crate-1.0_6.1", "workflow-ro-crate-1.0_6.2"}
+UNKNOWABLE = {
+    "process-run-crate-0.5_3.2",
+    "process-run-crate-0.5_5.1",
+    "ro-crate-1.1_22.3",
+    "ro-crate-1.1_30.2",
+    "ro-crate-1.1_30.3",
+    "workflow-ro-crate-1.0_6.1",
+    "workflow-ro-crate-1.0_6.2",
+}
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +265,9 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], tuple[li
 
     def judging(path: Path) -> tuple[list[list[str]], int]:
         script = Path(__file__).with_name("crates.py")
-        done = subprocess.run([str(python), str(script), str(cache), str(path)], capture_output=True, text=True,
-                              check=False, timeout=300)
+        done = subprocess.run(
+            [str(python), str(script), str(cache), str(path)], capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["skipped"] == 0
@@ -231,8 +279,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], tuple[li
 @pytest.mark.parametrize("choice", [Scope(), Scope(anonymous=True, logs=Logs.NONE)], ids=["named", "anonymous"])
 @pytest.mark.parametrize("about", [ABOUT, About()], ids=["told", "untold"])
 def test_the_validator_finds_nothing_to_object_to(
-        run: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]], choice: Scope,
-        about: About) -> None:
+    run: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]], choice: Scope, about: About
+) -> None:
     """Every MUST of RO-Crate and the Workflow, Process Run and Workflow Run profiles; nearly every SHOULD."""
     if choice.anonymous and about.authors:
         about = About("A title", "What it is", license="CC-BY-4.0")
@@ -246,7 +294,8 @@ def test_the_validator_finds_nothing_to_object_to(
 
 
 def test_the_validator_judges_an_incomplete_run_alike(
-        failed: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]]) -> None:
+    failed: RunDir, tmp_path: Path, judge: Callable[[Path], tuple[list[list[str]], int]]
+) -> None:
     pack(failed, tmp_path / "a.zip", about=ABOUT)
     assert {issue[1] for issue in judge(tmp_path / "a.zip")[0]} <= UNKNOWABLE
     action = next(item for item in graph(tmp_path / "a.zip").values() if item["@type"] == "CreateAction")
@@ -254,10 +303,18 @@ def test_the_validator_judges_an_incomplete_run_alike(
     assert action["error"] == "1: exit code 1"
 
 
-@pytest.mark.parametrize(("old", "new"), [(b'"instrument"', b'"x"'), (b'"license"', b'"x"'),
-                                          (b'"mainEntity"', b'"x"'), (b"wfrun/workflow/0.5", b"wfrun/other")])
-def test_the_validator_would_object(run: RunDir, tmp_path: Path, old: bytes, new: bytes,
-                                    judge: Callable[[Path], tuple[list[list[str]], int]]) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"instrument"', b'"x"'),
+        (b'"license"', b'"x"'),
+        (b'"mainEntity"', b'"x"'),
+        (b"wfrun/workflow/0.5", b"wfrun/other"),
+    ],
+)
+def test_the_validator_would_object(
+    run: RunDir, tmp_path: Path, old: bytes, new: bytes, judge: Callable[[Path], tuple[list[list[str]], int]]
+) -> None:
     """The tests above can fail: each of these is required."""
     pack(run, tmp_path / "a.zip")
     place = unpack(tmp_path / "a.zip", tmp_path / "out")
@@ -333,7 +390,8 @@ def test_logs_are_found_where_the_template_puts_them(run: RunDir, tmp_path: Path
     assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} <= set(names(tmp_path / "a.zip"))
     pack(copy, tmp_path / "a.zip", Scope(logs=Logs.NONE))
     assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} & set(names(tmp_path / "a.zip")) == {
-        "logs/77/other"}
+        "logs/77/other"
+    }
 
 
 def test_files_of_the_working_directory_come_by_pattern(run: RunDir, tmp_path: Path) -> None:
@@ -344,7 +402,11 @@ def test_files_of_the_working_directory_come_by_pattern(run: RunDir, tmp_path: P
     finally:
         shutil.rmtree(run.cwd / "plots")
     assert [name for name in names(tmp_path / "a.zip") if name.startswith("cwd/")] == [
-        "cwd/made.0", "cwd/made.1", "cwd/plots", "cwd/plots/a.png"]
+        "cwd/made.0",
+        "cwd/made.1",
+        "cwd/plots",
+        "cwd/plots/a.png",
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["/etc/*", "../results/*", "nothing*", "", "."])
@@ -360,8 +422,9 @@ def test_what_setup_made_can_stay_behind(run: RunDir, tmp_path: Path) -> None:
     assert problems(tmp_path / "a.zip") == []
 
 
-def test_links_among_results_are_followed_and_what_is_no_file_is_left_out_with_a_word(run: RunDir,
-                                                                                     tmp_path: Path) -> None:
+def test_links_among_results_are_followed_and_what_is_no_file_is_left_out_with_a_word(
+    run: RunDir, tmp_path: Path
+) -> None:
     copy = RunDir(copied(run, tmp_path / "w"))
     (tmp_path / "far.dat").write_text("far")
     (copy.results / "far").symlink_to(tmp_path / "far.dat")
@@ -371,7 +434,9 @@ def test_links_among_results_are_followed_and_what_is_no_file_is_left_out_with_a
     pack(copy, tmp_path / "a.zip", notes=notes)
     assert content(tmp_path / "a.zip", "results/far") == b"far"
     assert [note.partition(": ")[2] for note in notes] == [
-        "left out: results/fifo is a FIFO", "left out: results/gone is a link to nowhere"]
+        "left out: results/fifo is a FIFO",
+        "left out: results/gone is a link to nowhere",
+    ]
 
 
 def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: Path) -> None:
@@ -381,13 +446,25 @@ def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: 
     secret = f"{ALICE} {HOST} {home}"
     for path in [copy.provenance, copy.submission(1), *copy.tasks.iterdir()]:
         raw = json.loads(path.read_text())
-        for key in set(raw) & {"user", "host", "workflow_file", "python_executable", "virtual_environment", "owner",
-                               "message", "nodes", "conda_environment"}:
+        for key in set(raw) & {
+            "user",
+            "host",
+            "workflow_file",
+            "python_executable",
+            "virtual_environment",
+            "owner",
+            "message",
+            "nodes",
+            "conda_environment",
+        }:
             raw[key] = secret
         raw.update({key: [secret] for key in set(raw) & {"argv"}})
         if "options" in raw:
-            raw.update(options=["--time=5", f"--mail-user={ALICE}@{HOST}"], output=f"{home}/%a.out",
-                       provenance={**raw["provenance"], "user": ALICE, "host": HOST})
+            raw.update(
+                options=["--time=5", f"--mail-user={ALICE}@{HOST}"],
+                output=f"{home}/%a.out",
+                provenance={**raw["provenance"], "user": ALICE, "host": HOST},
+            )
         if "git" in raw:
             raw["git"] = {"commit": "c0ffee", "dirty": False}
         path.write_text(json.dumps(raw))
@@ -397,8 +474,12 @@ def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: 
     (copy.private / "something-new").write_text(secret)
     packed = pack(copy, tmp_path / "a.zip", Scope(logs=Logs.NONE, anonymous=True))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        own = [info for info in archive.infolist() if info.filename.startswith("__esis__/") or info.filename in (
-            "README", "ro-crate-metadata.json", "manifest-sha256.txt", "sbatch.sh")]
+        own = [
+            info
+            for info in archive.infolist()
+            if info.filename.startswith("__esis__/")
+            or info.filename in ("README", "ro-crate-metadata.json", "manifest-sha256.txt", "sbatch.sh")
+        ]
         assert len(own) > 15
         for info in own:
             data = archive.read(info)
@@ -488,7 +569,8 @@ def test_an_archive_is_not_written_into_its_run(run: RunDir) -> None:
 @every_format
 @pytest.mark.parametrize("where", ["read", "fsync", "rename"])
 def test_nothing_is_left_behind_on_an_error_and_the_old_archive_stays(
-        run: RunDir, tmp_path: Path, ending: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: RunDir, tmp_path: Path, ending: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / f"a{ending}"
     output.write_text("old")
 
@@ -548,8 +630,9 @@ def test_a_name_that_a_zip_would_spoil_needs_a_tar(run: RunDir, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("package", "arguments"), [("rocrate", ["-o", "a.zip"]), ("zstandard", ["-o", "a.tar.zst"])])
-def test_without_the_extra_the_message_names_it(run: RunDir, tmp_path: Path, package: str,
-                                               arguments: list[str]) -> None:
+def test_without_the_extra_the_message_names_it(
+    run: RunDir, tmp_path: Path, package: str, arguments: list[str]
+) -> None:
     """And `esis verify` of a zip needs neither."""
     pack(run, tmp_path / "b.zip")
     hiding = tmp_path / "hiding"
@@ -573,10 +656,13 @@ def test_a_big_file_is_streamed(run: RunDir, tmp_path: Path, ending: str) -> Non
             for _ in range(megabytes):
                 stream.write(pattern)
         for command in (["archive", str(copy.path), "-o", f"a{ending}"], ["verify", f"a{ending}"]):
-            code = ("import resource, sys\nfrom esis.cli.main import guarded\ncode = guarded(sys.argv[1:], False)\n"
-                    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\nsys.exit(code)")
-            done = subprocess.run([sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True,
-                                  check=True)
+            code = (
+                "import resource, sys\nfrom esis.cli.main import guarded\ncode = guarded(sys.argv[1:], False)\n"
+                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\nsys.exit(code)"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, check=True
+            )
             used.append(int(done.stderr.splitlines()[-1]))
     small, large = used[:2], used[2:]
     assert all(more - less < 40 * 1024 for less, more in zip(small, large)), used  # KiB

@@ -27,6 +27,7 @@ TOP = "wrkdir." + "a" * 64
 @contextmanager
 def deadline(seconds: int = 60) -> Iterator[None]:
     """Fail, instead of going on for ever; nothing here comes near it."""
+
     def late(*_: object) -> None:
         raise AssertionError("it doesn't end")
 
@@ -78,8 +79,10 @@ TARS: dict[str, tuple[bytes, str]] = {
     "a sparse file of an exabyte": (sparse(2**60) + END, "sparse"),
     "a sparse file that is stored as an exabyte": (sparse(2**60, 2**60) + END, "sparse"),
     "sparse by pax 0.1": (pax({"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**60)}) + END, "sparse"),
-    "sparse by pax 1.0": (pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
-                               "GNU.sparse.realsize": str(2**60)}) + END, "damaged"),
+    "sparse by pax 1.0": (
+        pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**60)}) + END,
+        "damaged",
+    ),
     "sparse by pax 0.0": (pax({"GNU.sparse.size": str(2**60), "GNU.sparse.numblocks": "1"}) + END, ""),
     "a member of an exabyte": (header(f"{TOP}/x", 2**60) + END, "damaged"),
     "one of unknown type": (header(f"{TOP}/x", 2**60, b"Z") + END, "damaged"),
@@ -88,8 +91,10 @@ TARS: dict[str, tuple[bytes, str]] = {
     "a negative size": (header(f"{TOP}/x", -512) + END, "size of -512"),
     "a long name of an exabyte": (header(f"{TOP}/x", 2**60, tarfile.GNUTYPE_LONGNAME) + END, "header of"),
     "a pax header of an exabyte": (header(f"{TOP}/x", 2**60, tarfile.XHDTYPE) + END, "header of"),
-    "a pax header that is none": (header(f"{TOP}/x", 9, tarfile.XHDTYPE) + b"99999999 x".ljust(512, b"\0") + END,
-                                  "damaged"),
+    "a pax header that is none": (
+        header(f"{TOP}/x", 9, tarfile.XHDTYPE) + b"99999999 x".ljust(512, b"\0") + END,
+        "damaged",
+    ),
     "a chain of long names": (b"".join(header("x", 0, tarfile.GNUTYPE_LONGNAME) for _ in range(3000)) + END, "damaged"),
     "nothing": (b"", "damaged"),
 }
@@ -136,8 +141,9 @@ def test_f59_a_bomb_of_zstd_is_not_unpacked_to_its_end(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("limit", ["MOST_ENTRIES", "MOST_PROBLEMS"])
-def test_f59_many_members_and_many_problems_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                              limit: str) -> None:
+def test_f59_many_members_and_many_problems_take_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
     monkeypatch.setattr(reader, limit, 10)
     names = [f"{TOP}/{number if limit == 'MOST_ENTRIES' else 'same'}" for number in range(50)]
     path = tmp_path / "a.tar.zst"
@@ -152,12 +158,19 @@ def test_f59_many_members_and_many_problems_take_bounded_memory(tmp_path: Path, 
 
 def test_f59_what_lies_below_a_file_or_a_link_would_be_written_elsewhere(tmp_path: Path) -> None:
     """F59: `link -> /etc`, then `link/passwd`."""
-    members = (header(f"{TOP}/link", 0, tarfile.SYMTYPE, linkname="/etc") + header(f"{TOP}/link/passwd", 0)
-               + header(f"{TOP}/file", 0) + header(f"{TOP}/file/below/x", 0) + END)
+    members = (
+        header(f"{TOP}/link", 0, tarfile.SYMTYPE, linkname="/etc")
+        + header(f"{TOP}/link/passwd", 0)
+        + header(f"{TOP}/file", 0)
+        + header(f"{TOP}/file/below/x", 0)
+        + END
+    )
     path = tmp_path / "a.tar.zst"
     path.write_bytes(zstandard.ZstdCompressor().compress(members))
-    assert told(path).splitlines() == ["link/passwd: lies below link, which is a link",
-                                       "file/below/x: lies below file, which is a file"]
+    assert told(path).splitlines() == [
+        "link/passwd: lies below link, which is a link",
+        "file/below/x: lies below file, which is a file",
+    ]
 
 
 # --- zip
@@ -189,6 +202,7 @@ def changed(old: bytes, new: bytes) -> Callable[[Path], bytes]:
         data = zipped(path, ("name", b"{}"), ("other", b"x"))
         assert old in data
         return data.replace(old, new)
+
     return make
 
 
@@ -244,18 +258,25 @@ def test_f59_a_zip_of_a_terabyte_of_nothing_is_not_read_into_memory(tmp_path: Pa
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 @pytest.mark.parametrize("ending", [".zip", ".tar.zst"])
-def test_f59_no_damage_gives_anything_but_problems(tmp_path_factory: pytest.TempPathFactory, ending: str,
-                                                  data: st.DataObject) -> None:
+def test_f59_no_damage_gives_anything_but_problems(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, data: st.DataObject
+) -> None:
     """F59: bytes that are changed, taken out or put in, in the archive itself and below its compression."""
     path = tmp_path_factory.getbasetemp() / f"damaged{ending}"
     if ending == ".zip":
         raw = bytearray(zipped(path, ("a/", b""), ("a/x.json", b"{}"), ("n" * 20, b"y" * 50)))
     else:
-        raw = bytearray(header(f"{TOP}/", 0, tarfile.DIRTYPE) + header(f"{TOP}/x.json", 2) + b"{}".ljust(512, b"\0")
-                        + pax({"mtime": "1.5", "path": f"{TOP}/n"}) + header(f"{TOP}/l", 0, tarfile.SYMTYPE) + END)
+        raw = bytearray(
+            header(f"{TOP}/", 0, tarfile.DIRTYPE)
+            + header(f"{TOP}/x.json", 2)
+            + b"{}".ljust(512, b"\0")
+            + pax({"mtime": "1.5", "path": f"{TOP}/n"})
+            + header(f"{TOP}/l", 0, tarfile.SYMTYPE)
+            + END
+        )
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw) - 1))
-        raw[at:at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+        raw[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
     path.write_bytes(bytes(raw) if ending == ".zip" else zstandard.ZstdCompressor().compress(bytes(raw)))
     read(path)
 
@@ -264,7 +285,8 @@ def test_f59_no_damage_gives_anything_but_problems(tmp_path_factory: pytest.Temp
 
 
 def test_f59_in_a_directory_every_piece_that_can_not_be_read_is_named_and_the_rest_goes_on(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # and back in the end
     root = tmp_path / "run"
     (root / "deep").mkdir(parents=True)

@@ -54,36 +54,55 @@ def forge(place: Path, *names: str) -> None:
 
 Tampering = tuple[Callable[[Path], object], set[tuple[str, str]]]
 IN_BOTH: dict[str, Tampering] = {
-    "script": (lambda run: change(run / "my worker.sh"),
-               {("my worker.sh", "was changed: the hash is made of another workerscript")}),
-    "generator": (lambda run: change(run / "gen.py"),
-                  {("gen.py", "was changed: the hash is made of another param_generator")}),
+    "script": (
+        lambda run: change(run / "my worker.sh"),
+        {("my worker.sh", "was changed: the hash is made of another workerscript")},
+    ),
+    "generator": (
+        lambda run: change(run / "gen.py"),
+        {("gen.py", "was changed: the hash is made of another param_generator")},
+    ),
     "script gone": (lambda run: (run / "setup.sh").unlink(), {("setup.sh", "is missing")}),
-    "include": (lambda run: change(run / "includes/one.txt"),
-                {("includes/one.txt", "was changed: the hash is made of another lib/one.txt")}),
+    "include": (
+        lambda run: change(run / "includes/one.txt"),
+        {("includes/one.txt", "was changed: the hash is made of another lib/one.txt")},
+    ),
     "file in an included directory": (
         lambda run: change(run / "includes/tables/a.txt"),
-        {("includes/tables", "was changed: the hash is made of another lib/tables")}),
+        {("includes/tables", "was changed: the hash is made of another lib/tables")},
+    ),
     "file added to an included directory": (
         lambda run: (run / "includes/tables/more").write_text(""),
-        {("includes/tables", "was changed: the hash is made of another lib/tables")}),
+        {("includes/tables", "was changed: the hash is made of another lib/tables")},
+    ),
     "executable bit in an included directory": (
         lambda run: (run / "includes/tables/below/tool.sh").chmod(0o644),
-        {("includes/tables", "was changed: the hash is made of another lib/tables")}),
+        {("includes/tables", "was changed: the hash is made of another lib/tables")},
+    ),
     "link in an included directory": (
         lambda run: ((run / "includes/tables/latest").unlink(), (run / "includes/tables/latest").symlink_to("a.txt")),
-        {("includes/tables", "was changed: the hash is made of another lib/tables")}),
-    "sbatch.sh": (lambda run: (run / "sbatch.sh").write_text("#!/bin/sh\n"),
-                  {("sbatch.sh", "was changed: it is not what __esis__/submissions/0001.json was submitted with")}),
-    "submission": (lambda run: (run / "__esis__/submissions/0001.json").write_text("{}"),
-                   {("__esis__/submissions/0001.json",
-                     "__esis__/submissions/0001.json is corrupt: key 'schema' is missing")}),
-    "no wf_status": (lambda run: (run / "__esis__/wf_status").unlink(),
-                     {("__esis__/wf_status", "is missing, so nothing says what the hash is made of")}),
-    "no definition": (lambda run: (run / "__esis__/workflow_definition.json").unlink(),
-                      {("__esis__/workflow_definition.json", "is missing, so the hash can't be computed again")}),
-    "script is a link": (lambda run: ((run / "gen.py").unlink(), (run / "gen.py").symlink_to("setup.sh")),
-                         {("gen.py", "is a link to setup.sh, and was a file or a directory")}),
+        {("includes/tables", "was changed: the hash is made of another lib/tables")},
+    ),
+    "sbatch.sh": (
+        lambda run: (run / "sbatch.sh").write_text("#!/bin/sh\n"),
+        {("sbatch.sh", "was changed: it is not what __esis__/submissions/0001.json was submitted with")},
+    ),
+    "submission": (
+        lambda run: (run / "__esis__/submissions/0001.json").write_text("{}"),
+        {("__esis__/submissions/0001.json", "__esis__/submissions/0001.json is corrupt: key 'schema' is missing")},
+    ),
+    "no wf_status": (
+        lambda run: (run / "__esis__/wf_status").unlink(),
+        {("__esis__/wf_status", "is missing, so nothing says what the hash is made of")},
+    ),
+    "no definition": (
+        lambda run: (run / "__esis__/workflow_definition.json").unlink(),
+        {("__esis__/workflow_definition.json", "is missing, so the hash can't be computed again")},
+    ),
+    "script is a link": (
+        lambda run: ((run / "gen.py").unlink(), (run / "gen.py").symlink_to("setup.sh")),
+        {("gen.py", "is a link to setup.sh, and was a file or a directory")},
+    ),
 }
 
 
@@ -97,8 +116,9 @@ def test_tampering_with_the_snapshot_is_found_in_a_run(run: RunDir, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", IN_BOTH)
-def test_tampering_with_the_snapshot_is_found_though_the_manifest_was_forged(run: RunDir, tmp_path: Path,
-                                                                            name: str) -> None:
+def test_tampering_with_the_snapshot_is_found_though_the_manifest_was_forged(
+    run: RunDir, tmp_path: Path, name: str
+) -> None:
     """The hash doesn't belong to the snapshot any more, whatever the checksums say; they say so, too, unforged."""
     tamper, expected = IN_BOTH[name]
     pack(run, tmp_path / "a.tar.zst")
@@ -107,8 +127,11 @@ def test_tampering_with_the_snapshot_is_found_though_the_manifest_was_forged(run
     found = set(problems(place))
     assert found >= expected
     changed = [path for path, what in found if what == "was changed" and (place / path).is_file()]
-    assert len(changed) == (1 if name in ("script", "generator", "include", "file in an included directory",
-                                          "sbatch.sh", "submission") else 0)
+    assert len(changed) == (
+        1
+        if name in ("script", "generator", "include", "file in an included directory", "sbatch.sh", "submission")
+        else 0
+    )
     forge(place, *changed)
     assert set(problems(place)) >= expected
 
@@ -119,8 +142,10 @@ def test_a_hash_that_was_changed_is_found(run: RunDir, tmp_path: Path) -> None:
     text = (copy / "__esis__/wf_status").read_text()
     (copy / "__esis__/wf_status").write_text(text.replace("lib/one.txt:", "lib/two.txt:"))
     assert {what.partition(":")[0] for _, what in problems(copy)} == {
-        "was changed", "says nothing about lib/one.txt",
-        "speaks of 'lib/two.txt', which the workflow file does not name"}
+        "was changed",
+        "says nothing about lib/one.txt",
+        "speaks of 'lib/two.txt', which the workflow file does not name",
+    }
     lines = text.split("\n")
     (copy / "__esis__/wf_status").write_text("\n".join(reversed(lines)))
     assert ("__esis__/wf_status", "was changed: its lines are in another order") in problems(copy)
@@ -131,7 +156,8 @@ def test_a_run_under_another_name_is_found(run: RunDir, tmp_path: Path) -> None:
     other = copy.with_name("wrkdir." + "0" * 64)
     copy.rename(other)
     assert problems(other) == [
-        ("__esis__/wf_status", "was changed: its SHA-256 is not the hash that the name of the directory tells")]
+        ("__esis__/wf_status", "was changed: its SHA-256 is not the hash that the name of the directory tells")
+    ]
 
 
 def test_a_whole_run_that_was_made_to_fit_has_another_name(run: RunDir, tmp_path: Path) -> None:
@@ -153,36 +179,58 @@ def test_a_whole_run_that_was_made_to_fit_has_another_name(run: RunDir, tmp_path
 def test_parameter_sets_that_came_or_went_are_found_in_a_run(run: RunDir, tmp_path: Path) -> None:
     copy = copied(run, tmp_path / "w")
     (copy / "parameters/parameters.1.json").rename(copy / "parameters/parameters.7.json")
-    assert problems(copy) == [("parameters/parameters.1.json", "is missing"),
-                              ("parameters/parameters.7.json", "was added: there is no such task")]
+    assert problems(copy) == [
+        ("parameters/parameters.1.json", "is missing"),
+        ("parameters/parameters.7.json", "was added: there is no such task"),
+    ]
 
 
 IN_ARCHIVES: dict[str, Tampering] = {
     "result": (lambda run: change(run / "results/results.1.json"), {("results/results.1.json", "was changed")}),
-    "result with a hostile name": (lambda run: change(run / "results" / HOSTILE[2]),
-                                   {(f"results/{HOSTILE[2]}", "was changed")}),
-    "result gone": (lambda run: (run / "results/results.2.m.npy").unlink(),
-                    {("results/results.2.m.npy", "is missing")}),
-    "result added": (lambda run: (run / "results/results.3.json").write_text("{}"),
-                     {("results/results.3.json", "was added")}),
-    "renamed": (lambda run: (run / "results/results.1.json").rename(run / "results/results.9.json"),
-                {("results/results.1.json", "is missing"), ("results/results.9.json", "was added")}),
+    "result with a hostile name": (
+        lambda run: change(run / "results" / HOSTILE[2]),
+        {(f"results/{HOSTILE[2]}", "was changed")},
+    ),
+    "result gone": (
+        lambda run: (run / "results/results.2.m.npy").unlink(),
+        {("results/results.2.m.npy", "is missing")},
+    ),
+    "result added": (
+        lambda run: (run / "results/results.3.json").write_text("{}"),
+        {("results/results.3.json", "was added")},
+    ),
+    "renamed": (
+        lambda run: (run / "results/results.1.json").rename(run / "results/results.9.json"),
+        {("results/results.1.json", "is missing"), ("results/results.9.json", "was added")},
+    ),
     "record": (lambda run: change(next((run / "__esis__/tasks").glob("1.*"))), set()),
     "link added": (lambda run: (run / "results/l").symlink_to("results.1.json"), {("results/l", "was added")}),
-    "link changed": (lambda run: ((run / "tools/link").unlink(), (run / "tools/link").symlink_to("/bin/sh")),
-                     {("tools/link", "was changed: it is a link to /bin/sh")}),
+    "link changed": (
+        lambda run: ((run / "tools/link").unlink(), (run / "tools/link").symlink_to("/bin/sh")),
+        {("tools/link", "was changed: it is a link to /bin/sh")},
+    ),
     "link gone": (lambda run: (run / "tools/link").unlink(), {("tools/link", "is missing, or no link to made")}),
-    "file became a directory": (lambda run: ((run / "built.txt").unlink(), (run / "built.txt").mkdir()),
-                                {("built.txt", "is a directory, and was a file")}),
-    "no manifest in it": (lambda run: (run / "manifest-sha256.txt").write_text("nonsense\n"),
-                          {("manifest-sha256.txt", "line 1 of the manifest is no checksum: b'nonsense'")}),
+    "file became a directory": (
+        lambda run: ((run / "built.txt").unlink(), (run / "built.txt").mkdir()),
+        {("built.txt", "is a directory, and was a file")},
+    ),
+    "no manifest in it": (
+        lambda run: (run / "manifest-sha256.txt").write_text("nonsense\n"),
+        {("manifest-sha256.txt", "line 1 of the manifest is no checksum: b'nonsense'")},
+    ),
     "another identifier": (
-        lambda run: (run / "ro-crate-metadata.json").write_text(json.dumps({"@graph": [
-            {"@id": "./", "identifier": "wrkdir." + "1" * 64}]})),
-        {("__esis__/wf_status", "was changed: its SHA-256 is not the hash that ro-crate-metadata.json tells")}),
-    "no crate": (lambda run: (run / "ro-crate-metadata.json").unlink(),
-                 {("ro-crate-metadata.json", "is missing"),
-                  ("ro-crate-metadata.json", "is missing, or doesn't say which run this is")}),
+        lambda run: (run / "ro-crate-metadata.json").write_text(
+            json.dumps({"@graph": [{"@id": "./", "identifier": "wrkdir." + "1" * 64}]})
+        ),
+        {("__esis__/wf_status", "was changed: its SHA-256 is not the hash that ro-crate-metadata.json tells")},
+    ),
+    "no crate": (
+        lambda run: (run / "ro-crate-metadata.json").unlink(),
+        {
+            ("ro-crate-metadata.json", "is missing"),
+            ("ro-crate-metadata.json", "is missing, or doesn't say which run this is"),
+        },
+    ),
 }
 
 
@@ -213,8 +261,9 @@ def repack(place: Path, target: Path, prefix: str) -> None:
                 info = zipfile.ZipInfo(f"{name}/" if stat.S_ISDIR(mode) else name)
                 info.external_attr = mode << 16
                 link = stat.S_ISLNK(mode)
-                archive.writestr(info, b"" if stat.S_ISDIR(mode) else
-                                 os.fsencode(os.readlink(path)) if link else path.read_bytes())
+                archive.writestr(
+                    info, b"" if stat.S_ISDIR(mode) else os.fsencode(os.readlink(path)) if link else path.read_bytes()
+                )
         return
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as tar:
@@ -224,8 +273,9 @@ def repack(place: Path, target: Path, prefix: str) -> None:
 
 @every_format
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9, 0.95])
-def test_a_damaged_archive_is_told_in_one_line_each_never_by_a_traceback(run: RunDir, tmp_path: Path, ending: str,
-                                                                        where: float) -> None:
+def test_a_damaged_archive_is_told_in_one_line_each_never_by_a_traceback(
+    run: RunDir, tmp_path: Path, ending: str, where: float
+) -> None:
     """A flipped bit, a cut-off end, another format."""
     pack(run, tmp_path / f"a{ending}")
     data = (tmp_path / f"a{ending}").read_bytes()
@@ -234,7 +284,7 @@ def test_a_damaged_archive_is_told_in_one_line_each_never_by_a_traceback(run: Ru
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
             info = archive.getinfo("ro-crate-metadata.json")
             at = info.header_offset + 30 + len(info.filename) + int(info.compress_size * where)
-    for bad in (data[:at], data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]):
+    for bad in (data[:at], data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]):
         (tmp_path / f"b{ending}").write_bytes(bad)
         message = esis(tmp_path, "verify", f"b{ending}", code=1)
         assert "problem" in message
@@ -250,11 +300,19 @@ def test_what_is_no_archive_at_all(tmp_path: Path, ending: str) -> None:
 
 
 @every_format
-@pytest.mark.parametrize(("name", "what"), [
-    ("../evil", "leaves the archive"), ("a/../../evil", "leaves the archive"), ("/etc/evil", "is an absolute path"),
-    ("a//b", "is no plain path"), ("./a", "is no plain path")])
-def test_names_that_leave_an_archive_are_problems_and_nothing_is_written(run: RunDir, tmp_path: Path, ending: str,
-                                                                        name: str, what: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("../evil", "leaves the archive"),
+        ("a/../../evil", "leaves the archive"),
+        ("/etc/evil", "is an absolute path"),
+        ("a//b", "is no plain path"),
+        ("./a", "is no plain path"),
+    ],
+)
+def test_names_that_leave_an_archive_are_problems_and_nothing_is_written(
+    run: RunDir, tmp_path: Path, ending: str, name: str, what: str
+) -> None:
     pack(run, tmp_path / f"a{ending}")
     if ending == ".zip":
         with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
@@ -294,8 +352,11 @@ def test_a_second_file_of_a_name_a_device_and_a_hard_link_are_problems(run: RunD
         tar.addfile(tarfile.TarInfo("elsewhere/x"))
     (tmp_path / "a.tar.zst").write_bytes(zstandard.ZstdCompressor().compress(plain.getvalue()))
     assert set(problems(tmp_path / "a.tar.zst")) == {
-        ("gen.py", "is there twice"), ("dev", "is a hard link or a device"), ("hard", "is a hard link or a device"),
-        ("elsewhere/x", f"lies outside of {run.path.name}/")}
+        ("gen.py", "is there twice"),
+        ("dev", "is a hard link or a device"),
+        ("hard", "is a hard link or a device"),
+        ("elsewhere/x", f"lies outside of {run.path.name}/"),
+    }
 
 
 def test_a_tar_under_the_name_of_another_run_is_found(run: RunDir, tmp_path: Path) -> None:
@@ -327,7 +388,7 @@ def test_the_command_prints_a_line_for_each_problem_and_json(run: RunDir, tmp_pa
     copy = copied(run, tmp_path / "w")
     report = json.loads(esis(copy / "cwd", "verify", "--json"))
     assert (report["kind"], report["ok"], report["problems"]) == ("run", True, [])
-    assert report["hash"] == copy.name[len("wrkdir."):]
+    assert report["hash"] == copy.name[len("wrkdir.") :]
     change(copy / "gen.py")
     (copy / "setup.sh").unlink()
     assert "2 problems" in esis(tmp_path, "verify", str(copy), code=1)

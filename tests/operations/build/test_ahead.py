@@ -121,9 +121,11 @@ def test_nothing_is_copied_for_a_workflow_that_will_be_refused(flow: Workflow, c
         assert litter(flow) == []
 
 
-def test_f04_where_no_copy_can_be_made_the_hash_is_found_all_the_same(flow: Workflow,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f04_where_no_copy_can_be_made_the_hash_is_found_all_the_same(
+    flow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk: the run that is being looked for may be there already."""
+
     def full(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -149,8 +151,9 @@ def test_f33_a_source_that_changes_after_its_copy_does_not_matter(flow: Workflow
     assert build(flow) != node.run.path
 
 
-def test_f33_a_remembered_hash_that_is_wrong_never_gets_into_a_run(flow: Workflow,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f33_a_remembered_hash_that_is_wrong_never_gets_into_a_run(
+    flow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As of a file written through a memory map, whose times stay: refused, and right the next time."""
     build(flow)
     flow.write("worker.sh", "#!/bin/sh\n# other\n")
@@ -179,8 +182,9 @@ def test_a_killed_copy_is_swept_by_the_next_command(site: FakeSite) -> None:
         stream.truncate(1 << 40)  # takes for ever, and no space: the copy is ended before
     flow.esis("setup", "setup.sh", "gen.py", "template.sh", "worker.sh", "table").ok()
     for number in (signal.SIGKILL, signal.SIGTERM):
-        child = subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env(dict(os.environ)),
-                                 stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env(dict(os.environ)), stderr=subprocess.DEVNULL
+        )
         copy = f".esis-build-early-*,{child.pid},*/0/table"
         until(lambda pattern=copy: any(flow.directory.glob(pattern)), 30)  # type: ignore[misc]
         child.send_signal(number)

@@ -17,16 +17,24 @@ from tests.contract.site import BIN, FakeSite, generator, make_workflow, until
 
 def numbered(files: int, printed: str, first: int = 0, extra: str = "") -> str:
     """Return a generator that writes some files and prints some text."""
-    return (f"#!/bin/sh\nn={first}\nwhile [ $n -lt {first + files} ]; do echo '{{}}' >parameters.$n.json; n=$((n+1)); "
-            f"done\n{extra}\nprintf '%s' '{printed}'\n")
+    return (
+        f"#!/bin/sh\nn={first}\nwhile [ $n -lt {first + files} ]; do echo '{{}}' >parameters.$n.json; n=$((n+1)); "
+        f"done\n{extra}\nprintf '%s' '{printed}'\n"
+    )
 
 
-@pytest.mark.parametrize(("files", "printed", "first", "array", "noted"), [
-    (3, "3", 0, "0-2", False), (3, "2\n", 0, "0-2", True), (1, "0", 0, "0", True), (1, "1", 0, "0", False),
-    (3, "3", 1, "1-3", False), (1, "1", 1, "1", False),
-])
-def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first: int, array: str,
-                                 noted: bool) -> None:
+@pytest.mark.parametrize(
+    ("files", "printed", "first", "array", "noted"),
+    [
+        (3, "3", 0, "0-2", False),
+        (3, "2\n", 0, "0-2", True),
+        (1, "0", 0, "0", True),
+        (1, "1", 0, "0", False),
+        (3, "3", 1, "1-3", False),
+        (1, "1", 1, "1", False),
+    ],
+)
+def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first: int, array: str, noted: bool) -> None:
     """Count or last index: the array covers the files, and a last index gets a note."""
     flow = make_workflow(site, "w", generator_text=numbered(files, printed, first))
     shown = flow.esis("run").ok()
@@ -34,27 +42,31 @@ def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first
     assert ("the last index" in shown.stderr) == noted
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    (numbered(3, "5"), ["announced 5", "parameters.3.json is the first one missing"]),
-    (numbered(5, "3"), ["announced 3", "parameters.3.json is the first one too many"]),
-    (numbered(5, "5", extra="rm parameters.2.json"), ["parameters.2.json is missing"]),
-    (numbered(2, "2", first=7), ["start at index 7"]),
-    (numbered(0, "0"), ["wrote no parameters.<n>.json", "parameters.jsonl"]),
-    (numbered(2, ""), ["printed nothing"]),
-    (numbered(2, "hello 3"), ["'hello 3'"]),
-    (numbered(2, "1e400"), ["1e400"]),
-    (numbered(2, "-1"), ["-1"]),
-    (numbered(2, "9223372036854775808"), ["9223372036854775808"]),
-    (numbered(2, "two\nlines\n2"), ["nothing else"]),
-    ("#!/bin/sh\nprintf '\\377\\376'\n", ["number"]),
-    ("#!/bin/sh\necho why it failed >&2; exit 1\n", ["exit code 1", "why it failed"]),
-    ("#!/bin/sh\nkill -9 $$\n", ["signal 9"]),
-    ("#!/nowhere/python\n", ["can't be started"]),
-    ("no shebang\n", ["'#!'"]),
-    ("#!/bin/sh\nhead -c 300000000 /dev/zero | tr '\\0' 'x'\n", ["number"]),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (numbered(3, "5"), ["announced 5", "parameters.3.json is the first one missing"]),
+        (numbered(5, "3"), ["announced 3", "parameters.3.json is the first one too many"]),
+        (numbered(5, "5", extra="rm parameters.2.json"), ["parameters.2.json is missing"]),
+        (numbered(2, "2", first=7), ["start at index 7"]),
+        (numbered(0, "0"), ["wrote no parameters.<n>.json", "parameters.jsonl"]),
+        (numbered(2, ""), ["printed nothing"]),
+        (numbered(2, "hello 3"), ["'hello 3'"]),
+        (numbered(2, "1e400"), ["1e400"]),
+        (numbered(2, "-1"), ["-1"]),
+        (numbered(2, "9223372036854775808"), ["9223372036854775808"]),
+        (numbered(2, "two\nlines\n2"), ["nothing else"]),
+        ("#!/bin/sh\nprintf '\\377\\376'\n", ["number"]),
+        ("#!/bin/sh\necho why it failed >&2; exit 1\n", ["exit code 1", "why it failed"]),
+        ("#!/bin/sh\nkill -9 $$\n", ["signal 9"]),
+        ("#!/nowhere/python\n", ["can't be started"]),
+        ("no shebang\n", ["'#!'"]),
+        ("#!/bin/sh\nhead -c 300000000 /dev/zero | tr '\\0' 'x'\n", ["number"]),
+    ],
+)
 def test_a_generator_that_breaks_its_contract_is_shown_and_nothing_is_submitted(
-        site: FakeSite, text: str, words: list[str]) -> None:
+    site: FakeSite, text: str, words: list[str]
+) -> None:
     """F34, F35: one line with its last output; the next run starts clean."""
     flow = make_workflow(site, "w", generator_text=text)
     refused = flow.esis("run")
@@ -94,8 +106,9 @@ def test_an_interrupted_build_is_built_again_from_the_start(site: FakeSite) -> N
     """SIGKILL during the setup script: no list shows it, a living orphan is respected, then it's built anew."""
     flow = make_workflow(site, "w", setup="#!/bin/sh\n[ -e $HOME/go ] && exit 0\ntouch half; sleep 300\n")
     env = {"HOME": str(site.home)}
-    first = subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env({**os.environ, **env}),
-                             stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env({**os.environ, **env}), stderr=subprocess.DEVNULL
+    )
     until(lambda: any(run.joinpath("half").exists() for run in flow.runs()), 30)
     state = flow.only_run() / "__esis__/state.json"
     until(lambda: json.loads(state.read_text())["pid"] is not None, 10)
@@ -136,8 +149,17 @@ def test_eight_at_the_same_instant_submit_once(site: FakeSite, round_number: int
     """F28: one submission; the others succeed or say who is at it."""
     flow = make_workflow(site, "w")
     env = site.slurm.env({**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
-    children = [subprocess.Popen([BIN / "esis", "run"], cwd=flow.directory, env=env, text=True,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(8)]
+    children = [
+        subprocess.Popen(
+            [BIN / "esis", "run"],
+            cwd=flow.directory,
+            env=env,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(8)
+    ]
     ends = [(child.communicate(timeout=60)[1], child.returncode) for child in children]
     assert {code for _, code in ends} <= {0, 7}, ends
     assert 0 in {code for _, code in ends}
@@ -179,8 +201,10 @@ def test_a_dry_run_leaves_nothing_behind(site: FakeSite, tmp_path: Path) -> None
 
 def test_generator_and_setup_script_find_the_includes_and_the_users_environment(site: FakeSite) -> None:
     """includes/ is on PYTHONPATH; the user's variables are there; those of an enclosing job aren't."""
-    body = "import helper; assert helper.answer == 42; assert os.environ['MINE'] == 'yes'\n" \
-           "assert 'SLURM_ARRAY_TASK_ID' not in os.environ and os.environ['SLURM_CONF'] == '/etc/x'"
+    body = (
+        "import helper; assert helper.answer == 42; assert os.environ['MINE'] == 'yes'\n"
+        "assert 'SLURM_ARRAY_TASK_ID' not in os.environ and os.environ['SLURM_CONF'] == '/etc/x'"
+    )
     flow = make_workflow(site, "w", generator_text=generator(2, body))
     flow.write("helper.py", "answer = 42\n")
     flow.esis("setup", "setup.sh", "gen.py", "template.sh", "worker.sh", "helper.py").ok()

@@ -16,10 +16,12 @@ from esis.records.submissions import Job, Submission
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 scattered = st.sets(st.integers(0, 400) | st.integers(0, 10**6), min_size=1, max_size=120).map(
-    lambda found: as_sequence(sorted(found)))
+    lambda found: as_sequence(sorted(found))
+)
 ranges = st.builds(lambda first, count: range(first, first + count), st.integers(0, 10**5), st.integers(1, 700))
-every_second = st.builds(lambda first, count: tuple(range(first, first + 2 * count, 2)), st.integers(0, 3000),
-                         st.integers(2, 3000))
+every_second = st.builds(
+    lambda first, count: tuple(range(first, first + 2 * count, 2)), st.integers(0, 3000), st.integers(2, 3000)
+)
 many = ranges | scattered | every_second
 limits = st.builds(Limits, st.integers(1, 60) | st.integers(61, 2000), st.none() | st.integers(1, 300))
 packings = st.just(UNPACKED) | st.builds(Packing, st.integers(2, 40), st.integers(1, 4))
@@ -29,8 +31,21 @@ throttles = st.just(0) | st.integers(1, 30) | st.integers(31, 500)
 def submitted(tasks: Sequence[int], throttle: int, planned: Plan, packing: Packing = UNPACKED) -> Submission:
     """Return the submission of a plan, its jobs called 100, 101, …"""
     jobs = tuple(Job(str(100 + number)) for number in range(len(planned.arrays)))
-    return Submission(1, "slurm", tasks, planned.arrays, "ab", 1.5, "o", True, jobs=jobs, throttle=throttle,
-                      mapped=planned.mapped, per_job=packing.per_job, parallel=packing.parallel)
+    return Submission(
+        1,
+        "slurm",
+        tasks,
+        planned.arrays,
+        "ab",
+        1.5,
+        "o",
+        True,
+        jobs=jobs,
+        throttle=throttle,
+        mapped=planned.mapped,
+        per_job=packing.per_job,
+        parallel=packing.parallel,
+    )
 
 
 def indices(spec: str) -> list[int]:
@@ -65,15 +80,17 @@ def test_places_and_tasks_are_inverse(tasks: Sequence[int], throttle: int, cap: 
     for at, task in enumerate(tasks):
         position, index = found.place_of(task)
         behind = list(found.tasks_at(position, (index,)))
-        assert behind == ([task] if not found.packed else
-                          list(tasks[at // found.per_job * found.per_job:][:found.per_job]))
+        assert behind == (
+            [task] if not found.packed else list(tasks[at // found.per_job * found.per_job :][: found.per_job])
+        )
         assert index in set(indices(found.arrays[position].spec)) if at < 50 else index >= 0
 
 
 @RELAXED
 @given(many, throttles, limits, packings)
-def test_no_more_run_at_a_time_than_asked_for(tasks: Sequence[int], throttle: int, cap: Limits,
-                                               packing: Packing) -> None:
+def test_no_more_run_at_a_time_than_asked_for(
+    tasks: Sequence[int], throttle: int, cap: Limits, packing: Packing
+) -> None:
     """The shares of the arrays that may run side by side add up to the throttle, or less; lanes included."""
     found = submitted(tasks, throttle, plan(tasks, throttle, cap, packing), packing)
     parts = [array.throttle for array in found.arrays]
@@ -100,12 +117,14 @@ def test_shares(throttle: int, arrays: int) -> None:
         assert parts == [1] * arrays
 
 
-@pytest.mark.parametrize(("tasks", "throttle", "expected"), [
-    ([0], 0, "0"), ([0, 1, 2, 3], 10, "0-3%10"), ([1, 3, 4, 9], 1, "1,3-4,9%1"), (range(1, 1001), 0, "1-1000"),
-])
+@pytest.mark.parametrize(
+    ("tasks", "throttle", "expected"),
+    [([0], 0, "0"), ([0, 1, 2, 3], 10, "0-3%10"), ([1, 3, 4, 9], 1, "1,3-4,9%1"), (range(1, 1001), 0, "1-1000")],
+)
 @pytest.mark.parametrize("cap", [None, Limits()])
-def test_what_fits_is_one_array_of_the_tasks_own_indices(tasks: list[int], throttle: int, expected: str,
-                                                         cap: Limits | None) -> None:
+def test_what_fits_is_one_array_of_the_tasks_own_indices(
+    tasks: list[int], throttle: int, expected: str, cap: Limits | None
+) -> None:
     """Ranges, and the throttle behind a percent sign; 0 means none."""
     planned = plan(tasks, throttle, cap)
     assert [(array.spec, array.offset) for array in planned.arrays] == [(expected, 0)]
@@ -122,7 +141,10 @@ def test_a_thousand_tasks_and_a_limit_of_a_hundred() -> None:
     """MaxArraySize 101: the largest index is 100; the first array keeps the tasks' own indices."""
     planned = plan(range(250), 10, Limits(101))
     assert [(array.spec, array.offset, array.tasks) for array in planned.arrays] == [
-        ("0-100%4", 0, 101), ("0-100%3", 101, 101), ("0-47%3", 202, 48)]
+        ("0-100%4", 0, 101),
+        ("0-100%3", 101, 101),
+        ("0-47%3", 202, 48),
+    ]
     assert not planned.mapped
 
 

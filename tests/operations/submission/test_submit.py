@@ -41,8 +41,15 @@ def test_a_grace_period_that_is_none_is_refused_before_anything_is_sent(site: Fa
     assert not site.slurm.calls("sbatch")
 
 
-@pytest.mark.parametrize("arguments", [("wait", "--interval", "nan"), ("wait", "--timeout", "inf"),
-                                       ("status", "--watch", "--interval", "nan"), ("run", "--script-timeout", "nan")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("wait", "--interval", "nan"),
+        ("wait", "--timeout", "inf"),
+        ("status", "--watch", "--interval", "nan"),
+        ("run", "--script-timeout", "nan"),
+    ],
+)
 def test_no_time_to_wait_is_endless(site: FakeSite, arguments: tuple[str, ...]) -> None:
     """Nobody would ever be told, or with an internal error."""
     flow = make_workflow(site, "w")
@@ -51,9 +58,14 @@ def test_no_time_to_wait_is_endless(site: FakeSite, arguments: tuple[str, ...]) 
     assert (refused.code, "is no number that can be worked with" in refused.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ("{{ '\\ud800' }}", "surrogates"), ("{{ '\\x00' }}", "NUL"),
-    ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion")])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{{ '\\ud800' }}", "surrogates"),
+        ("{{ '\\x00' }}", "NUL"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
+    ],
+)
 def test_a_template_that_makes_no_script_is_bad_input(site: FakeSite, text: str, part: str) -> None:
     """What jinja2 makes of it has to be a text that a file and sbatch can hold."""
     flow = make_workflow(site, "w")

@@ -68,7 +68,8 @@ def test_a_row_holds_parameters_state_and_results(tmp_path: Path, lines: bool) -
         "task,T,L,state,attempts,elapsed,host,energy,fit.a,fit.ok\n"
         "0,1.5,8,done,1,0.0,node0,-1.25,1,true\n"
         "1,2.5,8,done,1,1.0,node1,,,\n"
-        "2,1.5,16,done,1,2.0,node2,-1.5,2,false\n")
+        "2,1.5,16,done,1,2.0,node2,-1.5,2,false\n"
+    )
     assert found.without_results == "1"
 
 
@@ -76,8 +77,10 @@ def test_states_and_attempts_are_those_of_the_status(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED, complete=False, exit_codes={1: 3})
     wanted = Wanted(columns=["task", "state", "reason", "code", "job", "attempts"])
     assert as_csv(collected(run, wanted).frame)[1:] == [
-        ["0", "done", "", "0", "77", "1"], ["1", "failed", "exit code 3", "3", "77", "1"],
-        ["2", "done", "", "0", "77", "1"]]
+        ["0", "done", "", "0", "77", "1"],
+        ["1", "failed", "exit code 3", "3", "77", "1"],
+        ["2", "done", "", "0", "77", "1"],
+    ]
     failed = collected(run, Wanted(states=(TaskState.FAILED,), columns=["task"]))
     assert as_csv(failed.frame) == [["task"], ["1"]]
     assert failed.without_results == "1"
@@ -93,7 +96,11 @@ def test_the_status_is_not_asked_for_where_nothing_needs_it(tmp_path: Path) -> N
 def test_columns_come_in_the_given_order(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED)
     assert as_csv(data_of(run, columns=["fit.ok", "T", "task"])) == [
-        ["fit.ok", "T", "task"], ["true", "1.5", "0"], ["", "2.5", "1"], ["false", "1.5", "2"]]
+        ["fit.ok", "T", "task"],
+        ["true", "1.5", "0"],
+        ["", "2.5", "1"],
+        ["false", "1.5", "2"],
+    ]
     with pytest.raises(BadInput, match=r"no column 'fit'; there are: task, T, L, .*energy, fit\.a, fit\.ok"):
         data_of(run, columns=["fit"])
 
@@ -101,23 +108,46 @@ def test_columns_come_in_the_given_order(tmp_path: Path) -> None:
 def test_a_long_table_has_a_row_for_each_value(tmp_path: Path) -> None:
     run = make_run(tmp_path, PARAMETER_SETS, EXPORTED)
     frame = collected(run, Wanted(columns=["task", "T", "fit.ok"])).frame
-    assert as_csv(Long(frame)) == [["task", "name", "value"], ["0", "T", "1.5"], ["0", "fit.ok", "true"],
-                                   ["1", "T", "2.5"], ["2", "T", "1.5"], ["2", "fit.ok", "false"]]
+    assert as_csv(Long(frame)) == [
+        ["task", "name", "value"],
+        ["0", "T", "1.5"],
+        ["0", "fit.ok", "true"],
+        ["1", "T", "2.5"],
+        ["2", "T", "1.5"],
+        ["2", "fit.ok", "false"],
+    ]
     alone = collected(run, Wanted(columns=["energy"])).frame
-    assert rows_of(Long(alone)) == [{"task": 0, "name": "energy", "value": -1.25},
-                                    {"task": 2, "name": "energy", "value": -1.5}]
+    assert rows_of(Long(alone)) == [
+        {"task": 0, "name": "energy", "value": -1.25},
+        {"task": 2, "name": "energy", "value": -1.5},
+    ]
     table = parquet.read_table(io.BytesIO(written(Long(alone), "parquet")))
     assert table.schema.field("value").type == pyarrow.float64()
 
 
 def test_names_that_clash_get_their_source_before_them(tmp_path: Path) -> None:
     """A column of ESIS's own outranks a parameter, that one a result; the rest is counted."""
-    run = make_run(tmp_path, [{"host": "x", "L": 8, "a.b": 1, "a": {"b": 2}}],
-                   {0: {"L": 9, "host": "y", "task": 7, "results.L": 0}})
+    run = make_run(
+        tmp_path,
+        [{"host": "x", "L": 8, "a.b": 1, "a": {"b": 2}}],
+        {0: {"L": 9, "host": "y", "task": 7, "results.L": 0}},
+    )
     (row,) = rows_of(data_of(run))
-    assert row == {"task": 0, "parameters.host": "x", "L": 8, "a.b": 1, "a.b_2": 2, "state": "done", "attempts": 1,
-                   "elapsed": 0.0, "host": "node0", "results.L": 9, "results.host": "y", "results.task": 7,
-                   "results.L_2": 0}
+    assert row == {
+        "task": 0,
+        "parameters.host": "x",
+        "L": 8,
+        "a.b": 1,
+        "a.b_2": 2,
+        "state": "done",
+        "attempts": 1,
+        "elapsed": 0.0,
+        "host": "node0",
+        "results.L": 9,
+        "results.host": "y",
+        "results.task": 7,
+        "results.L_2": 0,
+    }
 
 
 def test_conditions_see_parameters_and_results(tmp_path: Path) -> None:
@@ -167,11 +197,17 @@ def test_a_run_without_tasks_of_interest_is_a_header(tmp_path: Path) -> None:
 
 
 UNREADABLE = "" if sys.version_info >= (3, 11) else "\0"  # to the csv module, which reads back what is written
-SCALARS = (st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
-           st.text(st.characters(codec="utf-8", exclude_characters=UNREADABLE)))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8", exclude_characters=UNREADABLE))
+)
 KEYS = st.sampled_from(["a", "b", "c", "d.e", "ä b", "task", 'quote"', "line\nbreak", ""])
-VALUES = st.recursive(SCALARS | st.lists(SCALARS, max_size=2), lambda inner: st.dictionaries(KEYS, inner, max_size=3),
-                      max_leaves=6)
+VALUES = st.recursive(
+    SCALARS | st.lists(SCALARS, max_size=2), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
+)
 SETS = st.dictionaries(KEYS, VALUES, max_size=4)
 
 
@@ -179,7 +215,7 @@ def frame_of(tasks: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
     columns = Columns(OWN_COLUMNS)
     frame = Frame(columns)
     for start in range(0, len(tasks), chunk):
-        part = tasks[start:start + chunk]
+        part = tasks[start : start + chunk]
         made: dict[int, Sequence[Any]] = {}
         columns.put_own(made, 0, range(start, start + len(part)))
         columns.put(made, PARAMETERS, [parameters for parameters, _ in part])
@@ -263,8 +299,14 @@ def test_parquet_reads_back_equal(tasks: list[tuple[dict[str, Any], dict[str, An
             read = table.column(name).to_pylist()
             kind = str(table.schema.field(name).type)
             if kind == "string":
-                assert read == [None if value is None else csv_cell(row, name) if isinstance(value, str)
-                                else json.dumps(value, ensure_ascii=False) for row, value in zip(rows, values)]
+                assert read == [
+                    None
+                    if value is None
+                    else csv_cell(row, name)
+                    if isinstance(value, str)
+                    else json.dumps(value, ensure_ascii=False)
+                    for row, value in zip(rows, values)
+                ]
             elif kind == "double":
                 assert read == [None if value is None else float(value) for value in values]
             else:
@@ -272,12 +314,27 @@ def test_parquet_reads_back_equal(tasks: list[tuple[dict[str, Any], dict[str, An
                 assert [type(value) for value in read] == [type(value) for value in values]
 
 
-@pytest.mark.parametrize(("values", "kind"), [
-    ([1, 2], "int64"), ([1, None], "int64"), ([1.5], "double"), ([1, 2.5], "double"), ([True, False], "bool"),
-    (["a"], "string"), ([True, 1], "string"), (["1", 1], "string"), ([[1]], "string"), ([None], "null"),
-    ([2**63 - 1, -2**63], "int64"), ([2**63], "string"), ([-2**63 - 1], "string"), ([1.5, 2**63], "double"),
-    ([1.5, 10**400], "string"), ([{}], "string"),
-])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2], "int64"),
+        ([1, None], "int64"),
+        ([1.5], "double"),
+        ([1, 2.5], "double"),
+        ([True, False], "bool"),
+        (["a"], "string"),
+        ([True, 1], "string"),
+        (["1", 1], "string"),
+        ([[1]], "string"),
+        ([None], "null"),
+        ([2**63 - 1, -(2**63)], "int64"),
+        ([2**63], "string"),
+        ([-(2**63) - 1], "string"),
+        ([1.5, 2**63], "double"),
+        ([1.5, 10**400], "string"),
+        ([{}], "string"),
+    ],
+)
 def test_types_of_parquet(values: list[Any], kind: str) -> None:
     with frame_of([({"x": value}, None) for value in values]) as frame:
         table = parquet.read_table(io.BytesIO(written(frame, "parquet")))
@@ -300,12 +357,19 @@ def test_text_that_is_no_unicode_and_numbers_that_are_none(tmp_path: Path) -> No
 
 def test_texts_that_stand_for_numbers_are_numbers_again() -> None:
     """JSON has no NaN, so esis.export writes a text; one such task must not make text of all the others' numbers."""
-    results: list[Mapping[str, Any]] = [{"x": 1.5, "n": 3, "name": "NaN"}, {"x": "NaN", "n": "Infinity", "name": "b"},
-               {"x": "-Infinity", "n": 4, "name": "c"}]
+    results: list[Mapping[str, Any]] = [
+        {"x": 1.5, "n": 3, "name": "NaN"},
+        {"x": "NaN", "n": "Infinity", "name": "b"},
+        {"x": "-Infinity", "n": 4, "name": "c"},
+    ]
     with frame_of([({"p": "NaN" if number else 1.0}, found) for number, found in enumerate(results)]) as frame:
         table = parquet.read_table(io.BytesIO(written(frame, "parquet")))
         assert [str(table.schema.field(name).type) for name in ("x", "n", "name", "p")] == [
-            "double", "double", "string", "string"]
+            "double",
+            "double",
+            "string",
+            "string",
+        ]
         assert written(frame).splitlines()[1:] == [b"0,1.0,1.5,3,NaN", b"1,NaN,nan,inf,b", b"2,NaN,-inf,4,c"]
         assert [row["n"] for row in rows_of(frame)] == [3, math.inf, 4]
     with frame_of([({}, {"x": "NaN"}), ({}, {"x": "nan"})]) as frame:
@@ -314,8 +378,12 @@ def test_texts_that_stand_for_numbers_are_numbers_again() -> None:
 
 def test_a_condition_compares_texts_that_stand_for_numbers(tmp_path: Path) -> None:
     """As numbers where it needs one, as the texts that they are where it asks for these."""
-    results = {0: {"x": 1.5, "name": "a"}, 1: {"x": math.nan, "name": "NaN"}, 2: {"x": "NaN", "name": "NaN"},
-               3: {"x": -1, "name": "d", "below": {"y": "Infinity"}}}
+    results = {
+        0: {"x": 1.5, "name": "a"},
+        1: {"x": math.nan, "name": "NaN"},
+        2: {"x": "NaN", "name": "NaN"},
+        3: {"x": -1, "name": "d", "below": {"y": "Infinity"}},
+    }
     run = make_run(tmp_path, [{}] * 4, results)
     for where, expected in (("x > 0", [0]), ("name == 'NaN'", [1, 2]), ("name == 'd' and below.y > 5", [3])):
         assert [row["task"] for row in rows_of(data_of(run, where=where, columns=["task"]))] == expected
@@ -331,8 +399,9 @@ def test_a_column_that_turns_up_late_is_empty_before(tmp_path: Path, monkeypatch
     assert rows == [{"a": 0}, {"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}, {"a": 5, "b": 5}, {"a": 6, "b": 6, "z": 1}]
 
 
-@pytest.mark.parametrize(("name", "form"), [("a.csv", "csv"), ("a.b.JSONL", "jsonl"), ("a.ndjson", "jsonl"),
-                                            ("a.parquet", "parquet")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.csv", "csv"), ("a.b.JSONL", "jsonl"), ("a.ndjson", "jsonl"), ("a.parquet", "parquet")]
+)
 def test_the_ending_tells_the_format(name: str, form: str) -> None:
     assert format_of(name) == form
 
@@ -371,11 +440,17 @@ def test_memory_does_not_grow_with_the_number_of_tasks(tmp_path: Path, lines: bo
     peaks = []
     for count in (2000, 50_000 if lines else 10_000):
         sets = [{"T": n / 7, "L": n % 5, "name": f"set number {n}, with some text"} for n in range(count)]
-        run = make_run(tmp_path / str(count), sets, {n: {"energy": -n / 3} for n in range(count)}, lines=lines,
-                       records=False)
+        run = make_run(
+            tmp_path / str(count), sets, {n: {"energy": -n / 3} for n in range(count)}, lines=lines, records=False
+        )
         out = tmp_path / f"{count}.csv"
-        done = subprocess.run([sys.executable, "-c", MEASURE, str(run.path), str(out)], check=True, timeout=120,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(run.path), str(out)],
+            check=True,
+            timeout=120,
+            capture_output=True,
+            text=True,
+        )
         assert len(out.read_bytes().splitlines()) == count + 1
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 3 * 1024, peaks  # KiB

@@ -25,8 +25,9 @@ from tests.operations.table.test_collect import rows_of
 FIRST, SECOND, OWN = "1" * 64, "2" * 64, "3" * 64
 
 
-def a_chain(directory: Path, own: Sequence[Any], first: Sequence[Any], second: Sequence[Any] | None = None,
-            lines: bool = False) -> RunDir:
+def a_chain(
+    directory: Path, own: Sequence[Any], first: Sequence[Any], second: Sequence[Any] | None = None, lines: bool = False
+) -> RunDir:
     """Make a run that requires others, as esis writes it."""
     requires = {"../a/wf.esis.json": ("first", FIRST, first)}
     if second is not None:
@@ -37,13 +38,24 @@ def a_chain(directory: Path, own: Sequence[Any], first: Sequence[Any], second: S
         (place / "wf.esis.json").write_text(dump(Workflow(place / "wf.esis.json", "s", "p", "t", "w")))
         make_run(place.resolve(), sets, {}, digest=digest, lines=lines)
     run = make_run(directory / "own", own, {0: {"y": 1}}, digest=OWN)
-    workflow = Workflow(directory / "own/wf.esis.json", "s", "p", "t", "w", requires=tuple(requires),
-                        requires_names={stored: name for stored, (name, _, _) in requires.items()})
+    workflow = Workflow(
+        directory / "own/wf.esis.json",
+        "s",
+        "p",
+        "t",
+        "w",
+        requires=tuple(requires),
+        requires_names={stored: name for stored, (name, _, _) in requires.items()},
+    )
     run.workflow_definition.write_text(dump(workflow))
     tags = ["setupscript:" + "0" * 64, *(f"{stored}:{digest}" for stored, (_, digest, _) in requires.items())]
     run.wf_status.write_text("\n".join(tags))
-    run.requirements.write_text("".join(f"0:{len(sets) - 1}:{(directory / 'own' / stored).parent.resolve()}/"
-                                        f"wrkdir.{digest}\n" for stored, (_, digest, sets) in requires.items()))
+    run.requirements.write_text(
+        "".join(
+            f"0:{len(sets) - 1}:{(directory / 'own' / stored).parent.resolve()}/wrkdir.{digest}\n"
+            for stored, (_, digest, sets) in requires.items()
+        )
+    )
     write_json(run.provenance, {"workflow_file": str(workflow.path)})
     return run
 
@@ -57,12 +69,23 @@ def joined(run: RunDir, *keys: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("lines", [False, True])
 def test_the_set_with_the_same_value_is_joined(tmp_path: Path, lines: bool) -> None:
     """Whatever its index; 2 and 2.0 are the same, 1 and true are not; what fits nothing stays empty."""
-    run = a_chain(tmp_path, [{"T": 2, "z": 0}, {"T": 1.5}, {"T": True}, {"T": [1, {"a": 2}]}],
-                  [{"T": 1.5, "seed": 10, "deep": {"x": 1}}, {"T": 1, "seed": 11}, {"T": 2.0, "seed": 12},
-                   {"T": [1, {"a": 2}], "seed": 13}], lines=lines)
+    run = a_chain(
+        tmp_path,
+        [{"T": 2, "z": 0}, {"T": 1.5}, {"T": True}, {"T": [1, {"a": 2}]}],
+        [
+            {"T": 1.5, "seed": 10, "deep": {"x": 1}},
+            {"T": 1, "seed": 11},
+            {"T": 2.0, "seed": 12},
+            {"T": [1, {"a": 2}], "seed": 13},
+        ],
+        lines=lines,
+    )
     assert joined(run, "T") == [
-        {"first.T": 2.0, "first.seed": 12}, {"first.T": 1.5, "first.seed": 10, "first.deep.x": 1}, {},
-        {"first.T": [1, {"a": 2}], "first.seed": 13}]
+        {"first.T": 2.0, "first.seed": 12},
+        {"first.T": 1.5, "first.seed": 10, "first.deep.x": 1},
+        {},
+        {"first.T": [1, {"a": 2}], "first.seed": 13},
+    ]
 
 
 def test_every_requirement_may_have_a_key_of_its_own(tmp_path: Path) -> None:

@@ -16,9 +16,13 @@ from esis.operations.table.frame import Frame
 from esis.operations.table.plot import Axes, Series, check_log, figure_format, save, series_of, show
 from tests.operations.table.test_collect import frame_of
 
-TASKS = [({"T": 3.0, "L": 8}, {"e": -1.0, "err": 0.1}), ({"T": 2, "L": 16}, {"e": -2, "err": -0.2}),
-         ({"T": 1.0, "L": 8}, {"e": -1.5, "err": 0.3}), ({"T": 4.0, "L": 8}, None),
-         ({"T": 5.0, "L": 16}, {"e": float("nan"), "err": 0.1})]
+TASKS = [
+    ({"T": 3.0, "L": 8}, {"e": -1.0, "err": 0.1}),
+    ({"T": 2, "L": 16}, {"e": -2, "err": -0.2}),
+    ({"T": 1.0, "L": 8}, {"e": -1.5, "err": 0.3}),
+    ({"T": 4.0, "L": 8}, None),
+    ({"T": 5.0, "L": 16}, {"e": float("nan"), "err": 0.1}),
+]
 LINES = [Series("L = 8", (1.0, 3.0), (-1.5, -1.0), (0.3, 0.1)), Series("L = 16", (2.0,), (-2.0,), (0.2,))]
 LOOK = Axes("T", "e", by="L", title="an $odd$ title_1")
 

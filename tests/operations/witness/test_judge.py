@@ -43,26 +43,52 @@ def sighting(job: str, indices: Sequence[int] | None, word: str, place: str = HE
     return Sighting(job, indices, classify(word), word, place=place, **more)  # type: ignore[arg-type]
 
 
-def a_record(task: int, job: str, code: int | None = None, number: int = 1, start: int = 100, restart: int = 0,
-             verdict: str | None = None) -> TaskRecord:
+def a_record(
+    task: int,
+    job: str,
+    code: int | None = None,
+    number: int = 1,
+    start: int = 100,
+    restart: int = 0,
+    verdict: str | None = None,
+) -> TaskRecord:
     ended = code is not None or verdict is not None
     return TaskRecord(task, number, job, restart, start, code, start + 7 if ended else None, verdict)
 
 
 def submission(tasks: Sequence[int], jobs: Sequence[str], *arrays: Array, **more: object) -> Submission:
-    made = Submission(1, "slurm", as_sequence(tasks), arrays, "ab", 50.0, "o", True, outcome=Outcome.SUBMITTED,
-                      jobs=tuple(map(Job, jobs)), answered=51.0)
+    made = Submission(
+        1,
+        "slurm",
+        as_sequence(tasks),
+        arrays,
+        "ab",
+        50.0,
+        "o",
+        True,
+        outcome=Outcome.SUBMITTED,
+        jobs=tuple(map(Job, jobs)),
+        answered=51.0,
+    )
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def evidence(found: Sequence[Submission], records: Sequence[TaskRecord] = (), tasks: int = TASKS,
-             run: RunDir = RUN) -> Evidence:
-    return Evidence(run, State(Stage.PREPARED, 0, tasks), range(tasks), tuple(found),
-                    TaskRecords(record.name for record in records), marked_complete=False)
+def evidence(
+    found: Sequence[Submission], records: Sequence[TaskRecord] = (), tasks: int = TASKS, run: RunDir = RUN
+) -> Evidence:
+    return Evidence(
+        run,
+        State(Stage.PREPARED, 0, tasks),
+        range(tasks),
+        tuple(found),
+        TaskRecords(record.name for record in records),
+        marked_complete=False,
+    )
 
 
-def verdicts(told: Evidence, *seen: Sighting, accounted: Sequence[Sighting] = (), problem: str | None = None,
-             now: float = NOW) -> dict[int, Verdict]:
+def verdicts(
+    told: Evidence, *seen: Sighting, accounted: Sequence[Sighting] = (), problem: str | None = None, now: float = NOW
+) -> dict[int, Verdict]:
     """Return the verdict of each task, and see that groups and single tasks agree."""
     snapshot = Snapshot(seen, problem, tuple(item._replace(place=ACCOUNTED) for item in accounted))
     return agreed(told, snapshot, now)
@@ -92,8 +118,19 @@ def states(found: dict[int, Verdict]) -> dict[str, list[int]]:
 # --- groups and single tasks
 
 
-WORDS = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED by 1000",
-         "PREEMPTED", "BOOT_FAIL", "FROBNICATED")
+WORDS = (
+    "PENDING",
+    "RUNNING",
+    "COMPLETED",
+    "FAILED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "CANCELLED by 1000",
+    "PREEMPTED",
+    "BOOT_FAIL",
+    "FROBNICATED",
+)
 subsets = st.sets(st.integers(0, TASKS - 1), min_size=1).map(lambda found: as_sequence(sorted(found)))
 
 
@@ -107,34 +144,71 @@ def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str
         tasks = range(TASKS) if number == 1 and draw(st.booleans()) else draw(subsets)
         packing = draw(st.sampled_from([UNPACKED, UNPACKED, Packing(3), Packing(5, 2)]))
         local = draw(st.integers(0, 5)) == 0
-        planned = plan(tasks, 0, None if local else Limits(draw(st.sampled_from([2, 7, 9, 1001]))),
-                       UNPACKED if local else packing)
+        planned = plan(
+            tasks, 0, None if local else Limits(draw(st.sampled_from([2, 7, 9, 1001]))), UNPACKED if local else packing
+        )
         jobs = tuple(Job(str(job + at)) for at in range(draw(st.integers(0, len(planned.arrays)))))
         job += 10
         outcome = draw(st.sampled_from([Outcome.OPEN, Outcome.REFUSED, Outcome.SUBMITTED, Outcome.SUBMITTED]))
         owner = draw(st.sampled_from(["", Owner.current().text(), replace(Owner.current(), pid=2**22 + 1).text()]))
         packed = len(planned.arrays) > 0 and not local and packing.per_job > 1
-        found.append(Submission(
-            number, "local" if local else "slurm", tasks, planned.arrays, "ab", draw(st.sampled_from([10.0, NOW - 1])),
-            owner, draw(st.integers(0, 4)) > 0, outcome=outcome, jobs=jobs, mapped=planned.mapped,
-            answered=draw(st.sampled_from([None, 20.0, NOW - 2])),
-            returned=tuple(draw(subsets)) if draw(st.integers(0, 4)) == 0 else (),
-            per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1))
+        found.append(
+            Submission(
+                number,
+                "local" if local else "slurm",
+                tasks,
+                planned.arrays,
+                "ab",
+                draw(st.sampled_from([10.0, NOW - 1])),
+                owner,
+                draw(st.integers(0, 4)) > 0,
+                outcome=outcome,
+                jobs=jobs,
+                mapped=planned.mapped,
+                answered=draw(st.sampled_from([None, 20.0, NOW - 2])),
+                returned=tuple(draw(subsets)) if draw(st.integers(0, 4)) == 0 else (),
+                per_job=packing.per_job if packed else 1,
+                parallel=packing.parallel if packed else 1,
+            )
+        )
         if draw(st.integers(0, 3)) == 0:
             claims.append((number, draw(st.integers(0, len(planned.arrays) - 1)), str(job + draw(st.integers(0, 2)))))
     ids = st.sampled_from([item.id for sub in found for item in sub.jobs] + [str(job), "99"])
-    records = draw(st.lists(st.builds(
-        a_record, st.integers(0, TASKS - 1), ids, st.sampled_from([None, 0, 0, 1, 143]), st.integers(1, 3),
-        st.sampled_from([100, 200, int(NOW) - 3]), st.integers(0, 1),
-        st.sampled_from([None, None, None, None, "CANCELLED", "OUT_OF_MEMORY", CUT_OFF])), max_size=40))
+    records = draw(
+        st.lists(
+            st.builds(
+                a_record,
+                st.integers(0, TASKS - 1),
+                ids,
+                st.sampled_from([None, 0, 0, 1, 143]),
+                st.integers(1, 3),
+                st.sampled_from([100, 200, int(NOW) - 3]),
+                st.integers(0, 1),
+                st.sampled_from([None, None, None, None, "CANCELLED", "OUT_OF_MEMORY", CUT_OFF]),
+            ),
+            max_size=40,
+        )
+    )
     records = [record if record.verdict is None else replace(record, code=None) for record in records]
     seen = st.builds(
-        sighting, ids, st.none() | subsets | st.integers(0, 6).map(lambda index: (index,)), st.sampled_from(WORDS),
-        st.sampled_from([HERE, HERE, HERE, STRANGE]), reason=st.sampled_from(["None", "Priority"]),
-        code=st.sampled_from([None, 0, 3]), signal=st.sampled_from([None, 0, 53]), used=st.sampled_from(["", "0:07"]))
-    snapshot = Snapshot(tuple(draw(st.lists(seen, max_size=8))), draw(st.sampled_from([None, None, "timed out"])),
-                        tuple(item._replace(place=draw(st.sampled_from([ACCOUNTED, ACCOUNTED, "/else|sbatch x"])))
-                              for item in draw(st.lists(seen, max_size=8))))
+        sighting,
+        ids,
+        st.none() | subsets | st.integers(0, 6).map(lambda index: (index,)),
+        st.sampled_from(WORDS),
+        st.sampled_from([HERE, HERE, HERE, STRANGE]),
+        reason=st.sampled_from(["None", "Priority"]),
+        code=st.sampled_from([None, 0, 3]),
+        signal=st.sampled_from([None, 0, 53]),
+        used=st.sampled_from(["", "0:07"]),
+    )
+    snapshot = Snapshot(
+        tuple(draw(st.lists(seen, max_size=8))),
+        draw(st.sampled_from([None, None, "timed out"])),
+        tuple(
+            item._replace(place=draw(st.sampled_from([ACCOUNTED, ACCOUNTED, "/else|sbatch x"])))
+            for item in draw(st.lists(seen, max_size=8))
+        ),
+    )
     links = [(RUN.claim(number, position).name, target) for number, position, target in claims]
     return evidence(found, records), snapshot, links
 
@@ -155,8 +229,10 @@ def test_groups_and_single_tasks_agree(situation: tuple[Evidence, Snapshot, list
             place = f"{run.script}|{run.cwd}"
             return tuple(seen._replace(place=place if seen.place == HERE else seen.place) for seen in found)
 
-        agreed(replace(told, run=run), replace(snapshot, sightings=moved(snapshot.sightings),
-                                               accounting=moved(snapshot.accounting)))
+        agreed(
+            replace(told, run=run),
+            replace(snapshot, sightings=moved(snapshot.sightings), accounting=moved(snapshot.accounting)),
+        )
 
 
 @st.composite
@@ -167,13 +243,23 @@ def alike(draw: st.DrawFn) -> tuple[Evidence, Snapshot]:
     planned = plan(tasks, 0, Limits(draw(st.sampled_from([2, 1001]))), packing)
     jobs = [str(10 + position) for position in range(len(planned.arrays))]
     packed = packing.per_job > 1
-    found = submission(tasks, jobs, *planned.arrays, mapped=planned.mapped, records=draw(st.booleans()),
-                       per_job=packing.per_job if packed else 1, parallel=packing.parallel if packed else 1)
+    found = submission(
+        tasks,
+        jobs,
+        *planned.arrays,
+        mapped=planned.mapped,
+        records=draw(st.booleans()),
+        per_job=packing.per_job if packed else 1,
+        parallel=packing.parallel if packed else 1,
+    )
     code = st.sampled_from([draw(st.sampled_from([None, 0, 1, 143])), draw(st.sampled_from([None, 0, 143]))])
     records = [a_record(task, jobs[found.place_of(task)[0]], draw(code)) for task in tasks if draw(st.integers(0, 3))]
     words = st.sampled_from([draw(st.sampled_from(WORDS)), draw(st.sampled_from(WORDS))])
-    seen = [sighting(job, [index], draw(words)) for position, job in enumerate(jobs)
-            for index in range(-(-planned.arrays[position].tasks // packing.per_job))]
+    seen = [
+        sighting(job, [index], draw(words))
+        for position, job in enumerate(jobs)
+        for index in range(-(-planned.arrays[position].tasks // packing.per_job))
+    ]
     squeue = draw(st.booleans())
     return evidence([found], records), Snapshot(tuple(seen) if squeue else (), None, () if squeue else tuple(seen))
 
@@ -214,9 +300,14 @@ THREE = submission(range(24), ["71", "72", "73"], Array("0-8", 0, 9), Array("0-8
 
 def test_each_array_speaks_of_its_own_tasks() -> None:
     """Index 2 of the second array is task 11, index 2 of the third is task 20."""
-    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", (2,), "RUNNING"),
-                     sighting("72", (0, 1, *range(3, 9)), "PENDING"), sighting("73", (2,), "FAILED"),
-                     sighting("73", (0, 1, 3, 4, 5), "PENDING"))
+    found = verdicts(
+        evidence([THREE]),
+        sighting("71", range(9), "PENDING"),
+        sighting("72", (2,), "RUNNING"),
+        sighting("72", (0, 1, *range(3, 9)), "PENDING"),
+        sighting("73", (2,), "FAILED"),
+        sighting("73", (0, 1, 3, 4, 5), "PENDING"),
+    )
     assert states(found) == {"waiting": [*range(11), *range(12, 20), 21, 22, 23], "running": [11], "failed": [20]}
     assert {found[task].job for task in range(9, 18)} == {"72"}
 
@@ -238,8 +329,12 @@ def test_the_array_whose_answer_is_missing_is_unknown_and_the_sent_ones_are_not(
 
 def test_a_cancelled_rest_of_an_array_keeps_to_that_array() -> None:
     """A row without indices speaks of its own array alone."""
-    found = verdicts(evidence([THREE]), sighting("71", range(9), "PENDING"), sighting("72", None, "CANCELLED"),
-                     sighting("73", range(6), "PENDING"))
+    found = verdicts(
+        evidence([THREE]),
+        sighting("71", range(9), "PENDING"),
+        sighting("72", None, "CANCELLED"),
+        sighting("73", range(6), "PENDING"),
+    )
     assert states(found)["failed"] == list(range(9, 18))
 
 
@@ -274,8 +369,13 @@ def test_what_was_submitted_in_the_future_is_unknown_and_nobody_waits_for_that()
 PLAIN = submission(range(4), ["71"], Array("0-3", 0, 4))
 
 
-def judged(*records: TaskRecord, seen: Sequence[Sighting] = (), accounted: Sequence[Sighting] = (),
-           sub: Submission = PLAIN, claimed: bool = False) -> Verdict:
+def judged(
+    *records: TaskRecord,
+    seen: Sequence[Sighting] = (),
+    accounted: Sequence[Sighting] = (),
+    sub: Submission = PLAIN,
+    claimed: bool = False,
+) -> Verdict:
     """Return the verdict on task 0 of four."""
     told = replace(evidence([sub], records, 4), claimed=claimed)
     return verdicts(told, *seen, accounted=accounted)[0]
@@ -318,15 +418,19 @@ def test_f52_what_sacct_says_is_alive_is_not_lost(word: str) -> None:
     assert judged(a_record(0, "71", 0), accounted=[sighting("71", (0,), word)]).state is TaskState.DONE
 
 
-@pytest.mark.parametrize(("first", "second", "state", "said"), [
-    (a_record(0, "71", 0), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 0"),
-    (a_record(0, "71", 3), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 3"),
-    (a_record(0, "71", 0, start=100), a_record(0, "71", 3, start=101), TaskState.FAILED, "exit code 0"),
-    (a_record(0, "71", 3, start=100), a_record(0, "71", 0, start=101), TaskState.DONE, "exit code 3"),
-    (a_record(0, "71", 3), a_record(0, "71", 0), TaskState.FAILED, "exit code 0"),
-])
+@pytest.mark.parametrize(
+    ("first", "second", "state", "said"),
+    [
+        (a_record(0, "71", 0), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 0"),
+        (a_record(0, "71", 3), a_record(0, "71", verdict="TIMEOUT"), TaskState.FAILED, "exit code 3"),
+        (a_record(0, "71", 0, start=100), a_record(0, "71", 3, start=101), TaskState.FAILED, "exit code 0"),
+        (a_record(0, "71", 3, start=100), a_record(0, "71", 0, start=101), TaskState.DONE, "exit code 3"),
+        (a_record(0, "71", 3), a_record(0, "71", 0), TaskState.FAILED, "exit code 0"),
+    ],
+)
 def test_f51_of_two_ends_of_one_attempt_a_rule_decides_and_both_are_shown(
-        first: TaskRecord, second: TaskRecord, state: TaskState, said: str) -> None:
+    first: TaskRecord, second: TaskRecord, state: TaskState, said: str
+) -> None:
     """F51: Slurm's word, then the later end, then the worse one; not the order of the directory."""
     for records in ((first, second), (second, first)):
         found = judged(*records)
@@ -376,8 +480,11 @@ def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Pa
     for record in records:
         (run.tasks / record.name).touch()
     place = f"{run.script}|{run.cwd}"
-    seen = (sighting("71", (0, 1), "COMPLETED", place), sighting("71", (2,), "FAILED", place, code=3),
-            sighting("71", (3,), "RUNNING", place))
+    seen = (
+        sighting("71", (0, 1), "COMPLETED", place),
+        sighting("71", (2,), "FAILED", place, code=3),
+        sighting("71", (3,), "RUNNING", place),
+    )
     told = evidence([PLAIN], records, 4, run)
     names = sorted(path.name for path in run.tasks.iterdir())
     before = status_of(told, Snapshot(seen), NOW)
@@ -391,22 +498,25 @@ def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Pa
 
 @pytest.mark.parametrize(("problem", "kept"), [("Slurm accounting storage is disabled", True), (None, False)])
 def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers(
-        tmp_path: Path, problem: str | None, kept: bool) -> None:
+    tmp_path: Path, problem: str | None, kept: bool
+) -> None:
     """F55: sacct remembers by itself; without it squeue's word is noted, once."""
     run = RunDir(tmp_path / RUN.path.name)
     run.submissions.mkdir(parents=True)
     run.tasks.mkdir()
     place = f"{run.script}|{run.cwd}"
     silent = replace(PLAIN, records=False)
-    seen = (sighting("71", (0,), "COMPLETED", place), sighting("71", (1,), "FAILED", place, code=3),
-            sighting("71", (2, 3), "RUNNING", place))
+    seen = (
+        sighting("71", (0,), "COMPLETED", place),
+        sighting("71", (1,), "FAILED", place, code=3),
+        sighting("71", (2, 3), "RUNNING", place),
+    )
     asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
     for _ in range(2):
         keep(status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW))
     assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
     after = status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), Snapshot(), NOW).counts()
-    assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept
-                     else {TaskState.UNKNOWN: 4})
+    assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept else {TaskState.UNKNOWN: 4})
 
 
 def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
@@ -428,12 +538,18 @@ def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
     assert verdicts(replace(old, claimed=False))[0].state is TaskState.UNKNOWN
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    ({}, TaskState.WAITING), ({"pid": 2**22 + 1}, TaskState.UNSUBMITTED),
-    ({"boot": "another-boot/1"}, TaskState.UNKNOWN), ({"host": "elsewhere"}, TaskState.UNKNOWN),
-])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, TaskState.WAITING),
+        ({"pid": 2**22 + 1}, TaskState.UNSUBMITTED),
+        ({"boot": "another-boot/1"}, TaskState.UNKNOWN),
+        ({"host": "elsewhere"}, TaskState.UNKNOWN),
+    ],
+)
 def test_f65_a_local_run_is_judged_only_where_its_processes_can_be_seen(
-        change: dict[str, object], expected: TaskState, tmp_path: Path) -> None:
+    change: dict[str, object], expected: TaskState, tmp_path: Path
+) -> None:
     """F65: the same host name says nothing in another boot or PID name space."""
     owner = replace(Owner.current(), **change)  # type: ignore[arg-type]
     sub = replace(PLAIN, scheduler="local", owner=owner.text())
@@ -477,8 +593,9 @@ def test_what_the_job_of_a_pack_did_not_come_to_is_unsubmitted(word: str, asked:
     """At the time limit, and when a node dies: tasks that never started are submitted again."""
     records = [a_record(task, "71", 0) for task in range(4)]
     seen = [sighting("71", (0,), word)]
-    found = verdicts(evidence([PACKS], records), *(seen if asked == "squeue" else ()),
-                     accounted=seen if asked == "sacct" else ())
+    found = verdicts(
+        evidence([PACKS], records), *(seen if asked == "squeue" else ()), accounted=seen if asked == "sacct" else ()
+    )
     assert [found[task].state for task in range(6)] == [TaskState.DONE] * 4 + [TaskState.UNSUBMITTED] * 2
     assert word in found[4].reason
 
@@ -525,8 +642,9 @@ def test_what_was_cut_off_stays_so_when_slurm_has_forgotten(tmp_path: Path) -> N
 def test_what_was_cancelled_before_its_turn_failed() -> None:
     """Somebody wanted it to end: it isn't submitted again by itself, as with arrays of single tasks."""
     records = [a_record(0, "71", 0)]
-    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "CANCELLED by 1000"),
-                     sighting("71", (1, 2, 3), "PENDING"))
+    found = verdicts(
+        evidence([PACKS], records), sighting("71", (0,), "CANCELLED by 1000"), sighting("71", (1, 2, 3), "PENDING")
+    )
     assert states(found) == {"done": [0], "failed": [1, 2, 3, 4, 5], "waiting": list(range(6, 24))}
     assert {found[task].reason for task in range(1, 6)} == {"CANCELLED"}
 
@@ -534,8 +652,11 @@ def test_what_was_cancelled_before_its_turn_failed() -> None:
 def test_the_tasks_of_a_pack_under_way() -> None:
     """What has no record waits, though its job runs; what has one runs or has ended."""
     records = [a_record(0, "71", 0), a_record(1, "71", 5), a_record(2, "71"), a_record(3, "71")]
-    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1), "RUNNING"),
-                     sighting("71", (2, 3), "PENDING", reason="Priority"))
+    found = verdicts(
+        evidence([PACKS], records),
+        sighting("71", (0, 1), "RUNNING"),
+        sighting("71", (2, 3), "PENDING", reason="Priority"),
+    )
     assert states(found) == {"done": [0], "failed": [1], "running": [2, 3], "waiting": list(range(4, 24))}
     assert (found[4].reason, found[6].reason, found[12].reason) == ("its job runs", "its job runs", "Priority")
 
@@ -543,28 +664,39 @@ def test_the_tasks_of_a_pack_under_way() -> None:
 def test_a_requeued_pack_that_waits_does_all_that_is_not_done_again() -> None:
     """Seen on 22.05: what a requeue cut off has ended with 143, and the job, which has its id still, is PENDING."""
     records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", 3), a_record(6, "71", 143)]
-    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "PENDING", reason="BeginTime"),
-                     sighting("71", (1,), "RUNNING"), sighting("71", (2, 3), "PENDING"))
+    found = verdicts(
+        evidence([PACKS], records),
+        sighting("71", (0,), "PENDING", reason="BeginTime"),
+        sighting("71", (1,), "RUNNING"),
+        sighting("71", (2, 3), "PENDING"),
+    )
     assert [found[task].state for task in (0, 1, 2, 3)] == [TaskState.DONE, *[TaskState.WAITING] * 3]
     assert found[1].reason == "BeginTime"
     assert found[6].state is TaskState.FAILED  # nothing tells that its job is on its second start
 
 
 def test_a_requeued_pack_that_runs_tells_by_its_records_which_start_it_is() -> None:
-    records = [a_record(0, "71", 0), a_record(1, "71", 143), a_record(2, "71", restart=1),
-               a_record(3, "71", 3, restart=1), a_record(6, "71", 143)]
+    records = [
+        a_record(0, "71", 0),
+        a_record(1, "71", 143),
+        a_record(2, "71", restart=1),
+        a_record(3, "71", 3, restart=1),
+        a_record(6, "71", 143),
+    ]
     found = verdicts(evidence([PACKS], records), sighting("71", range(4), "RUNNING"))
-    assert states(found) == {"done": [0], "running": [2], "failed": [3, 6],
-                             "waiting": [1, 4, 5, *range(7, 24)]}
+    assert states(found) == {"done": [0], "running": [2], "failed": [3, 6], "waiting": [1, 4, 5, *range(7, 24)]}
 
 
 def test_a_pack_that_failed_half_way_leaves_the_others_to_be_submitted() -> None:
     """Its shell was killed (seen on 22.05 under OverMemoryKill). Where it came to none of them, the job failed."""
     records = [a_record(task, "71", 0) for task in range(3)] + [a_record(3, "71"), a_record(6, "71")]
-    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1, 2), "FAILED"),
-                     sighting("71", (3,), "PENDING"))
-    assert states(found) == {"done": [0, 1, 2], "unsubmitted": [3, 4, 5, *range(7, 12)], "failed": [6, *range(12, 18)],
-                             "waiting": list(range(18, 24))}
+    found = verdicts(evidence([PACKS], records), sighting("71", (0, 1, 2), "FAILED"), sighting("71", (3,), "PENDING"))
+    assert states(found) == {
+        "done": [0, 1, 2],
+        "unsubmitted": [3, 4, 5, *range(7, 12)],
+        "failed": [6, *range(12, 18)],
+        "waiting": list(range(18, 24)),
+    }
     assert found[4].reason == "its job ended before it came to it: FAILED"
 
 
@@ -572,7 +704,9 @@ def test_a_pack_resubmitted_is_judged_by_its_new_submission() -> None:
     """A record of the first attempt says nothing about the second one."""
     again = submission([2, 5, 7], ["80"], Array("0", 0, 3), number=2, mapped=True, per_job=6)
     records = [a_record(task, "71", 0) for task in range(24) if task not in (2, 5, 7)] + [
-        a_record(2, "71", 1), a_record(5, "80", 0, number=2)]
+        a_record(2, "71", 1),
+        a_record(5, "80", 0, number=2),
+    ]
     found = verdicts(evidence([PACKS, again], records), sighting("80", (0,), "RUNNING"))
     assert states(found) == {"done": [task for task in range(24) if task not in (2, 7)], "waiting": [2, 7]}
 

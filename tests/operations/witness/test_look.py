@@ -34,8 +34,9 @@ class Busy:
         self._meanwhile()
         return self._answer
 
-    def account(self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float,
-                completed: bool = True) -> Snapshot:
+    def account(
+        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+    ) -> Snapshot:
         return replace(snapshot, accounting_asked=True, accounting_problem="disabled")
 
 
