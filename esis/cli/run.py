@@ -31,7 +31,8 @@ def run(
     """
     from esis.cli.progress import check_jobs, pick_scheduler, show_done, show_plan
     from esis.operations.build.ahead import resolved
-    from esis.operations.done import look_for_done
+    from esis.operations.done import done_before
+    from esis.operations.witness.evidence import gather
     from esis.operations.witness.target import name_notes, node_of
 
     path = find_workflow(workflow_file)
@@ -45,12 +46,13 @@ def run(
     with signals_as_interrupts(), resolved(path, context, verify) as (node, context):
         for note in name_notes(node):
             context.say(note)
-        done = look_for_done(node)
+        found = gather(node.run)
+        done = done_before(node, found)
         if done is None:
             from esis.operations import run as operation  # much to load, and what is complete needs none of it
 
             with pick_scheduler(local, jobs) as scheduler:
-                done = operation.run(node, scheduler, context, max_parallel)
+                done = operation.run(node, found, scheduler, context, max_parallel)
     show_done(done)
     if local:
         from esis.operations.run import raise_failed

@@ -67,7 +67,9 @@ def run_chain(
         behind = _behind(node, known)
         if status is not None and scheduler.queue is not None:
             _revive(node, status, behind, scheduler.queue, context)
-        done = bring_up(node, scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at))
+        done = bring_up(
+            node, gather(node.run), scheduler, context, max_parallel, behind, Asked(asked, evidence[node.run], at)
+        )
         told(done)
         if done.left and node is not order[-1]:
             raise LimitReached(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.status import RunStatus, complete_status
 
 if TYPE_CHECKING:
     from esis.model.requirements import Node
+    from esis.operations.witness.evidence import Evidence
     from esis.records.submissions import Submission
 
 
@@ -35,12 +35,7 @@ class Done:
 
 
 def done_before(node: Node, found: Evidence | None) -> Done | None:
-    """Return what a run came to that is known to be complete; None where it isn't."""
+    """Return what a run came to that is known to be complete; None where it isn't. Neither locks nor asks."""
     if found is None or not found.built or not found.marked_complete:
         return None
     return Done(node, None, complete_status(found))
-
-
-def look_for_done(node: Node) -> Done | None:
-    """Return what the run of a workflow came to if it is complete; neither locks nor asks. Raises CorruptState."""
-    return done_before(node, gather(node.run))

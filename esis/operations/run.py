@@ -62,16 +62,19 @@ def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Dr
     return DryRun(node, "; ".join(array.spec for array in arrays), state.count, script, node.run.path.exists())
 
 
-def run(node: Node, scheduler: Scheduler, context: Context, max_parallel: int | None = None) -> Done:
-    """Run the workflow of `node`; its requirements have to be complete. Raises EsisError."""
+def run(
+    node: Node, finished: Evidence | None, scheduler: Scheduler, context: Context, max_parallel: int | None = None
+) -> Done:
+    """Run the workflow of `node`, whose requirements have to be complete; see `bring_up`. Raises EsisError."""
     check_sources(node)
     check_available(scheduler)
     check_requirements(node, scheduler)
-    return bring_up(node, scheduler, context, max_parallel)
+    return bring_up(node, finished, scheduler, context, max_parallel)
 
 
 def bring_up(
     node: Node,
+    finished: Evidence | None,
     scheduler: Scheduler,
     context: Context,
     max_parallel: int | None = None,
@@ -80,8 +83,8 @@ def bring_up(
 ) -> Done:
     """Build the run if need be, and submit its tasks that were never submitted, behind `dependency`.
 
-    `asked` is what the caller asked just now; it counts unless another esis has submitted something since. In this
-    order, so that nothing is submitted twice:
+    `finished` is what its directory told the caller just now, without the lock; `asked` what Slurm did, which counts
+    unless another esis has submitted something since. In this order, so that nothing is submitted twice:
 
     1. What is known to be complete is left, without a lock and without a question.
     2. The run is locked, built where it isn't, and read once more under the lock.
@@ -89,7 +92,6 @@ def bring_up(
     4. Slurm is asked about all that may be there, unless the run was made just now by this very command.
     5. What nobody has a trace of is submitted; where Slurm gave no answer, nothing is.
     """
-    finished = gather(node.run)
     done = done_before(node, finished)
     if done is not None:
         return done

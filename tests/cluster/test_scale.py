@@ -89,10 +89,10 @@ def tidy(site: ClusterSite) -> Iterator[None]:
 
 
 def queued(flow: Workflow) -> int:
-    """Return how many elements of a run's arrays wait or run."""
+    """Return how many elements of a run's arrays wait or run; -1 where the answer got lost on its way to here."""
     place = str(flow.site.inside(flow.only_run() / "cwd"))
-    rows = flow.site.run(["squeue", "-h", "-r", "--me", "-o", "%Z"], flow.directory).ok().stdout.splitlines()
-    return rows.count(place)
+    rows = flow.site.run(["squeue", "-r", "--me", "-o", "%Z"], flow.directory).ok().stdout.splitlines()
+    return rows.count(place) if rows else -1  # there is a header
 
 
 def gone(flow: Workflow, seconds: float = 240) -> None:
@@ -304,7 +304,11 @@ def feeder_of(flow: Workflow) -> str:
 
 
 def shown(site: ClusterSite, job: str, fields: str) -> str:
-    return site.run(["squeue", "-h", "-t", "all", "-j", job, "-o", fields], site.home).stdout.strip()
+    """Return fields of a job that Slurm knows; "" where it doesn't, "?" where its answer got lost on the way."""
+    done = site.run(["squeue", "-t", "all", "-j", job, "-o", fields], site.home)
+    if done.code != 0:
+        return "" if "Invalid job id" in done.stderr else "?"
+    return "\n".join(line.strip() for line in done.stdout.splitlines()[1:]) if done.stdout else "?"
 
 
 def set_limit(cluster: SlurmCluster, jobs: int) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from esis.errors import CorruptState
+from esis.files import read_limited, write_atomic
 from esis.model import template
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
@@ -41,3 +44,11 @@ def render_script(
         required=required.count(run),
     )
     return template.render(template.read_template(run.path / name), name, values)
+
+
+def write_script(run: RunDir, text: str) -> None:
+    """Make `text` the script of the run; where it is that already, as after the build, nothing is written."""
+    with suppress(CorruptState, OSError):
+        if read_limited(run.script) == text.encode("utf-8", "surrogateescape"):
+            return
+    write_atomic(run.script, text, executable=True)

@@ -24,7 +24,7 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
-from esis.operations.submission.script import render_script
+from esis.operations.submission.script import render_script, write_script
 from esis.records import log_names, provenance, submissions, traces
 from esis.records.origin import Origin
 from esis.records.start_time import format_start_time
@@ -121,7 +121,7 @@ def _intend(
             f"records no job can look its task up",
             "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time",
         )
-    write_atomic(run.script, rendered.text, executable=True)
+    write_script(run, rendered.text)
     if number == 1:
         write_atomic(run.start_time, format_start_time(time.time()))
     intent = Submission(
@@ -281,7 +281,7 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
         intent.records,
         packing,
     )
-    write_atomic(run.script, rendered.text, executable=True)
+    write_script(run, rendered.text)
     renewed = replace(
         intent, dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
     )
