@@ -111,7 +111,7 @@ def write_meta(directory: Path, meta: dict[str, Any]) -> None:
 
 def iteration_in(meta: dict[str, Any], directory: Path) -> int:
     """Return the iteration that the meta data hold; 0 where they hold none. Raises CorruptState."""
-    found = meta.get("iteration", 0)
+    found: object = meta.get("iteration", 0)
     if isinstance(found, bool) or not isinstance(found, int):
         raise CorruptState(
             f"{directory / META} is corrupt: iteration is {found!r}", f"mend it, or begin anew: remove {directory}"

@@ -286,13 +286,13 @@ class _Reader:
 
     def number(self, key: str) -> int:
         """Return a number from 1 up; 1 where it isn't there."""
-        value = self.raw.get(key, 1)
+        value: object = self.raw.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
             raise self._wrong(key, "a whole number from 1 up", value)
         return value
 
     def max_parallel(self) -> int:
-        value = self.raw.get("maxparallel", DEFAULT_MAX_PARALLEL)
+        value: object = self.raw.get("maxparallel", DEFAULT_MAX_PARALLEL)
         if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
             value = int(value) if len(value) < 12 else -1
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:

@@ -31,7 +31,7 @@ esis_number() {
 esis_is_small() {
     [ -f "$1" ] || return 1
     command -v find >/dev/null 2>&1 || return 0
-    command find -H "$1" -size "-${2:-2}" 2>/dev/null | command grep -q .
+    command find -H "$1" -size "-${2:-2}" 2>/dev/null | IFS= read -r esis_seen
 }
 
 # Elsewhere `command` finds what the shell itself has, but in zsh only when it is told so: too much of a change for the
