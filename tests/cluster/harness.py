@@ -392,9 +392,12 @@ class SlurmCluster:
             wait_until(lambda: not self._daemon_lives(host), what=f"{_ROLES[host]} on {host} is gone")
 
     def start_daemon(self, host: str) -> None:
-        """Start the Slurm daemon of a container again."""
+        """Start the Slurm daemon of a container again; slurmdbd is waited for until it answers."""
         self.run(["cluster-daemon", "start", _ROLES[host]], user="root", cwd="/", host=host)
         wait_until(lambda: self._daemon_lives(host), what=f"{_ROLES[host]} on {host} runs")
+        if host == "dbd":
+            asked = ["sacctmgr", "-n", "show", "cluster"]
+            wait_until(lambda: self.run(asked, host=host, user="root", cwd="/", check=False).stdout, what="it answers")
 
     def _daemon_lives(self, host: str) -> bool:
         # A zombie that nobody has collected yet is dead: pgrep would count it.
