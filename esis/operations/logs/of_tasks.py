@@ -50,8 +50,7 @@ def names_of(run: RunDir, evidence: Evidence) -> RunLogs:
 
 def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = None) -> Path:
     """Return where the log of a task's latest attempt is, or will be. Raises BadInput where it was never submitted."""
-    record = latest_record(evidence, task)
-    holding = _holding(evidence, task)
+    record, holding = _latest(evidence, task)
     if record is not None:
         # Who submits by hand may take other tasks than ESIS did.
         holding = [
@@ -80,20 +79,18 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
     return run.cwd / ways[0].starred
 
 
-def latest_record(evidence: Evidence, task: int) -> TaskRecord | None:
-    """Return the record of a task's latest attempt; None where that left none, whatever earlier ones left."""
+def _latest(evidence: Evidence, task: int) -> tuple[TaskRecord | None, list[Submission]]:
+    """Return the record of a task's latest attempt, and the submissions that a scheduler kept the task of.
+
+    None where that attempt left no record, whatever earlier ones left.
+    """
     record = evidence.records.get(task)
-    holding = _holding(evidence, task)
-    return None if record is not None and holding and holding[-1].number > record.submission else record
-
-
-def _holding(evidence: Evidence, task: int) -> list[Submission]:
-    """Return the submissions that handed a task to a scheduler which kept it."""
-    return [
+    holding = [
         sub
         for sub in evidence.submissions
         if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned
     ]
+    return None if record is not None and holding and holding[-1].number > record.submission else record, holding
 
 
 def last_words(path: Path) -> str:
@@ -159,5 +156,5 @@ def follow(path: Path, active: Callable[[], bool]) -> Iterator[bytes]:
 
 def task_ended(run: RunDir, task: int) -> bool:
     """Return whether the records say that the task's latest attempt is over; costs no Slurm call."""
-    record = latest_record(evidence_of(run), task)
+    record, _ = _latest(evidence_of(run), task)
     return record is not None and record.ended
