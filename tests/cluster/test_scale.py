@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -254,6 +254,17 @@ def test_a_limit_below_one_array_cuts_it(site: ClusterSite) -> None:
     assert executions(run) == dict.fromkeys(range(70), 1)
 
 
+def feeds(flow: Workflow, over: Callable[[], bool], seconds: float) -> None:
+    """Wait until a run has fed itself; a failure shows what its job wrote and what waits."""
+    log = flow.only_run() / "__esis__/feed.log"
+    try:
+        wait_until(over, seconds=seconds, interval=0.5, what="the run has fed itself")
+    except TimeoutError as error:
+        queue = flow.site.run(["squeue", "-t", "all", "-o", "%i %j %T %r %q %V"], flow.directory).stdout
+        said = log.read_text() if log.exists() else "no log"
+        raise AssertionError(f"{error}\n{queue}\n{said}\n{flow.esis('status').stdout}") from None
+
+
 @pytest.mark.parametrize(("qos", "tasks"), [("roomy", TASKS), ("narrow", 70)])
 def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     """One call of run --feed: a job in the queue submits the rest, again and again, and is gone at the end."""
@@ -267,11 +278,7 @@ def test_a_run_feeds_itself(site: ClusterSite, qos: str, tasks: int) -> None:
     def over() -> bool:
         return len(executions(run)) == tasks and not site.run(["squeue", "-h", "--me"], site.home).ok().stdout
 
-    log = run / "__esis__/feed.log"
-    try:
-        wait_until(over, seconds=480, interval=0.5, what="the run has fed itself")
-    except TimeoutError as error:
-        raise AssertionError(f"{error}\n{log.read_text() if log.exists() else 'no log'}") from None
+    feeds(flow, over, 480)
     assert executions(run) == dict.fromkeys(range(tasks), 1)
     assert flow.states() == {"done": tasks}
     assert done.read_text() == "1"
@@ -361,7 +368,7 @@ def wait_until_fed(flow: Workflow, tasks: int) -> None:
                 site.run(["scontrol", "update", f"jobid={waiting.split()[0]}", "starttime=now"], site.home)
         return flow.states() == {"done": tasks}
 
-    wait_until(over, seconds=300, interval=1.0, what="the run has fed itself")
+    feeds(flow, over, 300)
 
 
 def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(cluster: SlurmCluster, site: ClusterSite) -> None:

@@ -37,22 +37,18 @@ def site(either_cluster: SlurmCluster) -> Iterator[ClusterSite]:
     either_cluster.wait_jobs_gone()
 
 
+def let_in_a_better_job(flow: Workflow) -> str:
+    """Let a job of a better partition ask for the node of a run's task; return its id."""
+    site = flow.site
+    argv = "sbatch --parsable --partition=main --nodelist=c2 --exclusive --output=/dev/null --wrap true".split()
+    return site.run(argv, flow.directory).ok().stdout.strip()
+
+
 def preempt(flow: Workflow) -> None:
     """Let a job of a better partition take the node of a run's task."""
     site = flow.site
     assert isinstance(site, ClusterSite)
-    argv = [
-        "sbatch",
-        "--parsable",
-        "--partition=main",
-        "--nodelist=c2",
-        "--exclusive",
-        "--output=/dev/null",
-        "--wrap",
-        "true",
-    ]
-    better = site.run(argv, flow.directory).ok().stdout.strip()
-    site.cluster.wait_jobs_gone(better, job_of(flow))
+    site.cluster.wait_jobs_gone(let_in_a_better_job(flow), job_of(flow))
     shown = site.run(["squeue", "-h", "-t", "all", "-j", job_of(flow), "-o", "%T"], flow.directory)
     assert shown.stdout == "PREEMPTED\n"
 
@@ -96,6 +92,25 @@ def test_f49_a_preemption_that_nobody_saw_is_known_from_the_accounting(cluster_a
     forget(cluster_accounting, job_of(flow))
     grow_older(flow.only_run())
     wait_until(lambda: verdicts(flow) == {0: ("failed", "PREEMPTED")}, what="sacct tells it")
+
+
+PACKED = ("--tasks-per-job", "4")
+ONE_HOLDS = COUNTING + '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || until [ -e ../go ]; do sleep 0.1; done\n'
+
+
+def test_f49_a_preempted_pack_keeps_what_is_done_and_gives_back_what_never_began(site: ClusterSite) -> None:
+    """F49: PreemptMode=CANCEL of a pack: what isn't done is unsubmitted again."""
+    flow = make_workflow(site, "packed", 4, worker=ONE_HOLDS, template=template(*LOW), options=PACKED)
+    flow.esis("run").ok()
+    wait_started(flow, 1)
+    preempt(flow)
+    found = verdicts(flow)
+    assert [found[task][0] for task in range(4)] == ["done", *["unsubmitted"] * 3]
+    let_go(flow)
+    flow.esis("run").ok()
+    ended(flow)
+    assert flow.states() == {"done": 4}
+    assert executions(flow.only_run()) == {0: 1, 1: 2, 2: 1, 3: 1}
 
 
 SIGNALS = (

@@ -323,6 +323,15 @@ def test_workers_written_for_0_0_4_run_unchanged(slow: Slow, site: ClusterSite, 
     assert found[0]["lattice"] != found[1]["lattice"]
 
 
+LOW = ("--time=5", "--partition=low", "--requeue", "--nodelist=c2", "--mem=9000")
+
+
+def let_in_a_better_job(flow: Workflow, command: str = "sleep 2") -> str:
+    """Let a job of a better partition take the memory of a run's task; return its id."""
+    argv = "sbatch --parsable --partition=main --nodelist=c2 --mem=9000 --time=5 --output=/dev/null --wrap".split()
+    return flow.site.run([*argv, command], flow.directory).ok().stdout.strip()
+
+
 PREEMPTED = (
     HEAD
     + """
@@ -355,35 +364,63 @@ def test_a_preempted_worker_saves_and_its_task_comes_back(slow: Slow, site: Clus
         f"preempted-{list(FORMS).index(form)}",
         PREEMPTED,
         generator({"form": form}),
-        template("--time=5", "--partition=low", "--requeue", "--nodelist=c2", "--mem=9000", call=FORMS[form]),
+        template(*LOW, call=FORMS[form]),
     )
     flow.esis("run").ok()
     wait_until(lambda: list(flow.only_run().glob("cwd/started")), seconds=90, what="the worker has started")
-    high = (
-        site.run(
-            [
-                "sbatch",
-                "--parsable",
-                "--partition=main",
-                "--nodelist=c2",
-                "--mem=9000",
-                "--time=1",
-                "--output=/dev/null",
-                "--wrap",
-                "sleep 2",
-            ],
-            flow.directory,
-        )
-        .ok()
-        .stdout.strip()
-    )
-    site.cluster.wait_jobs_gone(high)
+    site.cluster.wait_jobs_gone(let_in_a_better_job(flow))
     assert set(settled(flow).values()) == {("done", "")}
     assert results(flow) == {0: {"heard": "SIGTERM"}}
     starts = sorted(path.name for path in flow.only_run().glob("__esis__/tasks/0.*"))
     assert len(starts) in (2, 3), starts
     assert ".exit0." not in starts[0]
     assert all(".exit0." in name for name in starts[1:]), starts
+
+
+ONE_HOLDS = """#!/bin/sh
+echo x >>"ran.$SLURM_ARRAY_TASK_ID"
+[ "$SLURM_ARRAY_TASK_ID" != 1 ] || until [ -e ../go ]; do sleep 0.1; done
+"""
+
+
+def ran(flow: Workflow) -> dict[int, int]:
+    """Return how often each task has begun its work."""
+    found = flow.only_run().glob("cwd/ran.*")
+    return {int(path.suffix[1:]): len(path.read_text().splitlines()) for path in sorted(found)}
+
+
+def test_a_preempted_pack_comes_back_and_goes_on_where_it_was(site: ClusterSite) -> None:
+    """What is done isn't done again, and nobody else is given what waits for the pack to come back.
+
+    Without srun: a step gets its SIGTERM GraceTime earlier, its task ends with it, and the pack does the others.
+    """
+    flow = make_workflow(
+        site,
+        "repacked",
+        4,
+        template=template(*LOW, call=FORMS["bare"]),
+        worker=ONE_HOLDS,
+        setup="#!/bin/sh\n",
+        options=("--tasks-per-job", "4"),
+    )
+    flow.esis("run").ok()
+    run = flow.only_run()
+
+    def nobody_else_is_given_any(state: str) -> None:
+        wait_until(lambda: rows(flow)[1][0] == state, seconds=90, what=f"the second task is {state}")
+        assert [state for state, _ in rows(flow).values()] == ["done", state, "waiting", "waiting"]
+        flow.esis("run")
+        flow.esis("resubmit")
+        assert [path.name for path in run.glob("__esis__/submissions/*.json")] == ["0001.json"]
+
+    nobody_else_is_given_any("running")
+    let_in_a_better_job(flow, f"until [ -e {site.inside(run)}/make-room ]; do sleep 0.1; done")
+    nobody_else_is_given_any("waiting")
+    site.run(["touch", "make-room"], run).ok()
+    nobody_else_is_given_any("running")
+    site.run(["touch", "go"], run).ok()
+    assert set(settled(flow).values()) == {("done", "")}
+    assert ran(flow) == {0: 1, 1: 2, 2: 1, 3: 1}
 
 
 @pytest.mark.parametrize(("form", "whom"), list(HEARD))
