@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,11 +97,11 @@ def fsync_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, executable: bool = False) -> Iterator[int]:
+def replacing(path: Path, executable: bool = False, check: Callable[[], None] | None = None) -> Iterator[int]:
     """Give the descriptor of a new file that replaces `path`, durably, at the end of the block.
 
-    The umask is honoured; a symbolic link at `path` is replaced, never followed. If the block fails, nothing is left
-    behind. Raises OSError.
+    The umask is honoured; a symbolic link at `path` is replaced, never followed. If the block fails, or `check`, which
+    is called at the last moment, nothing is left behind. Raises OSError.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     with naming(path):
@@ -116,30 +116,40 @@ def replacing(path: Path, executable: bool = False) -> Iterator[int]:
         finally:
             with naming(path):
                 os.close(descriptor)
-        with naming(path):
-            temporary.rename(path)
+        if check is not None:
+            check()
+        try:
+            with naming(path):
+                temporary.rename(path)
+        except FileNotFoundError:
+            if check is not None:
+                check()  # whoever took over has swept it
+            raise
     except BaseException:
         _unlink_quietly(temporary)
         raise
     fsync_directory(path.parent)
 
 
-def write_atomic(path: Path, content: str | bytes, executable: bool = False) -> None:
+def write_atomic(
+    path: Path, content: str | bytes, executable: bool = False, check: Callable[[], None] | None = None
+) -> None:
     """Replace `path` by a file with `content`, durably; the umask is honoured.
 
     A symbolic link at `path` is replaced, never followed. Raises OSError; nothing is left behind then.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    with naming(path), replacing(path, executable) as descriptor:
+    with naming(path), replacing(path, executable, check) as descriptor:
         write_all(descriptor, data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, check: Callable[[], None] | None = None) -> None:
     """Write `value` as indented JSON with a stable key order, atomically.
 
     Bytes of names and arguments that are no UTF-8 (surrogates) become JSON's own escapes and come back as they were.
     """
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    content = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    write_atomic(path, content, check=check)
 
 
 def read_limited(path: Path, limit: int = STATE_FILE_LIMIT) -> bytes:

@@ -15,9 +15,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -179,6 +180,35 @@ def acquire(lock: Path, owner: Owner, what: str, take_over: bool = False) -> Non
         raise
     _remove_lock_directory(aside)
     raise Busy(f"{what}: the lock {lock} changes hands too often", "try again")
+
+
+def require(lock: Path, what: str) -> None:
+    """Raise Busy where this process, which took `lock`, holds it no more; OSError where nobody can tell.
+
+    One that was stopped or cut off from the file system for long may have been taken over, and doesn't know it. It asks
+    before each step that another one must not do as well. What is left is the moment between question and step.
+    """
+    me = Owner.parse(Owner.current().text())
+    others = []
+    for name in _entries(lock):
+        owner = Owner.parse(name)
+        if owner is not None and me is not None and replace(owner, nonce=me.nonce) == me:
+            try:
+                os.utime(lock / name)  # the list may come from a client's cache; this goes to the server
+            except FileNotFoundError:
+                continue
+            return
+        others.append(str(owner or name))
+    who = others[0] if others else "another process"
+    raise Busy(
+        f"{what}: {who} took it over while this process, {os.getpid()}, was stopped or cut off from the file system",
+        "it goes on there; esis status shows what it does",
+    )
+
+
+def still(lock: Path, what: str) -> Callable[[], None]:
+    """Return `require` of this lock, for those who write something at the last moment or not at all."""
+    return partial(require, lock, what)
 
 
 def release(lock: Path, owner: Owner) -> None:

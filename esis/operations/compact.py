@@ -10,6 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from heapq import merge
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.files import is_there, naming, read_at, replacing, sweep_temporaries, write_all
+from esis.locks import require, still
 from esis.model.index_sets import find_parameter_files
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
@@ -112,11 +114,13 @@ def _fold(run: RunDir, context: Context) -> int:
             yield f"{name} {_one_line(content)}"
 
     try:
-        with naming(run.folded_tasks), replacing(run.folded_tasks) as descriptor:
+        with naming(run.folded_tasks), replacing(run.folded_tasks, check=still(run.lock, run.label)) as descriptor:
             before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
             _write_lines(descriptor, merge(before, added(), key=lambda line: _order(line.partition(" ")[0])))
+        require(run.lock, run.label)
         for name in written:
-            os.unlink(name, dir_fd=directory)
+            with suppress(FileNotFoundError):  # another one may be at it as well
+                os.unlink(name, dir_fd=directory)
     finally:
         os.close(directory)
     return len(written)
@@ -139,7 +143,7 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     written: list[str] = []
     with (
         naming(run.folded_logs),
-        replacing(run.folded_logs) as descriptor,
+        replacing(run.folded_logs, check=still(run.lock, run.label)) as descriptor,
         os.fdopen(os.dup(descriptor), "wb") as stream,
         zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
@@ -155,8 +159,9 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
                 context.say(f"{run.label}: left where it is: {error}")
             else:
                 written.append(name)
+    require(run.lock, run.label)
     for name in written:
-        (run.cwd / name).unlink()
+        (run.cwd / name).unlink(missing_ok=True)
     return len(written)
 
 
@@ -179,7 +184,7 @@ def _fold_results(run: RunDir, evidence: Evidence) -> int:
     found = Results(run)
     # Not only of the tasks that there are: whatever bears a number is kept.
     tasks: Sequence[int] = sorted({*evidence.indices, *files})
-    with naming(run.results_lines), replacing(run.results_lines) as descriptor:
+    with naming(run.results_lines), replacing(run.results_lines, check=still(run.lock, run.label)) as descriptor:
         _write_lines(
             descriptor,
             (
@@ -188,8 +193,9 @@ def _fold_results(run: RunDir, evidence: Evidence) -> int:
                 if exported is not None
             ),
         )
+    require(run.lock, run.label)
     for task in files:
-        run.result_file(task).unlink()
+        run.result_file(task).unlink(missing_ok=True)
     return len(files)
 
 
@@ -199,7 +205,7 @@ def _remove_parameters(run: RunDir) -> int:
         return 0
     left = [task for task in find_parameter_files(run.parameters) if not run.parameter_file(task).is_dir()]
     for task in left:
-        run.parameter_file(task).unlink()
+        run.parameter_file(task).unlink(missing_ok=True)
     return len(left)
 
 

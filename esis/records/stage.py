@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -41,8 +42,8 @@ class State:
         return range(self.first, self.first + self.count)
 
 
-def save(run: RunDir, state: State) -> None:
-    """Write the stage, durably. Raises OSError."""
+def save(run: RunDir, state: State, check: Callable[[], None] | None = None) -> None:
+    """Write the stage, durably, if `check` raises nothing at the last moment. Raises OSError."""
     write_json(
         run.state,
         {
@@ -55,6 +56,7 @@ def save(run: RunDir, state: State) -> None:
             "pid_started": state.pid_started,
             "process": state.process,
         },
+        check,
     )
 
 

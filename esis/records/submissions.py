@@ -292,9 +292,9 @@ _CODECS = {
 }
 
 
-def save(run: RunDir, submission: Submission) -> None:
-    """Write the record, durably. Raises OSError."""
-    write_json(run.submission(submission.number), submission.to_json())
+def save(run: RunDir, submission: Submission, check: Callable[[], None] | None = None) -> None:
+    """Write the record, durably, if `check` raises nothing at the last moment. Raises OSError."""
+    write_json(run.submission(submission.number), submission.to_json(), check)
 
 
 def read_all(run: RunDir) -> list[Submission]:

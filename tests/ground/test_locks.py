@@ -275,6 +275,35 @@ def test_f43_a_foreign_file_in_the_lock_is_refused(tmp_path: Path, name: str) ->
     assert os.listdir(tmp_path) == ["lock"]
 
 
+def test_f76_whoever_lost_its_lock_finds_out(tmp_path: Path) -> None:
+    """F76: who took it over is named; before, nothing is said."""
+    lock = tmp_path / "lock"
+    first = Owner.current()
+    acquire(lock, first, "x")
+    locks.require(lock, "wrkdir.abc")
+    (lock / first.text()).unlink()
+    with pytest.raises(Busy, match=r"wrkdir\.abc: another process took it over"):
+        locks.require(lock, "wrkdir.abc")
+    (lock / ELSEWHERE.text()).touch()
+    with pytest.raises(Busy, match=r"wrkdir\.abc: process 4242 of ann on other-node took it over"):
+        locks.still(lock, "wrkdir.abc")()
+    (lock / ELSEWHERE.text()).unlink()
+    lock.rmdir()
+    with pytest.raises(Busy):
+        locks.require(lock, "wrkdir.abc")
+
+
+def test_f76_an_entry_that_only_a_cache_still_shows_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F76: a client of NFS may list a directory as it was a minute ago; the server is asked for the entry itself."""
+    lock = tmp_path / "lock"
+    first = Owner.current()
+    acquire(lock, first, "x")
+    (lock / first.text()).unlink()
+    monkeypatch.setattr(os, "listdir", lambda place: [first.text()])
+    with pytest.raises(Busy):
+        locks.require(lock, "x")
+
+
 def test_releasing_a_lost_lock_is_harmless(tmp_path: Path) -> None:
     """Whoever lost the lock to a take-over leaves the new holder's entry alone when it ends."""
     lock = tmp_path / "lock"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from esis.errors import BadInput, Busy, EsisError, printable
 from esis.files import fsync_directory, is_directory, is_there, refresh, sweep_temporaries, sync_tree, write_atomic
-from esis.locks import Owner, acquire, held, holder, make_lock, release, sweep, user_name
+from esis.locks import Owner, acquire, held, holder, make_lock, release, still, sweep, user_name
 from esis.model.limits import Limits
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, RunDir
@@ -211,14 +211,16 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
 
 def _finish(node: Node, run: RunDir, context: Context) -> None:
     """Run generator and setup script in the published snapshot."""
-    stage.save(run, State(Stage.GENERATING))
+    held_still = still(run.lock, run.label)
+    stage.save(run, State(Stage.GENERATING), held_still)
     indices = generate(node, run, context)
     throttle = node.workflow.maxparallel
     script = render_script(node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records)
-    write_atomic(run.script, script.text, executable=True)
+    write_atomic(run.script, script.text, executable=True, check=held_still)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
-    stage.save(run, building)
+    stage.save(run, building, held_still)
     run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
+    held_still()
     for directory in missing_directories(Options.of(script.text), run.cwd):
         context.say(
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
@@ -227,7 +229,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     make_read_only(node, run)
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
-    stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle))
+    stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle), held_still)
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from esis.environment import clean_environment
 from esis.errors import FileTrouble, UserScriptFailed, printable
 from esis.files import is_there
-from esis.locks import Owner
+from esis.locks import Owner, still
 from esis.model.index_sets import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
 from esis.model.requirements import Node, base_name
@@ -79,13 +79,14 @@ def run_script(
         PYTHONPATH=f"{includes}:{previous}" if previous else includes,
     )
     before = building or State(Stage.GENERATING)
+    held_still = still(run.lock, run.label)
 
     def started(pid: int) -> None:
         if is_there(run.state):
             owner = replace(Owner.current(), pid=pid, started=process_start(pid) or 0)
             # An error of ours, not of the script that was just started.
             with troubles(f"building {run.label}"):
-                stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()))
+                stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()), held_still)
 
     try:
         done = run_logged(
@@ -101,7 +102,7 @@ def run_script(
     if (done.timed_out or done.code != 0) and is_there(run.state):
         # From another machine nobody could see that it is over. Whoever can't write this here hears why it failed.
         with contextlib.suppress(OSError):
-            stage.save(run, before)
+            stage.save(run, before, held_still)
     if done.timed_out:
         raise UserScriptFailed(
             f"the {what} {base_name(stored)} was ended after {context.script_timeout:.0f} s{_tail(done)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from esis.errors import CorruptState
@@ -46,9 +46,12 @@ def render_script(
     return template.render(template.read_template(run.path / name), name, values)
 
 
-def write_script(run: RunDir, text: str) -> None:
-    """Make `text` the script of the run; where it is that already, as after the build, nothing is written."""
+def write_script(run: RunDir, text: str, check: Callable[[], None] | None = None) -> None:
+    """Make `text` the script of the run; where it is that already, as after the build, nothing is written.
+
+    `check` is called at the last moment. Raises OSError, and what `check` raises.
+    """
     with suppress(CorruptState, OSError):
         if read_limited(run.script) == text.encode("utf-8", "surrogateescape"):
             return
-    write_atomic(run.script, text, executable=True)
+    write_atomic(run.script, text, executable=True, check=check)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from esis.errors import BadInput, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import read_limited, write_atomic
-from esis.locks import Owner
+from esis.locks import Owner, require, still
 from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
@@ -121,9 +121,10 @@ def _intend(
             f"records no job can look its task up",
             "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time",
         )
-    write_script(run, rendered.text)
+    held = still(run.lock, run.label)
+    write_script(run, rendered.text, held)
     if number == 1:
-        write_atomic(run.start_time, format_start_time(time.time()))
+        write_atomic(run.start_time, format_start_time(time.time()), check=held)
     intent = Submission(
         number=number,
         scheduler=scheduler.name,
@@ -146,7 +147,7 @@ def _intend(
         seen=request.seen,
         provenance=Origin.here(),
     )
-    submissions.save(run, intent)
+    submissions.save(run, intent, held)
     _write_map(run, intent)
     return intent
 
@@ -229,8 +230,13 @@ def _send(
     recorded = [intent]
 
     def acknowledged(job: Job) -> None:
-        recorded[0] = _record_job(run, intent, job)
+        try:
+            recorded[0] = _record_job(run, intent, job)
+        except Busy as lost:
+            # The record is that process's. Its intent has the same number: of the two jobs one does the work.
+            raise Busy(f"{lost.message}; job {job.id} is queued", lost.advice) from lost
 
+    require(run.lock, run.label)
     answer = scheduler.submit(run, intent, len(intent.jobs), acknowledged)
     if answer.outcome is Outcome.SUBMITTED:
         if answer.returned:
@@ -281,11 +287,11 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
         intent.records,
         packing,
     )
-    write_script(run, rendered.text)
+    write_script(run, rendered.text, still(run.lock, run.label))
     renewed = replace(
         intent, dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
     )
-    submissions.save(run, renewed)
+    submissions.save(run, renewed, still(run.lock, run.label))
     _write_map(run, renewed)
     return renewed
 
@@ -298,8 +304,8 @@ def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
     jobs = (*intent.jobs, job)
     whole = len(jobs) == len(intent.arrays)
     done = replace(intent, jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
-    submissions.save(run, done)
-    write_atomic(run.job_ids, _job_ids(done))
+    submissions.save(run, done, still(run.lock, run.label))
+    write_atomic(run.job_ids, _job_ids(done), check=still(run.lock, run.label))
     return done
 
 

@@ -5,10 +5,12 @@ the moments after an event raise none, so these functions are wrapped. The child
 clients) are not affected: the variables below are taken out of the environment as soon as they have been read.
 
     ESIS_FAULT_REPORT   file that gets one line per step, the hit one with HIT before it
-    ESIS_FAULT_KIND     count, kill, short, full, or the name of an errno (ENOSPC, EDQUOT, EIO, EACCES)
+    ESIS_FAULT_KIND     count, kill, meanwhile, short, full, or the name of an errno (ENOSPC, EDQUOT, EIO, EACCES)
     ESIS_FAULT_AT       number of the step, from 1
+    ESIS_FAULT_MEANWHILE    shell command for the kind `meanwhile`
 
-kill: SIGKILL before the event; after it as well for rename, fsync and Popen; half-way through a write. short: os.write
+kill: SIGKILL before the event; after it as well for rename, fsync and Popen; half-way through a write. meanwhile: at
+the same moments the process is held up until the command has ended, and knows nothing of it. short: os.write
 takes 10 bytes. full: from the step on nothing can be created or written any more (ENOSPC). An errno: that one step.
 """
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-VARIABLES = ("ESIS_FAULT_REPORT", "ESIS_FAULT_KIND", "ESIS_FAULT_AT")
+VARIABLES = ("ESIS_FAULT_REPORT", "ESIS_FAULT_KIND", "ESIS_FAULT_AT", "ESIS_FAULT_MEANWHILE")
 SHORT = 10  # bytes
 _EVENTS = frozenset(
     {
@@ -45,6 +47,7 @@ _EVENTS = frozenset(
     }
 )
 _NOT_AN_OPERATION = frozenset({"shutil.rmtree"})  # its own steps follow, so here an error would be nobody's
+_ALL_MOMENTS = frozenset({"count", "kill", "meanwhile"})  # also those behind an event, and half-way through it
 _STANDARD = (1, 2)  # what a command says; tests/cli/test_streams.py breaks that
 _NEEDS_SPACE = frozenset({"open", "os.mkdir", "os.link", "os.symlink", "os.write", "os.fsync"})
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -58,6 +61,7 @@ class _Fault:
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         self.kind = environment["ESIS_FAULT_KIND"]
         self.at = int(environment.get("ESIS_FAULT_AT", "0"))
+        self.meanwhile = environment.get("ESIS_FAULT_MEANWHILE", "")
         self.count = 0
         self.quiet = False
         self.report = os.open(
@@ -83,9 +87,9 @@ class _Fault:
 
     def step(self, event: str, path: Any, other: Any = None, shown: str | None = None, after: bool = False) -> None:
         """Count one step; strike if it is the chosen one."""
-        if after and self.kind not in ("count", "kill"):
+        if after and self.kind not in _ALL_MOMENTS:
             return
-        if event in _NOT_AN_OPERATION and self.kind not in ("count", "kill"):
+        if event in _NOT_AN_OPERATION and self.kind not in _ALL_MOMENTS:
             return
         if self.kind == "short" and event != "os.write":
             return
@@ -98,6 +102,9 @@ class _Fault:
             what += f" -> {_shown(other)}"
         self.say(f"HIT {what}" if hit else what)
         if not hit or self.kind in ("count", "short"):
+            return
+        if self.kind == "meanwhile":
+            os.system(self.meanwhile)
             return
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -143,7 +150,7 @@ def _wrapped_write(fault: _Fault, inner: Callable[..., Any], descriptor: int, da
     fault.step("os.write", descriptor)
     if fault.kind == "short" and fault.count == fault.at:
         return inner(descriptor, memoryview(data)[:SHORT])
-    if fault.kind in ("count", "kill") and len(data) > 1:
+    if fault.kind in _ALL_MOMENTS and len(data) > 1:
         done = inner(descriptor, memoryview(data)[: len(data) // 2])
         fault.step("os.write", descriptor, shown=f"{_shown(descriptor)} (half)", after=True)
         return done + inner(descriptor, memoryview(data)[done:])
