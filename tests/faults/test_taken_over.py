@@ -40,26 +40,31 @@ class Scene:
     place: Path
     command: str
     steps: tuple[str, ...]
-    done_before: dict[str, int]
+    expected: dict[str, int]  # how often each task has done its work in the end
 
     @classmethod
-    def make(cls, bench: Bench, command: str) -> Scene:
+    def make(cls, bench: Bench, case: str) -> Scene:
         """Build the scene as it is before the command."""
-        place = bench.workflow("a")
-        if command == "resubmit":
+        command = "run" if case == "arrays" else case
+        place = bench.workflow("a", 5 if case == "arrays" else 3)
+        if case == "arrays":
+            bench.slurm.set(max_array_size=2)
+        if case == "resubmit":
             (place / "flaky").touch()
             bench.esis(place, "run").ok()
             bench.slurm.run()
             (only_run(place) / "mended").touch()
-        before = done(place)
+        if case == "dependency":
+            place = bench.workflow("b", requires=["a"])
         bench.keep()
         steps = bench.broken(place, [command], "count", 0).steps
-        return cls(bench, place, command, steps, before)
+        bench.slurm.run()
+        return cls(bench, place, command, steps, done(bench))
 
     def meanwhile(self, jobs_run: bool) -> str:
         """Return what happens while the process is held up, as a shell command; its end is noted."""
         bench, quoted = self.bench, shlex.quote
-        entries = f"{quoted(str(self.place))}/wrkdir.*/__esis__/lock/*"
+        entries = f"{quoted(str(bench.home))}/*/wrkdir.*/__esis__/lock/*"
         age = f"for entry in {entries}; do touch -c -d '-{LONG_AGO} sec' $entry; done"
         told = quoted(str(bench.directory / "other"))
         other = f"cd {quoted(str(self.place))} && {quoted(str(BIN / 'esis'))} {self.command} --take-over 2>{told}"
@@ -69,9 +74,10 @@ class Scene:
         return f"exec >/dev/null; ({age}; {other}; echo $? >>{told}; {run})"
 
 
-def done(place: Path) -> dict[str, int]:
-    """Return how often each task has done its work."""
-    return {path.name: len(path.read_text().splitlines()) for path in place.glob("wrkdir.*/cwd/did.*")}
+def done(bench: Bench) -> dict[str, int]:
+    """Return how often each task of each run has done its work."""
+    found = bench.home.glob("*/wrkdir.*/cwd/did.*")
+    return {f"{path.parts[-4]} {path.name}": len(path.read_text().splitlines()) for path in found}
 
 
 def hold_up(scene: Scene, at: int, jobs_run: bool) -> tuple[Result, str]:
@@ -99,28 +105,26 @@ def check(scene: Scene, at: int, jobs_run: bool) -> Iterator[str]:
             yield f"the command once more ended with {again.code}: {again.stderr}"
         bench.slurm.run()
     states = bench.states(place)
-    if states != {"done": 3}:
+    if states.keys() != {"done"}:
         yield f"in the end {states}, {queue(bench)}"
-    found = done(place)
-    expected = {
-        f"did.{task}": scene.done_before.get(f"did.{task}", 0) + (task > 0 or scene.command == "run")
-        for task in range(3)
-    }
-    if found != expected:
-        yield f"the tasks did their work {found} times instead of {expected}"
+    if done(bench) != scene.expected:
+        yield f"the tasks did their work {done(bench)} times instead of {scene.expected}"
+
+
+EVERY = {"run": 11, "resubmit": 5, "dependency": 31, "arrays": 17}
 
 
 @pytest.mark.parametrize("jobs_run", [False, True], ids=["waiting", "over"])
 @pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("command", ["run", "resubmit"])
+@pytest.mark.parametrize("case", list(EVERY))
 def test_f76_who_was_taken_over_does_no_harm_when_it_goes_on(
-    tmp_path: Path, nursery: Nursery, command: str, share: int, jobs_run: bool
+    tmp_path: Path, nursery: Nursery, case: str, share: int, jobs_run: bool
 ) -> None:
     """F76: each task does its work once, the run can be finished by the same command, and exit codes say it."""
     bench = Bench(tmp_path / "bench", nursery)
     with bench.slurm:
-        scene = Scene.make(bench, command)
-        numbers = range(1, len(scene.steps) + 1)[share :: SHARES if FULL else SHARES * (11 if command == "run" else 5)]
+        scene = Scene.make(bench, case)
+        numbers = range(1, len(scene.steps) + 1)[share :: SHARES if FULL else SHARES * EVERY[case]]
         assert numbers
         wrong = [
             f"step {at} ({shortened(scene.steps[at - 1], bench.home)}): {what}"
