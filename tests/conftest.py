@@ -6,6 +6,10 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Hear SIGINT: what a script puts into the background starts with it ignored, and so would all of its children."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Hear SIGINT and SIGQUIT: a script's shell starts what it puts into the background with both ignored.
+
+    All children would ignore them, too: POSIX lets no shell set a trap on what was ignored when it started.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
