@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Scene:
     @classmethod
     def make(cls, bench: Bench, case: str) -> Scene:
         """Build the scene as it is before the command."""
-        command = "run" if case == "arrays" else case
+        command = "run" if case in ("arrays", "rebuilt") else case
         place = bench.workflow("a", 5 if case == "arrays" else 3)
         if case == "arrays":
             bench.slurm.set(max_array_size=2)
@@ -54,6 +55,13 @@ class Scene:
             bench.esis(place, "run").ok()
             bench.slurm.run()
             (only_run(place) / "mended").touch()
+        if case == "rebuilt":
+            steps = bench.broken(place, ["run"], "count", 0).steps
+            shutil.rmtree(only_run(place))
+            at = next(number for number, step in enumerate(steps, 1) if step == "subprocess.Popen setup.sh")
+            bench.broken(place, ["run"], "kill", at)
+            for job in bench.slurm.jobs():
+                bench.slurm.forget(job.id)
         if case == "dependency":
             place = bench.workflow("b", requires=["a"])
         bench.keep()
@@ -111,7 +119,7 @@ def check(scene: Scene, at: int, jobs_run: bool) -> Iterator[str]:
         yield f"the tasks did their work {done(bench)} times instead of {scene.expected}"
 
 
-EVERY = {"run": 11, "resubmit": 5, "dependency": 31, "arrays": 17}
+EVERY = {"run": 11, "resubmit": 5, "dependency": 31, "arrays": 17, "rebuilt": 11}
 
 
 @pytest.mark.parametrize("jobs_run", [False, True], ids=["waiting", "over"])

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from esis.errors import Busy, CorruptState
-from esis.locks import Owner
+from esis.locks import Owner, require
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
 from esis.operations.context import Context
 from esis.processes import process_alive
@@ -58,11 +58,20 @@ def sweep_builds(parent: Path) -> None:
                     remove(parent / name)
 
 
-def discard(path: Path, owner: Owner) -> None:
-    """Move a half-built directory away in one step, then remove it."""
-    trash = path.with_name(f"{TRASH_PREFIX}{path.name[-12:]}-{owner.text()}")
-    path.rename(trash)
-    remove(trash)
+def discard(run: RunDir, owner: Owner) -> None:
+    """Move a half-built directory away in one step, then remove it. Raises Busy, OSError.
+
+    Its lock goes with it and tells whether it is the one that was judged: whoever took over may have built the run.
+    """
+    require(run.lock, run.label)
+    trash = RunDir(run.path.with_name(f"{TRASH_PREFIX}{run.path.name[-12:]}-{owner.text()}"))
+    run.path.rename(trash.path)
+    try:
+        require(trash.lock, run.label)
+    except Busy:
+        trash.path.rename(run.path)
+        raise
+    remove(trash.path)
 
 
 def remove(path: Path) -> None:

@@ -131,7 +131,7 @@ def _take(node: Node, context: Context, limits: Limits | None) -> tuple[Owner, E
             return owner, found
         stopped = (found.state or State(Stage.SNAPSHOT)).stage.value
         context.say(f"{what}: the build was interrupted while {stopped}; building it again")
-        discard(run.path, owner)
+        discard(run, owner)
     if not is_directory(run.private):
         raise EsisError(
             f"{run.path} is in the way: it holds no {run.private.name}/, so nobody knows what it is",
