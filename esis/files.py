@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".esis-tmp-"
+PROBE_PREFIX = f"{TEMPORARY_PREFIX}probe-"
 STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near it
 CHUNK = 1024 * 1024  # bytes read or written at a time
 _BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
@@ -78,7 +79,7 @@ def refresh(directory: Path) -> None:
 
     A client of NFS may show one that is a minute old (acdirmax), but not to who has just changed the directory.
     """
-    name = directory / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    name = directory / f"{PROBE_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         name.unlink()

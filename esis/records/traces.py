@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import TEMPORARY_PREFIX, is_there, read_limited
+from esis.files import PROBE_PREFIX, is_there, read_limited
 from esis.model.workdir import RunDir
 from esis.records.stage import Stage
 from esis.records.submissions import Submission
@@ -36,8 +36,8 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     A setup script may put what it likes into results/, cwd/ and __checkpoints__/. Before it runs, and where nothing
     tells whether it was over, what is there counts.
     """
-    # Half an intent is none: sbatch is called behind it. And who looks makes such a file, to ask a file server.
-    intents = [name for name in _names(run.submissions) if not name.startswith(TEMPORARY_PREFIX)]
+    # What asks a file server tells of nothing; half a record does.
+    intents = [name for name in _names(run.submissions) if not name.startswith(PROBE_PREFIX)]
     told = [_shown(run.submissions, intents), _shown(run.tasks, _names(run.tasks))]
     single = [
         path
