@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.faults.bench import Bench, Broken, Nursery, differences, is_litter
+from tests.faults.bench import WORKER, Bench, Broken, Nursery, differences, is_litter, only_run
 
 KINDS = ("kill", "ENOSPC", "EDQUOT", "EIO", "EACCES", "short", "full")
 COMMANDS = ("run", "resubmit", "dependency", "arrays")  # arrays: a run whose tasks need three of them
@@ -35,6 +35,24 @@ _NOTE = re.compile(
 )
 _SHOWN = 600  # characters of a fault
 _MOST = 2000  # steps; a command that has more is not the one that this was made for
+
+
+TASKS = {"arrays": 5}  # the others have three
+
+
+def lay_out(bench: Bench, command: str, worker: str = WORKER) -> Path:
+    """Make the workflows of a command as they are before it; return the directory where it is given."""
+    place = bench.workflow("a", TASKS.get(command, 3), worker)
+    if command == "arrays":
+        bench.slurm.set(max_array_size=2)
+    if command == "resubmit":
+        (place / "flaky").touch()
+        bench.esis(place, "run").ok()
+        bench.slurm.run()
+        (only_run(place) / "mended").touch()
+    if command == "dependency":
+        place = bench.workflow("b", worker=worker, requires=["a"])
+    return place
 
 
 @dataclass
@@ -59,19 +77,9 @@ class Scene:
     def make(cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench) -> Scene:
         """Build the scene as it is before the command, and see what the command does undisturbed."""
         bench = kind(directory, nursery)
-        tasks = 5 if command == "arrays" else 3
-        place = bench.workflow("a", tasks)
-        if command == "arrays":
-            bench.slurm.set(max_array_size=2)
-        if command == "resubmit":
-            (place / "flaky").touch()
-            bench.esis(place, "run").ok()
-            bench.slurm.run()
-            (next(place.glob("wrkdir.*")) / "mended").touch()
-        if command == "dependency":
-            place = bench.workflow("b", requires=["a"])
+        place = lay_out(bench, command)
         bench.keep()
-        scene = cls(bench, command, place, tasks=tasks)
+        scene = cls(bench, command, place, tasks=TASKS.get(command, 3))
         untouched = bench.broken(place, scene.argv, "count", 0)
         untouched.result.ok()
         scene.steps = untouched.steps

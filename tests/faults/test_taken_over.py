@@ -20,7 +20,7 @@ from esis.locks import STALE_SECONDS
 from tests.contract.site import BIN, Result
 from tests.faults.bench import REPOSITORY, Bench, Nursery, only_run
 from tests.faults.conftest import FULL
-from tests.faults.matrix import queue, shortened
+from tests.faults.matrix import lay_out, queue, shortened
 from tests.faults.test_compact import content
 
 SHARES = 4  # tests, for xdist to spread
@@ -52,14 +52,7 @@ class Scene:
     def make(cls, bench: Bench, case: str) -> Scene:
         """Build the scene as it is before the command."""
         command = "run" if case in ("arrays", "rebuilt") else case
-        place = bench.workflow("a", 5 if case == "arrays" else 3, COUNTED)
-        if case == "arrays":
-            bench.slurm.set(max_array_size=2)
-        if case == "resubmit":
-            (place / "flaky").touch()
-            bench.esis(place, "run").ok()
-            bench.slurm.run()
-            (only_run(place) / "mended").touch()
+        place = lay_out(bench, case, COUNTED)
         if case == "rebuilt":
             steps = bench.broken(place, ["run"], "count", 0).steps
             shutil.rmtree(only_run(place))
@@ -67,8 +60,6 @@ class Scene:
             bench.broken(place, ["run"], "kill", at)
             for job in bench.slurm.jobs():
                 bench.slurm.forget(job.id)
-        if case == "dependency":
-            place = bench.workflow("b", 3, COUNTED, requires=["a"])
         bench.keep()
         steps = bench.broken(place, [command], "count", 0).steps
         bench.slurm.run()
