@@ -9,9 +9,9 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from esis.digests import hash_descriptor, sha256
 from esis.errors import BadInput, CorruptState, FileTrouble
@@ -31,8 +31,7 @@ class Kind(Enum):
     LINK = "link"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Describe one entry of an included directory."""
 
     relative: str

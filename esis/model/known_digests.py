@@ -16,7 +16,6 @@ from esis.digests import sha256
 from esis.errors import EsisError
 from esis.files import read_limited, write_atomic
 
-REMEMBERED = 16 * 1024  # bytes; a smaller file is read as quickly as it is looked up
 # A file that was written just before it was read may be written again within the same tick of its file system's clock,
 # which is coarse (a second on some, and another host's), so that nothing would show: its hash isn't kept.
 SETTLED_SECONDS = 3.0

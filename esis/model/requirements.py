@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from esis.errors import BadInput
 from esis.model.fingerprint import hash_source, status_text, text_digest
@@ -13,8 +13,7 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow, load
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(NamedTuple):
     """Name a workflow whose run another one needs."""
 
     stored: str  # path as stored in the workflow file that requires it
@@ -29,8 +28,7 @@ class Requirement:
         return self.node is None
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """Hold a workflow of the graph with its hash, its run's place and what it requires."""
 
     workflow: Workflow
@@ -103,7 +101,7 @@ class _Resolver:
                 "take one of them out of its workflow file's 'requires'",
             )
         self._open.append(key)
-        workflow = replace(self._read(path), path=key)
+        workflow = self._read(path)._replace(path=key)
         check_names(workflow)
         requirements = tuple(self._requirement(workflow, stored) for stored in workflow.requires)
         text = status_text(workflow, self._hash, {item.stored: item.run.digest for item in requirements})

@@ -7,41 +7,45 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from esis.digests import MOST_THREADS, copy_descriptor, cores, hash_descriptor, in_threads
 from esis.errors import FileTrouble
 from esis.files import CHUNK, fsync_directory, naming
 from esis.model.fingerprint import Entry, Kind, open_source, tree_digest, tree_entries
-from esis.model.known_digests import REMEMBERED, Identity, Memory
 from esis.model.requirements import key_of
 from esis.model.workflow import Workflow, load
 
+if TYPE_CHECKING:
+    from esis.model.known_digests import Memory  # most workflows hold no file that is worth remembering
+
+REMEMBERED = 16 * 1024  # bytes; a smaller file is read as quickly as it is looked up
 _WORTH_BYTES = 8 * CHUNK  # less is read sooner than threads start, if there are few files
 _WORTH_FILES = 64
 _FILES = (Kind.FILE, Kind.EXECUTABLE)
 
 
-@dataclass
 class Source:
     """Hold what a script or include consists of, and which hashes of it are remembered."""
 
-    path: Path
-    entries: tuple[Entry, ...] | None  # None: a single file
-    memory: Memory
-    known: dict[str, str] = field(default_factory=dict)  # by the path relative to it, "" for a single file
-    unknown: dict[str, int] = field(default_factory=dict)  # the sizes of the others
+    def __init__(self, path: Path, entries: tuple[Entry, ...] | None) -> None:
+        """Begin with nothing known; `entries`: None for a single file."""
+        self.path = path
+        self.entries = entries
+        self.known: dict[str, str] = {}  # by the path relative to it, "" for a single file
+        self.unknown: dict[str, int] = {}  # the sizes of the others
+        self._memory: Memory | None = None
 
     @classmethod
     def survey(cls, path: Path, verify: bool = False) -> Source:
         """List what is there and recall what is known of it; with `verify` nothing is. Raises BadInput."""
         if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for names that are too long
             entries = tuple(tree_entries(path))
-            found = cls(path, entries, Memory.of(path))
+            found = cls(path, entries)
             sizes = {entry.relative: entry.size for entry in entries if entry.kind in _FILES}
         else:
-            found = cls(path, None, Memory.of(path))
+            found = cls(path, None)
             descriptor = open_source(path)
             try:
                 sizes = {"": os.fstat(descriptor).st_size}
@@ -52,6 +56,8 @@ class Source:
             finally:
                 os.close(descriptor)
         for relative, size in sizes.items():
+            if size >= REMEMBERED:
+                _ = found.memory  # made here, for the files are read by several threads
             known = None if verify or size < REMEMBERED else found._recall(relative)
             if known is not None:
                 found.known[relative] = known
@@ -89,7 +95,23 @@ class Source:
                 fsync_directory(target / entry.relative)
         fsync_directory(target)
 
+    @property
+    def memory(self) -> Memory:
+        """Return what is remembered of it."""
+        if self._memory is None:
+            from esis.model.known_digests import Memory
+
+            self._memory = Memory.of(self.path)
+        return self._memory
+
+    def save(self) -> None:
+        """Keep what is new in the memory."""
+        if self._memory is not None:
+            self._memory.save()
+
     def _recall(self, relative: str) -> str | None:
+        from esis.model.known_digests import Identity
+
         descriptor = open_source(self.place(relative))
         try:
             return self.memory.recall(Identity.of(descriptor))
@@ -97,8 +119,7 @@ class Source:
             os.close(descriptor)
 
 
-@dataclass(frozen=True)
-class _Job:
+class _Job(NamedTuple):
     source: Source
     relative: str
     size: int
@@ -161,7 +182,7 @@ def file_digests(sources: Sequence[Source], targets: Sequence[Path | None]) -> l
     for source, target in zip(sources, targets):
         if target is not None:
             source.sync_directories(target)
-        source.memory.save()
+        source.save()
     return [found[source.path] for source in sources]
 
 
@@ -175,20 +196,27 @@ def copy_file(source: Path, target: Path, stop: threading.Event | None = None) -
 
 
 def _read(job: _Job, stop: threading.Event) -> str:
-    path = job.source.place(job.relative)
-    reading = open_source(path)
+    reading = open_source(job.source.place(job.relative))
     try:
+        if os.fstat(reading).st_size < REMEMBERED:
+            return _hash(job, reading, stop)
+        from esis.model.known_digests import Identity
+
         before, began = Identity.of(reading), time.time()
-        if job.target is not None:
-            digest = _copy(reading, job.target, stop)
-        else:
-            with _reading(path):
-                digest = hash_descriptor(reading, stop)
-        if before.size >= REMEMBERED and before == Identity.of(reading) and before.settled(began):
+        digest = _hash(job, reading, stop)
+        if before == Identity.of(reading) and before.settled(began):
             job.source.memory.note(before, digest)
         return digest
     finally:
         os.close(reading)
+
+
+def _hash(job: _Job, reading: int, stop: threading.Event) -> str:
+    """Return the hash of an open file; where there is a target, of what was written there."""
+    if job.target is not None:
+        return _copy(reading, job.target, stop)
+    with _reading(job.source.place(job.relative)):
+        return hash_descriptor(reading, stop)
 
 
 @contextmanager

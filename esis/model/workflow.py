@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.files import read_limited, write_atomic
@@ -34,8 +34,7 @@ _KEYS = (
 )
 
 
-@dataclass(frozen=True)
-class Workflow:
+class Workflow(NamedTuple):
     """Describe a workflow; every path is as stored, relative to the directory of `path`."""
 
     path: Path
@@ -45,13 +44,13 @@ class Workflow:
     workerscript: str
     param_includes: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
-    requires_names: Mapping[str, str] = field(default_factory=dict)
-    freeze_requirements: Mapping[str, str] = field(default_factory=dict)
+    requires_names: Mapping[str, str] = MappingProxyType({})
+    freeze_requirements: Mapping[str, str] = MappingProxyType({})
     maxparallel: int = DEFAULT_MAX_PARALLEL
     workdirpath: str = "./"
     tasks_per_job: int = 1  # tasks that an element of the array works through
     tasks_parallel: int = 1  # of these at a time
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def directory(self) -> Path:
@@ -219,7 +218,7 @@ def require(workflow: Workflow, stored: str, name: str) -> Workflow:
                 f"{workflow.path}: the name {name!r} belongs to the requirement {other}", "choose another one"
             )
     requires = workflow.requires if stored in workflow.requires else (*workflow.requires, stored)
-    return replace(workflow, requires=requires, requires_names={**workflow.requires_names, stored: name})
+    return workflow._replace(requires=requires, requires_names={**workflow.requires_names, stored: name})
 
 
 def freeze(workflow: Workflow, stored: str, digest: str | None) -> Workflow:
@@ -227,11 +226,10 @@ def freeze(workflow: Workflow, stored: str, digest: str | None) -> Workflow:
     frozen = {key: value for key, value in workflow.freeze_requirements.items() if key != stored}
     if digest is not None:
         frozen[stored] = digest
-    return replace(workflow, freeze_requirements=frozen)
+    return workflow._replace(freeze_requirements=frozen)
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(NamedTuple):
     path: Path
     raw: Mapping[str, Any]
 

@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from heapq import merge
 from itertools import islice
@@ -53,7 +53,7 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
     """Fold records and logs (and results) of a complete run. Raises BadInput where it isn't complete, OSError."""
     with hold_run(run, context) as evidence:
         # A rerun by hand may wait behind a mark that says that the run is complete.
-        status = look_and_keep(replace(evidence, marked_complete=False), scheduler)
+        status = look_and_keep(evidence._replace(marked_complete=False), scheduler)
         if not (status.complete or evidence.marked_complete) or status.active_jobs:
             raise BadInput(
                 f"{run.label} is not complete: {status.summary()}",

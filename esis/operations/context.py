@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 
 def _silent(message: str) -> None:
     """Say nothing."""
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """Name a copy of an include that was made while the include was hashed."""
 
     path: Path
     digest: str  # of the copy's bytes
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """Hold the caller's wishes; `say` takes notes for the user, one line each."""
 
     say: Callable[[str], None] = _silent
@@ -31,4 +30,4 @@ class Context:
     records: bool = True  # let the tasks write records
     feed: bool = False  # let a job submit what a limit left over
     grace: float | None = None  # seconds of "not there" before a lost submission is repeated
-    copies: Mapping[Path, Copy] = field(default_factory=dict)  # of includes, to be moved into a new run
+    copies: Mapping[Path, Copy] = MappingProxyType({})  # of includes, to be moved into a new run

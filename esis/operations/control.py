@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
 from esis.locks import Owner
@@ -98,7 +98,7 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
     # A rerun by hand may wait behind a mark that says that the run is complete.
-    status = look_and_keep(replace(evidence, marked_complete=False), slurm)
+    status = look_and_keep(evidence._replace(marked_complete=False), slurm)
     if status.problem is not None:
         raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
     return status

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from esis.operations.witness.status import RunStatus, complete_status
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from esis.records.submissions import Submission
 
 
-@dataclass(frozen=True)
-class DryRun:
+class DryRun(NamedTuple):
     """Hold what a dry run shows."""
 
     node: Node
@@ -24,8 +22,7 @@ class DryRun:
     exists: bool
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """Hold what a run came to."""
 
     node: Node

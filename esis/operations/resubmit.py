@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from esis.errors import BadInput
 from esis.model.index_sets import as_sequence
@@ -75,7 +75,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     workflow = definition(run)
     _check_template(run, workflow)
     with hold_run(run, context) as found:
-        found = replace(found, submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
+        found = found._replace(submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
         snapshot, (before,) = look([found], scheduler)
         if before is None:
             raise TypeError("evidence gives a status")

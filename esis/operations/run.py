@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
@@ -59,7 +59,7 @@ def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Dr
     with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:
         state, script = trial(node, Path(scratch).resolve(), context, throttle)
     arrays = plan(state.tasks, throttle, None).arrays
-    return DryRun(node, "; ".join(array.spec for array in arrays), state.count, script, node.run.path.exists())
+    return DryRun(node, "; ".join(array.spec for array in arrays), state.total, script, node.run.path.exists())
 
 
 def run(
@@ -101,7 +101,7 @@ def bring_up(
     with prepared(node, context, scheduler.limits() if fresh else None) as found:
         workflow = definition(node.run)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
-        found = replace(found, submissions=tuple(known))
+        found = found._replace(submissions=tuple(known))
         # A run that was there before may have been submitted by hand; one that wasn't may have been made by another
         # esis while this one waited for the lock.
         untouched = fresh and not found.submissions and not found.records

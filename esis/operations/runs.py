@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from esis.errors import BadInput, EsisError, FileTrouble
 from esis.files import read_limited
@@ -22,8 +22,7 @@ from esis.records.start_time import parse_start_time
 _SMALL = 1024 * 1024  # bytes; a job id a line
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """Hold one run as a list shows it."""
 
     run: RunDir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from esis.errors import BadInput
@@ -86,7 +86,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
         if other != stored and key_of(before.requirement_file(other)) == key_of(workflow.stand_in(required)):
             context.say(f"note: {owner} requires that workflow already, as {other}, and goes on naming it so")
             stored = other
-    made = replace(workflow.require(before, stored, name), path=into)
+    made = workflow.require(before, stored, name)._replace(path=into)
     _check_acyclic(made)
     workflow.save(made)
     return made
@@ -112,7 +112,7 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
             f"no run in {parent} has a hash that begins with {digest!r}",
             "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first",
         )
-    made = replace(workflow.freeze(before, stored, found[0]), path=into)
+    made = workflow.freeze(before, stored, found[0])._replace(path=into)
     workflow.save(made)
     return made, found[0]
 
@@ -121,7 +121,7 @@ def unfreeze(path: Path, name: str, target: Path | None = None) -> Workflow:
     """Let the requirement called `name` follow its workflow file again."""
     into = _beside(path, target)
     before = workflow.load(path)
-    made = replace(workflow.freeze(before, before.requirement_called(name), None), path=into)
+    made = workflow.freeze(before, before.requirement_called(name), None)._replace(path=into)
     workflow.save(made)
     return made
 
@@ -231,8 +231,7 @@ def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workfl
         return made
     if before.requires and not (beside and update):
         context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
-    return replace(
-        made,
+    return made._replace(
         requires=before.requires,
         requires_names=before.requires_names,
         freeze_requirements=before.freeze_requirements,

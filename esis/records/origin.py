@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from esis.typed import Fields
 from esis.version import VERSION
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Say who used ESIS, where and with what; found out without starting a program."""
 
     user: str
@@ -64,4 +62,4 @@ class Origin:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in files."""
-        return {**asdict(self), "modules": list(self.modules)}
+        return {**self._asdict(), "modules": list(self.modules)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from esis.files import write_json
 from esis.model.index_sets import MOST_TASKS
@@ -24,13 +24,12 @@ class Stage(Enum):
     PREPARED = "prepared"  # the run is built; tasks may be submitted
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """Hold the stage, the tasks known by then, and the process of a user's script that may be at work."""
 
     stage: Stage
     first: int = 0  # index of the first task
-    count: int = 0  # number of tasks
+    total: int = 0  # number of tasks
     max_parallel: int = 0
     pid: int | None = None
     pid_started: int = 0
@@ -39,7 +38,7 @@ class State:
     @property
     def tasks(self) -> range:
         """Return the indices of all tasks."""
-        return range(self.first, self.first + self.count)
+        return range(self.first, self.first + self.total)
 
 
 def save(run: RunDir, state: State, check: Callable[[], None] | None = None) -> None:
@@ -50,7 +49,7 @@ def save(run: RunDir, state: State, check: Callable[[], None] | None = None) -> 
             "schema": SCHEMA,
             "stage": state.stage.value,
             "first": state.first,
-            "count": state.count,
+            "count": state.total,
             "max_parallel": state.max_parallel,
             "pid": state.pid,
             "pid_started": state.pid_started,

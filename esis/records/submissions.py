@@ -7,10 +7,10 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from esis.errors import BadInput, CorruptState
 from esis.files import read_limited, write_json
@@ -42,16 +42,14 @@ class Outcome(Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """Name one array job of a submission."""
 
     id: str
     cluster: str | None = None
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(NamedTuple):
     """Describe one array job of a submission.
 
     Slurm's index plus `offset` is the *unit* that an element of the array works on: a task, or a position in the
@@ -76,8 +74,7 @@ class Array:
             return None
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(NamedTuple):
     """Hold one act of handing tasks of a run to a scheduler, in one or more array jobs."""
 
     number: int
@@ -105,7 +102,7 @@ class Submission:
     output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
     provenance: Origin | None = None  # who submitted, where and with what; None in records of earlier versions
-    unknown: Mapping[str, Any] = field(default_factory=dict)  # what a newer esis noted: it stays in the record
+    unknown: Mapping[str, Any] = MappingProxyType({})  # what a newer esis noted: it stays in the record
 
     @property
     def packed(self) -> bool:
@@ -205,8 +202,7 @@ class Submission:
         return None
 
 
-@dataclass(frozen=True)
-class _Codec:
+class _Codec(NamedTuple):
     """Say how a field of a submission stands in its record.
 
     A field that is added later needs `since_first=False` and a default that older records can be read with. An older

@@ -6,10 +6,10 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from esis.errors import CorruptState
 from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
@@ -31,8 +31,7 @@ _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 
 
-@dataclass(frozen=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """Hold one attempt at a task, as the job itself saw it. Times are seconds since 1970 by the node's clock."""
 
     task: int
@@ -255,22 +254,22 @@ class TaskRecords(Mapping[int, TaskRecord]):
         return [self[task] for task in tasks[:: max(1, -(-len(tasks) // most))]]
 
 
-@dataclass(frozen=True)
 class Names:
     """Give the names of all records of a run, folded ones too; none where somebody deleted them.
 
     To go through them raises OSError, CorruptState.
     """
 
-    run: RunDir
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
 
     def __iter__(self) -> Iterator[str]:
         """Read them anew."""
         try:
-            names = os.listdir(self.run.tasks)
+            names = os.listdir(self._run.tasks)
         except FileNotFoundError:
             names = []
-        yield from _folded_names(self.run)
+        yield from _folded_names(self._run)
         yield from names
 
 
@@ -331,7 +330,7 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
 
     Where that can't be done (another user's run), Slurm has to be asked again.
     """
-    kept = replace(record, code=None, resumable=False, end=record.end or int(time.time()), verdict=word)
+    kept = record._replace(code=None, resumable=False, end=record.end or int(time.time()), verdict=word)
     if _NAME.match(kept.name) is None:
         return
     try:
@@ -350,8 +349,7 @@ def note(directory: Path, task: int, submission: int, job: str, word: str) -> No
     (directory / record.name).touch()
 
 
-@dataclass(frozen=True)
-class Details:
+class Details(NamedTuple):
     """Hold what a record's content adds to its name; records of earlier versions tell less."""
 
     host: str

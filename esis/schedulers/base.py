@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -50,8 +49,7 @@ class Sighting(NamedTuple):
         return parse_elapsed(self.used)
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """Hold one answer about all of the user's jobs. With a `problem`, absence from it proves nothing."""
 
     sightings: tuple[Sighting, ...] = ()
@@ -105,8 +103,7 @@ class Snapshot:
         ]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """Hold a scheduler's answer to a submission."""
 
     outcome: Outcome

@@ -150,12 +150,12 @@ class Slurm:
     ) -> Snapshot:
         """Call sacct once. See Scheduler."""
         if not jobs:
-            return replace(snapshot, accounting_asked=True)
+            return snapshot._replace(accounting_asked=True)
         text, problem = ask(sacct_argv(jobs, clusters, since))
         if problem is not None and "invalid field" in problem.lower():
             text, problem = ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
-        return replace(
-            snapshot, accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem, accounting_asked=True
+        return snapshot._replace(
+            accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem, accounting_asked=True
         )
 
 

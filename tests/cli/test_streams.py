@@ -251,7 +251,7 @@ def interrupted(
     )
 
 
-@pytest.mark.parametrize("module", ["click", "dataclasses"])
+@pytest.mark.parametrize("module", ["click", "json"])
 @pytest.mark.parametrize(
     ("arguments", "env"),
     [

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -510,7 +510,7 @@ def a_workflow() -> workflow.Workflow:
 def test_the_keys_of_the_workflow_file_and_their_defaults_are_those_of_the_code() -> None:
     written = json.loads(workflow.dump(a_workflow()))
     rows = {name: cells for cell, cells in table(DOCS / "workflow-file.md", "key").items() for name in names(cell)}
-    packed = json.loads(workflow.dump(replace(a_workflow(), tasks_per_job=7, tasks_parallel=2)))
+    packed = json.loads(workflow.dump(a_workflow()._replace(tasks_per_job=7, tasks_parallel=2)))
     optional = set(packed) - set(written)  # not written where they are 1: older versions don't know them
     assert {key: packed[key] for key in optional} == {"tasks_per_job": 7, "tasks_parallel": 2}
     assert set(rows) == set(packed)
@@ -550,13 +550,10 @@ def test_the_marks_of_templates_are_those_of_the_code() -> None:
 def test_the_name_of_a_task_record_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^    (<task>\S+)$", (DOCS / "records.md").read_text("utf-8"), re.MULTILINE)
     running = TaskRecord(task=12, submission=3, job="4711", restart=2, start=1700000000)
-    ended = replace(running, code=7, end=1700000099)
-    judged = replace(running, verdict="TIMEOUT", end=1700000099)
-    values = {field.name: str(getattr(ended, field.name)) for field in fields(ended)} | {
-        "submission": "0003",
-        "WORD": "TIMEOUT",
-    }
-    saved = replace(ended, code=75, resumable=True)
+    ended = running._replace(code=7, end=1700000099)
+    judged = running._replace(verdict="TIMEOUT", end=1700000099)
+    values = {name: str(value) for name, value in ended._asdict().items()} | {"submission": "0003", "WORD": "TIMEOUT"}
+    saved = ended._replace(code=75, resumable=True)
     filled = [re.sub(r"<(\w+)>", lambda match: values[match.group(1)], text) for text in drawn]
     assert filled == [running.name, ended.name, judged.name, saved.name]
     assert [TaskRecord.parse(name) for name in filled] == [running, ended, judged, saved]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from esis.model import known_digests
-from esis.model.known_digests import REMEMBERED, Identity, Memory
-from esis.model.sources import Source, Sources, read_sources
+from esis.model.known_digests import Identity, Memory
+from esis.model.sources import REMEMBERED, Source, Sources, read_sources
 
 OLD = 1_000_000_000.0  # seconds since 1970
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def test_what_may_be_left_out_has_defaults() -> None:
 def test_unknown_keys_are_kept(tmp_path: Path) -> None:
     """A newer or older ESIS loses nothing when this one rewrites the file."""
     made = read(future={"a": [1, None]}, status="whatever")
-    save(replace(made, path=tmp_path / "x.json"))
+    save(made._replace(path=tmp_path / "x.json"))
     raw = json.loads((tmp_path / "x.json").read_text())
     assert (raw["future"], raw["status"]) == ({"a": [1, None]}, "whatever")
 
@@ -311,4 +310,4 @@ def test_f37_what_can_be_read_can_be_written(tmp_path: Path, changes: dict[str, 
         made = read(**changes)
     except EsisError:
         return
-    save(replace(made, path=tmp_path / "x.json"))
+    save(made._replace(path=tmp_path / "x.json"))

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -675,16 +674,16 @@ def attempts(draw: st.DrawFn) -> list[TaskRecord]:
             key = draw(st.sampled_from([1, 2, 9999, 10000])), draw(st.sampled_from(["7", "10", "1790000000000001"]))
             restarts[key] = restarts.get(key, -1) + draw(st.sampled_from([1, 1, 9, 10]))
             record = TaskRecord(task, key[0], key[1], restarts[key], start)
-            end = replace(record, code=draw(st.sampled_from([0, 0, 1, 75])), end=start + 1)
-            told = [replace(record, end=start + 1, verdict=word) for word in ("COMPLETED", "TIMEOUT", "CANCELLED")]
-            note = replace(record, end=start, verdict="CANCELLED")
-            again = replace(record, code=draw(st.sampled_from([0, 3])), end=start + draw(st.sampled_from([1, 2])))
+            end = record._replace(code=draw(st.sampled_from([0, 0, 1, 75])), end=start + 1)
+            told = [record._replace(end=start + 1, verdict=word) for word in ("COMPLETED", "TIMEOUT", "CANCELLED")]
+            note = record._replace(end=start, verdict="CANCELLED")
+            again = record._replace(code=draw(st.sampled_from([0, 3])), end=start + draw(st.sampled_from([1, 2])))
             ends = [
                 [record],
                 [end],
                 [end],
                 [record, end],
-                [replace(end, code=75, resumable=True)],
+                [end._replace(code=75, resumable=True)],
                 [end, again],
                 [note],
                 [note, end],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def latest(found: Iterable[TaskRecord]) -> dict[int, TaskRecord]:
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 records = st.builds(
-    TaskRecord,
+    lambda **told: TaskRecord(**told),  # what has a default keeps it
     task=st.integers(0, 10**12 - 1),
     submission=st.integers(1, 10**9 - 1),
     job=st.integers(0, 10**19).map(str),
@@ -31,10 +30,10 @@ records = st.builds(
     start=st.integers(0, 10**15 - 1),
 )
 saved = st.builds(
-    lambda record, end: replace(record, code=75, end=end, resumable=True), records, st.integers(0, 10**15 - 1)
+    lambda record, end: record._replace(code=75, end=end, resumable=True), records, st.integers(0, 10**15 - 1)
 )
 ended = st.builds(
-    lambda record, code, end: replace(record, code=code, end=end),
+    lambda record, code, end: record._replace(code=code, end=end),
     records,
     st.integers(0, 255),
     st.integers(0, 10**15 - 1),
@@ -53,7 +52,7 @@ def histories(draw: st.DrawFn, task: int = 0) -> list[TaskRecord]:
                 now += draw(st.integers(1, 1000))
                 record = TaskRecord(task, submission, str(job), restart, now)
                 if draw(st.booleans()):
-                    record = replace(record, code=draw(st.sampled_from([0, 0, 1, 143])), end=now + 1)
+                    record = record._replace(code=draw(st.sampled_from([0, 0, 1, 143])), end=now + 1)
                 made.append(record)
     return made
 
@@ -116,7 +115,7 @@ def test_the_latest_attempt_counts_in_whatever_order_they_are_listed(history: li
 def test_the_end_of_an_attempt_is_later_than_its_start(history: list[TaskRecord], code: int) -> None:
     """A network file system may list a record under both names while it is renamed: it has ended."""
     running = TaskRecord(0, 9, "77", 0, 5)
-    end = replace(running, code=code, end=6)
+    end = running._replace(code=code, end=6)
     for order in ([running, end], [end, running]):
         assert latest(history + order) == latest(order + history) == {0: end}
 

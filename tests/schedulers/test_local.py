@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -333,7 +332,7 @@ def test_a_missing_log_directory_fails_the_task(tmp_path: Path) -> None:
 def test_options_of_the_submission_count(tmp_path: Path) -> None:
     """Options that were given at submission outrank the script's, as with sbatch."""
     run = make_run(tmp_path, "echo x", header="#SBATCH -o a.out\n")
-    Local(1).submit(run, replace(submission(0), options=("-o", "b_%a.out")), 0, lambda job: None)
+    Local(1).submit(run, submission(0)._replace(options=("-o", "b_%a.out")), 0, lambda job: None)
     assert os.listdir(run.cwd) == ["b_0.out"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,7 +199,7 @@ def test_what_goes_wrong_behind_sbatch_in_a_wrapper_leaves_it_open(code: int, st
 def test_f63_what_was_masked_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """F63: a lost submission can't be repeated from its record: sbatch isn't called, and the record is closed."""
     monkeypatch.setattr(slurm, "capture", lambda *_, **__: pytest.fail("sbatch was called"))
-    submission = replace(sent("0-3"), options=("--export=ALL,TOKEN=***",))
+    submission = sent("0-3")._replace(options=("--export=ALL,TOKEN=***",))
     answer = slurm.Slurm().submit(RunDir(Path("/nowhere")), submission, 0, lambda job: None)
     assert (answer.outcome, answer.asked) == (Outcome.REFUSED, True)
 
@@ -727,7 +726,7 @@ def sent(*specs: str, **more: object) -> Submission:
     arrays = tuple(Array(spec, 100 * number, 100) for number, spec in enumerate(specs))
     jobs = tuple(Job(str(71 + number)) for number in range(len(specs)))
     submission = Submission(1, "slurm", range(100 * len(specs)), arrays, "ab", 1.5, "o", True, jobs=jobs)
-    return replace(submission, **more)  # type: ignore[arg-type]
+    return submission._replace(**more)  # type: ignore[arg-type]
 
 
 def test_the_command_that_submits() -> None:
@@ -768,7 +767,7 @@ def test_more_arrays_than_tasks_may_run_at_a_time_take_turns() -> None:
     submission = sent("0-99%1", "0-99%1", "0-99%1", "0-49%1", throttle=2)
     turns = [None, None, "afterany:71", "afterany:72"]
     assert [commands.behind(submission, position) for position in range(4)] == turns
-    behind = replace(submission, dependency="afterok:5:6")
+    behind = submission._replace(dependency="afterok:5:6")
     assert [commands.behind(behind, position) for position in range(4)] == [
         "afterok:5:6",
         "afterok:5:6",

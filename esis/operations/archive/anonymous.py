@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +91,7 @@ def telling_words(run: RunDir, evidence: Evidence, provenance: Provenance) -> tu
 def _definition(workflow: Workflow) -> str:
     """Return the workflow file with base names where the hash doesn't hold the path."""
     return dump(
-        replace(
-            workflow,
+        workflow._replace(
             workdirpath="./",
             extra={},
             setupscript=base_name(workflow.setupscript),
@@ -115,7 +113,7 @@ def _keep(content: bytes, keys: frozenset[str], one_line: bool = False) -> bytes
 
 def _submission(path: Path, content: bytes) -> bytes:
     made = Submission.from_json(path, parse_object(path, content))
-    raw = replace(made, unknown={}).to_json()  # what a newer esis noted may tell anything
+    raw = made._replace(unknown={}).to_json()  # what a newer esis noted may tell anything
     raw.update(
         owner="",
         argv=[],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from esis.errors import EsisError
@@ -36,7 +35,7 @@ def resolved(
     early = _Early(key_of(path), verify, whole_chain)
     try:
         node = resolve(path, early.read, early.digest_of)
-        yield node, replace(context, copies=early.copies())
+        yield node, context._replace(copies=early.copies())
     finally:
         early.remove()
 
@@ -51,7 +50,7 @@ class _Early:
 
     def read(self, path: Path) -> Workflow:
         """Read a workflow file, and note its includes if it is to be run and could be."""
-        workflow = replace(self._sources.read(path), path=key_of(path))
+        workflow = self._sources.read(path)._replace(path=key_of(path))
         if workflow.param_includes and self._wanted in (None, workflow.path):
             from esis.operations.build.check_files import check_workflow
 

@@ -86,7 +86,7 @@ def run_script(
             owner = replace(Owner.current(), pid=pid, started=process_start(pid) or 0)
             # An error of ours, not of the script that was just started.
             with troubles(f"building {run.label}"):
-                stage.save(run, replace(before, pid=pid, pid_started=owner.started, process=owner.text()), held_still)
+                stage.save(run, before._replace(pid=pid, pid_started=owner.started, process=owner.text()), held_still)
 
     try:
         done = run_logged(

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import read_limited, write_atomic
@@ -240,7 +240,7 @@ def _send(
     answer = scheduler.submit(run, intent, len(intent.jobs), acknowledged)
     if answer.outcome is Outcome.SUBMITTED:
         if answer.returned:
-            recorded[0] = replace(recorded[0], returned=answer.returned)
+            recorded[0] = recorded[0]._replace(returned=answer.returned)
             submissions.save(run, recorded[0])
         elif answer.message:
             context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
@@ -262,8 +262,7 @@ def _send(
 def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
     """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
     arrays = sent.arrays[: len(sent.jobs)]
-    done = replace(
-        sent,
+    done = sent._replace(
         arrays=arrays,
         tasks=sent.tasks[: sum(array.tasks for array in arrays)],
         outcome=Outcome.SUBMITTED,
@@ -288,8 +287,8 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
         packing,
     )
     write_script(run, rendered.text, still(run.lock, run.label))
-    renewed = replace(
-        intent, dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
+    renewed = intent._replace(
+        dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
     )
     submissions.save(run, renewed, still(run.lock, run.label))
     _write_map(run, renewed)
@@ -303,7 +302,7 @@ def _digest(script: str) -> str:
 def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
     jobs = (*intent.jobs, job)
     whole = len(jobs) == len(intent.arrays)
-    done = replace(intent, jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
+    done = intent._replace(jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
     submissions.save(run, done, still(run.lock, run.label))
     write_atomic(run.job_ids, _job_ids(done), check=still(run.lock, run.label))
     return done
@@ -335,7 +334,7 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
             "once that is mended, the same command goes on",
         )
     if not queued:
-        submissions.save(run, replace(intent, outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+        submissions.save(run, intent._replace(outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
     message = f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}"
     kept = f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept"
     if answer.at_limit:

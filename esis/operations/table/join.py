@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
     if origin is None:
         return None
     try:
-        workflow = replace(definition(run), path=Path(origin))
+        workflow = definition(run)._replace(path=Path(origin))
         place = run_parent(load(workflow.requirement_file(stored))) / name
     except (EsisError, OSError):
         return None

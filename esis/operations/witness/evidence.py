@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from esis.errors import CorruptState
 from esis.files import is_directory, is_there
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from esis.records.attempts import Attempts
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Hold what a run's directory tells."""
+class _Read(NamedTuple):
+    """Hold what was read of a run's directory."""
 
     run: RunDir
     state: State | None
@@ -32,6 +31,10 @@ class Evidence:
     marked_complete: bool  # ESIS found it complete before, or somebody overruled the evidence by hand
     moment: int | None = None  # when a record had last come or gone before they were read (traces.records_moment)
     claimed: bool = False  # completed.state holds 1: a worker may have written it after the first task
+
+
+class Evidence(_Read):
+    """Hold what a run's directory tells."""
 
     @property
     def built(self) -> bool:

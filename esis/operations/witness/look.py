@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from esis.errors import EsisError
 from esis.files import refresh
@@ -47,7 +46,7 @@ def _settled(status: RunStatus, snapshot: Snapshot, now: float | None) -> RunSta
     if found is None:
         return status
     # What a command has just found out of submissions may not be what stands on the disk of this view.
-    return status_of(replace(found, submissions=status.evidence.submissions), snapshot, now)
+    return status_of(found._replace(submissions=status.evidence.submissions), snapshot, now)
 
 
 def look(

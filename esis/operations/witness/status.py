@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from esis.errors import ExitCode
 from esis.model.index_sets import format_ranges
@@ -23,8 +22,7 @@ _HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
 
 
-@dataclass(frozen=True)
-class News:
+class News(NamedTuple):
     """Hold what was found out and isn't on disk yet."""
 
     complete: bool = False  # and no witness was left out
@@ -35,8 +33,7 @@ class News:
 NOTHING_NEW = News()
 
 
-@dataclass(frozen=True)
-class RunStatus:
+class RunStatus(NamedTuple):
     """Hold what is known of a run."""
 
     evidence: Evidence

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 CLAIMED = "completed.state holds 1"
 LAUNCH_FAILURE = "launch failure"  # Slurm failed it before its script began, as where its log can't be opened
@@ -28,8 +28,7 @@ class TaskState(Enum):
 ACTIVE_STATES = frozenset({TaskState.WAITING, TaskState.RUNNING})
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Hold what is known of tasks that fare alike."""
 
     state: TaskState
@@ -41,8 +40,7 @@ class Verdict:
     unread: bool = False  # its job or process has ended, and a record may have come since they were read
 
 
-@dataclass(frozen=True)
-class TaskStatus:
+class TaskStatus(NamedTuple):
     """Hold what is known of one task."""
 
     verdict: Verdict

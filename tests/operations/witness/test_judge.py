@@ -70,7 +70,7 @@ def submission(tasks: Sequence[int], jobs: Sequence[str], *arrays: Array, **more
         jobs=tuple(map(Job, jobs)),
         answered=51.0,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return made._replace(**more)  # type: ignore[arg-type]
 
 
 def evidence(
@@ -189,7 +189,7 @@ def situations(draw: st.DrawFn) -> tuple[Evidence, Snapshot, list[tuple[str, str
             max_size=40,
         )
     )
-    records = [record if record.verdict is None else replace(record, code=None) for record in records]
+    records = [record if record.verdict is None else record._replace(code=None) for record in records]
     seen = st.builds(
         sighting,
         ids,
@@ -230,8 +230,8 @@ def test_groups_and_single_tasks_agree(situation: tuple[Evidence, Snapshot, list
             return tuple(seen._replace(place=place if seen.place == HERE else seen.place) for seen in found)
 
         agreed(
-            replace(told, run=run),
-            replace(snapshot, sightings=moved(snapshot.sightings), accounting=moved(snapshot.accounting)),
+            told._replace(run=run),
+            snapshot._replace(sightings=moved(snapshot.sightings), accounting=moved(snapshot.accounting)),
         )
 
 
@@ -322,7 +322,7 @@ def test_a_verdict_of_failure_outranks_the_record_of_the_very_task() -> None:
 
 def test_the_array_whose_answer_is_missing_is_unknown_and_the_sent_ones_are_not() -> None:
     """Of an open submission only what was acknowledged is judged by the queue."""
-    sent = replace(THREE, jobs=THREE.jobs[:1], outcome=Outcome.OPEN)
+    sent = THREE._replace(jobs=THREE.jobs[:1], outcome=Outcome.OPEN)
     found = verdicts(evidence([sent]), sighting("71", range(9), "PENDING"))
     assert states(found) == {"waiting": list(range(9)), "unknown": list(range(9, 24))}
 
@@ -341,13 +341,13 @@ def test_a_cancelled_rest_of_an_array_keeps_to_that_array() -> None:
 def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
     """`sbatch ../sbatch.sh` is the first array of the latest submission, with its offset."""
     scattered = submission([1, 3, 5, 7], ["72"], Array("0-3", 0, 4), number=2, mapped=True)
-    found = verdicts(evidence([replace(THREE, jobs=()), scattered]), sighting("99", (2,), "RUNNING"))
+    found = verdicts(evidence([THREE._replace(jobs=()), scattered]), sighting("99", (2,), "RUNNING"))
     assert found[5].state is TaskState.RUNNING
 
 
 def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
     """In the grace period unknown, afterwards lost; with a silent queue never lost."""
-    fresh = replace(THREE, answered=NOW - 1)
+    fresh = THREE._replace(answered=NOW - 1)
     assert states(verdicts(evidence([fresh]))) == {"unknown": list(range(24))}
     assert states(verdicts(evidence([THREE]))) == {"lost": list(range(24))}
     assert states(verdicts(evidence([fresh]), now=NOW + GRACE_SECONDS)) == {"lost": list(range(24))}
@@ -356,11 +356,11 @@ def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
 
 def test_what_was_submitted_in_the_future_is_unknown_and_nobody_waits_for_that() -> None:
     """A clock was set back: how long it has been absent can't be told, and a month later is too late."""
-    found = verdicts(evidence([replace(THREE, answered=NOW + 30 * 86400)]))
+    found = verdicts(evidence([THREE._replace(answered=NOW + 30 * 86400)]))
     assert states(found) == {"unknown": list(range(24))}
     assert "a clock was set back" in found[0].reason
     assert not found[0].passing
-    assert verdicts(evidence([replace(THREE, answered=NOW + 600)]))[0].passing, "clocks differ"
+    assert verdicts(evidence([THREE._replace(answered=NOW + 600)]))[0].passing, "clocks differ"
 
 
 # --- whose job is it, and what did it really do
@@ -377,7 +377,7 @@ def judged(
     claimed: bool = False,
 ) -> Verdict:
     """Return the verdict on task 0 of four."""
-    told = replace(evidence([sub], records, 4), claimed=claimed)
+    told = evidence([sub], records, 4)._replace(claimed=claimed)
     return verdicts(told, *seen, accounted=accounted)[0]
 
 
@@ -389,7 +389,7 @@ def test_f45_a_known_id_with_another_script_makes_nothing_of_a_task(word: str) -
     assert judged(a_record(0, "71", 0), seen=own).state is TaskState.DONE
     assert judged(a_record(0, "71", 3), seen=own).state is TaskState.FAILED
     assert judged(a_record(0, "71"), seen=own).state is TaskState.UNKNOWN
-    assert judged(sub=replace(PLAIN, records=False), seen=own).state is TaskState.UNKNOWN
+    assert judged(sub=PLAIN._replace(records=False), seen=own).state is TaskState.UNKNOWN
     stranger = [sighting("99", range(4), word, f"post.sh|{RUN.cwd}")]
     assert judged(a_record(0, "71", 0), seen=stranger).state is TaskState.DONE
     assert judged(seen=stranger).state is TaskState.LOST
@@ -440,7 +440,7 @@ def test_f51_of_two_ends_of_one_attempt_a_rule_decides_and_both_are_shown(
 
 def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
     """F51: it was noted for a task that waited; Slurm lost it, and the task began all the same."""
-    note = replace(a_record(0, "71", verdict="CANCELLED", start=200), end=200)
+    note = a_record(0, "71", verdict="CANCELLED", start=200)._replace(end=200)
     for records in ((note, a_record(0, "71", 0, start=300)), (a_record(0, "71", 0, start=300), note)):
         assert judged(*records) == Verdict(TaskState.DONE, "", 0, "71")
     live = [sighting("71", (0,), "RUNNING")]
@@ -491,7 +491,7 @@ def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Pa
     assert before.counts() == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
     assert sorted(path.name for path in run.tasks.iterdir()) == names, "to judge writes nothing"
     keep(before)
-    kept = replace(told, records=read_records(run))
+    kept = told._replace(records=read_records(run))
     after = status_of(kept, Snapshot(), NOW).counts()
     assert after == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.LOST: 1}
 
@@ -505,7 +505,7 @@ def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers
     run.submissions.mkdir(parents=True)
     run.tasks.mkdir()
     place = f"{run.script}|{run.cwd}"
-    silent = replace(PLAIN, records=False)
+    silent = PLAIN._replace(records=False)
     seen = (
         sighting("71", (0,), "COMPLETED", place),
         sighting("71", (1,), "FAILED", place, code=3),
@@ -513,9 +513,9 @@ def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers
     )
     asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
     for _ in range(2):
-        keep(status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), asked, NOW))
+        keep(status_of(evidence([silent], (), 4, run)._replace(records=read_records(run)), asked, NOW))
     assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
-    after = status_of(replace(evidence([silent], (), 4, run), records=read_records(run)), Snapshot(), NOW).counts()
+    after = status_of(evidence([silent], (), 4, run)._replace(records=read_records(run)), Snapshot(), NOW).counts()
     assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept else {TaskState.UNKNOWN: 4})
 
 
@@ -525,17 +525,17 @@ def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
     assert judged(claimed=True, seen=live).state is TaskState.RUNNING
     assert judged(a_record(0, "71", 3), claimed=True).state is TaskState.FAILED
     assert judged(claimed=True).state is TaskState.LOST
-    silent = replace(PLAIN, records=False)
+    silent = PLAIN._replace(records=False)
     assert judged(sub=silent, claimed=True).state is TaskState.DONE
     assert judged(sub=silent).state is TaskState.UNKNOWN
     assert judged(sub=silent, claimed=True, seen=live).state is TaskState.RUNNING
     failed = [sighting("71", (0,), "FAILED", code=3)]
     assert judged(sub=silent, claimed=True, seen=failed).state is TaskState.FAILED
-    assert verdicts(replace(evidence([silent], (), 4), claimed=True), problem="no")[0].state is TaskState.UNKNOWN
-    assert verdicts(replace(evidence([], (), 4), claimed=True))[0].state is TaskState.UNSUBMITTED
-    old = replace(evidence([], (), 4), claimed=True, state=None)
+    assert verdicts(evidence([silent], (), 4)._replace(claimed=True), problem="no")[0].state is TaskState.UNKNOWN
+    assert verdicts(evidence([], (), 4)._replace(claimed=True))[0].state is TaskState.UNSUBMITTED
+    old = evidence([], (), 4)._replace(claimed=True, state=None)
     assert verdicts(old)[0].state is TaskState.DONE
-    assert verdicts(replace(old, claimed=False))[0].state is TaskState.UNKNOWN
+    assert verdicts(old._replace(claimed=False))[0].state is TaskState.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ def test_f65_a_local_run_is_judged_only_where_its_processes_can_be_seen(
 ) -> None:
     """F65: the same host name says nothing in another boot or PID name space."""
     owner = replace(Owner.current(), **change)  # type: ignore[arg-type]
-    sub = replace(PLAIN, scheduler="local", owner=owner.text())
+    sub = PLAIN._replace(scheduler="local", owner=owner.text())
     assert judged(sub=sub).state is expected
     run = RunDir(tmp_path / RUN.path.name)
     run.submissions.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ class Busy:
     def account(
         self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
     ) -> Snapshot:
-        return replace(snapshot, accounting_asked=True, accounting_problem="disabled")
+        return snapshot._replace(accounting_asked=True, accounting_problem="disabled")
 
 
 def a_run(tmp_path: Path, per_job: int) -> RunDir:
@@ -46,7 +45,7 @@ def a_run(tmp_path: Path, per_job: int) -> RunDir:
         record.unlink()
     (made,) = submissions.read_all(run)
     arrays = (Array("0", 0, 3),) if per_job > 1 else made.arrays
-    submissions.save(run, replace(made, scheduler="slurm", jobs=(Job("77"),), per_job=per_job, arrays=arrays))
+    submissions.save(run, made._replace(scheduler="slurm", jobs=(Job("77"),), per_job=per_job, arrays=arrays))
     return run
 
 
