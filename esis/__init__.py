@@ -12,12 +12,12 @@ Everything is imported when it is first used, so that `import esis` by itself co
 
 from __future__ import annotations
 
-from esis.version import VERSION
-
 # typing.TYPE_CHECKING without the import of typing, which is what would cost most here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    __version__: str
 
     from esis import checkpoint
     from esis.worker.attempts import Overtaken
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from esis.worker.requeue import Requeued, requeue
     from esis.worker.stop import Stop, should_stop, stopping
     from esis.worker.task import Task, checkpoints, export, export_array, task
-
-__version__ = VERSION
 
 __all__ = [
     "Checkpoint",
@@ -61,6 +59,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "checkpoint":
         return import_module("esis.checkpoint")
+    if name == "__version__":
+        return import_module("esis.version").VERSION
     for module, names in _PLACES:
         if name in names:
             found = globals()[name] = getattr(import_module(module), name)

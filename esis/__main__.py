@@ -16,12 +16,14 @@ def start() -> None:
 
 def _start() -> None:
     _leave_alone_what_lies_beside(os.path.dirname(os.path.realpath(sys.argv[0])))  # noqa: PTH120
-    from esis.version import VERSION
+    if sys.argv[1:] == ["--version"]:
+        from esis.version import VERSION
 
-    if sys.argv[1:] != ["--version"] or not _answer(f"esis, version {VERSION}\n", 1):
-        from esis.cli.main import run
+        if _answer(f"esis, version {VERSION}\n", 1):
+            return
+    from esis.cli.main import run
 
-        run()
+    run()
 
 
 def _leave_alone_what_lies_beside(place: str) -> None:

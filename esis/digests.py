@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,9 +43,9 @@ def sha256(data: bytes) -> str:
     By the interpreter's own code where it is there: `hashlib` loads OpenSSL, six files and some milliseconds, which is
     worth it for long ones.
     """
-    for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
-        with suppress(ImportError, AttributeError):
-            return str(import_module(name).sha256(data).hexdigest())
+    name = "_sha2" if sys.version_info >= (3, 12) else "_sha256"
+    with suppress(ImportError, AttributeError):
+        return str(import_module(name).sha256(data).hexdigest())
     digest = _new()
     digest.update(data)
     return digest.hexdigest()

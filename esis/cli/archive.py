@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import say
-from esis.cli.targets import pick_run, target_argument
+from esis.cli.common import pick_run, say, target_argument
 
 
 @click.command()

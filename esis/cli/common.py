@@ -1,10 +1,10 @@
-"""Hold the arguments and options that several commands share, each named once."""
+"""Hold the arguments and options that several commands share, each named once, and turn them into what they mean."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
@@ -14,7 +14,10 @@ import click
 from esis.errors import printable
 
 if TYPE_CHECKING:
+    from esis.model.workdir import RunDir
     from esis.operations.context import Context
+    from esis.operations.witness.evidence import Evidence
+    from esis.operations.witness.status import RunStatus, TaskState
 
 _LONGEST_GRACE = 24 * 3600.0  # s; a command that waits longer for one answer waits in vain
 
@@ -35,6 +38,14 @@ class Number(click.FloatRange):
 
 
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
+target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
+tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
+where_option = click.option(
+    "--where", metavar="CONDITION", help="Tasks whose parameters fulfil a condition, like 'beta>5 and L==64'."
+)
+states_option = click.option(
+    "--state", "states", multiple=True, metavar="STATE", help="Tasks in that state; can be given several times."
+)
 workflow_out_option = click.option(
     "-o", "--workflow-out", metavar="FILE", help="The workflow file to write.  [default: wf.esis.json]"
 )
@@ -112,6 +123,45 @@ def find_workflow(given: str | None) -> Path:
     if note is not None:
         say(note)
     return path
+
+
+def pick_run(target: str | None, verify: bool = False) -> RunDir:
+    """Return the run of a workflow file (by default the one here), of a wrkdir, or around this directory."""
+    from esis.operations.witness.target import find_run, run_at, run_called
+
+    run = run_at(Path()) if target is None else run_called(target)
+    return run if run is not None else find_run(find_workflow(target), verify)
+
+
+def status_of_run(evidence: Evidence) -> RunStatus:
+    """Judge a run, asking Slurm if it may have more to say, and write down what was found out."""
+    from esis.operations.witness.status import complete_status
+
+    if evidence.marked_complete:
+        return complete_status(evidence)  # what asks Slurm isn't even loaded
+    from esis.operations.witness.keep import look_and_keep
+    from esis.schedulers.slurm import Slurm
+
+    return look_and_keep(evidence, Slurm())
+
+
+def pick_tasks(indices: str | None) -> tuple[int, ...] | None:
+    """Return the indices of --tasks; None where it isn't given."""
+    from esis.model.index_sets import parse_ranges
+
+    return tuple(parse_ranges(indices)) if indices is not None else None
+
+
+def is_indices(text: str) -> bool:
+    """Return whether a text means task indices rather than a file or a run."""
+    return not text.strip("0123456789,- ")
+
+
+def pick_states(names: Sequence[str]) -> tuple[TaskState, ...]:
+    """Return the states of --state."""
+    from esis.operations.witness.conditions import state_called
+
+    return tuple(state_called(name) for name in names)
 
 
 def make_context(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import json_option, make_context, say, take_over_option
-from esis.cli.targets import pick_run, target_argument
+from esis.cli.common import json_option, make_context, pick_run, say, take_over_option, target_argument
 
 
 @click.command()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import say
-from esis.cli.targets import pick_run, pick_tasks, target_argument, tasks_option
+from esis.cli.common import pick_run, pick_tasks, say, target_argument, tasks_option
 from esis.errors import SlurmUnanswered
 
 

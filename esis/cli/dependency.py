@@ -26,9 +26,9 @@ def dependency(
     submits what is missing. Prints the directories of the runs in their order.
     """
     from esis.cli.progress import pick_scheduler, show_done
-    from esis.operations.build.ahead import resolved
+    from esis.model.requirements import name_notes
+    from esis.operations.ahead import resolved
     from esis.operations.chain import run_chain
-    from esis.operations.witness.target import name_notes
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records)

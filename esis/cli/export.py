@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from esis.cli.common import say, signals_as_interrupts
-from esis.cli.targets import (
+from esis.cli.common import (
     pick_run,
     pick_states,
     pick_tasks,
+    say,
+    signals_as_interrupts,
     states_option,
     status_of_run,
     target_argument,

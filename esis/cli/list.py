@@ -35,10 +35,10 @@ def list_command(
     import json
 
     from esis.operations import runs
-    from esis.records.start_time import format_start_time
 
     damaged: list[str] = []
-    found = runs.list_runs(Path(path), verify, recursive, damaged.append)
+    brief = not (by_time or by_jobid or as_json or sys.stdout.isatty())
+    found = runs.list_runs(Path(path), verify, recursive, damaged.append, brief)
     if by_time:
         found = runs.by_time(found)
     if by_jobid:
@@ -69,13 +69,20 @@ def list_command(
         _show(found)
     else:
         for item in found:
-            time = format_start_time(item.started) if item.started is not None else "-"
+            time = _time(item.started) if by_time else ""
             click.echo(
                 "".join([f"{item.job or '-'}\t" if by_jobid else f"{time}\t" if by_time else "", str(item.run.path)])
             )
     for problem in damaged:
         say(problem)
     return int(ExitCode.FAILURE if damaged else ExitCode.OK)
+
+
+def _time(started: float | None) -> str:
+    """Return a time as wf_starttime holds it."""
+    from esis.records.start_time import format_start_time
+
+    return format_start_time(started) if started is not None else "-"
 
 
 def _show(found: Sequence[Listed]) -> None:

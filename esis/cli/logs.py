@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import json_option, say
+from esis.cli.common import json_option, pick_run, say, status_of_run, target_argument
 from esis.cli.streams import is_lost
-from esis.cli.targets import pick_run, status_of_run, target_argument
 from esis.errors import BadInput, printable
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ def errors(target: str | None, as_json: bool) -> None:
 
     from esis.cli.rendering import tell_problems
     from esis.model.index_sets import format_ranges
+    from esis.operations.witness.status import TaskState
     from esis.operations.witness.target import evidence_of
-    from esis.operations.witness.verdict import TaskState
 
     run = pick_run(target)
     evidence = evidence_of(run)

@@ -12,7 +12,6 @@ import click
 
 from esis.cli.streams import guard, open_closed, what_was_lost
 from esis.errors import EsisError, ExitCode, FileTrouble, printable
-from esis.version import VERSION
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -82,8 +81,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from esis.version import VERSION
+
+        click.echo(f"esis, version {VERSION}")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="esis")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; works at any place of the line.")
 def cli(debug: bool) -> None:
     """Run parameter scans on Slurm clusters: isolated, reproducible, resumable.

@@ -6,9 +6,8 @@ import sys
 
 import click
 
-from esis.cli.common import say, signals_as_interrupts
+from esis.cli.common import pick_run, pick_states, say, signals_as_interrupts, states_option, target_argument
 from esis.cli.export import collect_here, destination, where_option
-from esis.cli.targets import pick_run, pick_states, states_option, target_argument
 
 
 @click.command()

@@ -6,17 +6,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from esis.cli.common import say
 from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
-from esis.operations.done import Done, DryRun
-from esis.operations.witness.status import describe_failures
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.status import Done, TaskState, describe_failures
 from esis.records.submissions import LOCAL, Submission
-from esis.schedulers.base import Scheduler
+
+if TYPE_CHECKING:
+    from esis.operations.run import DryRun
+    from esis.schedulers.base import Scheduler
 
 _SHOWN = 60  # characters of an array specification
 

@@ -13,8 +13,7 @@ import click
 from esis.cli.common import say
 from esis.errors import printable
 from esis.model.index_sets import format_ranges
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.status import RunStatus, TaskState
 
 COLOURS = {
     TaskState.DONE: "green",

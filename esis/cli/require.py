@@ -40,7 +40,8 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     """Show the requirements of a workflow: name, workflow file, run, whether it is pinned, whether it exists."""
     import json
 
-    from esis.operations.witness.target import name_notes, node_of
+    from esis.model.requirements import name_notes
+    from esis.operations.witness.target import node_of
 
     node = node_of(find_workflow(workflow_file))
     for note in name_notes(node):

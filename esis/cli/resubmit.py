@@ -10,12 +10,17 @@ from esis.cli.common import (
     local_option,
     make_context,
     max_parallel_option,
+    pick_run,
+    pick_states,
+    pick_tasks,
     records_option,
     say,
     signals_as_interrupts,
+    states_option,
     take_over_option,
+    tasks_option,
+    where_option,
 )
-from esis.cli.targets import pick_run, pick_states, pick_tasks, states_option, tasks_option, where_option
 
 BY_TIME = "auto"
 
@@ -82,7 +87,7 @@ def resubmit(
     from esis.cli.progress import pick_scheduler, say_submitted
     from esis.operations import resubmit as operations
     from esis.operations.run import raise_failed
-    from esis.operations.witness.verdict import TaskState
+    from esis.operations.witness.status import TaskState
 
     target, options = split_arguments(arguments)
     flags = {"failed": failed, "lost": lost, "unsubmitted": unsubmitted}

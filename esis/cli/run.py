@@ -30,15 +30,16 @@ def run(
     complete; esis dependency runs them too.
     """
     from esis.cli.progress import check_jobs, pick_scheduler, show_done, show_plan
-    from esis.operations.build.ahead import resolved
-    from esis.operations.done import done_before
+    from esis.model.requirements import name_notes
+    from esis.operations.ahead import resolved
     from esis.operations.witness.evidence import gather
-    from esis.operations.witness.target import name_notes, node_of
+    from esis.operations.witness.status import Done, known_complete
 
     path = find_workflow(workflow_file)
     context = make_context(verbose, script_timeout, take_over, no_records, feed)
     if dry_run:
         from esis.operations import run as operation
+        from esis.operations.witness.target import node_of
 
         show_plan(operation.dry_run(node_of(path, verify), context, max_parallel))
         return
@@ -47,8 +48,10 @@ def run(
         for note in name_notes(node):
             context.say(note)
         found = gather(node.run)
-        done = done_before(node, found)
-        if done is None:
+        complete = known_complete(found)
+        if complete is not None:
+            done = Done(node, None, complete)
+        else:
             from esis.operations import run as operation  # much to load, and what is complete needs none of it
 
             with pick_scheduler(local, jobs) as scheduler:

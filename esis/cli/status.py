@@ -7,18 +7,22 @@ import time
 
 import click
 
-from esis.cli.common import Number, json_option, make_context, say, verify_option
-from esis.cli.streams import is_lost
-from esis.cli.targets import (
+from esis.cli.common import (
+    Number,
     is_indices,
+    json_option,
+    make_context,
     pick_run,
     pick_states,
     pick_tasks,
+    say,
     states_option,
     status_of_run,
     target_argument,
+    verify_option,
     where_option,
 )
+from esis.cli.streams import is_lost
 from esis.errors import ExitCode
 
 WATCH_SECONDS = 30.0
@@ -72,8 +76,8 @@ def status(
     """
     from esis.cli import rendering
     from esis.cli.rendering import tell_feeding, tell_problems
+    from esis.operations.witness.status import TaskState
     from esis.operations.witness.target import evidence_of
-    from esis.operations.witness.verdict import TaskState
 
     if rows and target is None and not is_indices(rows):
         rows, target = "", rows  # the run behind --tasks without indices

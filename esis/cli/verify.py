@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import json_option, say
-from esis.cli.targets import pick_run
+from esis.cli.common import json_option, pick_run, say
 from esis.errors import ExitCode, printable
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import Number, make_context, say
-from esis.cli.targets import pick_run, status_of_run, target_argument
+from esis.cli.common import Number, make_context, pick_run, say, status_of_run, target_argument
 from esis.errors import ExitCode, TasksFailed
 
 if TYPE_CHECKING:

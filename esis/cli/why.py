@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esis.cli.common import find_workflow, json_option, say, verify_option
-from esis.cli.targets import pick_run
+from esis.cli.common import find_workflow, json_option, pick_run, say, verify_option
 from esis.errors import printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from esis.errors import BadInput
 from esis.model.fingerprint import hash_source, status_text, text_digest
 from esis.model.workdir import RunDir
-from esis.model.workflow import Workflow, load
+from esis.model.workflow import Workflow, load, name_note
 
 
 class Requirement(NamedTuple):
@@ -67,6 +67,16 @@ def chain(wanted: Node) -> list[Node]:
                 weights[below_key] = weights[key] + 1
                 pending.append(below)
     return [nodes[key] for key in sorted(nodes, key=lambda key: (-weights[key], str(key)))]
+
+
+def name_notes(wanted: Node) -> list[str]:
+    """Return what the user has to know about the names of workflow files that are required, directly or not."""
+    notes = []
+    for node in chain(wanted):
+        for item in node.requirements:
+            note = name_note(Path(os.path.normpath(node.workflow.resolve(item.stored))))
+            notes += [f"{item.name}: {note}"] if note is not None and f"{item.name}: {note}" not in notes else []
+    return notes
 
 
 def direct(node: Node) -> Iterator[Node]:

@@ -12,14 +12,12 @@ from esis.model.template import joined, own_dependency, read_template
 from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
 from esis.operations.context import Context
-from esis.operations.done import Done
 from esis.operations.run import Asked, bring_up, check_available
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.keep import keep, look_and_keep
 from esis.operations.witness.look import look
-from esis.operations.witness.status import NEVER, RunStatus, describe_failures
+from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, describe_failures
 from esis.operations.witness.target import evidence_of
-from esis.operations.witness.verdict import TaskState
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
 

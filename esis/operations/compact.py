@@ -29,7 +29,7 @@ from esis.operations.logs import zipped
 from esis.operations.logs.of_tasks import names_of
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
-from esis.records import traces
+from esis.records import stage
 from esis.records.log_names import LogKind
 from esis.records.results import Results, find_files
 from esis.records.tasks import TaskRecord, folded_lines
@@ -80,7 +80,7 @@ def fold_if_many(run: RunDir, context: Context) -> None:
 
 def _fold_records(run: RunDir, context: Context) -> int:
     """Fold the records; the mark that the run is complete stays one of its present records."""
-    if not traces.has_own_mark(run):
+    if not stage.has_own_mark(run):
         return _fold(run, context)
     before = gather(run)
     number = _fold(run, context)

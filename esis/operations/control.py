@@ -13,9 +13,8 @@ from esis.operations.polling import pause_until
 from esis.operations.submission.arrays import share
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
-from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import old
 from esis.records.submissions import LOCAL, Job, Submission
 from esis.records.tasks import note

@@ -23,9 +23,8 @@ from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.keep import keep, unmark_complete
 from esis.operations.witness.look import look
 from esis.operations.witness.old_runs import check_ours
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.witness.target import definition
-from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
 from esis.model.index_sets import as_sequence, format_ranges
@@ -15,7 +16,6 @@ from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
 from esis.operations.build.prepare import prepared, trial
 from esis.operations.context import Context
-from esis.operations.done import Done, DryRun, done_before
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import submit_what_fits
 from esis.operations.submission.submit import Request, settle
@@ -23,9 +23,8 @@ from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
 from esis.operations.witness.look import look, status_after, status_of
 from esis.operations.witness.old_runs import leave_alone
-from esis.operations.witness.status import RunStatus, describe_failures
+from esis.operations.witness.status import ACTIVE_STATES, Done, RunStatus, TaskState, describe_failures, known_complete
 from esis.operations.witness.target import definition
-from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import old
 from esis.records.submissions import LOCAL, Submission
 from esis.schedulers.base import Scheduler, Snapshot
@@ -48,6 +47,16 @@ class Asked:
             and self.evidence.submissions == found.submissions
             and time.monotonic() - self.at < _FRESH_SECONDS
         )
+
+
+class DryRun(NamedTuple):
+    """Hold what a dry run shows."""
+
+    node: Node
+    array: str
+    tasks: int
+    script: str
+    exists: bool
 
 
 def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> DryRun:
@@ -92,9 +101,9 @@ def bring_up(
     4. Slurm is asked about all that may be there, unless the run was made just now by this very command.
     5. What nobody has a trace of is submitted; where Slurm gave no answer, nothing is.
     """
-    done = done_before(node, finished)
-    if done is not None:
-        return done
+    complete = known_complete(finished)
+    if complete is not None:
+        return Done(node, None, complete)
     if old.is_old(node.run) or old.is_oldest(node.run):
         return Done(node, None, leave_alone(node.run, finished, scheduler, context))
     fresh = finished is None or not finished.built

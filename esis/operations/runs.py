@@ -17,7 +17,6 @@ from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
 from esis.operations.witness.evidence import Evidence, gather
 from esis.records import old
-from esis.records.start_time import parse_start_time
 
 _SMALL = 1024 * 1024  # bytes; a job id a line
 
@@ -34,12 +33,17 @@ class Listed(NamedTuple):
 
 
 def list_runs(
-    below: Path, verify: bool = False, deep: bool = False, tell: Callable[[str], None] | None = None
+    below: Path,
+    verify: bool = False,
+    deep: bool = False,
+    tell: Callable[[str], None] | None = None,
+    brief: bool = False,
 ) -> list[Listed]:
     """Return the runs in a directory, sorted by path; interrupted builds are none. Raises BadInput.
 
     `deep`: down the tree. With `verify` every byte of the workflows there is read to tell which runs are current.
-    `tell` hears of each run that can't be read, and why; the others are listed all the same.
+    `tell` hears of each run that can't be read, and why; the others are listed all the same. `brief`: times and jobs
+    aren't asked for.
     """
     if not below.is_dir():
         raise BadInput(f"there is no directory {below}")
@@ -69,7 +73,7 @@ def list_runs(
             with _telling(run, tell):
                 evidence = gather(run)
                 if evidence is not None and evidence.built:
-                    found.append(_listed(run, evidence))
+                    found.append(_listed(run, evidence, brief))
         found += [_listed_oldest(RunDir(place.resolve() / name)) for name in oldest]
     marked = [
         Listed(item.run, item.started, item.job, item.tasks, item.complete, item.run.path in current) for item in found
@@ -102,7 +106,11 @@ def _telling(run: RunDir, tell: Callable[[str], None] | None) -> Iterator[None]:
         tell(problem if str(run.path) in problem else f"{run.path}: {problem}")
 
 
-def _listed(run: RunDir, evidence: Evidence) -> Listed:
+def _listed(run: RunDir, evidence: Evidence, brief: bool) -> Listed:
+    if brief:
+        return Listed(run, None, None, len(evidence.indices), evidence.looks_complete, False)
+    from esis.records.start_time import parse_start_time
+
     jobs = old.job_ids(_text(run.job_ids))
     started = parse_start_time(_text(run.start_time))
     if started is None and run.start_time.exists():

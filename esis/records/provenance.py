@@ -15,7 +15,7 @@ from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
-from esis.records.origin import Origin
+from esis.records.submissions import Origin
 from esis.typed import Fields, read_object
 
 # Keys whose values don't tell who made the run, and where.

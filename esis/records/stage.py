@@ -1,18 +1,22 @@
-"""Keep the stage of a run's build: the directory is a run only once it is prepared."""
+"""Keep how far a run is: the stage of its build, for it is a run only once it is prepared, and that it is complete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from esis.files import write_json
+from esis.errors import CorruptState
+from esis.files import read_limited, write_json
 from esis.model.index_sets import MOST_TASKS
 from esis.model.workdir import RunDir
+from esis.records.submissions import Submission
 from esis.typed import Fields, read_object
 
 SCHEMA = 1
 _LARGEST = 2**63 - 1  # of what the kernel and users count
+_OWN_MARK = "esis "
+_CLAIM_LIMIT = 16  # bytes of completed.state
 
 
 class Stage(Enum):
@@ -76,3 +80,58 @@ def read(run: RunDir) -> State | None:
         fields.number("pid_started", 0, _LARGEST),
         fields.text("process") if fields.has("process") else None,
     )
+
+
+def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
+    """Return whether ESIS, or somebody by hand, says that the run is complete; what can't be read says nothing.
+
+    ESIS's own mark counts for the run, the submissions and the records that it was written for: a rerun by hand, or a
+    mark that came from another run with a copy, makes it void.
+    """
+    try:
+        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip()
+    except (CorruptState, OSError):
+        return False
+    if not text.startswith(_OWN_MARK):
+        return bool(text)
+    told = dict(word.partition("=")[::2] for word in text.split())
+    latest, moment = max((item.number for item in known), default=None), records_moment(run)
+    return (
+        told.get("run") == run.digest
+        and latest in (None, _number(told.get("submission")))
+        and moment in (None, _number(told.get("records")))
+    )
+
+
+def has_own_mark(run: RunDir) -> bool:
+    """Return whether the mark of a complete run is one of ESIS's, not of somebody by hand."""
+    try:
+        return read_limited(run.complete_mark).startswith(_OWN_MARK.encode())
+    except (CorruptState, OSError):
+        return False
+
+
+def mark_text(run: RunDir, known: Iterable[Submission], moment: int | None, version: str) -> str:
+    """Return what ESIS writes to mark a run as complete; `moment`: of before its records were read."""
+    latest = max((item.number for item in known), default=0)
+    return f"{_OWN_MARK}{version} run={run.digest} submission={latest} records={moment or 0}\n"
+
+
+def records_moment(run: RunDir) -> int | None:
+    """Return when a record last came or went, in nanoseconds since 1970; None where nobody keeps them any more."""
+    try:
+        return run.tasks.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def is_claimed(run: RunDir) -> bool:
+    """Return whether completed.state holds 1, which workers of ESIS 0.0.4 write; what can't be read says nothing."""
+    try:
+        return read_limited(run.completed, _CLAIM_LIMIT).strip() == b"1"
+    except (CorruptState, OSError):
+        return False

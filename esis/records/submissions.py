@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import operator
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -16,7 +16,6 @@ from esis.errors import BadInput, CorruptState
 from esis.files import read_limited, write_json
 from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import RunDir
-from esis.records.origin import Origin
 from esis.typed import LATEST, Fields, parse_object
 
 SCHEMA = 1
@@ -25,8 +24,7 @@ _SCHEDULERS = ("slurm", LOCAL)
 _MOST_SUBMISSIONS = 999_999_999
 _LARGEST = 2**63 - 1
 _LIMIT = re.compile(r"[0-9]{1,12}\Z")
-_JOB = re.compile(r"[0-9]{1,20}\Z")
-_CLAIM_ADVICE = "squeue shows whether a job of it runs; esis doc faults"
+JOB_ID = re.compile(r"[0-9]{1,20}\Z")
 _NAME = re.compile(r"(\d{4,9})\.json\Z")
 
 
@@ -72,6 +70,62 @@ class Array(NamedTuple):
             return None if percent and _LIMIT.match(limit) is None else parse_ranges(indices)
         except BadInput:
             return None
+
+
+class Origin(NamedTuple):
+    """Say who used ESIS, where and with what; found out without starting a program."""
+
+    user: str
+    uid: int
+    host: str
+    esis: str
+    python: str
+    python_executable: str
+    platform: str
+    modules: tuple[str, ...] = ()
+    conda_environment: str | None = None
+    virtual_environment: str | None = None
+
+    @classmethod
+    def here(cls) -> Origin:
+        """Return that of this process."""
+        import platform  # takes a while, and who reads an origin doesn't need it
+
+        from esis.locks import user_name
+        from esis.version import VERSION
+
+        return cls(
+            user=user_name(os.getuid()),
+            uid=os.getuid(),
+            host=os.uname().nodename,
+            esis=VERSION,
+            python=platform.python_version(),
+            python_executable=sys.executable,
+            platform=platform.platform(),
+            modules=tuple(name for name in os.environ.get("LOADEDMODULES", "").split(":") if name),
+            conda_environment=os.environ.get("CONDA_DEFAULT_ENV"),
+            virtual_environment=os.environ.get("VIRTUAL_ENV"),
+        )
+
+    @classmethod
+    def from_fields(cls, raw: Fields) -> Origin:
+        """Read what `to_json` gave. Raises CorruptState."""
+        return cls(
+            raw.text("user"),
+            raw.number("uid", 0, 2**32),
+            raw.text("host"),
+            raw.text("esis"),
+            raw.text("python"),
+            raw.text("python_executable"),
+            raw.text("platform"),
+            raw.texts("modules"),
+            raw.text_or_none("conda_environment"),
+            raw.text_or_none("virtual_environment"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in files."""
+        return {**self._asdict(), "modules": list(self.modules)}
 
 
 class Submission(NamedTuple):
@@ -306,30 +360,6 @@ def parse(path: Path, data: bytes) -> Submission:
     return made
 
 
-def read_claim(run: RunDir, number: int, position: int = 0) -> str | None:
-    """Return the id of the job that does the work of an array of a submission; None where none has started.
-
-    Raises CorruptState, OSError where something is there that can't be read: somebody may be at work.
-    """
-    path = run.claim(number, position)
-    try:
-        job = os.readlink(path)  # noqa: PTH115  a path would tidy it up
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise CorruptState(f"{path} is corrupt: it is no symbolic link", _CLAIM_ADVICE) from None
-    if _JOB.match(job) is None:
-        raise CorruptState(f"{path} is corrupt: expected the id of a job, found {job[:60]!r}", _CLAIM_ADVICE)
-    return job
-
-
-def claims(run: RunDir, submission: Submission) -> list[str | None]:
-    """Return the claim of each of its arrays. Raises as read_claim does."""
-    return [read_claim(run, submission.number, position) for position in range(len(submission.arrays))]
-
-
 def _ranges(fields: Fields, key: str) -> Sequence[int]:
     text = fields.text(key)
     try:
@@ -347,7 +377,7 @@ def _named_job(fields: Fields) -> Job:
 
 
 def _job(fields: Fields, key: str, value: str) -> str:
-    if _JOB.match(value) is None:
+    if JOB_ID.match(value) is None:
         raise fields.wrong(key, "the id of a job", value)
     return value
 

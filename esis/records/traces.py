@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import PROBE_PREFIX, is_there, read_limited
+from esis.files import PROBE_PREFIX, is_there
 from esis.model.workdir import RunDir
-from esis.records.stage import Stage
+from esis.records.stage import Stage, is_claimed
 from esis.records.submissions import Submission
 from esis.records.tasks import submission_numbers
 
@@ -25,8 +25,6 @@ KEPT = (
 _OF_A_SUBMISSION = re.compile(r"([0-9]{4,9})\.(.+)\Z", re.DOTALL)
 _CLAIM = ".claim"
 _RESULT = re.compile(r"results\.")
-_OWN_MARK = "esis "
-_CLAIM_LIMIT = 16  # bytes of completed.state
 _SHOWN = 3  # names of a kind in a message
 
 
@@ -52,61 +50,6 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     if stage in (None, Stage.SNAPSHOT):
         told += [_shown(place, _names(place)) for place in (run.cwd, run.checkpoints)]
     return [text for text in told if text]
-
-
-def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
-    """Return whether ESIS, or somebody by hand, says that the run is complete; what can't be read says nothing.
-
-    ESIS's own mark counts for the run, the submissions and the records that it was written for: a rerun by hand, or a
-    mark that came from another run with a copy, makes it void.
-    """
-    try:
-        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip()
-    except (CorruptState, OSError):
-        return False
-    if not text.startswith(_OWN_MARK):
-        return bool(text)
-    told = dict(word.partition("=")[::2] for word in text.split())
-    latest, moment = max((item.number for item in known), default=None), records_moment(run)
-    return (
-        told.get("run") == run.digest
-        and latest in (None, _number(told.get("submission")))
-        and moment in (None, _number(told.get("records")))
-    )
-
-
-def has_own_mark(run: RunDir) -> bool:
-    """Return whether the mark of a complete run is one of ESIS's, not of somebody by hand."""
-    try:
-        return read_limited(run.complete_mark).startswith(_OWN_MARK.encode())
-    except (CorruptState, OSError):
-        return False
-
-
-def mark_text(run: RunDir, known: Iterable[Submission], moment: int | None, version: str) -> str:
-    """Return what ESIS writes to mark a run as complete; `moment`: of before its records were read."""
-    latest = max((item.number for item in known), default=0)
-    return f"{_OWN_MARK}{version} run={run.digest} submission={latest} records={moment or 0}\n"
-
-
-def records_moment(run: RunDir) -> int | None:
-    """Return when a record last came or went, in nanoseconds since 1970; None where nobody keeps them any more."""
-    try:
-        return run.tasks.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
-
-
-def is_claimed(run: RunDir) -> bool:
-    """Return whether completed.state holds 1, which workers of ESIS 0.0.4 write; what can't be read says nothing."""
-    try:
-        return read_limited(run.completed, _CLAIM_LIMIT).strip() == b"1"
-    except (CorruptState, OSError):
-        return False
 
 
 def check_submissions(run: RunDir, known: Iterable[Submission]) -> None:

@@ -20,6 +20,11 @@ def opened(argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None,
     return re.findall(r'open(?:at)?\([^"]*"([^"]*)".* = \d+$', log, re.MULTILINE)
 
 
+def with_paths(argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> list[str]:
+    """Return the calls of a command (not of what it starts) that name a file, or ask for what one is."""
+    return _trace(["-e", "trace=%file"], argv, cwd, env).splitlines()
+
+
 def bytes_read(argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return how many bytes of each file a command got: reads, copies by the kernel, maps."""
     log = _trace(["-f", "-y", "-e", "trace=read,pread64,readv,preadv,copy_file_range,sendfile,mmap"], argv, cwd, env)

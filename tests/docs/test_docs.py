@@ -35,8 +35,7 @@ from esis.operations.submission.submit import MINIMUM_GRACE_SECONDS
 from esis.operations.table import collect, formats
 from esis.operations.table.rows import Row
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import TaskState, TaskStatus, Verdict
+from esis.operations.witness.status import RunStatus, TaskState, TaskStatus, Verdict
 from esis.records import submissions
 from esis.records.stage import Stage, State
 from esis.records.tasks import TaskRecord, TaskRecords

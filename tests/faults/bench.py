@@ -248,11 +248,7 @@ class EarlyBench(Bench):
         self, cwd: Path, *arguments: str, env: Mapping[str, str] | None = None, patch: Mapping[str, Any] | None = None
     ) -> Result:
         """Run a command with the limits of a byte."""
-        limits = {
-            "esis.operations.build.ahead._WORTH_BYTES": 1,
-            "esis.digests.BESIDE": 1,
-            "esis.model.sources.REMEMBERED": 1,
-        }
+        limits = {"esis.operations.ahead._WORTH_BYTES": 1, "esis.digests.BESIDE": 1, "esis.model.sources.REMEMBERED": 1}
         return super().esis(cwd, *arguments, env=env, patch={**limits, **(patch or {})})
 
 

@@ -19,8 +19,8 @@ from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import Packing, plan
 from esis.records import submissions
-from esis.records.origin import Origin
-from esis.records.submissions import SCHEMA, Array, Job, Outcome, Submission, claims, read_all, read_claim, save
+from esis.records.claims import claims, read_claim
+from esis.records.submissions import SCHEMA, Array, Job, Origin, Outcome, Submission, read_all, save
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 

@@ -16,7 +16,7 @@ import esis
 PACKAGE = Path(esis.__file__).parent
 BARE = [sys.executable, "-I", "-S", "-c"]
 ALLOWED = re.compile(
-    r"esis(\.(version|errors|files|hook|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z"
+    r"esis(\.(errors|files|hook|process|processes|checkpoint(\.\w+)?|model|model\.workdir|worker(\.\w+)?))?\Z"
 )
 # What the whole of the interface is used for, in a process of its own.
 USE = """
@@ -109,7 +109,7 @@ def test_a_copy_of_its_files_is_enough(tmp_path: Path) -> None:
 def test_importing_esis_alone_imports_next_to_nothing() -> None:
     code = "import sys, json; sys.path.insert(0, sys.argv[1]); b = set(sys.modules); import esis; n = set(sys.modules)"
     names = modules(f"{code}; print(json.dumps(sorted(n - b)))", str(PACKAGE.parent))
-    assert [name for name in names if name not in ("json", "__future__")] == ["esis", "esis.version"]
+    assert [name for name in names if name not in ("json", "__future__")] == ["esis"]
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -119,16 +119,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         assert getattr(esis, name) is not None
 
 
-BASE = {
-    "esis",
-    "esis.version",
-    "esis.errors",
-    "esis.hook",
-    "esis.model",
-    "esis.model.workdir",
-    "esis.worker",
-    "esis.worker.task",
-}
+BASE = {"esis", "esis.errors", "esis.hook", "esis.model", "esis.model.workdir", "esis.worker", "esis.worker.task"}
 FILES = {"esis.files", "esis.processes", "esis.worker.attempts", "esis.worker.checkpoints", "esis.worker.durable"}
 
 

@@ -18,9 +18,8 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.logs.files import find_logs, missing_logs
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import TaskState
-from esis.records import traces
+from esis.operations.witness.status import RunStatus, TaskState
+from esis.records import stage
 
 # Names, once: properties that make a Path for each of a hundred thousand files take most of the time.
 _RUN = RunDir(Path())
@@ -96,7 +95,7 @@ def select(
     clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
     if clashing:
         raise BadInput(f"the workflow has a file {clashing[0]}, and an archive needs that name for itself")
-    if traces.has_own_mark(run):  # it is one of a moment; the records tell the same
+    if stage.has_own_mark(run):  # it is one of a moment; the records tell the same
         made = {**made, f"{_PRIVATE}/{run.complete_mark.name}": None}
     return Listing(
         run,

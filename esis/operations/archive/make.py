@@ -24,9 +24,8 @@ from esis.operations.archive.crate import About, Subject, metadata, need_rocrate
 from esis.operations.archive.writer import Format, Hashing, Writer, need_zstandard, writing
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.old_runs import check_ours
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.witness.target import definition
-from esis.operations.witness.verdict import ACTIVE_STATES, TaskState
 from esis.records import provenance
 from esis.schedulers.base import JobState, Scheduler
 
@@ -186,4 +185,4 @@ def _check_unchanged(before: Evidence) -> None:
 
 
 def _but_for_marks(evidence: Evidence) -> Evidence:
-    return evidence._replace(marked_complete=True, claimed=True)
+    return evidence._replace(marked_complete=True, claim=True)

@@ -18,8 +18,7 @@ from esis.model.workdir import RunDir
 from esis.operations.logs import zipped
 from esis.operations.logs.of_tasks import names_of
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import LAUNCH_FAILURE, TaskState
+from esis.operations.witness.status import LAUNCH_FAILURE, RunStatus, TaskState
 from esis.records.log_names import LogKind, RunLogs
 from esis.records.submissions import Submission
 

@@ -14,9 +14,8 @@ from esis.files import open_regular, read_limited
 from esis.locks import user_name
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
-from esis.operations.witness.verdict import TaskState
 from esis.records.log_names import RunLogs
 from esis.records.submissions import Outcome, Submission
 from esis.records.tasks import TaskRecord, read_details

@@ -9,8 +9,7 @@ from esis.errors import BadInput
 from esis.model.index_sets import format_ranges
 from esis.operations.context import Context
 from esis.operations.witness.conditions import matching
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import ACTIVE_STATES, RESUMABLE, TaskState
+from esis.operations.witness.status import ACTIVE_STATES, RESUMABLE, RunStatus, TaskState
 
 # What is resubmitted if nothing is said: not what is done or active, nor what may be.
 DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED)

@@ -26,9 +26,9 @@ from esis.operations.context import Context
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
 from esis.operations.submission.script import render_script, write_script
 from esis.records import log_names, provenance, submissions, traces
-from esis.records.origin import Origin
+from esis.records.claims import read_claim
 from esis.records.start_time import format_start_time
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import Job, Origin, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler, Snapshot
 from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
@@ -377,7 +377,7 @@ def _look_up(
 def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]) -> Job | None:
     """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
     cluster = clusters[0] if len(clusters) == 1 else None
-    claim = submissions.read_claim(run, intent.number, len(intent.jobs))
+    claim = read_claim(run, intent.number, len(intent.jobs))
     if claim is not None:
         return Job(claim, cluster)  # it has even started
     if snapshot.problem is not None:

@@ -21,9 +21,8 @@ from esis.operations.table.frame import CHUNK, Frame
 from esis.operations.table.join import Join
 from esis.operations.witness.conditions import UnknownName, condition
 from esis.operations.witness.evidence import Evidence, read_stage
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
-from esis.operations.witness.verdict import TaskState
 from esis.records.hosts import Hosts
 from esis.records.results import Exported, Results
 from esis.records.stage import Stage

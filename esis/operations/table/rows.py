@@ -11,8 +11,7 @@ from esis.model.index_sets import format_ranges
 from esis.model.parametersets import ParameterSets
 from esis.operations.witness.conditions import condition
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import TaskState, TaskStatus
+from esis.operations.witness.status import RunStatus, TaskState, TaskStatus
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from esis.errors import BadInput
 from esis.model.parametersets import ParameterSets
 from esis.model.workdir import RunDir
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.status import TaskState
 
 
 class UnknownName(BadInput):

@@ -10,14 +10,14 @@ from typing import NamedTuple
 from esis.errors import CorruptState
 from esis.files import is_directory, is_there
 from esis.model.workdir import RunDir
-from esis.records import stage, submissions, tasks, traces
+from esis.records import stage, submissions
 from esis.records.stage import Stage, State
 from esis.records.submissions import LOCAL, Job, Outcome, Submission
-from esis.records.tasks import TaskRecords
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from esis.records.attempts import Attempts
+    from esis.records.tasks import TaskRecords
 
 
 class _Read(NamedTuple):
@@ -27,14 +27,24 @@ class _Read(NamedTuple):
     state: State | None
     indices: Sequence[int]
     submissions: tuple[Submission, ...]
-    records: TaskRecords  # the latest attempt at each task
+    listed: TaskRecords | None  # None: to be listed when somebody asks, as of a run that is known to be complete
     marked_complete: bool  # ESIS found it complete before, or somebody overruled the evidence by hand
-    moment: int | None = None  # when a record had last come or gone before they were read (traces.records_moment)
-    claimed: bool = False  # completed.state holds 1: a worker may have written it after the first task
+    moment: int | None = None  # when a record had last come or gone before they were read (stage.records_moment)
+    claim: bool | None = None  # see `claimed`; None: to be read when somebody asks
 
 
 class Evidence(_Read):
     """Hold what a run's directory tells."""
+
+    @cached_property
+    def records(self) -> TaskRecords:
+        """Return the latest attempt at each task. Raises OSError, CorruptState."""
+        return self.listed if self.listed is not None else _records(self.run, later=True)
+
+    @cached_property
+    def claimed(self) -> bool:
+        """Return whether completed.state holds 1: a worker may have written it after the first task."""
+        return self.claim if self.claim is not None else stage.is_claimed(self.run)
 
     @property
     def built(self) -> bool:
@@ -80,11 +90,9 @@ class Evidence(_Read):
     @cached_property
     def claims(self) -> Mapping[int, Sequence[str | None]]:
         """Return by submission which jobs have begun the work of its arrays."""
-        return {
-            item.number: submissions.claims(self.run, item)
-            for item in self.submissions
-            if item.outcome is not Outcome.REFUSED
-        }
+        from esis.records.claims import claims  # a complete run has no need to know
+
+        return {item.number: claims(self.run, item) for item in self.submissions if item.outcome is not Outcome.REFUSED}
 
     @cached_property
     def owners(self) -> tuple[int, ...]:
@@ -113,9 +121,10 @@ class Evidence(_Read):
     @property
     def looks_complete(self) -> bool:
         """Return whether the run's directory alone says that all tasks are done; nobody is asked."""
+        if self.marked_complete or self.recorded_complete:
+            return True
         untold = not self.records and not any(item.records for item in self.submissions)
-        claimed = self.claimed and untold and (self.is_old or bool(self.submissions))
-        return self.marked_complete or self.recorded_complete or claimed
+        return self.claimed and untold and (self.is_old or bool(self.submissions))
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -150,11 +159,11 @@ def gather(run: RunDir, later: bool = False) -> Evidence | None:
 
         indices = old.tasks_of(run, indices)
         subs = old.submissions_of(run, indices)
-    moment = traces.records_moment(run)
-    complete = traces.is_marked(run, subs)  # all is known; times and hosts are wanted by some
-    return Evidence(
-        run, state, indices, subs, tasks.read_records(run, later or complete), complete, moment, traces.is_claimed(run)
-    )
+    moment = stage.records_moment(run)
+    complete = stage.is_marked(run, subs)  # all is known; times and hosts are wanted by some
+    listed = _records(run, later) if not complete else None
+    claim = stage.is_claimed(run) if not complete else None
+    return Evidence(run, state, indices, subs, listed, complete, moment, claim)
 
 
 def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
@@ -173,13 +182,21 @@ def read_stage(run: RunDir, subs: Sequence[Submission]) -> State | None:
     indices = _indices(run)
     submitted = {task for sub in subs for task in (sub.tasks[0], sub.tasks[-1])}
     whole = bool(indices) and indices[-1] - indices[0] + 1 == len(indices) and submitted <= set(indices)
-    if whole and (subs or traces.is_marked(run)):
+    if whole and (subs or stage.is_marked(run)):
         return State(Stage.PREPARED, indices[0], len(indices))
+    from esis.records import traces  # of what is damaged
+
     left = traces.found(run, None)
     if not left:
         return State(Stage.SNAPSHOT)
     why = f"{run.parameters.name}/ holds {len(indices)} parameter sets" if not whole else "nothing was submitted"
     raise CorruptState(f"{damage.message}, and {why}; but there are {'; '.join(left)}", traces.KEPT)
+
+
+def _records(run: RunDir, later: bool) -> TaskRecords:
+    from esis.records.tasks import read_records  # a complete run is told without them
+
+    return read_records(run, later)
 
 
 def _indices(run: RunDir) -> Sequence[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.sightings import Owners, Sightings
-from esis.operations.witness.verdict import CLAIMED, LAUNCH_FAILURE, RESUMABLE, TaskState, TaskStatus, Verdict
+from esis.operations.witness.status import CLAIMED, LAUNCH_FAILURE, RESUMABLE, TaskState, TaskStatus, Verdict
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord

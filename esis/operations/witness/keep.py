@@ -7,7 +7,7 @@ from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.look import look
 from esis.operations.witness.status import RunStatus
-from esis.records import traces
+from esis.records import stage
 from esis.records.tasks import keep_verdict, note
 from esis.schedulers.base import Scheduler
 from esis.version import VERSION
@@ -45,7 +45,7 @@ def mark_complete(evidence: Evidence) -> None:
     run = evidence.run
     try:
         write_atomic(run.completed, "1")
-        write_atomic(run.complete_mark, traces.mark_text(run, evidence.submissions, evidence.moment, VERSION))
+        write_atomic(run.complete_mark, stage.mark_text(run, evidence.submissions, evidence.moment, VERSION))
     except OSError:
         return  # somebody else's run, or a full disk: the records still say the same
 

@@ -12,8 +12,16 @@ from esis.files import refresh
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.judge import Judge
-from esis.operations.witness.status import News, RunStatus, Tasks, complete_status
-from esis.operations.witness.verdict import ACTIVE_STATES, CLAIMED, TaskState, Verdict
+from esis.operations.witness.status import (
+    ACTIVE_STATES,
+    CLAIMED,
+    News,
+    RunStatus,
+    Tasks,
+    TaskState,
+    Verdict,
+    complete_status,
+)
 from esis.schedulers.base import Scheduler, Snapshot
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})

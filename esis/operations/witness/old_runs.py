@@ -9,8 +9,7 @@ from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
-from esis.operations.witness.status import RunStatus
-from esis.operations.witness.verdict import ACTIVE_STATES
+from esis.operations.witness.status import ACTIVE_STATES, RunStatus
 from esis.records import old
 from esis.schedulers.base import Scheduler
 

@@ -1,9 +1,10 @@
-"""Hold what is known of a run: its tasks by verdict, what they come to, and how long it may take."""
+"""Hold what is known of a task (a verdict) and of a run: its tasks by verdict, what they come to, how long it takes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,15 +12,73 @@ from esis.errors import ExitCode
 from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.verdict import ACTIVE_STATES, TaskState, TaskStatus, Verdict
 
 if TYPE_CHECKING:
+    from esis.model.requirements import Node
+    from esis.records.submissions import Submission
     from esis.records.tasks import TaskRecord
     from esis.schedulers.base import Sighting
 
+CLAIMED = "completed.state holds 1"
+LAUNCH_FAILURE = "launch failure"  # Slurm failed it before its script began, as where its log can't be opened
+RESUMABLE = "resumable"  # the reason of a task that saved its state and has more to do
 NEVER = "DependencyNeverSatisfied"  # the reason of what waits for a job that failed
 _HELD = "JobHeld"  # JobHeldUser, JobHeldAdmin
 _SAMPLE = 1000  # done tasks whose times are looked at
+
+
+class TaskState(Enum):
+    """Name the states of a task, in the order in which they are shown."""
+
+    DONE = "done"
+    RUNNING = "running"
+    WAITING = "waiting"
+    UNSUBMITTED = "unsubmitted"
+    FAILED = "failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+ACTIVE_STATES = frozenset({TaskState.WAITING, TaskState.RUNNING})
+
+
+class Verdict(NamedTuple):
+    """Hold what is known of tasks that fare alike."""
+
+    state: TaskState
+    reason: str = ""
+    code: int | None = None  # exit code of the script
+    job: str | None = None  # the array's job id
+    passing: bool = False  # a later look will tell more
+    fleeting: bool = False  # only the queue's memory tells it, and that is short
+    unread: bool = False  # its job or process has ended, and a record may have come since they were read
+
+
+class TaskStatus(NamedTuple):
+    """Hold what is known of one task."""
+
+    verdict: Verdict
+    elapsed: float | None = None  # seconds
+
+    @property
+    def state(self) -> TaskState:
+        """Return the state."""
+        return self.verdict.state
+
+    @property
+    def reason(self) -> str:
+        """Return why, in words for people."""
+        return self.verdict.reason
+
+    @property
+    def code(self) -> int | None:
+        """Return the exit code of the script."""
+        return self.verdict.code
+
+    @property
+    def job(self) -> str | None:
+        """Return the array's job id."""
+        return self.verdict.job
 
 
 class News(NamedTuple):
@@ -143,6 +202,15 @@ class RunStatus(NamedTuple):
         return (work + mean * len(self.indices(TaskState.WAITING))) / len(running)
 
 
+class Done(NamedTuple):
+    """Hold what a run came to."""
+
+    node: Node
+    submission: Submission | None  # None: there was nothing to submit
+    status: RunStatus | None  # of before the submission; None for a fresh run
+    left: int = 0  # tasks for which Slurm had no room
+
+
 class Tasks(Mapping[int, TaskStatus]):
     """Judge single tasks when somebody looks at them."""
 
@@ -173,15 +241,20 @@ def describe_failures(status: RunStatus) -> str:
     return "; ".join(f"{format_ranges(sorted(tasks))}: {reason}" for reason, tasks in sorted(by_reason.items()))
 
 
+def known_complete(found: Evidence | None) -> RunStatus | None:
+    """Return the status of a run that is known to be complete; None where it isn't. Neither locks nor asks."""
+    return complete_status(found) if found is not None and found.built and found.marked_complete else None
+
+
 def complete_status(evidence: Evidence) -> RunStatus:
     """Return the status of a run that was found complete before: nobody is asked any more."""
     done = Verdict(TaskState.DONE)
     groups: dict[Verdict, Sequence[int]] = {done: evidence.indices} if evidence.indices else {}
 
-    records = evidence.records
     verdicts: dict[int | None, Verdict] = {None: done}  # by kind of record
 
     def judge(task: int) -> TaskStatus:
+        records = evidence.records  # not read before a task is looked at
         kind = records.kind(task)
         if kind not in verdicts:
             record = records[task]

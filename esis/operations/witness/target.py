@@ -7,10 +7,10 @@ from pathlib import Path
 
 from esis.errors import BadInput, Busy
 from esis.files import is_there, read_limited
-from esis.model.requirements import Node, chain, resolve
+from esis.model.requirements import Node, resolve
 from esis.model.sources import Sources
 from esis.model.workdir import PREFIX, RunDir, is_run_name
-from esis.model.workflow import FILE_LIMIT, Workflow, name_note, parse
+from esis.model.workflow import FILE_LIMIT, Workflow, parse
 from esis.operations.witness.evidence import Evidence, gather
 
 
@@ -23,16 +23,6 @@ def node_of(path: Path, verify: bool = False) -> Node:
     """Read the workflow at `path` with all that it requires; with `verify` every byte. Raises BadInput."""
     sources = Sources(verify)
     return resolve(path, sources.read, sources.digest_of)
-
-
-def name_notes(wanted: Node) -> list[str]:
-    """Return what the user has to know about the names of workflow files that are required, directly or not."""
-    notes = []
-    for node in chain(wanted):
-        for item in node.requirements:
-            note = name_note(Path(os.path.normpath(node.workflow.resolve(item.stored))))
-            notes += [f"{item.name}: {note}"] if note is not None and f"{item.name}: {note}" not in notes else []
-    return notes
 
 
 def run_at(path: Path) -> RunDir | None:

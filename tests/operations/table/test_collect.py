@@ -25,7 +25,7 @@ from esis.operations.table.columns import ABSENT, PARAMETERS, RESULTS, Columns
 from esis.operations.table.formats import column_type, format_of, write_csv, write_jsonl, write_parquet
 from esis.operations.table.frame import Frame, Long, Table
 from esis.operations.witness.look import status_of
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.status import TaskState
 from esis.schedulers.base import Snapshot
 from tests.operations.made import make_run
 

@@ -22,7 +22,7 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.judge import CUT_OFF, GRACE_SECONDS, Judge
 from esis.operations.witness.keep import keep
 from esis.operations.witness.look import status_of
-from esis.operations.witness.verdict import TaskState, Verdict
+from esis.operations.witness.status import TaskState, Verdict
 from esis.processes import process_start
 from esis.records.stage import Stage, State
 from esis.records.submissions import Array, Job, Outcome, Submission
@@ -377,7 +377,7 @@ def judged(
     claimed: bool = False,
 ) -> Verdict:
     """Return the verdict on task 0 of four."""
-    told = evidence([sub], records, 4)._replace(claimed=claimed)
+    told = evidence([sub], records, 4)._replace(claim=claimed)
     return verdicts(told, *seen, accounted=accounted)[0]
 
 
@@ -491,7 +491,7 @@ def test_f55_what_slurm_said_of_an_end_that_nobody_recorded_is_kept(tmp_path: Pa
     assert before.counts() == {TaskState.DONE: 2, TaskState.RUNNING: 1, TaskState.FAILED: 1}
     assert sorted(path.name for path in run.tasks.iterdir()) == names, "to judge writes nothing"
     keep(before)
-    kept = told._replace(records=read_records(run))
+    kept = told._replace(listed=read_records(run))
     after = status_of(kept, Snapshot(), NOW).counts()
     assert after == {TaskState.DONE: 2, TaskState.FAILED: 1, TaskState.LOST: 1}
 
@@ -513,9 +513,9 @@ def test_f55_the_same_of_tasks_that_write_no_records_where_nobody_else_remembers
     )
     asked = Snapshot(seen, accounting_asked=True, accounting_problem=problem)
     for _ in range(2):
-        keep(status_of(evidence([silent], (), 4, run)._replace(records=read_records(run)), asked, NOW))
+        keep(status_of(evidence([silent], (), 4, run)._replace(listed=read_records(run)), asked, NOW))
     assert len(list(run.tasks.iterdir())) == (2 if kept else 0)
-    after = status_of(evidence([silent], (), 4, run)._replace(records=read_records(run)), Snapshot(), NOW).counts()
+    after = status_of(evidence([silent], (), 4, run)._replace(listed=read_records(run)), Snapshot(), NOW).counts()
     assert after == ({TaskState.DONE: 1, TaskState.FAILED: 1, TaskState.UNKNOWN: 2} if kept else {TaskState.UNKNOWN: 4})
 
 
@@ -531,11 +531,11 @@ def test_f66_a_claim_of_completion_is_outranked_by_all_that_is_known() -> None:
     assert judged(sub=silent, claimed=True, seen=live).state is TaskState.RUNNING
     failed = [sighting("71", (0,), "FAILED", code=3)]
     assert judged(sub=silent, claimed=True, seen=failed).state is TaskState.FAILED
-    assert verdicts(evidence([silent], (), 4)._replace(claimed=True), problem="no")[0].state is TaskState.UNKNOWN
-    assert verdicts(evidence([], (), 4)._replace(claimed=True))[0].state is TaskState.UNSUBMITTED
-    old = evidence([], (), 4)._replace(claimed=True, state=None)
+    assert verdicts(evidence([silent], (), 4)._replace(claim=True), problem="no")[0].state is TaskState.UNKNOWN
+    assert verdicts(evidence([], (), 4)._replace(claim=True))[0].state is TaskState.UNSUBMITTED
+    old = evidence([], (), 4)._replace(claim=True, state=None)
     assert verdicts(old)[0].state is TaskState.DONE
-    assert verdicts(old._replace(claimed=False))[0].state is TaskState.UNKNOWN
+    assert verdicts(old._replace(claim=False))[0].state is TaskState.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.look import look, status_after
-from esis.operations.witness.verdict import TaskState
+from esis.operations.witness.status import TaskState
 from esis.records import submissions
 from esis.records.submissions import Array, Job
 from esis.schedulers.answers import classify

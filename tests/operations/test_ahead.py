@@ -16,8 +16,8 @@ from esis.errors import EsisError
 from esis.model import known_digests
 from esis.model.fingerprint import text_digest
 from esis.model.workdir import STAGING_PREFIX
-from esis.operations.build import ahead
-from esis.operations.build.ahead import resolved
+from esis.operations import ahead
+from esis.operations.ahead import resolved
 from esis.operations.build.prepare import prepared
 from esis.operations.context import Context
 from tests.contract.site import BIN, FakeSite, Workflow, make_workflow, until

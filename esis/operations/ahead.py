@@ -14,7 +14,6 @@ from pathlib import Path
 
 from esis.errors import EsisError
 from esis.files import CHUNK
-from esis.locks import Owner
 from esis.model.requirements import Node, base_name, key_of, resolve, run_parent
 from esis.model.sources import Source, Sources
 from esis.model.workdir import STAGING_PREFIX, RunDir, is_run_name
@@ -98,6 +97,7 @@ class _Early:
     def _area(self, parent: Path) -> Path:
         if parent not in self._areas:
             parent.mkdir(parents=True, exist_ok=True)
+            from esis.locks import Owner
             from esis.operations.build.interrupted import sweep_builds
 
             sweep_builds(parent)
