@@ -14,6 +14,7 @@ OFFSET_VARIABLE = "SLURM_ESIS_OFFSET"  # what the job adds to Slurm's index
 RECORD_VARIABLE = "SLURM_ESIS_RECORD"  # path of this attempt's record without its last word
 INDEX_VARIABLE = "SLURM_ESIS_INDEX"  # Slurm's own index of the array
 LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"  # there is no Slurm
+PATH_VARIABLE = "SLURM_ESIS_PATH"  # what PATH begins with then
 PACKED_VARIABLE = "SLURM_ESIS_PACKED"  # several tasks share the job
 
 RESUME_SUFFIX = ".resume"  # behind the path of an attempt's record: its worker has saved its state

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import IO
 
 from esis.errors import EsisError
 from esis.files import naming
+from esis.processes import sessions
 
+_GONE_SECONDS = 2.0  # a process that waits for a disk can't be killed at once
 _OUTPUT_KEPT = 1024 * 1024  # bytes of standard output that a caller may see; the rest only reaches the log
 
 
@@ -70,8 +73,8 @@ def run_logged(
 ) -> Completed:
     """Run a user's script; both its outputs go to `log` and, with `live`, to stderr as they come.
 
-    Memory is bounded: of stdout the first megabyte is returned. `started` is told the PID. On an interrupt the
-    script's session is ended. Raises OSError where it can't be started.
+    Memory is bounded: of stdout the first megabyte is returned. `started` is told the PID. On an interrupt, and where
+    the script fails, its session is ended. Raises OSError where it can't be started.
     """
     # Unbuffered: what a full disk refuses would be tried once more at the end, and fail there without the log's name.
     with log.open("wb", buffering=0) as stream:
@@ -88,7 +91,8 @@ def run_logged(
         try:
             if started is not None:
                 started(child.pid)
-            child.wait(timeout)
+            if child.wait(timeout) != 0:
+                end_session(child)  # nothing of what failed goes on in a directory that is about to be built anew
         except subprocess.TimeoutExpired:
             timed_out = True
             _kill_session(child)
@@ -134,10 +138,26 @@ def spawn(
             os.close(descriptor)
 
 
-def signal_session(child: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to all processes of a child's session; it is no error if they are gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
+def signal_session(child: subprocess.Popen[bytes], number: int) -> list[int]:
+    """Send a signal to all processes of a child's session and return them; it is no error if they are gone.
+
+    A process group isn't enough: `timeout` makes one of its own, and so do shells with job control.
+    """
+    found = sessions().get(child.pid, [])
+    if not found and child.poll() is None:  # no /proc
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+    for process in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, number)
+    return found
+
+
+def end_session(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a child's session; what begins meanwhile, too. Waits a while until all are gone."""
+    until = time.monotonic() + _GONE_SECONDS
+    while signal_session(child, signal.SIGKILL) and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 class _Sink:
@@ -209,12 +229,9 @@ def _drain(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 def _kill_session(child: subprocess.Popen[bytes]) -> None:
     """End the child's session: TERM, two seconds, KILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        signal_session(child, number)
-        try:
-            child.wait(2.0)
-        except subprocess.TimeoutExpired:
-            continue
-        if number is signal.SIGTERM:
-            signal_session(child, signal.SIGKILL)
-        return
+    signal_session(child, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(2.0)
+    end_session(child)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(2.0)

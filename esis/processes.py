@@ -6,6 +6,7 @@ A PID alone says nothing: it is used again, each boot counts anew, and so does e
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 UNKNOWN_BOOT = "unknown"  # no /proc tells
@@ -43,6 +44,26 @@ def process_alive(pid: int, started: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def sessions() -> dict[int, list[int]]:
+    """Return the living processes by session, which is called as its first process; nothing where no /proc tells.
+
+    No other process or session gets that number before the last of them has ended, whatever became of the first one.
+    """
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if Path("/proc/self/stat").exists() else ():
+        if name.isdecimal():
+            with suppress(OSError):
+                words = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()
+                if words[0] not in (b"Z", b"X"):
+                    found.setdefault(int(words[3]), []).append(int(name))
+    return found
+
+
+def has_left(pid: int) -> bool:
+    """Return whether a process that began a session has ended, and others of the session live on."""
+    return (process_start(pid) is None or is_zombie(pid)) and pid in sessions()
 
 
 def is_zombie(pid: int) -> bool:

@@ -16,6 +16,7 @@ from esis.typed import Fields, read_object
 SCHEMA = 1
 _LARGEST = 2**63 - 1  # of what the kernel and users count
 _OWN_MARK = "esis "
+_BLANK = " \t\r\n\f\v\0"  # a power cut may leave zeros where somebody wrote
 _CLAIM_LIMIT = 16  # bytes of completed.state
 
 
@@ -89,7 +90,7 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
     mark that came from another run with a copy, makes it void.
     """
     try:
-        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip()
+        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip(_BLANK)
     except (CorruptState, OSError):
         return False
     if not text.startswith(_OWN_MARK):

@@ -90,6 +90,12 @@ esac
 # Not for jobs that this one submits, and not from one that submitted this.
 unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM SLURM_ESIS_INDEX SLURM_ESIS_RECORD
 [ "${SLURM_CLUSTER_NAME:-}" = local ] || unset SLURM_ESIS_LOCAL
+# A login shell (bash -l) has set PATH anew: the stand-in for srun comes first again.
+if [ -n "${SLURM_ESIS_LOCAL:-}" ] && [ -n "${SLURM_ESIS_PATH:-}" ]; then
+    case $PATH: in "$SLURM_ESIS_PATH":*) ;; *) PATH=$SLURM_ESIS_PATH:$PATH ;; esac
+    export PATH
+fi
+unset SLURM_ESIS_PATH
 esis_map=$esis_dir/submissions/$esis_submission.map
 esis_attempt=$esis_dir/attempts
 
@@ -468,10 +474,11 @@ esis_status() {
 # 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in records/tasks.py.
 esis_is_complete() {
     # A mark of ESIS's own is one of a moment: records may have come since.
-    if esis_is_small "$3/__esis__/complete"; then
-        esis_text=
-        { IFS= read -r esis_text <"$3/__esis__/complete" || :; } 2>/dev/null
-        case $esis_text in '' | 'esis '*) ;; *) return 0 ;; esac
+    if [ -f "$3/__esis__/complete" ]; then
+        command dd if="$3/__esis__/complete" bs=512 count=1 2>/dev/null | LC_ALL=C command tr -d '\000' \
+            | LC_ALL=C command awk '
+                { text = text $0 "\n" }
+                END { sub(/^[ \t\r\n\f\v]+/, "", text); exit text == "" || substr(text, 1, 5) == "esis " }' && return 0
     fi
     if [ -e "$3/__esis__/tasks" ] && ! [ -r "$3/__esis__/tasks" ]; then
         return 1

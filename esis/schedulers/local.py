@@ -10,20 +10,21 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from esis.environment import clean_environment
 from esis.files import write_atomic
-from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE
+from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE, PATH_VARIABLE
 from esis.locks import user_name
 from esis.model.limits import Limits
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
-from esis.process import signal_session, spawn
+from esis.process import end_session, signal_session, spawn
 from esis.records.submissions import LOCAL, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
 from esis.schedulers.base import Answer, Snapshot
@@ -84,26 +85,41 @@ class Local:
         # Microseconds: unique on this machine, also as SLURM_JOB_ID of the single tasks, and in the order of time.
         job = time.time_ns() // 1000
         script = run.script.read_text("utf-8", "surrogateescape")
-        install_srun(run)
-        acknowledged(Job(str(job)))
-        batch = _Batch(run, submission, job, Options.of(script, submission.options), self._parallel, self._progress)
-        returned = batch.run_all()
+        with installed_srun(run) as programs:
+            acknowledged(Job(str(job)))
+            options = Options.of(script, submission.options)
+            batch = _Batch(run, submission, job, options, programs, self._parallel, self._progress)
+            returned = batch.run_all()
         batch.record_silent_ends()
         message = "interrupted" if returned else ""
         return Answer(Outcome.SUBMITTED, message, returned)
 
 
-def install_srun(run: RunDir) -> None:
-    """Put the stand-in for srun where PATH of local tasks finds it."""
+@contextmanager
+def installed_srun(run: RunDir) -> Iterator[Path]:
+    """Put the stand-in for srun where PATH of local tasks can find it, and yield the directory."""
     run.local_bin.mkdir(exist_ok=True)
     source = Path(__file__).parent / "bin" / "srun"
     target = run.local_bin / "srun"
     if not target.exists():
         write_atomic(target, source.read_bytes(), executable=True)
+    if ":" not in str(run.local_bin):
+        yield run.local_bin
+        return
+    import tempfile  # PATH has no way to name a directory with a colon
+
+    with tempfile.TemporaryDirectory(prefix="esis-srun-") as directory:
+        (Path(directory) / target.name).symlink_to(target)
+        yield Path(directory)
 
 
-def environment(run: RunDir, submission: Submission, job: int, position: int, options: Options) -> dict[str, str]:
-    """Return the environment of the task at `position` of the submission: what Slurm sets in a batch script."""
+def environment(
+    run: RunDir, submission: Submission, job: int, position: int, options: Options, programs: Path
+) -> dict[str, str]:
+    """Return the environment of the task at `position` of the submission: what Slurm sets in a batch script.
+
+    PATH begins with `programs`.
+    """
     tasks = submission.tasks
     host = os.uname().nodename
     cpus = options.cpus or "1"
@@ -134,13 +150,13 @@ def environment(run: RunDir, submission: Submission, job: int, position: int, op
         SLURM_CPUS_ON_NODE=cpus,
         SLURM_JOB_CPUS_PER_NODE=cpus,
         SLURM_TASKS_PER_NODE=options.ntasks or "1",
-        **{FENCE_VARIABLE: f"{submission.number:04d}", LOCAL_VARIABLE: "1"},
+        **{FENCE_VARIABLE: f"{submission.number:04d}", LOCAL_VARIABLE: "1", PATH_VARIABLE: str(programs)},
     )
     if options.cpus is not None:
         env["SLURM_CPUS_PER_TASK"] = options.cpus
     if options.ntasks is not None:
         env["SLURM_NTASKS"] = env["SLURM_NPROCS"] = options.ntasks
-    env["PATH"] = f"{run.local_bin}:{env.get('PATH', os.defpath)}"
+    env["PATH"] = f"{programs}:{env.get('PATH', os.defpath)}"
     return env
 
 
@@ -198,6 +214,7 @@ class _Batch:
         submission: Submission,
         job: int,
         options: Options,
+        programs: Path,
         parallel: int,
         progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -205,6 +222,7 @@ class _Batch:
         self._submission = submission
         self._job = job
         self._options = options
+        self._programs = programs
         self._parallel = parallel
         self._tell = progress or (lambda progress: None)
         self._lock = threading.Lock()
@@ -265,7 +283,7 @@ class _Batch:
             if self._stopping:
                 return
             self._started[task] = int(time.time())
-            env = environment(self._run, self._submission, self._job, position, options)
+            env = environment(self._run, self._submission, self._job, position, options, self._programs)
             try:
                 child = spawn(
                     [str(self._run.script)], cwd=cwd, env=env, stdout=stdout, stderr=stderr, append=options.append
@@ -275,6 +293,7 @@ class _Batch:
                 return
             self._children[task] = child
         code = child.wait()
+        end_session(child)  # as Slurm does: what a script leaves in the background ends with it
         with self._lock:
             del self._children[task]
             if not self._stopping or code == 0:
@@ -290,8 +309,10 @@ class _Batch:
         deadline = time.monotonic() + KILL_WAIT_SECONDS
         while time.monotonic() < deadline and interrupts.count < _IMPATIENT and self._count().running:
             time.sleep(_LOOK_SECONDS)
-        for child in children:
-            signal_session(child, signal.SIGKILL)
+        with self._lock:
+            left = list(self._children.values())
+        for child in left:
+            end_session(child)
 
     def _count(self) -> Progress:
         with self._lock:

@@ -617,7 +617,7 @@ def test_the_variables_of_a_local_task_are_those_of_the_code(monkeypatch: pytest
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
     record = submissions.Submission(1, "local", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
-    env = local.environment(RunDir(tmp_path), record, 1, 0, Options(cpus="2", ntasks="3"))
+    env = local.environment(RunDir(tmp_path), record, 1, 0, Options(cpus="2", ntasks="3"), tmp_path)
     documented = {name for cell in table(DOCS / "local.md", "variable") for name in names(cell)}
     assert documented == {name for name in env if name.startswith("SLURM")}
 

@@ -95,6 +95,20 @@ def test_f13_a_time_out_ends_the_whole_session(tmp_path: Path) -> None:
     wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
+def test_f34_a_time_out_ends_what_has_a_group_of_its_own(tmp_path: Path) -> None:
+    """F34, F36: a script's `timeout`, or its job control, makes process groups; they are of its session."""
+    for number, script in enumerate(["timeout 600 tail -f /dev/null &", "set -m; tail -f /dev/null &"]):
+        sh(tmp_path, f"{script} echo $! > pid.{number}; wait", timeout=0.3)
+        wait_for(lambda number=number: gone(int((tmp_path / f"pid.{number}").read_text())))  # type: ignore[misc]
+
+
+def test_f34_a_script_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """F34, F36: its directory is built anew, and what writes there would write beside the next script."""
+    code, *_ = sh(tmp_path, "set -m; tail -f /dev/null & echo $! > pid; exit 3")
+    assert code == 3
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
 def test_every_program_has_a_session_of_its_own(tmp_path: Path) -> None:
     """A Ctrl-C at the terminal reaches ESIS alone: a killed sbatch client may leave an accepted job behind."""
     sessions: list[int] = []

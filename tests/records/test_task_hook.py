@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.model.workdir import RunDir
+from esis.records.stage import is_marked
 from esis.records.tasks import TaskRecord, read_details
 from tests.records.jobs import (
     BLOCK,
@@ -767,8 +768,14 @@ def test_what_is_marked_complete_is_complete(tmp_path: Path) -> None:
     assert Job(run, "echo work").run()[0] == 75
     other.complete_mark.write_text("")
     assert Job(run, "echo work").run()[0] == 75
-    other.complete_mark.write_text("by hand\n")
-    assert Job(run, "echo work").run()[:2] == (0, "work\n")
+    for text in ("by hand\n", f"by hand: {'checked by me, ' * 500}\n", "\n \nby hand", "\0\0by hand"):
+        other.complete_mark.write_text(text)
+        assert is_marked(other), text
+        assert Job(run, "echo work").run()[:2] == (0, "work\n"), text
+    for text in ("\n", "\0" * 9999, " \n\nesis 0.1.0 run=another\n"):
+        other.complete_mark.write_text(text)
+        assert not is_marked(other), text
+        assert Job(run, "echo work").run()[0] == 75, text
     other.complete_mark.unlink()
     other.complete_mark.mkdir()
     assert Job(run, "echo work").run()[0] == 75

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +28,9 @@ from esis.process import signal_session
 from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import read_records
 from esis.schedulers import local
+from esis.schedulers.base import Answer
 from esis.schedulers.directives import Options
-from esis.schedulers.local import Local, Progress, environment, install_srun, log_name
+from esis.schedulers.local import Local, Progress, environment, installed_srun, log_name
 
 SRUN = Path(local.__file__).parent / "bin" / "srun"
 
@@ -213,13 +215,36 @@ def test_srun_without_a_command_fails(arguments: list[str]) -> None:
 def test_srun_is_put_into_the_run(tmp_path: Path) -> None:
     """It is executable, and nothing else is left beside it; a second time nothing happens."""
     run = make_run(tmp_path, "true")
-    install_srun(run)
+    with installed_srun(run) as programs:
+        assert programs == run.local_bin
     before = (run.local_bin / "srun").stat()
-    install_srun(run)
+    with installed_srun(run):
+        pass
     assert os.listdir(run.local_bin) == ["srun"]
     assert (run.local_bin / "srun").stat() == before
     assert stat.S_IMODE(before.st_mode) == 0o755
     assert (run.local_bin / "srun").read_bytes() == SRUN.read_bytes()
+
+
+@pytest.mark.parametrize("first", ["#!/bin/sh", "#!/bin/bash -l"])
+@pytest.mark.parametrize("name", ["plain", "12:30:00"])
+def test_srun_is_the_stand_in_wherever_the_run_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, name: str
+) -> None:
+    """A login shell sets PATH anew, and PATH can't name a directory with a colon: neither may lead to Slurm's srun."""
+    home, slurm, temporary = tmp_path / "home", tmp_path / "slurm", tmp_path / "tmp"
+    for path in (home, slurm, temporary, tmp_path / name):
+        path.mkdir()
+    (slurm / "srun").write_text("#!/bin/sh\necho that of Slurm\n")
+    (slurm / "srun").chmod(0o755)
+    (home / ".bash_profile").write_text(f"PATH='{slurm}':$PATH\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    run = make_run(tmp_path / name, "srun echo the stand-in\necho ${SLURM_ESIS_PATH-gone}", "#SBATCH -o log\n", first)
+    Local(1).submit(run, submission(0), 0, lambda job: None)
+    assert (run.cwd / "log").read_text() == "the stand-in\ngone\n"
+    assert os.listdir(temporary) == []
 
 
 # --- tasks
@@ -231,7 +256,7 @@ def test_the_environment_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "5")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     run = RunDir.of(tmp_path, "ab" * 32)
-    env = environment(run, submission(3, 5, 9), 100, 1, Options(cpus="4", ntasks="2", job_name="x"))
+    env = environment(run, submission(3, 5, 9), 100, 1, Options(cpus="4", ntasks="2", job_name="x"), run.local_bin)
     assert {name: env[name] for name in env if name.startswith("SLURM_")}.items() >= {
         "SLURM_ARRAY_JOB_ID": "100",
         "SLURM_ARRAY_TASK_ID": "5",
@@ -248,7 +273,7 @@ def test_the_environment_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not {"SLURM_RESTART_COUNT", "SLURM_MEM_PER_CPU"} & set(env)
     assert env["OMP_NUM_THREADS"] == "3"
     assert env["PATH"].startswith(f"{run.local_bin}:")
-    plain = environment(run, submission(3), 100, 0, Options())
+    plain = environment(run, submission(3), 100, 0, Options(), run.local_bin)
     assert not {"SLURM_CPUS_PER_TASK", "SLURM_NTASKS"} & set(plain)
 
 
@@ -480,6 +505,49 @@ def test_a_task_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: p
     for name in ("pid", "child"):
         wait_for(lambda name=name: gone(int((run.results / name).read_text())))  # type: ignore[misc]
     assert codes(run) == {0: None}
+
+
+# What makes a process group of its own, in the session of its task.
+GROUPS = ["timeout 600 {}", "set -m; {} & wait"]
+
+
+@pytest.mark.parametrize("worker", GROUPS)
+def test_what_has_a_process_group_of_its_own_is_ended_with_its_task(tmp_path: Path, worker: str) -> None:
+    """GNU timeout makes one, shells with job control do: unseen, the work would go on, and be done twice."""
+    endless = tmp_path / "endless.sh"
+    endless.write_text("#!/bin/sh\necho $$ >../results/pid\nexec tail -f /dev/null\n")
+    endless.chmod(0o755)
+    run = make_run(tmp_path, worker.format(endless), first="#!/bin/bash")
+    assert interrupted_when(run, run.results / "pid").returned == (0,)
+    wait_for(lambda: gone(int((run.results / "pid").read_text())))
+    assert codes(run)[0] != 0
+
+
+def test_what_a_script_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
+    """As in Slurm: a task that is done doesn't go on writing."""
+    run = make_run(tmp_path, "set -m; tail -f /dev/null & echo $! >../results/pid", first="#!/bin/bash")
+    Local(1).submit(run, submission(0), 0, lambda job: None)
+    assert codes(run) == {0: 0}
+    wait_for(lambda: gone(int((run.results / "pid").read_text())))
+
+
+def interrupted_when(run: RunDir, path: Path) -> Answer:
+    """Run task 0 here, and interrupt it once a file is there and not empty."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        wait_for(lambda: path.exists() and path.read_text() != "")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    try:
+        return Local(1).submit(run, submission(0), 0, lambda job: None)
+    finally:
+        helper.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_task_that_ends_well_while_it_is_stopped_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

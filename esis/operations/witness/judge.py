@@ -6,7 +6,8 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from esis.operations.witness.evidence import Evidence
@@ -292,7 +293,7 @@ class Judge:
     def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
         """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
         from esis.locks import Owner
-        from esis.processes import process_alive
+        from esis.processes import has_left, process_alive
 
         owner = Owner.parse(submission.owner)
         if owner is None or not owner.is_here():
@@ -301,12 +302,21 @@ class Judge:
         if process is None:
             return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
         if not process_alive(process.pid, process.started):
+            if process.started and process.pid in self._sessions and has_left(process.pid):
+                return Verdict(TaskState.RUNNING, "its shell has ended, and what it started goes on", job=record.job)
             return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
         if process.started == 0 and owner.is_dead():
             return Verdict(
                 TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another", job=record.job
             )
         return Verdict(TaskState.RUNNING, job=record.job)
+
+    @cached_property
+    def _sessions(self) -> Container[int]:
+        """Return which sessions of this machine have processes."""
+        from esis.processes import sessions
+
+        return sessions()
 
     def _absent(self, task: int, since: float, job: str, what: str) -> Verdict:
         """Judge a task that should be in the queue and isn't."""

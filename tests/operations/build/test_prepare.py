@@ -102,6 +102,30 @@ def test_a_failing_setup_script_stops_the_run(site: FakeSite) -> None:
     assert site.submissions() == 0
 
 
+def test_what_the_script_of_an_interrupted_build_left_behind_is_waited_for(site: FakeSite) -> None:
+    """The script is gone, and a process of its session, with a group of its own, writes on: into what would be new."""
+    setup = "#!/bin/bash\n[ -e $HOME/go ] && exit 0\nset -m; sleep 600 >/dev/null & echo $! >pid; mv pid left; wait\n"
+    flow = make_workflow(site, "w", setup=setup)
+    env = {"HOME": str(site.home)}
+    first = subprocess.Popen(
+        [BIN / "esis", "run"], cwd=flow.directory, env=site.slurm.env({**os.environ, **env}), stderr=subprocess.DEVNULL
+    )
+    until(lambda: any(run.joinpath("left").exists() for run in flow.runs()), 30)
+    state = flow.only_run() / "__esis__/state.json"
+    until(lambda: json.loads(state.read_text())["pid"] is not None, 10)
+    first.kill()
+    first.wait()
+    script, left = json.loads(state.read_text())["pid"], int((flow.only_run() / "left").read_text())
+    os.kill(script, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{script}").exists() or "Z" in Path(f"/proc/{script}/stat").read_text(), 10)
+    busy = flow.esis("run", env=env)
+    assert (busy.code, f"ps -s {script}" in busy.stderr) == (7, True)
+    os.kill(left, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{left}").exists() or "Z" in Path(f"/proc/{left}/stat").read_text(), 10)
+    (site.home / "go").touch()
+    flow.esis("run", env=env).ok()
+
+
 def test_an_interrupted_build_is_built_again_from_the_start(site: FakeSite) -> None:
     """SIGKILL during the setup script: no list shows it, a living orphan is respected, then it's built anew."""
     flow = make_workflow(site, "w", setup="#!/bin/sh\n[ -e $HOME/go ] && exit 0\ntouch half; sleep 300\n")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -570,6 +573,39 @@ def test_f65_a_local_run_is_judged_only_where_its_processes_can_be_seen(
     assert state(2**22 + 1, started) is (TaskState.UNKNOWN if unseen else TaskState.LOST)
     # Without the start time only the run's own process, while it lives, vouches for the number.
     assert state(os.getpid(), None) is (TaskState.RUNNING if expected is TaskState.WAITING else TaskState.UNKNOWN)
+
+
+def test_a_local_task_whose_shell_was_killed_runs_as_long_as_what_it_started(tmp_path: Path) -> None:
+    """Whoever submitted it again would have the work done twice, at the same time."""
+    run = RunDir.of(tmp_path, "ab" * 32)
+    run.tasks.mkdir(parents=True)
+    shell = subprocess.Popen(
+        ["bash", "-c", "set -m; sleep 600 >/dev/null & echo $!; wait"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert shell.stdout is not None
+    with shell:
+        started = process_start(shell.pid)
+        left = int(shell.stdout.readline())
+        shell.kill()
+    dead = replace(Owner.current(), pid=2**22 + 17, started=1)
+    record = TaskRecord(0, 1, "71", 0, 100)
+    (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": shell.pid, "job": "71", "started": started}))
+    sub = PLAIN._replace(scheduler="local", owner=dead.text(), jobs=(Job("71"),))
+
+    def told() -> Verdict:
+        return status_of(evidence([sub], [record], 4, run), Snapshot(), NOW).tasks[0].verdict
+
+    try:
+        assert told().state is TaskState.RUNNING
+    finally:
+        os.kill(left, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while told().state is TaskState.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert told().state is TaskState.LOST
 
 
 # --- packs
