@@ -12,7 +12,7 @@ from esis.files import fsync_directory
 from esis.model.workdir import RunDir
 from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoints
-from esis.worker.durable import discard, fsync_tree
+from esis.worker.durable import fsync_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         if self._readonly:
             return place
         with trouble(f"making room for large files of the checkpoint {self._name}"):
-            if self._fresh and place.is_dir():
-                discard(place)  # of an attempt that was killed
-            place.mkdir(parents=True, exist_ok=True)
+            disk.make_external(place, self._directory, self._fresh)
             try:
                 link.symlink_to(place)
             except FileExistsError:

@@ -6,6 +6,7 @@ import errno
 import operator
 import os
 import time
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from esis.checkpoint.writers import BEGUN, OPEN, forget
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 STORAGE, META, OK, EXTERNAL, KEPT = "storage", "checkpoint.meta.json", "checkpoint.ok", "external", "kept"
 PLAIN, ITERATIVE = "Checkpoint", "IterativeCheckpoint"
+OWNER = ".esis-checkpoint"  # beside large files: which checkpoint they belong to
 EXTERNAL_VARIABLE = "ESIS_EXTERNAL_STORAGE"
 _SMALL = 4096  # bytes
 
@@ -138,3 +140,49 @@ def say_ok(directory: Path) -> None:
     for mark in (BEGUN, OPEN):
         forget(directory, mark)
     write_atomic(directory / OK, "1\n")
+
+
+def make_external(place: Path, directory: Path, anew: bool) -> None:
+    """Make the place of a checkpoint's large files; `anew`: without what a killed attempt of its own left there.
+
+    Copies of a run have one name, and so one place below the same root. Raises CheckpointTrouble where the files belong
+    to another one, CorruptState, OSError.
+    """
+    owner = _owner(place)
+    if owner is not None and not _is_one(owner, directory) and os.path.lexists(owner):
+        raise CheckpointTrouble(
+            f"{place} holds the large files of the checkpoint {owner}",
+            f"runs of one name need storage of their own: give another external_storage_path, or {EXTERNAL_VARIABLE}",
+        )
+    if anew and owner is not None and _is_one(owner, directory):
+        _clear(place, directory)
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomic(place / OWNER, f"{directory}\n")
+
+
+def _owner(place: Path) -> Path | None:
+    try:
+        return Path(os.fsdecode(read_limited(place / OWNER, _SMALL)).rstrip("\n"))
+    except FileNotFoundError:
+        return None
+
+
+def _is_one(path: Path, other: Path) -> bool:
+    try:
+        return path == other or path.samefile(other)
+    except OSError:
+        return False
+
+
+def _clear(place: Path, directory: Path) -> None:
+    """Remove large files, not those of checkpoints whose names go on behind this one's (a and a/b). Raises OSError."""
+    with os.scandir(place) as listing:
+        for item in listing:
+            inner = place / item.name
+            if not item.is_dir(follow_symlinks=False):
+                if item.name != OWNER:
+                    inner.unlink()
+            elif _owner(inner) is None and not exists(directory / item.name):
+                _clear(inner, directory / item.name)
+                with suppress(OSError):  # one of them is in there
+                    inner.rmdir()

@@ -34,6 +34,12 @@ esis_is_small() {
     command find -H "$1" -size "-${2:-2}" 2>/dev/null | IFS= read -r esis_seen
 }
 
+# A file server whose answer got lost is asked again by the kernel, and then says that there is no such file: it has been
+# renamed.
+esis_move() {
+    command mv -f "$1" "$2" || { [ -f "$2" ] && ! [ -e "$1" ]; }
+}
+
 # Elsewhere `command` finds what the shell itself has, but in zsh only when it is told so: too much of a change for the
 # script, no matter for a subshell.
 esis_in_subshell() {
@@ -268,7 +274,7 @@ esis_tell_attempt() {
     { [ -d "$esis_attempt" ] || command mkdir -p "$esis_attempt"; } 2>/dev/null \
         && command printf '%s\n' "$esis_stem" 2>/dev/null >|"$esis_aside" \
         && { [ "$esis_aside" = "$esis_attempt/$SLURM_ARRAY_TASK_ID" ] \
-            || command mv -f "$esis_aside" "$esis_attempt/$SLURM_ARRAY_TASK_ID" 2>/dev/null; } \
+            || esis_move "$esis_aside" "$esis_attempt/$SLURM_ARRAY_TASK_ID" 2>/dev/null; } \
         && return 0
     command printf "ESIS: can't tell earlier attempts at this task of this one in %s\n" "$esis_attempt" >&2 || :
 }
@@ -308,7 +314,7 @@ esis_parameters() {
     if [ -n "$esis_from" ] \
         && { command tail -c "+$((esis_from + 1))" "$esis_sets.jsonl" || :; } 2>/dev/null \
             | command head -n 1 2>/dev/null >|"$esis_aside" \
-        && [ -s "$esis_aside" ] && { [ "$esis_aside" = "$esis_made" ] || command mv -f "$esis_aside" "$esis_made"; }; then
+        && [ -s "$esis_aside" ] && { [ "$esis_aside" = "$esis_made" ] || esis_move "$esis_aside" "$esis_made"; }; then
         return 0
     fi
     command rm -f "$esis_aside"
@@ -442,7 +448,7 @@ esis_end() {
     esis_word=exit$esis_text
     [ ! -e "$esis_stem.resume" ] || esis_word=resumable
     esis_now
-    if command mv -f "$esis_stem.running" "$esis_stem.$esis_word.$esis_time" 2>/dev/null; then
+    if esis_move "$esis_stem.running" "$esis_stem.$esis_word.$esis_time" 2>/dev/null; then
         [ "$esis_word" = resumable ] || return 0
         command rm -f "$esis_stem.resume" 2>/dev/null
         command printf 'ESIS: task %s saved its state and has more to do: esis resubmit\n' \

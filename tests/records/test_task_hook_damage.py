@@ -492,6 +492,22 @@ def test_a_script_of_an_earlier_version_works_with_this_hook(
 
 
 @every_shell
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_rename_whose_answer_got_lost_has_been_done(tmp_path: Path, shell: str, code: int) -> None:
+    """NFS asks again, and hears that there is no such file: the end is recorded, and no task failed for it."""
+    run = make_run(tmp_path)
+    job = Job(run, f"exit {code}", shell)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "mv").write_text(f'#!/bin/sh\n{shutil.which("mv")} "$@"\necho "no such file" >&2\nexit 1\n')
+    (tools / "mv").chmod(0o755)
+    ended, _, err = job.run(fenced="0001", PATH=f"{tools}:{os.environ['PATH']}")
+    assert (ended, err) == (code, "")
+    (name,) = os.listdir(run.tasks)
+    assert f".exit{code}." in name
+
+
+@every_shell
 def test_two_attempts_of_one_name_keep_a_record_each(tmp_path: Path, shell: str) -> None:
     """The same job id, restart count and second, as when somebody starts the script twice: none ends the other's."""
     run = make_run(tmp_path)

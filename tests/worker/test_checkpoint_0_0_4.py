@@ -516,6 +516,42 @@ def test_what_a_killed_attempt_left_outside_is_gone_when_it_is_begun_anew(run: R
     assert not Path(anew.get_file_name("big", True)).exists()
 
 
+def test_begun_anew_a_checkpoint_takes_nothing_from_one_whose_name_goes_on(run: RunDir, tmp_path: Path) -> None:
+    """`a/b` is a name like another: its large files lie below those of `a`."""
+    facility = facility_on(run, external_storage_path=tmp_path)
+    inner = facility.create_checkpoint("a/b")
+    kept = Path(inner.get_file_name("big", True))
+    kept.write_text("whole")
+    inner.set_OK()
+    child = os.fork()
+    if child == 0:
+        half = Path(facility.create_checkpoint("a").get_file_name("sub/big", True))
+        half.parent.mkdir()
+        half.write_text("half")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not Path(facility.create_checkpoint("a").get_file_name("sub/big", True)).exists()
+    assert kept.read_text() == "whole"
+
+
+def test_a_copy_of_a_run_leaves_the_large_files_of_the_first_alone(tmp_path: Path) -> None:
+    """One hash, one name, one place below the same root: the copy is told, and nothing is removed or written over."""
+    places = [tmp_path / name / "wrkdir.same" for name in ("one", "two")]
+    first, second = (checkpoint_facility(1, str(tmp_path / "large"), place) for place in places)
+    made = first.create_checkpoint("a")
+    kept = Path(made.get_file_name("big", True))
+    kept.write_text("whole")
+    made.set_OK()
+    with pytest.raises(ValueError, match=r"one/wrkdir\.same"):
+        second.create_checkpoint("a").get_file_name("big", True)
+    assert kept.read_text() == "whole"
+    apart = checkpoint_facility(1, str(tmp_path / "other"), places[1])
+    Path(apart.create_checkpoint("b").get_file_name("big", True)).write_text("of the second")
+    places[0].parent.rename(tmp_path / "moved")  # a run that was moved goes on with its own
+    moved = checkpoint_facility(1, str(tmp_path / "large"), tmp_path / "moved/wrkdir.same")
+    assert Path(moved.load_checkpoint("a").get_file_name("big", True)).read_text() == "whole"
+
+
 def test_reading_a_requirement_makes_no_link_in_it(run: RunDir, tmp_path: Path) -> None:
     facility_on(run, external_storage_path=tmp_path / "large").create_checkpoint("a").set_OK()
     found = checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)

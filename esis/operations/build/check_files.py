@@ -29,6 +29,13 @@ def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = Fa
         raise BadInput(f"{source} doesn't hold {template.WORKER_MARK}", f"call the worker: srun {template.WORKER_MARK}")
     if "\n" in str(parent):
         raise BadInput(f"the path {str(parent)!r} holds a newline, which no path of a run may", "rename the directory")
+    for stored in workflow.param_includes:
+        include = os.path.realpath(workflow.resolve(stored))
+        if os.path.realpath(parent) == include or os.path.realpath(parent).startswith(f"{include}/"):
+            raise BadInput(
+                f"the runs would be made in {parent}, inside of the include {stored}: each would be a part of the next",
+                "include less, or let workdirpath lead elsewhere (esis setup --workdir-path)",
+            )
     _check_parent(parent)
 
 

@@ -24,7 +24,7 @@ from esis.model.workdir import STAGING_PREFIX, RunDir
 from esis.model.workflow import dump
 from esis.operations.build.interrupted import check_script, check_untouched, discard, remove, sweep_builds
 from esis.operations.build.scripts import generate, run_script, troubles
-from esis.operations.build.snapshot import copy_workflow, make_read_only
+from esis.operations.build.snapshot import copy_workflow, files_of, make_read_only
 from esis.operations.context import Context
 from esis.operations.submission.arrays import plan
 from esis.operations.submission.script import render_script
@@ -213,6 +213,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     """Run generator and setup script in the published snapshot."""
     held_still = still(run.lock, run.label)
     stage.save(run, State(Stage.GENERATING), held_still)
+    copies = files_of(node, run)
     indices = generate(node, run, context)
     throttle = node.workflow.maxparallel
     script = render_script(node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records)
@@ -226,7 +227,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
             "setup script make it"
         )
-    make_read_only(node, run)
+    make_read_only(copies)
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
     stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle), held_still)

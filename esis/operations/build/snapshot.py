@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from esis.errors import EsisError
@@ -41,24 +42,28 @@ def copy_workflow(node: Node, staging: RunDir, context: Context) -> None:
         raise EsisError(f"{', '.join(changed)} changed while it was being copied", "run the command again")
 
 
-def make_read_only(node: Node, run: RunDir) -> None:
-    """Take the write permission from the snapshot's files; what the setup script removed is left out."""
-    for stored in node.workflow.scripts():
-        _protect(run.path / base_name(stored))
+def files_of(node: Node, run: RunDir) -> list[Path]:
+    """Return the snapshot's files, as long as no script of the user's has made others beside them."""
+    found = [run.path / base_name(stored) for stored in node.workflow.scripts()]
     for stored in node.workflow.param_includes:
         target = run.includes / base_name(stored)
+        found.append(target)
         if target.is_dir() and not target.is_symlink():
-            for entry in tree_entries(node.workflow.resolve(stored)):
-                if entry.kind in (Kind.FILE, Kind.EXECUTABLE):
-                    _protect(target / entry.relative)
-        else:
-            _protect(target)
+            kinds = (Kind.FILE, Kind.EXECUTABLE)
+            found[-1:] = [target / entry.relative for entry in tree_entries(target) if entry.kind in kinds]
+    return found
+
+
+def make_read_only(files: Sequence[Path]) -> None:
+    """Take the write permission from files of the snapshot; what the setup script removed is left out."""
+    for path in files:
+        _protect(path)
 
 
 def _protect(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if not path.is_symlink():
         path.chmod(mode & 0o7555)

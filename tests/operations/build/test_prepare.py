@@ -236,6 +236,33 @@ def test_generator_and_setup_script_find_the_includes_and_the_users_environment(
     flow.esis("run", env=env).ok()
 
 
+def test_what_becomes_of_an_include_while_its_run_is_built_is_no_matter(site: FakeSite) -> None:
+    """It was copied: the copy is made read-only, and what the setup script adds to it isn't; no build is lost."""
+    setup = "#!/bin/sh\nmv ../lib ../moved; echo more >includes/lib/more; rm includes/lib/gone\n"
+    flow = make_workflow(site, "w", setup=setup)
+    (flow.directory / "lib").mkdir()
+    for name in ("kept", "gone"):
+        flow.write(f"lib/{name}", name)
+    flow.esis("setup", "setup.sh", "gen.py", "template.sh", "worker.sh", "lib").ok()
+    flow.esis("run").ok()
+    copy = flow.only_run() / "includes/lib"
+    assert {path.name: bool(path.stat().st_mode & 0o222) for path in copy.iterdir()} == {"kept": False, "more": True}
+
+
+def test_runs_inside_of_an_include_are_refused(site: FakeSite) -> None:
+    """Each would be a part of the next, and this one's own directory changes what is being copied."""
+    flow = make_workflow(site, "w")
+    (flow.directory / "lib").mkdir()
+    flow.write("lib/tool.sh", "true\n")
+    for place in ("lib", "lib/runs"):
+        flow.esis("setup", "--workdir-path", place, "setup.sh", "gen.py", "template.sh", "worker.sh", "lib").ok()
+        refused = flow.esis("run")
+        assert (refused.code, "inside of the include lib" in refused.stderr) == (2, True)
+        assert os.listdir(flow.directory / "lib") == ["tool.sh"]
+    flow.esis("setup", "--workdir-path", "library", "setup.sh", "gen.py", "template.sh", "worker.sh", "lib").ok()
+    flow.esis("run").ok()
+
+
 def test_the_umask_is_honoured(site: FakeSite) -> None:
     """F42: with 077 nobody else can read a run; the group bit of the parent directory is inherited."""
     flow = make_workflow(site, "w")
