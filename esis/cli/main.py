@@ -150,7 +150,7 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except OSError as error:
         if debug:
             raise
-        return _say(str(FileTrouble.of(error, "the file system refused something")), ExitCode.FAILURE)
+        return _say(str(FileTrouble.of(error, _where(error))), ExitCode.FAILURE)
     except Exception as error:
         if debug:
             raise
@@ -162,6 +162,15 @@ def guarded(arguments: list[str], debug: bool) -> int:
             ExitCode.FAILURE,
         )
     return code
+
+
+def _where(error: OSError) -> str:
+    """Return what to say of an error that names no file."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        return "the present directory is gone, or can't be read"
+    return "the file system refused something"
 
 
 def _say(text: str, code: int) -> int:

@@ -71,6 +71,8 @@ def read(run: RunDir) -> State | None:
     except FileNotFoundError:
         return None
     fields = Fields(run.state, raw)
+    if raw.get("schema", SCHEMA) != SCHEMA:
+        raise CorruptState(f"{run.state} has schema {raw['schema']!r}, this esis knows {SCHEMA}", "use a newer esis")
     stage = Stage(fields.choice("stage", [item.value for item in Stage]))
     return State(
         stage,

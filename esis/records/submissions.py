@@ -25,7 +25,7 @@ _MOST_SUBMISSIONS = 999_999_999
 _LARGEST = 2**63 - 1
 _LIMIT = re.compile(r"[0-9]{1,12}\Z")
 JOB_ID = re.compile(r"[0-9]{1,20}\Z")
-_NAME = re.compile(r"(\d{4,9})\.json\Z")
+_NAME = re.compile(r"([0-9]{4,9})\.json\Z")
 
 
 def _as_it_is(value: Any) -> Any:

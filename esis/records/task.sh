@@ -116,6 +116,19 @@ if [ -z "$esis_dir" ] && { [ -n "$esis_fenced" ] || [ -n "${esis_pack:-}" ] || [
     esis_refuse "the directory of $esis_hook can't be used, and this job needs it"
 fi
 
+# Somebody may have removed the run and be building it again, below jobs that still wait: what the setup script makes isn't
+# there yet. Where nothing tells (0.0.4, a power cut) the job goes on.
+esis_stage=
+if [ -z "$esis_in_pack" ] && [ -r "$esis_dir/state.json" ] && esis_is_small "$esis_dir/state.json" 9; then
+    while IFS= read -r esis_text; do
+        case $esis_text in *'"stage": '*) esis_stage=$esis_text ;; esac
+    done <"$esis_dir/state.json"
+fi
+case $esis_stage in
+    '' | *'"prepared"'*) ;;
+    *) esis_refuse "${esis_dir%/__esis__} is being built, so this task does not start" ;;
+esac
+
 # --- the time
 
 # Into esis_time. Bash knows the time since its version 5, and ignores what is assigned; zsh does neither. A variable of

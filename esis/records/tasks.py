@@ -17,16 +17,16 @@ from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
 _NAME = re.compile(
-    r"(\d{1,12})\.(\d{4,9})\.(\d{1,20})\.(\d{1,9})\.(\d{1,15})\."
-    r"(?:running|exit(\d{1,3})\.(\d{1,15})|slurm-([A-Z_]{1,40})\.(\d{1,15})|resumable\.(\d{1,15}))\Z"
+    r"([0-9]{1,12})\.([0-9]{4,9})\.([0-9]{1,20})\.([0-9]{1,9})\.([0-9]{1,15})\."
+    r"(?:running|exit([0-9]{1,3})\.([0-9]{1,15})|slurm-([A-Z_]{1,40})\.([0-9]{1,15})|resumable\.([0-9]{1,15}))\Z"
 )
 # The same for many names at once, a line each: task, attempt (submission, job, restart count), outcome.
 _ROW = re.compile(
-    r"^(\d{1,12})\.(\d{4,9}\.\d{1,20}\.\d{1,9})\.\d{1,15}\."
-    r"(running(?=$)|(?:exit\d{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.\d{1,15})?$",
+    r"^([0-9]{1,12})\.([0-9]{4,9}\.[0-9]{1,20}\.[0-9]{1,9})\.[0-9]{1,15}\."
+    r"(running(?=$)|(?:exit[0-9]{1,3}|slurm-[A-Z_]{1,40}|resumable)(?=\.))(?:\.[0-9]{1,15})?$",
     re.MULTILINE,
 )
-_SUBMISSION = re.compile(r"^\d{1,12}\.(\d{4,9})\.\d{1,20}\.\d{1,9}\.", re.MULTILINE)
+_SUBMISSION = re.compile(r"^[0-9]{1,12}\.([0-9]{4,9})\.[0-9]{1,20}\.[0-9]{1,9}\.", re.MULTILINE)
 _BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 

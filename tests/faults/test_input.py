@@ -278,6 +278,7 @@ def test_f42_a_deleted_working_directory_is_told(bench: Bench) -> None:
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "the present directory is gone" in done.stderr
 
 
 @pytest.mark.parametrize(

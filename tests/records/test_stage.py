@@ -101,3 +101,12 @@ def test_f07_no_kind_of_value_is_half_believed(tmp_path: Path, key: str, value: 
     run.state.write_text(json.dumps({**json.loads(run.state.read_text()), key: value}))
     with pytest.raises(CorruptState, match=r"state\.json"):
         read(run)
+
+
+def test_a_newer_schema_is_told_apart(tmp_path: Path) -> None:
+    """What a later esis means by its fields isn't known."""
+    run = run_at(tmp_path)
+    save(run, State(Stage.PREPARED, 0, 3))
+    run.state.write_text(run.state.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(CorruptState, match=r"schema 2, this esis knows 1; use a newer esis"):
+        read(run)

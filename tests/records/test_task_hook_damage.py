@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from esis.model.template import Pack, checksum
 from esis.model.workdir import RunDir
+from esis.records import stage
+from esis.records.stage import Stage, State
 from tests.records.jobs import SHELLS, Job, every_shell, make_run, read_records, shebang, some_shells, states
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
@@ -489,6 +491,23 @@ def test_a_script_of_an_earlier_version_works_with_this_hook(
 
 
 # --- what else a record could lie about
+
+
+@every_shell
+def test_a_task_does_not_start_while_its_run_is_built(tmp_path: Path, shell: str) -> None:
+    """The run was removed and is built again, and a job of before still waited: what setup makes isn't there yet."""
+    run = make_run(tmp_path)
+    for told in (Stage.SNAPSHOT, Stage.GENERATING, Stage.SETTING_UP):
+        stage.save(run, State(told, 0, 3))
+        code, out, err = Job(run, "echo work", shell).run(fenced="0001")
+        assert (code, out) == (75, "")
+        assert "is being built" in err
+        assert os.listdir(run.tasks) == os.listdir(run.submissions) == []
+    for text in ("", "not json", '{"schema": 1}\n'):
+        run.state.write_text(text)  # a power cut may leave that; the job was there before
+        assert Job(run, "echo work", shell).run(fenced="0001")[:2] == (0, "work\n")
+    stage.save(run, State(Stage.PREPARED, 0, 3))
+    assert Job(run, "echo work", shell).run(fenced="0001")[:2] == (0, "work\n")
 
 
 @every_shell

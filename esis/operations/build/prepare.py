@@ -260,7 +260,12 @@ def _readme(node: Node) -> str:
 def _check_owner(run: RunDir) -> None:
     found = run.path.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise EsisError(f"{run.path} is in the way: it is no directory", "look at it, and remove it")
+        if run.path.is_symlink():
+            raise EsisError(
+                f"{run.path} is a link to {run.path.readlink()}, and no run is built or submitted through one",
+                "esis status and esis resubmit take the directory that it leads to; or move the run back here",
+            )
+        raise EsisError(f"{run.path} is in the way: it is no directory", "look at it, and move it away")
     if found.st_uid != os.getuid():
         raise Busy(
             f"{run.path} belongs to {user_name(found.st_uid)}", "set another --workdir-path, or let its owner run it"

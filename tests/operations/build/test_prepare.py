@@ -263,6 +263,20 @@ def test_runs_inside_of_an_include_are_refused(site: FakeSite) -> None:
     flow.esis("run").ok()
 
 
+def test_a_link_in_the_place_of_a_run_is_named_and_kept(site: FakeSite) -> None:
+    """Somebody moved the run to a larger disk: nobody is told to remove it; by its own path it goes on."""
+    flow = make_workflow(site, "w", worker="#!/bin/sh\nexit 3\n")
+    assert flow.esis("run", "--local").code == 8
+    run, moved = flow.only_run(), site.home / "large" / flow.only_run().name
+    moved.parent.mkdir()
+    run.rename(moved)
+    run.symlink_to(moved)
+    told = flow.esis("run")
+    assert (told.code, f"is a link to {moved}" in told.stderr, "remove" in told.stderr) == (1, True, False)
+    assert "failed\t3" in flow.esis("status").ok().stdout
+    assert flow.esis("resubmit", "--local", str(moved)).code == 8
+
+
 def test_the_umask_is_honoured(site: FakeSite) -> None:
     """F42: with 077 nobody else can read a run; the group bit of the parent directory is inherited."""
     flow = make_workflow(site, "w")
