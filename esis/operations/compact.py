@@ -26,11 +26,11 @@ from esis.model.workdir import RunDir
 from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
 from esis.operations.logs import zipped
-from esis.operations.logs.of_tasks import names_of
+from esis.operations.logs.whose import Whose
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.records import stage
-from esis.records.log_names import LogKind
+from esis.records.log_names import LogKind, RunLogs
 from esis.records.results import Results, find_files
 from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
@@ -127,15 +127,16 @@ def _fold(run: RunDir, context: Context) -> int:
 
 
 def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
-    """Put the logs that lie in cwd/ into one archive; a later log of the same name outranks an earlier one.
+    """Put the run's own logs that lie in cwd/ into one archive; a later one of the same name outranks an earlier one.
 
     A log that can't be read, or whose name no zip can hold, stays where it is.
     """
-    patterns = _log_patterns(run, evidence)
+    whose = Whose(run, evidence)
+    patterns = _log_patterns(whose.called)
     names = sorted(
         entry.name
         for entry in os.scandir(run.cwd)
-        if entry.is_file(follow_symlinks=False) and any(pattern.matches(entry.name) for pattern in patterns)
+        if entry.is_file(follow_symlinks=False) and any(whose.read(pattern, entry.name) for pattern in patterns)
     )
     if not names:
         return 0
@@ -165,12 +166,12 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
     return len(written)
 
 
-def _log_patterns(run: RunDir, evidence: Evidence) -> list[Pattern]:
+def _log_patterns(called: RunLogs) -> list[Pattern]:
     """Return the patterns of logs that are folded.
 
     Left alone are those outside of cwd/, those that a worker's own files can't be told from, and error output.
     """
-    series = (item for items in names_of(run, evidence).series.values() for item in items)
+    series = (item for items in called.series.values() for item in items)
     patterns = {item.pattern for item in series if item.stream is not LogKind.ERROR}
     return [pattern for pattern in patterns if pattern.telling and len(pattern.split()) == 1]
 

@@ -25,10 +25,12 @@ def scan(
     per_job: int = 1,
     bad: tuple[int, ...] = (),
     setup: str = "true",
+    name: str = "a",
+    run: tuple[str, ...] = (),
 ) -> Path:
     """Run a scan to its end."""
     bench.slurm.set(max_array_size=size)
-    place = bench.workflow("a", tasks, worker=WORKER)
+    place = bench.workflow(name, tasks, worker=WORKER)
     (place / "setup.sh").write_text(f"#!/bin/sh\n{setup}\n")
     (place / "template.sh").write_text(
         TEMPLATE.replace("#ESIS_PRIVATE", f"#SBATCH {option}\n#ESIS_PRIVATE") if option else TEMPLATE
@@ -37,7 +39,7 @@ def scan(
     path.write_text(json.dumps({**json.loads(path.read_text()), "tasks_per_job": per_job}))
     for task in bad:
         (place / f"bad.{task}").touch()
-    bench.esis(place, "run").ok()
+    bench.esis(place, "run", *run).ok()
     bench.slurm.run(parallel=4)
     return place
 
@@ -240,3 +242,71 @@ def test_the_log_of_an_earlier_submission_is_not_that_of_a_launch_failure(bench:
     assert missing.code == 2
     assert f"slurm-{job}_1.out: there is no such log (yet)" in missing.stderr
     assert f"earlier attempts left theirs in {only_run(place)}/cwd" in missing.stderr
+
+
+OTHERS = [
+    ("-o run_%a.log", ["run_2020.log", "run_2021.log"]),
+    ("", ["slurm-77_1.out", "slurm-1_2020.out"]),
+    ("-o %j.%a.txt", ["9999.1.txt", "1.2020.txt"]),
+    ("-o conf.%j.out", ["conf.100.out"]),
+    ("-o logs/%N_%12j", ["logs/x_000000000100"]),
+    ("-o all_%a -e err_%a", ["err_2020"]),
+]
+
+
+@pytest.mark.parametrize(("option", "others"), OTHERS, ids=str)
+@pytest.mark.parametrize("per_job", [1, 2])
+def test_what_is_only_called_like_a_log_is_none(bench: Bench, option: str, others: list[str], per_job: int) -> None:
+    """Its index is no task's, or its job none of the run's: it comes with --cwd alone, and compact leaves it."""
+    place = scan(bench, 3, option, per_job=per_job, setup="mkdir cwd/logs")
+    cwd = only_run(place) / "cwd"
+    for name in others:
+        (cwd / name).write_text("data")
+    data = {f"cwd/{name}" for name in others}
+    everything = {str(path.relative_to(cwd.parent)) for path in cwd.rglob("*") if path.is_file()}
+    assert set(archived(bench, place)[0]) == everything - data
+    patterns = [word for name in others for word in ("--cwd", f"{name[:-1]}?")]
+    for chosen in ("none", "failed"):
+        logs, said = archived(bench, place, "--logs", chosen, *patterns)
+        assert (set(logs), "left out" in said) == (data, False)
+    bench.esis(place, "compact").ok()
+    assert data <= {f"cwd/{path.relative_to(cwd)}" for path in cwd.rglob("*")}
+    for task in range(3 if "%N" not in option else 0):  # the fake's nodes are not the hosts of its tasks
+        assert f"log of {task}\n" in bench.esis(place, "log", str(task)).ok().stdout
+
+
+def test_a_log_that_cwd_matches_and_logs_leaves_out_is_named(bench: Bench) -> None:
+    """Its whole name chooses it, whatever --logs says."""
+    place = scan(bench, 12)
+    (only_run(place) / "cwd/slurm.dat").write_text("data")
+    logs, said = archived(bench, place, "--logs", "none", "--cwd", "slurm*", "--cwd", "slurm-1_3.out")
+    assert set(logs) == {"cwd/slurm.dat", "cwd/slurm-1_3.out"}
+    assert "left out: 11 logs that --cwd matches" in said
+    assert "cwd/slurm-1_0.out, cwd/slurm-1_1.out, cwd/slurm-1_10.out" in said
+
+
+def test_logs_of_jobs_by_hand_are_the_runs(bench: Bench) -> None:
+    """The records know their jobs, also of an attempt that a later one followed."""
+    for name, option, made in (("a", "", "slurm-{}_1.out"), ("b", "-o %j.txt", "{}.txt")):
+        place = scan(bench, 3, option, name=name)
+        run = only_run(place)
+        assert bench.slurm.call("sbatch", "--array=1", "../sbatch.sh", cwd=run / "cwd").returncode == 0
+        bench.slurm.run()
+        by_hand = max(view.id for view in bench.slurm.jobs())
+        bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
+        bench.slurm.run()
+        bench.esis(place, "wait").ok()
+        assert f"cwd/{made.format(by_hand)}" in archived(bench, place)[0]
+        bench.esis(place, "compact").ok()
+        assert list((run / "cwd").iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["", "-o %j.txt"])
+def test_without_records_any_job_may_be_the_runs(bench: Bench, option: str) -> None:
+    """Nobody knows which jobs were submitted by hand."""
+    place = scan(bench, 3, option, run=("--no-task-records",))
+    run = only_run(place)
+    assert bench.slurm.call("sbatch", "--array=1", "../sbatch.sh", cwd=run / "cwd").returncode == 0
+    bench.slurm.run()
+    logs, _ = archived(bench, place, "--incomplete")
+    assert of(logs) == [0, 1, 1, 2]

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from glob import has_magic
 from pathlib import Path
 
 from esis.errors import BadInput
@@ -30,6 +31,7 @@ _DATA = frozenset({_RUN.parameters.name, _RUN.results.name, _CWD})
 _MOMENTARY = (_RUN.lock.name, _RUN.attempts.name, f"{_RUN.tasks.name}/.")
 _MADE_ANEW = frozenset({_RUN.requirements.name, _RUN.link_list.name})
 _SUBMISSIONS = f"{_RUN.submissions.name}/"
+_SHOWN = 5  # names in a note
 
 
 class Logs(Enum):
@@ -70,7 +72,7 @@ class Listing:
     scripts: frozenset[str]
     scope: Scope
     chosen: frozenset[str]  # logs, and files and directories below cwd/; parents included
-    unwanted: frozenset[str]  # logs
+    unwanted: frozenset[str]  # logs that the choice of logs leaves out
     made: Mapping[str, bytes | None] = field(default_factory=dict)  # contents that replace files; None leaves one out
     rewrite: Callable[[str, Path], bytes | None] | None = None  # for ESIS's own records
 
@@ -87,10 +89,13 @@ def select(
 ) -> Listing:
     """Decide what goes in. Raises BadInput for a pattern of --cwd that matches nothing.
 
-    `note` is told which logs should go in and aren't there.
+    `note` is told which logs should go in and aren't there, and which don't go in though --cwd matches them.
     """
     logs, wanted = _logs(run, evidence, status, scope.logs, note)
-    chosen = wanted | _matches(run, scope.cwd)
+    matched, named = _matches(run, scope.cwd)
+    chosen = wanted | matched
+    unwanted = logs - wanted - named
+    _tell_left_out(unwanted & matched, scope.logs, note)
     scripts = frozenset(base_name(stored) for stored in workflow.scripts())
     clashing = sorted(scripts & {run.crate_metadata.name, run.manifest.name})
     if clashing:
@@ -102,7 +107,7 @@ def select(
         scripts,
         scope,
         frozenset(chosen | {parent for name in chosen for parent in _parents(name)}),
-        frozenset(logs - wanted),
+        frozenset(unwanted),
         made,
         rewrite,
     )
@@ -195,9 +200,10 @@ def _item(listing: Listing, relative: str, note: Callable[[str], None]) -> Item 
     return Item(relative, kind, source=Path(path), mine=mine)
 
 
-def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
-    """Return what the patterns of --cwd mean, with all that is in directories among it."""
+def _matches(run: RunDir, patterns: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return what the patterns of --cwd mean, with all that is in directories among it, and what has its name there."""
     found: set[str] = set()
+    named: set[str] = set()
     for pattern in patterns:
         parts = pattern.split("/")
         if pattern.startswith("/") or ".." in parts or not pattern.strip("/."):
@@ -207,9 +213,22 @@ def _matches(run: RunDir, patterns: Sequence[str]) -> set[str]:
             raise BadInput(f"--cwd {pattern!r} matches nothing in {run.cwd}")
         for path in matching:
             found.add(str(path.relative_to(run.path)))
+            if not has_magic(pattern):
+                named.add(str(path.relative_to(run.path)))
             if path.is_dir() and not path.is_symlink():
                 found.update(str(inner.relative_to(run.path)) for inner in path.rglob("*"))
-    return found
+    return found, named
+
+
+def _tell_left_out(names: set[str], logs: Logs, note: Callable[[str], None]) -> None:
+    """Name the logs that --cwd matches and that stay behind: nobody may take them for packed."""
+    if names:
+        shown = ", ".join(sorted(names)[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+        many = len(names) > 1
+        note(
+            f"left out: {len(names)} log{'s' if many else ''} that --cwd matches, for --logs {logs.value} leaves "
+            f"{'them' if many else 'it'} out: {shown}; --logs all packs them, and so does --cwd with a whole name"
+        )
 
 
 def _logs(

@@ -16,7 +16,7 @@ from esis.model.index_sets import format_ranges
 from esis.model.log_pattern import Pattern, Reading
 from esis.model.workdir import RunDir
 from esis.operations.logs import zipped
-from esis.operations.logs.of_tasks import names_of
+from esis.operations.logs.whose import Whose
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.status import LAUNCH_FAILURE, RunStatus, TaskState
 from esis.records.log_names import LogKind, RunLogs
@@ -58,7 +58,8 @@ class LogFiles:
 
 def find_logs(run: RunDir, evidence: Evidence, wanted: Collection[int], folded: bool = False) -> LogFiles:
     """Look for all logs; those that `esis compact` folded count as held where they go in. Raises FileTrouble."""
-    found = LogFiles(run, names_of(run, evidence))
+    whose = Whose(run, evidence)
+    found = LogFiles(run, whose.called)
     packed = [(f"{run.cwd.name}/{name}", False) for name in _folded_names(run)] if folded else []
     for pattern, series in found.called.series.items():
         inside = pattern.inside(str(run.path), run.cwd.name)
@@ -70,7 +71,7 @@ def find_logs(run: RunDir, evidence: Evidence, wanted: Collection[int], folded: 
         shared: dict[tuple[Reading, ...], bool] = {}  # of what doesn't tell the task there may be one file for each
         steps = inside.split()
         for name, here in chain(((name, True) for name in _walk(str(run.path), "", steps, found.links)), packed):
-            readings = tuple(found.called.read(inside, name))
+            readings = whose.read(pattern, name, inside)
             if not readings:
                 continue
             if any(reading.index is None for reading in readings):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
 from esis.records.log_names import RunLogs
 from esis.records.submissions import Outcome, Submission
-from esis.records.tasks import TaskRecord, read_details
+from esis.records.tasks import TaskRecord, folded_lines, read_details
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")
@@ -66,8 +67,7 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
     if not holding:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]
-    details = read_details(run.tasks, record) if record is not None else None
-    told = {"j": details.job, "J": details.job, "N": details.host.partition(".")[0]} if details is not None else {}
+    told = _told(run, record) if record is not None else {}
     names = names or names_of(run, evidence)
     ways = names.of(submission).of_task(task, record.job if record is not None else None, told)
     for name in ways:
@@ -90,6 +90,34 @@ def _latest(evidence: Evidence, task: int) -> tuple[TaskRecord | None, list[Subm
         if sub.outcome is not Outcome.REFUSED and sub.holds(task) and task not in sub.returned
     ]
     return None if record is not None and holding and holding[-1].number > record.submission else record, holding
+
+
+def _told(run: RunDir, record: TaskRecord) -> Mapping[str, str]:
+    """Return what a record's content tells of the name of its log, by letter, also where it was folded."""
+    details = read_details(run.tasks, record)
+    if details is not None:
+        job, host = details.job, details.host
+    else:
+        job, host = next((own_of(content) for name, content in folded(run) if name == record.name), ("", ""))
+    told = {"j": job, "J": job, "N": host.partition(".")[0]}
+    return {letter: value for letter, value in told.items() if value}
+
+
+def folded(run: RunDir) -> Iterator[tuple[str, str]]:
+    """Yield name and content of the records that were folded. Raises OSError, CorruptState."""
+    for line in folded_lines(run):
+        name, _, content = line.partition(" ")
+        yield name, content
+
+
+def own_of(content: str) -> tuple[str, str]:
+    """Return the own id of a task in Slurm and its host, as the content of a record tells them; else empty texts."""
+    try:
+        told = json.loads(content)
+        job, host = told["job"], told["host"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return "", ""
+    return (job, host) if isinstance(job, str) and isinstance(host, str) else ("", "")
 
 
 def last_words(path: Path) -> str:

@@ -383,15 +383,15 @@ def test_logs_are_found_where_the_template_puts_them(run: RunDir, tmp_path: Path
     record = json.loads(copy.submission(1).read_text())
     record.update(output="../logs/%A/out.%a.log", options=["-e", "err.%4a.%x.txt"])
     copy.submission(1).write_text(json.dumps(record))
-    (copy.path / "logs/77").mkdir(parents=True)
-    for name in ("logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"):
+    logs = f"logs/{record['jobs'][0]['id']}"
+    (copy.path / logs).mkdir(parents=True)
+    made = {f"{logs}/out.1.log", "cwd/err.0001.sbatch.sh.txt", f"{logs}/other"}
+    for name in made:
         (copy.path / name).write_text("log")
     pack(copy, tmp_path / "a.zip")
-    assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} <= set(names(tmp_path / "a.zip"))
+    assert made <= set(names(tmp_path / "a.zip"))
     pack(copy, tmp_path / "a.zip", Scope(logs=Logs.NONE))
-    assert {"logs/77/out.1.log", "cwd/err.0001.sbatch.sh.txt", "logs/77/other"} & set(names(tmp_path / "a.zip")) == {
-        "logs/77/other"
-    }
+    assert made & set(names(tmp_path / "a.zip")) == {f"{logs}/other"}
 
 
 def test_files_of_the_working_directory_come_by_pattern(run: RunDir, tmp_path: Path) -> None:
