@@ -52,7 +52,10 @@ def plot(
             series, left_out = plotting.series_of(frame, x, y, error, by)
         plotting.check_log(series, look)
         if left_out:
-            say(f"{run.label}: left out {left_out} of {frame.count} tasks: a value is missing or not finite")
+            say(
+                f"{run.label}: left out {left_out} of {frame.count} tasks: a value is missing, not finite, or "
+                f"too large to be drawn"
+            )
         if output is not None and form is not None:
             with destination(output) as stream:
                 plotting.save(series, look, form, stream)

@@ -6,8 +6,9 @@ columns there are; so an error leaves no half table, and memory does not grow wi
 
 from __future__ import annotations
 
+import marshal
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,7 +20,7 @@ from esis.model.workdir import RunDir
 from esis.operations.table.columns import PARAMETERS, REQUIREMENTS, RESULTS, Chunk, Columns, as_numbers
 from esis.operations.table.frame import CHUNK, Frame
 from esis.operations.table.join import Join
-from esis.operations.witness.conditions import UnknownName, condition
+from esis.operations.witness.conditions import Condition, UnknownName
 from esis.operations.witness.evidence import Evidence, read_stage
 from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
@@ -30,8 +31,6 @@ from esis.records.stage import Stage
 OWN_COLUMNS = ("task", "state", "attempts", "elapsed", "host", "reason", "code", "job")
 ON_REQUEST = ("reason", "code", "job")  # columns that only --columns shows
 _OF_STATUS = frozenset({"state", "elapsed", "reason", "code", "job"})
-
-Test = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _read(
         for start in range(0, len(tasks), CHUNK):
             chosen, parameters, results = [], [], []
             for (task, given), (_, exported) in islice(pairs, CHUNK):
-                if test is not None and not test(given, exported):
+                if test is not None and not test(task, given, exported):
                     if exported is None and test.failed:
                         without.append(task)
                     continue
@@ -159,7 +158,10 @@ def _read(
                 for join in request.joins:
                     columns.put(chunk, REQUIREMENTS, list(map(join.columns, chosen, parameters)))
                 columns.put(chunk, RESULTS, results)
-                frame.add(len(chosen), chunk)
+                try:
+                    frame.add(len(chosen), chunk)
+                except (RecursionError, ValueError):
+                    raise _too_deep(source.run, zip(chosen, parameters, results)) from None
             progress(min(start + CHUNK, len(tasks)))
     if test is not None:
         test.check()
@@ -174,24 +176,24 @@ class _Where:
     """
 
     def __init__(self, text: str) -> None:
-        self._test = condition(text)
+        self._test = Condition(text, (RESULTS, PARAMETERS))
         self._fitted = False
         self._error: UnknownName | None = None
         self.failed = False  # whether the latest task lacked a name
 
-    def __call__(self, parameters: Mapping[str, Any], exported: Exported | None) -> bool:
+    def __call__(self, task: int, parameters: Mapping[str, Any], exported: Exported | None) -> bool:
         self.failed = False
         try:
-            holds = self._fits(parameters, exported or {})
+            holds = self._fits(task, parameters, exported or {})
         except UnknownName as error:
             self._error, self.failed = self._error or error, True
             return False
         self._fitted = True
         return holds
 
-    def _fits(self, parameters: Mapping[str, Any], exported: Exported) -> bool:
+    def _fits(self, task: int, parameters: Mapping[str, Any], exported: Exported) -> bool:
         try:
-            return self._test({RESULTS: exported, PARAMETERS: parameters, **exported, **parameters})
+            return self._holds(task, parameters, exported)
         except UnknownName:
             raise
         except BadInput:
@@ -199,7 +201,12 @@ class _Where:
             numbers = as_numbers(exported)
             if numbers == exported:
                 raise
-            return self._test({RESULTS: numbers, PARAMETERS: parameters, **numbers, **parameters})
+            return self._holds(task, parameters, numbers)
+
+    def _holds(self, task: int, parameters: Mapping[str, Any], exported: Exported) -> bool:
+        # A parameter called `results` is that alone; with a dot behind it the word means the results.
+        spaces = {RESULTS: exported, PARAMETERS: parameters}
+        return self._test({**spaces, **exported, **parameters}, task, spaces)
 
     def check(self) -> None:
         """Raise BadInput if the condition fitted no task."""
@@ -232,6 +239,19 @@ class _OwnColumns:
             else:
                 cells = [getattr(item, name) for item in judged]
             columns.put_own(chunk, number, cells)
+
+
+def _too_deep(run: RunDir, rows: Iterable[tuple[int, object, object]]) -> BadInput:
+    """Return an error that names the task whose values nothing can write down; some Pythons read what others can't."""
+    import json
+
+    for task, *values in rows:
+        try:
+            json.dumps(values)
+            marshal.dumps(values)
+        except (RecursionError, ValueError):
+            return BadInput(f"{run.label}: task {task} has parameters or results nested too deep for a table")
+    return BadInput(f"{run.label}: there are values nested too deep for a table")
 
 
 def _count(tasks: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OWN, PARAMETERS, REQUIREMENTS, RESULTS = "own", "parameters", "requirements", "results"
+DEEPEST = 100  # parts of the name of a column
 MISSING = ...  # in a cell: this task has no such value; unlike None, which is a null that somebody wrote
 ABSENT = type(MISSING)
 _NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})  # texts for what JSON has no number for (esis.export)
@@ -14,11 +15,18 @@ Cells = Sequence[Any]
 Chunk = dict[int, Cells]  # columns by their number, all of one length; one that is not there holds MISSING
 
 
-def as_numbers(value: Any) -> Any:
+def as_numbers(value: Any, depth: int = 0) -> Any:
     """Return a value of results with numbers for the texts that stand for NaN and infinities."""
-    if type(value) is dict:
-        return {key: as_numbers(below) for key, below in value.items()}
+    if type(value) is dict and depth < DEEPEST:
+        return {key: as_numbers(below, depth + 1) for key, below in value.items()}
     return float(value) if type(value) is str and value in _NUMBERS else value
+
+
+def sort_key(value: Any) -> tuple[int, Any, str]:
+    """Return what values are sorted by: numbers, which may be larger than any float, and then all else as text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
+        return (0, value, "")
+    return (1, 0, str(value))
 
 
 class _Node:
@@ -36,7 +44,8 @@ class Columns:
     """Number the columns in the order in which they turn up, and note the types of what is in them.
 
     A column is known by its source and its path: `{"a": {"b": 1}}` has the path a, b. Lists and empty objects are
-    values. It works on many tasks at a time: nearly always all of them have the same keys in the same order.
+    values, and so are objects nested too deep: each level takes some of Python's stack. It works on many tasks at a
+    time: nearly always all of them have the same keys in the same order.
     """
 
     def __init__(self, own: Sequence[str]) -> None:
@@ -82,7 +91,7 @@ class Columns:
 
     def _put_column(self, chunk: Chunk, source: str, node: _Node, key: str, cells: Cells) -> None:
         kinds = {*map(type, cells)}
-        if dict in kinds:
+        if dict in kinds and len(node.path) + 1 < DEEPEST:
             below = [cell if type(cell) is dict else {} for cell in cells]
             if any(below):
                 if key not in node.below:

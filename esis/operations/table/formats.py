@@ -5,6 +5,7 @@ Text that is no valid Unicode (a lone surrogate, which JSON can hold) is written
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,20 @@ def writer_of(form: str) -> Callable[[Table, BinaryIO], None]:
     return write_csv if form == "csv" else write_jsonl
 
 
+def _bounded(write: Callable[[Table, BinaryIO], None]) -> Callable[[Table, BinaryIO], None]:
+    """Let a value that is nested too deep for json be an error of whoever made it. Raises BadInput."""
+
+    @functools.wraps(write)
+    def written(table: Table, stream: BinaryIO) -> None:
+        try:
+            write(table, stream)
+        except RecursionError:
+            raise BadInput("there is a value nested too deep to be written", "--columns leaves it out") from None
+
+    return written
+
+
+@_bounded
 def write_csv(table: Table, stream: BinaryIO) -> None:
     """Write a header and a line for each row. Raises OSError.
 
@@ -65,6 +80,7 @@ def write_csv(table: Table, stream: BinaryIO) -> None:
         stream.write(_encoded("\n".join(lines)))
 
 
+@_bounded
 def write_jsonl(table: Table, stream: BinaryIO) -> None:
     """Write a JSON object for each row; a key that a task does not have is left out. Raises OSError."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -80,6 +96,7 @@ def write_jsonl(table: Table, stream: BinaryIO) -> None:
         stream.write(_encoded("\n".join(lines)))
 
 
+@_bounded
 def write_parquet(table: Table, stream: BinaryIO) -> None:
     """Write typed columns, as `column_type` says. Raises OSError."""
     import pyarrow as pa

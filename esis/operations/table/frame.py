@@ -5,10 +5,12 @@ from __future__ import annotations
 import marshal
 import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from esis.errors import BadInput
+from esis.files import naming
 from esis.operations.table.columns import ABSENT, MISSING, Cells, Chunk, Columns, as_numbers
 
 CHUNK = 1000  # tasks held at a time
@@ -35,15 +37,17 @@ class Spool:
         self._file = tempfile.TemporaryFile(prefix="esis-")  # noqa: SIM115  closed by `close`
 
     def add(self, count: int, chunk: Chunk) -> None:
-        """Keep a chunk of so many rows. Raises OSError."""
+        """Keep a chunk of so many rows. Raises OSError naming the place, ValueError for values nested too deep."""
         whole: Any = (count, chunk)  # what JSON holds, and MISSING
         data = marshal.dumps(whole)
-        self._file.write(len(data).to_bytes(_LENGTH, "big"))
-        self._file.write(data)
+        with naming(Path(tempfile.gettempdir())):
+            self._file.write(len(data).to_bytes(_LENGTH, "big"))
+            self._file.write(data)
 
     def chunks(self) -> Iterator[tuple[int, Chunk]]:
         """Yield the chunks as they were added."""
-        self._file.seek(0)
+        with naming(Path(tempfile.gettempdir())):
+            self._file.seek(0)  # which writes what is in memory still
         while length := self._file.read(_LENGTH):
             yield marshal.loads(self._file.read(int.from_bytes(length, "big")))  # noqa: S302  of this very process
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from esis.errors import BadInput
-from esis.operations.table.columns import ABSENT, MISSING
+from esis.operations.table.columns import ABSENT, MISSING, sort_key
 from esis.operations.table.frame import Table
 
 if TYPE_CHECKING:
@@ -83,16 +83,18 @@ def series_of(table: Table, x: str, y: str, error: str | None, by: str | None) -
     left_out = 0
     for row in _rows(table):
         numbers = [row[x], row[y], 0 if error is None else row[error]]
-        if any(value is MISSING or value is None or not math.isfinite(value) for value in numbers):
+        if not all(map(_can_be_drawn, numbers)):
             left_out += 1
             continue
         value = None if by is None or row[by] is MISSING else row[by]
         points = groups.setdefault(repr(value), (value, []))[1]
         points.append((float(numbers[0]), float(numbers[1]), abs(float(numbers[2]))))
     if not groups:
-        raise BadInput(f"no task has both {x!r} and {y!r}", "esis export shows what there is")
+        raise BadInput(
+            f"no task has both {x!r} and {y!r}, as numbers that can be drawn", "esis export shows what there is"
+        )
     found = []
-    for value, points in sorted(groups.values(), key=lambda group: _order(group[0])):
+    for value, points in sorted(groups.values(), key=lambda group: sort_key(group[0])):
         xs, ys, errors = zip(*sorted(points))
         label = None if by is None else f"{by} = {value if isinstance(value, str) else _number(value)}"
         found.append(Series(label, xs, ys, errors if error is not None else None))
@@ -203,16 +205,20 @@ def check_log(series: Sequence[Series], look: Axes) -> None:
             )
 
 
+def _can_be_drawn(value: Any) -> bool:
+    """Return whether a value is there, and a number that a float can hold."""
+    if value is MISSING or value is None:
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _rows(table: Table) -> Iterator[dict[str, Any]]:
     for chunk in table.chunks():
         for row in zip(*chunk):
             yield dict(zip(table.names, row))
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (0, float(value), "")
-    return (1, 0.0, str(value))
 
 
 def _number(value: Any) -> str:

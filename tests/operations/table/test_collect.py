@@ -454,3 +454,27 @@ def test_memory_does_not_grow_with_the_number_of_tasks(tmp_path: Path, lines: bo
         assert len(out.read_bytes().splitlines()) == count + 1
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 3 * 1024, peaks  # KiB
+
+
+def test_results_and_parameters_are_told_apart_whatever_they_are_called(tmp_path: Path) -> None:
+    """A parameter called `results` is that alone; with a dot behind it the word means the results."""
+    run = make_run(tmp_path, [{"results": "a/b", "x": 1}, {"results": "c/d", "x": 2}], {0: {"x": 5, "parameters": 9}})
+    for where, tasks in {
+        "results.x == 5": [0],
+        "results['x'] == 5": [0],
+        "results == 'c/d'": [1],
+        "parameters.results == 'a/b' and parameters.x == 1": [0],
+        "results.parameters == 9": [0],
+        "results.startswith('c') or x == 2": None,
+    }.items():
+        if tasks is None:
+            with pytest.raises(BadInput):
+                collected(run, Wanted(where=where))
+        else:
+            assert [row["task"] for row in rows_of(data_of(run, where=where))] == tasks, where
+
+
+def test_a_condition_names_the_task_that_it_does_not_fit(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [{"name": "x"}, {"name": "y"}], {})
+    with pytest.raises(BadInput, match="of task 1: ValueError: substring not found"):
+        collected(run, Wanted(where="name.index('x')>2"))

@@ -44,6 +44,17 @@ def test_a_task_that_exported_no_number_is_left_out() -> None:
     assert ([item.y for item in found], left_out) == ([(2.0,)], 1)
 
 
+def test_integers_beyond_any_float_are_left_out_or_sorted() -> None:
+    """Moduli: as a coordinate nothing can draw them, as the value of a series they are values like others."""
+    tasks = [({"p": 10**400, "x": 1}, {"e": 1.0}), ({"p": 7, "x": 2}, {"e": 10**400}), ({"p": 5, "x": 3}, {"e": 3})]
+    (single,), left_out = series_of(a_frame(tasks), "p", "e", None, None)
+    assert (single.x, single.y, left_out) == ((5.0,), (3.0,), 2)
+    found, left_out = series_of(a_frame(tasks), "x", "x", None, "p")
+    assert ([item.label for item in found], left_out) == (["p = 5", "p = 7", f"p = {10**400}"], 0)
+    with pytest.raises(BadInput, match="no task has both 'x' and 'p', as numbers that can be drawn"):
+        series_of(a_frame(tasks[:1]), "x", "p", None, None)
+
+
 def test_a_column_of_text_can_not_be_plotted() -> None:
     with pytest.raises(BadInput, match=r"the column 'e' holds other values than numbers \(bool, str\)"):
         series_of(a_frame([({"T": 1}, {"e": "x"}), ({"T": 2}, {"e": True})]), "T", "e", None, None)
