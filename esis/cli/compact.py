@@ -18,7 +18,6 @@ def compact(target: str | None, keep_logs: bool, results: bool, as_json: bool, t
 
     All commands read them as before. Results are folded on request only, for your own programs may read the files.
     """
-    import json
     from dataclasses import asdict
 
     from esis.operations import compact as operation
@@ -27,7 +26,9 @@ def compact(target: str | None, keep_logs: bool, results: bool, as_json: bool, t
     run = pick_run(target)
     done = operation.compact(run, Slurm(), make_context(take_over=take_over), not keep_logs, results)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "run": str(run.path), **asdict(done)}, indent=2))
+        from esis.cli.json_output import show_object
+
+        show_object({"run": str(run.path), **asdict(done)})
         return
     counts = ", ".join(f"{count} {what}" for what, count in asdict(done).items() if count)
     say(f"{run.label}: folded {counts}" if counts else f"{run.label}: there was nothing to fold")

@@ -22,8 +22,6 @@ def doctor(workflow_file: str | None, as_json: bool) -> int:
     One line for each finding: ok, note or problem. The exit code is 1 if there is a problem. Without a workflow here
     it looks at the machine and at Slurm alone.
     """
-    import json
-
     from esis.model.requirements import run_parent
     from esis.model.workflow import load
     from esis.operations.advice.doctor import examine
@@ -39,8 +37,10 @@ def doctor(workflow_file: str | None, as_json: bool) -> int:
     runs = run_parent(workflow) if workflow is not None else Path.cwd()
     findings = [*missing, *examine(workflow, runs)]
     if as_json:
+        from esis.cli.json_output import show_object
+
         shown = [{"level": item.level.value, "subject": item.subject, "message": item.message} for item in findings]
-        click.echo(json.dumps({"schema": 1, "findings": shown}, indent=2, ensure_ascii=False))
+        show_object({"findings": shown})
     else:
         for item in findings:
             word, text = item.level.value, printable(item.message)

@@ -32,8 +32,6 @@ def list_command(
     In a pipe it is one path a line; with --by-time and --by-jobid behind time or id and a tab (`-` where there is
     none). What can't be read of a damaged run is told on stderr, with exit code 1; the others are listed all the same.
     """
-    import json
-
     from esis.operations import runs
 
     damaged: list[str] = []
@@ -44,26 +42,24 @@ def list_command(
     if by_jobid:
         found = runs.by_job(found)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "runs": [
-                        {
-                            "path": str(item.run.path),
-                            "hash": item.run.digest,
-                            "started": item.started,
-                            "job": item.job,
-                            "tasks": item.tasks,
-                            "complete": item.complete,
-                            "current": item.current,
-                        }
-                        for item in found
-                    ],
-                    "damaged": damaged,
-                },
-                indent=2,
-            )
+        from esis.cli.json_output import show_object
+
+        show_object(
+            {
+                "runs": [
+                    {
+                        "path": str(item.run.path),
+                        "hash": item.run.digest,
+                        "started": item.started,
+                        "job": item.job,
+                        "tasks": item.tasks,
+                        "complete": item.complete,
+                        "current": item.current,
+                    }
+                    for item in found
+                ],
+                "damaged": damaged,
+            }
         )
     elif sys.stdout.isatty():
         _show(found)

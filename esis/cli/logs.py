@@ -68,8 +68,6 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
 @json_option
 def errors(target: str | None, as_json: bool) -> None:
     """Group the failed tasks by state, reason and the last words of their logs, with one log each."""
-    import json
-
     from esis.cli.rendering import tell_problems
     from esis.model.index_sets import format_ranges
     from esis.operations.witness.status import TaskState
@@ -85,26 +83,23 @@ def errors(target: str | None, as_json: bool) -> None:
 
         groups = group_failures(found, evidence)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "run": str(run.path),
-                    "groups": [
-                        {
-                            "state": group.state.value,
-                            "reason": group.reason,
-                            "line": group.line,
-                            "count": len(group.tasks),
-                            "tasks": format_ranges(group.tasks),
-                            "example": str(group.example) if group.example else None,
-                        }
-                        for group in groups
-                    ],
-                },
-                indent=2,
-                ensure_ascii=False,
-            )
+        from esis.cli.json_output import show_object
+
+        show_object(
+            {
+                "run": str(run.path),
+                "groups": [
+                    {
+                        "state": group.state.value,
+                        "reason": group.reason,
+                        "line": group.line,
+                        "count": len(group.tasks),
+                        "tasks": format_ranges(group.tasks),
+                        "example": str(group.example) if group.example else None,
+                    }
+                    for group in groups
+                ],
+            }
         )
         return
     for group in groups:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ COLOURS = {
     TaskState.UNKNOWN: "yellow",
 }
 _BAR = 40  # characters
-_CELL = 200  # characters
+_CELL = 200  # characters of a value in a table on a terminal
 
 
 def show_status(status: RunStatus) -> None:
@@ -45,54 +44,56 @@ def show_status(status: RunStatus) -> None:
 
 def show_json(status: RunStatus) -> None:
     """Print a run's status as JSON."""
+    from esis.cli.json_output import show_object
+
     left, elapsed = status.remaining(), status.elapsed(time.time())
     reasons: dict[TaskState, dict[str, Sequence[int]]] = {}
     for (state, reason), tasks in status.by_reason().items():
         if reason:
             reasons.setdefault(state, {})[reason] = tasks
-    click.echo(
-        json.dumps(
-            {
-                "schema": 1,
-                "run": str(status.run.path),
-                "complete": status.complete,
-                "problem": status.problem,
-                "accounting_problem": status.accounting_problem,
-                "tasks": len(status.tasks),
-                "active_jobs": list(status.active_jobs),
-                "feeding_jobs": list(status.feeding),
-                "elapsed_seconds": round(elapsed) if elapsed is not None else None,
-                "remaining_seconds": round(left) if left is not None else None,
-                "states": {
-                    state.value: {
-                        "count": count,
-                        "tasks": format_ranges(status.indices(state)),
-                        "reasons": {
-                            reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())
-                        },
-                    }
-                    for state, count in status.counts().items()
-                },
+    show_object(
+        {
+            "run": str(status.run.path),
+            "complete": status.complete,
+            "problem": status.problem,
+            "accounting_problem": status.accounting_problem,
+            "tasks": len(status.tasks),
+            "active_jobs": list(status.active_jobs),
+            "feeding_jobs": list(status.feeding),
+            "elapsed_seconds": round(elapsed) if elapsed is not None else None,
+            "remaining_seconds": round(left) if left is not None else None,
+            "states": {
+                state.value: {
+                    "count": count,
+                    "tasks": format_ranges(status.indices(state)),
+                    "reasons": {
+                        reason: format_ranges(tasks) for reason, tasks in sorted(reasons.get(state, {}).items())
+                    },
+                }
+                for state, count in status.counts().items()
             },
-            indent=2,
-            ensure_ascii=False,
-        )
+        }
     )
 
 
-def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv: bool = False) -> None:
-    """Print rows as a table on a terminal, else as tab-separated lines with a header; or as CSV or JSON."""
+def show_table(rows: Sequence[Mapping[str, Any]], to_json: bool = False, to_csv: bool = False) -> None:
+    """Print rows as a table on a terminal, else as tab-separated lines with a header; or as CSV or JSON.
+
+    Long values are cut in the table alone: all else is for programs.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "rows": [dict(row) for row in rows]}, indent=2, ensure_ascii=False))
+    if to_json:
+        from esis.cli.json_output import show_object
+
+        show_object({"rows": [dict(row) for row in rows]})
         return
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    if as_csv:
+    if to_csv:
         import csv
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(cells)
+        writer.writerow(map(_valid, columns))
+        writer.writerows(map(_valid, line) for line in cells)
     elif not sys.stdout.isatty():
         for line in [columns, *cells]:
             click.echo("\t".join(printable(cell) for cell in line))
@@ -105,7 +106,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], as_json: bool = False, as_csv:
         for name in columns:
             table.add_column(Text(name))
         for line in cells:
-            table.add_row(*(Text(printable(cell), style=_style(cell)) for cell in line))
+            table.add_row(*(Text(printable(_cut(cell)), style=_style(cell)) for cell in line))
         Console().print(table)
 
 
@@ -154,8 +155,20 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return repr(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    if isinstance(value, str):
+        return value
+    from esis.cli.json_output import as_json
+
+    return as_json(value, sort_keys=True)
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= _CELL else cell[: _CELL - 1] + "…"
+
+
+def _valid(cell: str) -> str:
+    """Return text that UTF-8 can hold, as esis export writes it."""
+    return cell.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _style(cell: str) -> str:

@@ -38,8 +38,6 @@ def require(requirement: str, name: str, workflow_file: str | None, workflow_out
 @json_option
 def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     """Show the requirements of a workflow: name, workflow file, run, whether it is pinned, whether it exists."""
-    import json
-
     from esis.model.requirements import name_notes
     from esis.operations.witness.target import node_of
 
@@ -47,23 +45,21 @@ def list_requirements(workflow_file: str | None, as_json: bool) -> None:
     for note in name_notes(node):
         say(note)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "requirements": [
-                        {
-                            "name": item.name,
-                            "workflow_file": str(item.workflow_file),
-                            "run": str(item.run.path),
-                            "frozen": item.frozen,
-                            "exists": item.run.path.is_dir(),
-                        }
-                        for item in node.requirements
-                    ],
-                },
-                indent=2,
-            )
+        from esis.cli.json_output import show_object
+
+        show_object(
+            {
+                "requirements": [
+                    {
+                        "name": item.name,
+                        "workflow_file": str(item.workflow_file),
+                        "run": str(item.run.path),
+                        "frozen": item.frozen,
+                        "exists": item.run.path.is_dir(),
+                    }
+                    for item in node.requirements
+                ]
+            }
         )
         return
     for item in node.requirements:

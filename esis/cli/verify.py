@@ -18,8 +18,6 @@ def verify(target: str | None, as_json: bool) -> int:
 
     An archive is read without unpacking it. Prints a line for each problem; the exit code is 1 if there is any.
     """
-    import json
-
     from esis.operations.archive.reader import is_archive, is_unpacked
     from esis.operations.archive.verify import verify_archive, verify_run, verify_unpacked
 
@@ -32,20 +30,18 @@ def verify(target: str | None, as_json: bool) -> int:
         run = pick_run(target)
         report = verify_unpacked(run.path) if is_unpacked(run.path) else verify_run(run)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "path": str(report.path),
-                    "kind": report.kind,
-                    "hash": report.digest,
-                    "files": report.files,
-                    "ok": not report.problems,
-                    "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems],
-                    "unknown": [{"path": item.path, "what": item.what} for item in report.unknown],
-                },
-                indent=2,
-            )
+        from esis.cli.json_output import show_object
+
+        show_object(
+            {
+                "path": str(report.path),
+                "kind": report.kind,
+                "hash": report.digest,
+                "files": report.files,
+                "ok": not report.problems,
+                "problems": [{"path": problem.path, "what": problem.what} for problem in report.problems],
+                "unknown": [{"path": item.path, "what": item.what} for item in report.unknown],
+            }
         )
     else:
         for problem in report.problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +37,9 @@ def why(targets: tuple[str, ...], as_json: bool, verify: bool) -> None:
     node = node_of(path, verify)
     found = compare.compare(node, run if run is not None else compare.nearest(node))
     if as_json:
-        click.echo(json.dumps({"schema": 1, **_plain(found)}, indent=2))
+        from esis.cli.json_output import show_object
+
+        show_object(_plain(found))
         return
     click.echo(found.run.path)
     for line in lines(found):

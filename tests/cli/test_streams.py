@@ -54,23 +54,21 @@ class Place:
 
     def terminal(self, *arguments: str) -> str:
         """Return what a terminal gets on stdout and stderr."""
-        outside, inside = pty.openpty()
-        child = subprocess.Popen(
-            [str(ESIS), *arguments],
-            cwd=self.directory,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=inside,
-            stderr=inside,
-        )
-        os.close(inside)
-        found = b""
-        with contextlib.suppress(OSError):  # Linux says EIO once the other end is closed
-            while data := os.read(outside, 65536):
-                found += data
-        os.close(outside)
-        child.wait(60)
-        return found.decode("utf-8", "replace").replace("\r\n", "\n")
+        return on_terminal([str(ESIS), *arguments], self.env, self.directory)
+
+
+def on_terminal(command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> str:
+    """Run a command; return what a terminal gets on stdout and stderr."""
+    outside, inside = pty.openpty()
+    child = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=inside, stderr=inside)
+    os.close(inside)
+    found = b""
+    with contextlib.suppress(OSError):  # Linux says EIO once the other end is closed
+        while data := os.read(outside, 65536):
+            found += data
+    os.close(outside)
+    child.wait(60)
+    return found.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 @pytest.fixture
