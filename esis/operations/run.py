@@ -219,8 +219,12 @@ def raise_failed(run: RunDir, submission: Submission | None, before: RunStatus |
     mine = set(submission.tasks) if submission is not None else set(after.tasks)
     failed = mine.intersection(after.indices(TaskState.FAILED, TaskState.LOST))
     if failed:
+        groups = {
+            verdict: left for verdict, tasks in after.groups.items() if (left := sorted(failed.intersection(tasks)))
+        }
         raise TasksFailed(
-            f"{run.label}: {len(failed)} of {len(mine)} tasks failed ({describe_failures(after)})",
+            f"{run.label}: {len(failed)} of {len(mine)} tasks failed "
+            f"({describe_failures(after._replace(groups=groups))})",
             "esis errors shows their last words",
         )
 

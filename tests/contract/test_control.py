@@ -315,6 +315,8 @@ def test_local_runs_are_resubmitted_locally(tmp_path: Path) -> None:
     site = FakeSite(tmp_path)
     flow = make_workflow(site, "local", 6, worker=FLAKY)
     assert flow.esis("run", "--local").code == 8
+    again = flow.esis("resubmit", "--local", "--tasks", "4")
+    assert (again.code, "1 of 1 tasks failed (4: exit code 3);" in again.stderr) == (8, True), again.stderr
     mend(site, flow.only_run())
     flow.esis("resubmit", "--local").ok()
     assert flow.states() == {"done": 6}
