@@ -98,13 +98,15 @@ def fsync_directory(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, executable: bool = False, check: Callable[[], None] | None = None) -> Iterator[int]:
+def replacing(
+    path: Path, executable: bool = False, check: Callable[[], None] | None = None, name: str | None = None
+) -> Iterator[int]:
     """Give the descriptor of a new file that replaces `path`, durably, at the end of the block.
 
     The umask is honoured; a symbolic link at `path` is replaced, never followed. If the block fails, or `check`, which
-    is called at the last moment, nothing is left behind. Raises OSError.
+    is called at the last moment, nothing is left behind. Until then its name ends with `name`. Raises OSError.
     """
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+    temporary = path.parent / (TEMPORARY_PREFIX + (name or f"{os.getpid()}-{os.urandom(4).hex()}"))
     with naming(path):
         descriptor = os.open(
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if executable else 0o666
@@ -316,6 +318,34 @@ def sweep_temporaries(directory: Path) -> None:
         return
     for name in names:
         _unlink_quietly(directory / name)
+
+
+@contextmanager
+def output(path: Path) -> Iterator[int]:
+    """Do what `replacing` does, for a file that a user names, in a directory of theirs, where nobody holds a lock.
+
+    What a killed command of this kind left there, perhaps of any size, is removed if that process surely is no more:
+    its name tells. Each OSError names a file.
+    """
+    from esis.locks import Owner
+
+    for name in _temporaries(path.parent):
+        owner = Owner.parse(name[len(TEMPORARY_PREFIX) :])
+        if owner is not None and owner.is_dead():
+            _unlink_quietly(path.parent / name)
+    try:
+        with replacing(path, name=Owner.current().text()) as descriptor:
+            yield descriptor
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of write(2) has none
+        raise
+
+
+def _temporaries(directory: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(directory) if name.startswith(TEMPORARY_PREFIX)]
+    except OSError:
+        return []
 
 
 def _unlink_quietly(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import pick_run, say, target_argument
+from esis.cli.common import pick_run, say, signals_as_interrupts, target_argument
 
 
 @click.command()
@@ -71,7 +71,8 @@ def archive(
     status = look_and_keep(evidence, slurm)
     operations.check_packable(evidence, status, slurm, incomplete)
     # Judging may have noted a verdict of Slurm's, or that the run is complete.
-    packed = operations.archive(evidence_of(run), status, Path(output), scope, about, say)
+    with signals_as_interrupts():  # what is half written is large
+        packed = operations.archive(evidence_of(run), status, Path(output), scope, about, say)
     if license is None:
         say("no licence is stated, so nobody knows what they may do with it; --license states one")
     if packed.telling:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import json_option, make_context, pick_run, say, take_over_option, target_argument
+from esis.cli.common import (
+    json_option,
+    make_context,
+    pick_run,
+    say,
+    signals_as_interrupts,
+    take_over_option,
+    target_argument,
+)
 
 
 @click.command()
@@ -24,7 +32,8 @@ def compact(target: str | None, keep_logs: bool, results: bool, as_json: bool, t
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
-    done = operation.compact(run, Slurm(), make_context(take_over=take_over), not keep_logs, results)
+    with signals_as_interrupts():
+        done = operation.compact(run, Slurm(), make_context(take_over=take_over), not keep_logs, results)
     if as_json:
         from esis.cli.json_output import show_object
 

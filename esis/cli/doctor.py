@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import find_workflow, json_option, workflow_argument
+from esis.cli.common import find_workflow, json_option, signals_as_interrupts, workflow_argument
 from esis.errors import BadInput, ExitCode, printable
 
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -35,7 +35,8 @@ def doctor(workflow_file: str | None, as_json: bool) -> int:
             raise
         missing.append(note("workflow", error.message))
     runs = run_parent(workflow) if workflow is not None else Path.cwd()
-    findings = [*missing, *examine(workflow, runs)]
+    with signals_as_interrupts():  # it tries the workflow in a directory of its own
+        findings = [*missing, *examine(workflow, runs)]
     if as_json:
         from esis.cli.json_output import show_object
 

@@ -157,7 +157,7 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
     """Give the stream to write to; a file appears, whole, at the end of the block, or not at all."""
     import os
 
-    from esis.files import replacing
+    from esis.files import output as output_file
 
     if output is None or output == "-":
         yield sys.stdout.buffer
@@ -165,8 +165,12 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
         return
     path = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     if path.exists() and not path.is_file():
-        with path.open("wb") as stream:  # /dev/null, a pipe
-            yield stream
+        try:
+            with path.open("wb") as stream:  # /dev/null, a pipe
+                yield stream
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
         return
-    with replacing(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
+    with output_file(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
         yield stream

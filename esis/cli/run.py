@@ -41,7 +41,9 @@ def run(
         from esis.operations import run as operation
         from esis.operations.witness.target import node_of
 
-        show_plan(operation.dry_run(node_of(path, verify), context, max_parallel))
+        with signals_as_interrupts():
+            plan = operation.dry_run(node_of(path, verify), context, max_parallel)
+        show_plan(plan)
         return
     check_jobs(local, jobs)
     with signals_as_interrupts(), resolved(path, context, verify) as (node, context):

@@ -9,6 +9,7 @@ import os
 import pty
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,26 @@ def test_required_parameters_are_joined(tmp_path: Path) -> None:
         shown = second.esis("export", "--requirements", "square", "--columns", "n,base.n,base.square").ok()
         assert shown.stdout == "n,base.n,base.square\n0,0,0\n1,1,1\n2,2,4\n"
         assert first.esis("export", "--requirements", "n").code == 2
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    """The table's, and the place of what is kept meanwhile; write(2) names nothing by itself."""
+    run = make_run(tmp_path, [{"n": "x" * 100_000}], {}, records=False)
+    for output in ("/dev/full", "table.csv"):
+        limit = "" if output == "/dev/full" else "trap '' XFSZ; ulimit -f 8; "
+        done = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f'{limit}"$0" export {run.path.name} --columns n --format csv -o {output}',
+                str(BIN / "esis"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        told = "/dev/full" if output == "/dev/full" else tempfile.gettempdir()
+        assert f"{told}: " in done.stderr, done.stderr
+    assert os.listdir(tmp_path) == [run.path.name]

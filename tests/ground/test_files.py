@@ -6,10 +6,12 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from esis import files
 from esis.errors import CorruptState
 from esis.files import is_directory, is_there
+from esis.locks import Owner
 
 _watching: list[list[str]] = []
 
@@ -345,3 +348,47 @@ def test_f75_what_is_there(tmp_path: Path) -> None:
         "nothing": (False, False),
         "file/x": (False, False),
     }
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from esis.files import output
+with output(Path(sys.argv[1])) as descriptor:
+    os.write(descriptor, b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Only where its name proves that nobody writes it any more: not that of a living process, or of another host."""
+    path = tmp_path / "a.zip"
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    owner = Owner.parse(left.name[len(files.TEMPORARY_PREFIX) :])
+    assert owner is not None
+    others = [
+        f"{files.TEMPORARY_PREFIX}{name}"
+        for name in (
+            replace(owner, host="elsewhere").text(),
+            replace(owner, boot="another").text(),
+            Owner.current().text(),
+            "4194305-0123abcd",
+        )
+    ]
+    for name in others:
+        (tmp_path / name).write_text("somebody's")
+    with files.output(path) as descriptor:
+        assert not left.exists()
+        os.write(descriptor, b"whole")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*others, "a.zip"])
+    assert path.read_bytes() == b"whole"
+
+
+def test_an_error_of_an_output_names_a_file(tmp_path: Path) -> None:
+    """That of the output unless it is told that it was another one."""
+    for given, named in ((None, str(tmp_path / "a")), ("b", "b")):
+        with pytest.raises(OSError, match="No space") as caught, files.output(tmp_path / "a"):
+            raise OSError(errno.ENOSPC, "No space left on device", given)
+        assert caught.value.filename == named
+    assert list(tmp_path.iterdir()) == []

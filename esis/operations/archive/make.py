@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from esis.errors import BadInput, Busy, EsisError, FileTrouble, Incomplete, SlurmUnanswered, StillActive, TasksFailed
-from esis.files import replacing
+from esis.files import output as output_file
 from esis.locks import holder
 from esis.model import manifest
 from esis.model.fingerprint import Kind, hash_file, open_source
@@ -59,7 +59,7 @@ def archive(
     words = anonymous.telling_words(run, evidence, told) if scope.anonymous else ()
     items = _items(subject, scope, about.checked(), words, say)
     try:
-        with replacing(output) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
+        with output_file(output) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
             with (
                 tempfile.SpooledTemporaryFile(_MEMORY, dir=str(output.parent)) as lines,
                 writing(stream, form, run.path.name, status.last_word() or 0.0) as entries,

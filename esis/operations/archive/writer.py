@@ -183,7 +183,11 @@ class Hashing(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes. Raises EsisError where the file is shorter than it was."""
         wanted = self._left if size < 0 else min(size, self._left)
-        data = self._content.read(min(wanted, CHUNK))
+        try:
+            data = self._content.read(min(wanted, CHUNK))
+        except OSError as error:
+            error.filename = error.filename or self._name  # read(2) names nothing, and what is written isn't at fault
+            raise
         if wanted and not data:
             raise EsisError(f"{self._name} became shorter while it was being packed", "repeat the command")
         self._left -= len(data)

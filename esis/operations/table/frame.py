@@ -48,8 +48,12 @@ class Spool:
         """Yield the chunks as they were added."""
         with naming(Path(tempfile.gettempdir())):
             self._file.seek(0)  # which writes what is in memory still
-        while length := self._file.read(_LENGTH):
-            yield marshal.loads(self._file.read(int.from_bytes(length, "big")))  # noqa: S302  of this very process
+        while data := self._next():
+            yield marshal.loads(data)  # noqa: S302  of this very process
+
+    def _next(self) -> bytes:
+        with naming(Path(tempfile.gettempdir())):
+            return self._file.read(int.from_bytes(self._file.read(_LENGTH), "big"))
 
     def close(self) -> None:
         """Give the disk space back."""

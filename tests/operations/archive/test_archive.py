@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -588,6 +589,42 @@ def test_nothing_is_left_behind_on_an_error_and_the_old_archive_stays(
     monkeypatch.undo()
     assert os.listdir(tmp_path) == [output.name]
     assert output.read_text() == "old"
+
+
+# Signals the process at the moment when it is about to give the archive its name.
+SIGNALLING = """
+import os, sys
+def hear(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith(".zip"):
+        os.kill(os.getpid(), int(os.environ["TEST_SIGNAL"]))
+sys.addaudithook(hear)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_interrupted_archive_leaves_nothing_for_long(run: RunDir, tmp_path: Path, number: signal.Signals) -> None:
+    """A killed one can't tidy up; the next one there does it."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(SIGNALLING)
+    (tmp_path / "out").mkdir()
+    killed = number is signal.SIGKILL
+    env = {"PYTHONPATH": str(tmp_path / "hook"), "TEST_SIGNAL": str(int(number))}
+    told = esis(tmp_path / "out", "archive", str(run.path), "-o", "a.zip", code=-9 if killed else 130, env=env)
+    assert killed or told.endswith("esis: interrupted\n")
+    assert len(os.listdir(tmp_path / "out")) == killed
+    esis(tmp_path / "out", "archive", str(run.path), "-o", "a.zip")
+    assert os.listdir(tmp_path / "out") == ["a.zip"]
+
+
+def test_an_error_names_the_file_that_it_is_about(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive where the disk is full: write(2) names nothing."""
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer.ZipWriter, "file", fail)
+    with pytest.raises(FileTrouble, match=f"{tmp_path}/a.zip: No space left"):
+        pack(run, tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("delta", [-1, 1])
