@@ -7,7 +7,6 @@ latest. It is made in a directory beside it and renamed when it is complete. `st
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from esis.errors import BadInput, FileTrouble
-from esis.files import read_json_object, write_all
+from esis.files import write_all
 from esis.worker.durable import aside, discard, publish, sweep
+from esis.worker.objects import encode, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Checkpoint:
         """Return what was noted with `save`; nothing where another program made it. Raises CorruptState."""
         if self._note is None:
             try:
-                self._note = read_json_object(self.directory / NOTE)
+                self._note = read(self.directory / NOTE)
             except FileNotFoundError:
                 self._note = {}
         return self._note
@@ -104,10 +104,11 @@ class Checkpoints:
         """Give a directory to write in; at the end of the block it becomes the latest checkpoint.
 
         Where the block raises, or the process is killed at any moment, the one before it stays the latest. Raises
-        FileTrouble where the disk is full or fails, Overtaken where a later attempt at the task has begun.
+        FileTrouble where the disk is full or fails, Overtaken where a later attempt at the task has begun, BadInput
+        for a note that nobody could read again.
         """
         self._allowed()  # first, for what else lies there may be that of the later attempt
-        noted = json.dumps({"step": step, **note}, ensure_ascii=False)
+        noted = encode({"step": step, **note}, "the note of a checkpoint", "write what is large into a file of it")
         staging = aside(self.directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -143,12 +144,13 @@ def _always() -> None:
     """Have nothing against it."""
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a small file; `publish` brings it to the disk."""
+def _write(path: Path, content: bytes) -> None:
+    """Write a small file, in the place of whatever the worker left there; `publish` brings it to the disk."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        path.unlink(missing_ok=True)  # a FIFO would wait for a reader, a link lead elsewhere
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            write_all(descriptor, f"{text}\n".encode("utf-8", "surrogateescape"))
+            write_all(descriptor, content)
         finally:
             os.close(descriptor)
     except OSError as error:

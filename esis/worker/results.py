@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import warnings
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from esis.errors import BadInput, CorruptState
-from esis.files import read_json_object, write_atomic
+from esis.files import is_there, write_atomic
 from esis.model.workdir import RunDir
+from esis.worker.objects import encode, read
 
 _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 
@@ -20,17 +20,28 @@ _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 def merge(path: Path, values: Mapping[str, object]) -> None:
     """Add values to the JSON object in `path`, atomically; a value of the same name is replaced. Raises OSError.
 
-    Raises BadInput for values that JSON has no form for. JSON has no NaN and no infinity either: they become the
-    texts "NaN", "Infinity" and "-Infinity", which Python's float() and C's strtod() read.
+    Raises BadInput for values that JSON has no form for, or that are so large that nobody could read them again. JSON
+    has no NaN and no infinity either: they become the texts "NaN", "Infinity" and "-Infinity", which Python's float()
+    and C's strtod() read.
     """
     added = {name: plain(value, name) for name, value in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({**_present(path), **added}, ensure_ascii=False, allow_nan=False) + "\n")
+    present = _present(path)
+    try:
+        content = _encode(path, {**present, **added})
+    except ValueError:
+        # Another program's may have NaN in them, or 1e400.
+        content = _encode(path, {**{name: plain(value, name) for name, value in present.items()}, **added})
+    write_atomic(path, content)
+
+
+def _encode(path: Path, values: Mapping[str, Any]) -> bytes:
+    return encode(values, f"{path}: the results", "write long series with esis.export_array", allow_nan=False)
 
 
 def write_array(run: RunDir, task: int, name: str, values: object, allowed: Callable[[], None]) -> None:
     """Write an array, then its file's name into the results. Raises BadInput, OSError, and what `allowed` raises."""
-    from esis.worker.npy import encode
+    from esis.worker.npy import encode as encode_array
 
     if _ARRAY_NAME.match(name) is None:
         raise BadInput(
@@ -39,7 +50,7 @@ def write_array(run: RunDir, task: int, name: str, values: object, allowed: Call
         )
     path = run.array_file(task, name)
     try:
-        content = encode(values)
+        content = encode_array(values)
     except BadInput as error:
         raise BadInput(f"the array {name!r}: {error.message}", error.advice) from error
     allowed()  # here, for large arrays take their time
@@ -86,11 +97,20 @@ def _key(key: object, name: str) -> str:
 def _present(path: Path) -> dict[str, Any]:
     """Return what earlier calls have written; what is no JSON object is kept aside, for results must not be lost."""
     try:
-        return read_json_object(path)
+        return read(path)
     except FileNotFoundError:
         return {}
     except CorruptState as error:
-        aside = path.with_name(f"{path.name}.corrupt")
+        aside = _free(path)
         path.replace(aside)
         warnings.warn(f"{error}; it is kept as {aside.name}", RuntimeWarning, stacklevel=4)
         return {}
+
+
+def _free(path: Path) -> Path:
+    """Return a name for what is kept aside, which nothing has that an earlier attempt kept."""
+    number, aside = 1, path.with_name(f"{path.name}.corrupt")
+    while is_there(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}.corrupt.{number}")
+    return aside

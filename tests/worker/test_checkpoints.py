@@ -14,6 +14,7 @@ import pytest
 import esis
 from esis.errors import BadInput, CorruptState
 from esis.model.workdir import RunDir
+from esis.worker import objects
 from tests.worker import kill_points
 
 SCRIPT = Path(kill_points.__file__)
@@ -94,6 +95,38 @@ def test_a_note_that_is_no_json_is_an_error_that_names_it(saved: esis.Checkpoint
     assert again is not None
     with pytest.raises(CorruptState, match=r"step\.json is corrupt"):
         _ = again.step
+
+
+@pytest.mark.parametrize("source", ["caf\udce9.dat", "\ud83d", "größe", 'a "b"\n'])
+def test_a_note_comes_back_whatever_text_it_is(saved: esis.Checkpoints, source: str) -> None:
+    """Names of files may be no UTF-8; a note that can't be read would stop every later attempt."""
+    with saved.save(step=2, source=source, **{source: 1}):
+        pass
+    found = saved.latest
+    assert found is not None
+    assert dict(found.note) == {"step": 2, "source": source, source: 1}
+    json.loads((found / "step.json").read_bytes().decode("utf-8"))
+
+
+def test_a_note_that_an_earlier_version_wrote_is_read(saved: esis.Checkpoints) -> None:
+    """0.1.0 wrote such bytes as they are."""
+    save(saved, 1)
+    assert saved.latest is not None
+    (saved.latest / "step.json").write_bytes(b'{"step": 2, "source": "caf\xe9.dat"}\n')
+    assert dict(saved.latest.note) == {"step": 2, "source": "caf\udce9.dat"}
+
+
+def test_a_note_that_nobody_could_read_again_is_refused_before_the_work(
+    saved: esis.Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(saved, 1)
+    monkeypatch.setattr(objects, "STATE_FILE_LIMIT", 100)
+    with saved.save(step=2, series=[0] * 35):  # fits without blanks
+        pass
+    with pytest.raises(BadInput, match=r"note of a checkpoint would take 1.. bytes"), saved.save(3, series=[0] * 60):
+        pytest.fail("the block was entered")
+    assert [item.step for item in saved.all()] == [1, 2]
+    assert sorted(os.listdir(saved.directory)) == ["1", "2"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".x", "a b", "\0"])

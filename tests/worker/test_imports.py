@@ -120,7 +120,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 BASE = {"esis", "esis.errors", "esis.hook", "esis.model", "esis.model.workdir", "esis.worker", "esis.worker.task"}
-FILES = {"esis.files", "esis.processes", "esis.worker.attempts", "esis.worker.checkpoints", "esis.worker.durable"}
+FILES = {
+    "esis.files",
+    "esis.processes",
+    *(f"esis.worker.{name}" for name in ("attempts", "checkpoints", "durable", "objects")),
+}
 
 
 @pytest.mark.parametrize(

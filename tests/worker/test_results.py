@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import esis
 from esis.errors import BadInput
 from esis.model.workdir import RunDir
+from esis.worker import objects
 from esis.worker.npy import encode
 from tests.worker.conftest import make_run
 
@@ -75,6 +76,52 @@ def test_a_result_file_that_is_no_json_is_kept_aside(here: RunDir) -> None:
         esis.export(mass=1)
     assert results(here) == {"mass": 1}
     assert here.result_file(5).with_name("results.5.json.corrupt").read_text() == '{"half": '
+
+
+def test_a_second_damaged_file_takes_no_place_of_the_first(here: RunDir) -> None:
+    for content in ("{", "[1]", "7"):
+        here.result_file(5).write_text(content)
+        with pytest.warns(RuntimeWarning, match="corrupt"):
+            esis.export(mass=1)
+    kept = [here.results / f"results.5.json.corrupt{number}" for number in ("", ".2", ".3")]
+    assert [path.read_text() for path in kept] == ["{", "[1]", "7"]
+
+
+def test_a_text_that_is_no_utf_8_comes_back_and_costs_no_other_value(here: RunDir) -> None:
+    """Names of files may have such bytes (surrogates): they become JSON's own escapes, in valid UTF-8."""
+    esis.export(e=1.5)
+    esis.export(file="caf\udce9.dat", **{"\ud83d": ["\udcff"]})
+    esis.export(f=2.5)
+    assert results(here) == {"e": 1.5, "file": "caf\udce9.dat", "\ud83d": ["\udcff"], "f": 2.5}
+    assert [path.name for path in here.results.iterdir()] == ["results.5.json"]
+
+
+def test_what_an_earlier_version_wrote_is_added_to(here: RunDir) -> None:
+    """0.1.0 wrote such bytes as they are, which is no JSON."""
+    here.result_file(5).write_bytes(b'{"e": 1.5, "file": "caf\xe9.dat"}\n')
+    esis.export(f=2.5)
+    assert results(here) == {"e": 1.5, "file": "caf\udce9.dat", "f": 2.5}
+
+
+@pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": [-Infinity, {"y": 1e400}]}'])
+def test_numbers_of_other_programs_that_json_has_not_are_texts_after_the_next_call(here: RunDir, text: str) -> None:
+    here.result_file(5).write_text(text)
+    esis.export(f=2.5)
+    assert results(here) in ({"x": "NaN", "f": 2.5}, {"x": ["-Infinity", {"y": "Infinity"}], "f": 2.5})
+
+
+def test_what_nobody_could_read_again_is_refused_and_changes_nothing(
+    here: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "STATE_FILE_LIMIT", 100)
+    esis.export(energy=1.5)
+    esis.export(series=[0] * 35)  # fits without blanks
+    before = here.result_file(5).read_bytes()
+    with pytest.raises(BadInput, match=r"results\.5\.json: the results would take 1.. bytes.*esis.export_array"):
+        esis.export(series=[0] * 60)
+    assert here.result_file(5).read_bytes() == before
+    assert len(before) <= 100
+    assert results(here) == {"energy": 1.5, "series": [0] * 35}
 
 
 values = st.recursive(
