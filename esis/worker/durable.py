@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from esis.errors import FileTrouble
@@ -25,19 +26,27 @@ def publish(staging: Path, target: Path) -> None:
 
 
 def fsync_tree(directory: Path) -> None:
-    """Bring all files and names below `directory` to the disk. Raises OSError."""
-    for root, _, names in os.walk(directory):
+    """Bring all files and names below `directory` to the disk. Raises OSError.
+
+    A FIFO or a socket that a worker left there is a name alone, as a link is: to open one waits for its other end.
+    """
+    for root, _, names in os.walk(directory, onerror=_raise):
         for name in names:
             path = Path(root, name)
-            if path.is_symlink():
+            if not stat.S_ISREG(path.lstat().st_mode):
                 continue
             with naming(path):
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
         fsync_directory(Path(root))
+
+
+def _raise(error: OSError) -> None:
+    """Let a directory that can't be listed be an error: what is in it may not be on the disk."""
+    raise error
 
 
 def discard(path: Path) -> None:

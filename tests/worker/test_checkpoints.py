@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import esis
-from esis.errors import BadInput, CorruptState
+from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.model.workdir import RunDir
 from esis.worker import objects
 from tests.worker import kill_points
@@ -127,6 +130,44 @@ def test_a_note_that_nobody_could_read_again_is_refused_before_the_work(
         pytest.fail("the block was entered")
     assert [item.step for item in saved.all()] == [1, 2]
     assert sorted(os.listdir(saved.directory)) == ["1", "2"]
+
+
+def test_what_is_no_file_hangs_nothing_and_is_a_name_alone(
+    saved: esis.Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may leave a FIFO or a socket: for the other end of one nobody waits, also in the place of step.json."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    left: tuple[Callable[[Path], object], ...] = (os.mkfifo, lambda path: path.symlink_to(other), Path.touch)
+    for step, make in enumerate(left, 1):
+        with saved.save(step=step) as directory:
+            os.mkfifo(directory / "pipe")
+            with socket.socket(socket.AF_UNIX) as listener:
+                monkeypatch.chdir(directory)  # the path of a socket has to be short
+                listener.bind("socket")
+            make(directory / "step.json")
+        assert saved.latest is not None
+        assert saved.latest.step == step
+        assert sorted(os.listdir(saved.latest.directory)) == ["pipe", "socket", "step.json"]
+    assert other.read_text() == "mine"
+
+
+def test_a_directory_that_can_not_be_listed_is_an_error(
+    saved: esis.Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it may not be on the disk."""
+    save(saved, 1)
+    scandir = os.scandir
+
+    def broken(path: Any = ".") -> Any:
+        if str(path).endswith("/deep"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(FileTrouble, match=r"publishing a checkpoint.*deep.*EIO"), saved.save(step=2) as directory:
+        (directory / "deep").mkdir()
+    assert [item.step for item in saved.all()] == [1]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".x", "a b", "\0"])
