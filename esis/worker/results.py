@@ -17,16 +17,17 @@ from esis.worker.objects import encode, read
 _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 
 
-def merge(path: Path, values: Mapping[str, object]) -> None:
-    """Add values to the JSON object in `path`, atomically; a value of the same name is replaced. Raises OSError.
+def merge(run: RunDir, task: int, values: Mapping[str, object]) -> None:
+    """Add values to the results of a task, atomically; a value of the same name is replaced. Raises OSError.
 
     Raises BadInput for values that JSON has no form for, or that are so large that nobody could read them again. JSON
     has no NaN and no infinity either: they become the texts "NaN", "Infinity" and "-Infinity", which Python's float()
     and C's strtod() read.
     """
     added = {name: plain(value, name) for name, value in values.items()}
+    path = run.result_file(task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    present = _present(path)
+    present = _present(run, task)
     try:
         content = _encode(path, {**present, **added})
     except ValueError:
@@ -57,7 +58,7 @@ def write_array(run: RunDir, task: int, name: str, values: object, allowed: Call
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
     allowed()
-    merge(run.result_file(task), {name: path.name})
+    merge(run, task, {name: path.name})
 
 
 def plain(value: object, name: str) -> Any:
@@ -94,16 +95,30 @@ def _key(key: object, name: str) -> str:
     raise BadInput(f"{name}: {key!r:.60} can't be the name of a value", "names are texts")
 
 
-def _present(path: Path) -> dict[str, Any]:
+def _present(run: RunDir, task: int) -> dict[str, Any]:
     """Return what earlier calls have written; what is no JSON object is kept aside, for results must not be lost."""
+    path = run.result_file(task)
     try:
         return read(path)
     except FileNotFoundError:
-        return {}
+        return _folded(run, task)
     except CorruptState as error:
         aside = _free(path)
         path.replace(aside)
         warnings.warn(f"{error}; it is kept as {aside.name}", RuntimeWarning, stacklevel=4)
+        return {}
+
+
+def _folded(run: RunDir, task: int) -> dict[str, Any]:
+    """Return what an earlier attempt has written, where `esis compact --results` has folded it since."""
+    if not is_there(run.results_lines):
+        return {}
+    from esis.worker.folded import results_of  # seldom needed
+
+    try:
+        return results_of(run, task)
+    except CorruptState as error:
+        warnings.warn(f"{error}; nothing of it is in the results of task {task}", RuntimeWarning, stacklevel=5)
         return {}
 
 

@@ -15,6 +15,7 @@ from esis.model.workdir import RunDir, is_run_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from esis.worker.checkpoints import Checkpoints
@@ -71,17 +72,27 @@ class Task:
 
     @property
     def attempt(self) -> int:
-        """Return how often the task was handed to a scheduler, this time included: 1, 2, …; lists a directory."""
+        """Return how often the task was handed to a scheduler, this time included: 1, 2, …; lists a directory.
+
+        Raises CorruptState, OSError where the records that were folded can't be read.
+        """
         jobs = set()
+        for name in self._records():
+            parts = name.split(".", 3)
+            if len(parts) == 4 and parts[0] == str(self.index):
+                jobs.add((parts[1], parts[2]))
+        return max(1, len(jobs))
+
+    def _records(self) -> Iterator[str]:
+        """Yield the names of all records of the task, and others; first the files, for folding removes them last."""
+        from esis.worker.folded import names_of
+
         try:
             with os.scandir(self.paths.tasks) as entries:
-                for entry in entries:
-                    parts = entry.name.split(".", 3)
-                    if len(parts) == 4 and parts[0] == str(self.index):
-                        jobs.add((parts[1], parts[2]))
+                yield from (entry.name for entry in entries)
         except FileNotFoundError:
-            return 1
-        return max(1, len(jobs))
+            pass
+        yield from names_of(self.paths, self.index)
 
     def checkpoints(self, name: str = "main", keep: int = 2) -> Checkpoints:
         """Return this task's checkpoints of that name; the last `keep` of them are kept."""
@@ -95,7 +106,7 @@ class Task:
         from esis.worker.results import merge
 
         self._check_attempt()
-        merge(self.paths.result_file(self.index), values)
+        merge(self.paths, self.index, values)
 
     def export_array(self, name: str, values: object) -> None:
         """Write numbers as results/results.<n>.<name>.npy, and the file's name into the results. Raises Overtaken."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import ast
+import io
 import json
 import math
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 import esis
 from esis.errors import BadInput
 from esis.model.workdir import RunDir
-from esis.worker import objects
+from esis.worker import folded, objects
 from esis.worker.npy import encode
 from tests.worker.conftest import make_run
 
@@ -122,6 +124,74 @@ def test_what_nobody_could_read_again_is_refused_and_changes_nothing(
     assert here.result_file(5).read_bytes() == before
     assert len(before) <= 100
     assert results(here) == {"energy": 1.5, "series": [0] * 35}
+
+
+# --- what an earlier attempt exported, and esis compact folded
+
+
+@RELAXED
+@given(
+    st.dictionaries(
+        st.integers(0, 60), st.sampled_from([{}, {"a": 1}, {"a": "x" * 300, "b": [1]}, {"b": "x" * 70_000}, 5])
+    ),
+    st.integers(0, 61),
+)
+def test_what_was_folded_is_added_to(
+    tmp_path_factory: pytest.TempPathFactory, before: dict[int, object], index: int
+) -> None:
+    """Wherever in the file the line of the task is, and however long others are; what is no object is a value."""
+    task = esis.task(index, make_run(tmp_path_factory.mktemp("run")).path, parameters={})
+    lines = "".join(json.dumps({"task": number, "results": before[number]}) + "\n" for number in sorted(before))
+    task.paths.results_lines.write_text(lines)
+    task.export(gap=2)
+    own = before.get(index, {})
+    assert results(task.paths, index) == {**(own if isinstance(own, dict) else {"value": own}), "gap": 2}
+    task.export(a=3)
+    assert results(task.paths, index)["a"] == 3
+    assert task.paths.results_lines.read_text() == lines
+
+
+def test_a_file_of_results_outranks_what_was_folded(here: RunDir) -> None:
+    here.results_lines.write_text('{"task": 5, "results": {"old": 1}}\n')
+    here.result_file(5).write_text('{"new": 1}')
+    esis.export(gap=2)
+    assert results(here) == {"new": 1, "gap": 2}
+
+
+@pytest.mark.parametrize(
+    "content", ["x\n", '{"task": 5}\n', '{"task": 5, "x": 1}\n', '{"task": 5, "results": {\n', '{"results": 1}', None]
+)
+def test_folded_results_that_can_not_be_read_are_named_and_the_new_ones_kept(here: RunDir, content: str | None) -> None:
+    """The results of a long calculation are worth more than those that are there still, for somebody to mend."""
+    if content is None:
+        os.mkfifo(here.results_lines)
+    else:
+        here.results_lines.write_text(content)
+    with pytest.warns(RuntimeWarning, match=r"results\.jsonl.*nothing of it is in the results of task 5"):
+        esis.export(gap=2)
+    assert results(here) == {"gap": 2}
+
+
+def test_a_line_is_found_in_a_large_file_by_looking_at_little_of_it(
+    here: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rerun of many tasks mustn't read everything for each of them."""
+    with here.results_lines.open("w") as stream:
+        for number in range(20_000):
+            print(json.dumps({"task": number, "results": {"series": [number] * 60}}), file=stream)
+    task, read = esis.task(13_001, here.path), 0
+
+    class Counting(io.BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            nonlocal read
+            data = super().read(size)
+            read += len(data)
+            return data
+
+    monkeypatch.setattr(folded, "open_regular", lambda path: Counting(io.FileIO(path)))
+    task.export(gap=2)
+    assert results(here, 13_001) == {"series": [13_001] * 60, "gap": 2}
+    assert read < here.results_lines.stat().st_size / 5
 
 
 values = st.recursive(

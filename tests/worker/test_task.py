@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import esis
@@ -152,6 +152,34 @@ def test_attempts_count_submissions_and_restarts_what_slurm_requeued(
         (run.tasks / name).touch()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert (task.attempt, task.restarts) == (2, 1)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    attempts=st.dictionaries(st.integers(0, 120), st.integers(1, 4)),
+    task=st.integers(0, 121),
+    padding=st.sampled_from([0, 300, 70_000]),
+    more=st.booleans(),
+)
+def test_attempts_whose_records_were_folded_count_too(
+    tmp_path_factory: pytest.TempPathFactory, attempts: dict[int, int], task: int, padding: int, more: bool
+) -> None:
+    """Wherever in the file the lines of the task are, and however long others are."""
+    run = make_run(tmp_path_factory.mktemp("run"))
+    run.folded_tasks.write_text(
+        "".join(
+            f'{number}.{attempt:04d}.7{attempt}.0.1.exit0.2 {{"host": "{"x" * (padding if number % 9 == 0 else 5)}"}}\n'
+            for number in sorted(attempts)
+            for attempt in range(1, attempts[number] + 1)
+        )
+    )
+    if more:
+        (run.tasks / f"{task}.0009.99.0.1.running").touch()
+    before = attempts.get(task, 0)
+    assert esis.task(task, run.path, parameters={}).attempt == max(1, before + more)
+    run.tasks.joinpath(f"{task}.0009.99.0.1.running").unlink(missing_ok=True)
+    run.tasks.rmdir()  # it may be deleted
+    assert esis.task(task, run.path, parameters={}).attempt == max(1, before)
 
 
 # --- seeds
