@@ -6,19 +6,18 @@ command goes on. Every command reads both forms, and what is written afterwards 
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import is_there, naming, read_at, replacing, sweep_temporaries, write_all
+from esis.files import CHUNK, is_there, naming, read_at, replacing, sweep_temporaries, write_all
 from esis.locks import require, still
 from esis.model.index_sets import find_parameter_files
 from esis.model.log_pattern import Pattern
@@ -31,12 +30,11 @@ from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.records import stage
 from esis.records.log_names import LogKind, RunLogs
-from esis.records.results import Results, find_files
+from esis.records.results import Unfit, as_line, find_files, folded, identity
 from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
-_BATCH = 4096  # lines written at a time
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
                 "its records, logs and results are folded when it is",
             )
         # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
-        folded = _fold_results(run, evidence) if results else 0
+        moved = _fold_results(run, context) if results else 0
         kept = _fold_logs(run, evidence, context) if logs else 0
-        return Compacted(_fold_records(run, context), kept, folded, _remove_parameters(run))
+        return Compacted(_fold_records(run, context), kept, moved, _remove_parameters(run))
 
 
 def fold_if_many(run: RunDir, context: Context) -> None:
@@ -176,28 +174,53 @@ def _log_patterns(called: RunLogs) -> list[Pattern]:
     return [pattern for pattern in patterns if pattern.telling and len(pattern.split()) == 1]
 
 
-def _fold_results(run: RunDir, evidence: Evidence) -> int:
-    """Write all results as lines of one file, sorted by task, and remove their files."""
+def _fold_results(run: RunDir, context: Context) -> int:
+    """Write all results as lines of one file, sorted by task, and remove their files.
+
+    Whatever bears a number is kept, be it a task's or not, in a file or in a line; the text of a worker's results stays
+    as it is. What no line can hold stays where it is, and so does what was written while it was folded.
+    """
     sweep_temporaries(run.results)
     files = sorted(find_files(run.results))
     if not files:
         return 0
-    found = Results(run)
-    # Not only of the tasks that there are: whatever bears a number is kept.
-    tasks: Sequence[int] = sorted({*evidence.indices, *files})
+    written: dict[int, tuple[int, ...]] = {}
+
+    def added() -> Iterator[tuple[int, bytes]]:
+        for task in files:
+            try:
+                line, written[task] = as_line(run, task)
+            except FileNotFoundError:
+                continue  # its task, or somebody else, is at it
+            except Unfit as error:
+                context.say(f"{run.label}: left where it is: {error}")
+                continue
+            yield task, line
+
+    def lines() -> Iterator[bytes]:
+        for _, same in groupby(merge(folded(run), added(), key=_number), key=_number):
+            *_, (_, line) = same  # the file's, where there is one
+            yield line
+
     with naming(run.results_lines), replacing(run.results_lines, check=still(run.lock, run.label)) as descriptor:
-        _write_lines(
-            descriptor,
-            (
-                json.dumps({"task": task, "results": exported}, ensure_ascii=False)
-                for task, exported in found.iterate(tasks)
-                if exported is not None
-            ),
-        )
+        _write(descriptor, lines())
     require(run.lock, run.label)
-    for task in files:
-        run.result_file(task).unlink(missing_ok=True)
-    return len(files)
+    return sum(_remove_if(run.result_file(task), seen) for task, seen in written.items())
+
+
+def _number(line: tuple[int, bytes]) -> int:
+    return line[0]
+
+
+def _remove_if(path: Path, seen: tuple[int, ...]) -> bool:
+    """Remove a file that was folded; not another one that has taken its place since."""
+    try:
+        if identity(path) != seen:
+            return False
+    except FileNotFoundError:
+        return True
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _remove_parameters(run: RunDir) -> int:
@@ -222,14 +245,21 @@ def read_log(run: RunDir, path: Path) -> Iterator[bytes] | None:
 
 
 def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
-    batch: list[str] = []
+    _write(descriptor, (line.encode("utf-8", "surrogateescape") for line in lines))
+
+
+def _write(descriptor: int, lines: Iterable[bytes]) -> None:
+    """Write lines, many at a time where they are short."""
+    batch: list[bytes] = []
+    size = 0
     for line in lines:
-        batch.append(line)
-        if len(batch) == _BATCH:
-            write_all(descriptor, ("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
+        batch += (line, b"\n")
+        size += len(line) + 1
+        if size >= CHUNK:
+            write_all(descriptor, b"".join(batch))
             batch.clear()
-    if batch:
-        write_all(descriptor, ("\n".join(batch) + "\n").encode("utf-8", "surrogateescape"))
+            size = 0
+    write_all(descriptor, b"".join(batch))
 
 
 def _why(error: CorruptState | OSError) -> str:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from esis.files import write_atomic
+from esis.locks import require
+from esis.model.workdir import RunDir
+from esis.operations import compact as folding
+from esis.operations.compact import compact
+from esis.operations.context import Context
+from esis.records import results
+from esis.records.results import Results
+from esis.schedulers.slurm import Slurm
 from tests.faults.bench import Bench, differences, only_run
 
 WORKER = """#!/bin/sh
@@ -118,6 +128,107 @@ def test_later_attempts_outrank_what_was_folded(bench: Bench, complete: Path) ->
         "3",
         "4",
     ]
+
+
+def test_results_of_numbers_that_are_no_tasks_stay_too(bench: Bench, complete: Path) -> None:
+    """Folded once, folded again behind a rerun, and where the first time was killed between two removals."""
+    run = only_run(complete)
+    for number in (1000, 1002):
+        (run / f"results/results.{number}.json").write_text(f'{{"n": {number}}}')
+    before = content(run)[2]
+    for killed in (False, True):
+        bench.esis(complete, "compact", "--results").ok()
+        assert os.listdir(run / "results") == ["results.jsonl"]
+        assert content(run)[2] == before
+        if killed:
+            for number in (3, 1002):
+                (run / f"results/results.{number}.json").write_text(f'{{"n": {number}}}')
+        else:
+            bench.esis(complete, "resubmit", "--state", "done", "--tasks", "0").ok()
+            bench.slurm.run()
+            bench.esis(complete, "wait").ok()
+    bench.esis(complete, "compact", "--results").ok()
+    assert content(run)[2] == before
+
+
+def test_a_table_is_the_same_whatever_texts_and_numbers_were_folded(bench: Bench, complete: Path) -> None:
+    """What the workers wrote stays as it is, apart from ends of lines."""
+    run = only_run(complete)
+    texts = (
+        '{"x": "caf\\udce9", "y": "\\ud83d"}',
+        '{"x": 3.14159265358979323846264338327950288, "x": 2}',
+        '{"x": 1e400,\n "y": NaN}',
+    )
+    for task, text in enumerate(texts):
+        (run / f"results/results.{task}.json").write_text(text)
+    table = bench.esis(complete, "export").ok().stdout
+    for _ in range(2):
+        bench.esis(complete, "compact", "--results").ok()
+        assert bench.esis(complete, "export").ok().stdout == table
+        lines = (run / "results/results.jsonl").read_text("ascii").splitlines()
+        assert lines[:3] == [
+            f'{{"task": {task}, "results": {text}}}'.replace("\n", " ") for task, text in enumerate(texts)
+        ]
+        (run / "results/results.4.json").write_text('{"n": 4}')
+
+
+def test_results_that_no_line_can_hold_stay_where_they_are(
+    bench: Bench, complete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are named, and outrank the line of an earlier attempt as ever."""
+    run = RunDir(only_run(complete))
+    bench.esis(complete, "compact", "--results").ok()
+    run.result_file(3).write_text('{"long": "%s"}' % ("x" * 300))
+    run.result_file(4).write_text('{"n": 44}')
+    monkeypatch.setattr(results, "LINE_LIMIT", 300)
+    said: list[str] = []
+    done = compact(run, Slurm(), Context(said.append), logs=False, results=True)
+    assert done.results == 1
+    assert said == [
+        f"{run.label}: left where it is: {run.result_file(3)}: its line would have 336 bytes, of which 300 can be read"
+    ]
+    assert sorted(os.listdir(run.results)) == ["results.3.json", "results.jsonl"]
+    assert [value for _, value in Results(run).iterate(range(5))] == [
+        {"n": 0},
+        {"n": 1},
+        {"n": 2},
+        {"long": "x" * 300},
+        {"n": 44},
+    ]
+
+
+def test_results_that_are_written_while_they_are_folded_stay(
+    bench: Bench, complete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that was begun by hand: its results are those that count."""
+    run = RunDir(only_run(complete))
+
+    def meanwhile(lock: Path, label: str) -> None:
+        require(lock, label)
+        write_atomic(run.result_file(3), '{"n": 9}')
+        run.result_file(2).unlink(missing_ok=True)
+
+    monkeypatch.setattr(folding, "require", meanwhile)
+    assert compact(run, Slurm(), Context(), logs=False, results=True).results == 4
+    assert sorted(os.listdir(run.results)) == ["results.3.json", "results.jsonl"]
+    assert content(run.path)[2] == {0: {"n": 0}, 1: {"n": 1}, 2: {"n": 2}, 3: {"n": 9}, 4: {"n": 4}}
+
+
+def test_a_rerun_goes_on_with_what_was_folded(bench: Bench, complete: Path) -> None:
+    """esis.export adds to what an earlier attempt has exported, and attempts count on."""
+    run = only_run(complete)
+    worker = f"#!{sys.executable}\nimport esis\nesis.export(gap=esis.task().attempt)\n"
+    bench.esis(complete, "compact", "--results").ok()
+    for script in run.glob("*"):
+        if script.is_file() and script.read_text() == WORKER:
+            script.chmod(0o700)
+            script.write_text(worker)
+    bench.esis(complete, "resubmit", "--state", "done", "--tasks", "2").ok()
+    bench.slurm.run()
+    bench.esis(complete, "wait").ok()
+    for _ in range(2):
+        assert content(run)[2][2] == {"n": 2, "gap": 2}
+        bench.esis(complete, "compact", "--results").ok()
 
 
 @pytest.mark.parametrize("kind", ["kill", "ENOSPC"])
