@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
-from esis.files import read_limited, write_atomic
+from esis.files import write_atomic
 from esis.locks import Owner, require, still
 from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.limits import Limits
@@ -25,7 +24,7 @@ from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
 from esis.operations.submission.script import render_script, write_script
-from esis.records import log_names, provenance, submissions, traces
+from esis.records import job_ids, log_names, provenance, submissions, traces
 from esis.records.claims import read_claim
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Origin, Outcome, Submission
@@ -188,7 +187,7 @@ def settle(
                 submission = _renewed(run, workflow, submission, dependency)
             submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
         settled.append(submission)
-    _mend_job_ids(run, settled)
+    job_ids.mend(run, settled, still(run.lock, run.label))
     return settled
 
 
@@ -304,24 +303,8 @@ def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
     whole = len(jobs) == len(intent.arrays)
     done = intent._replace(jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
     submissions.save(run, done, still(run.lock, run.label))
-    write_atomic(run.job_ids, _job_ids(done), check=still(run.lock, run.label))
+    job_ids.save(run, done, still(run.lock, run.label))
     return done
-
-
-def _job_ids(submission: Submission) -> str:
-    return "".join(f"{job.id}\n" for job in submission.jobs)
-
-
-def _mend_job_ids(run: RunDir, known: Sequence[Submission]) -> None:
-    """Write jobid.tx again where a kill kept it behind the records."""
-    last = next((item for item in reversed(known) if item.jobs), None)
-    if last is None:
-        return
-    text = _job_ids(last)
-    with suppress(CorruptState, OSError):
-        if read_limited(run.job_ids) == text.encode():
-            return
-    write_atomic(run.job_ids, text)
 
 
 def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
