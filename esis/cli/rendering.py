@@ -128,7 +128,11 @@ def tell_feeding(status: RunStatus) -> None:
     run, held = status.run.label, [seen.job for seen in status.feeders if seen.job not in status.feeding]
     if status.feeding:
         say(f"{run}: job {', '.join(status.feeding)} submits the rest")
-    elif not status.evidence.fed or status.problem is not None or not status.indices(TaskState.UNSUBMITTED):
+    elif not status.indices(TaskState.UNSUBMITTED):
+        if status.held_feeders:
+            idle = ", ".join(status.held_feeders)
+            say(f"{run}: job {idle} was to submit the rest, and there is none; esis run takes it away")
+    elif not status.evidence.fed or status.problem is not None:
         return
     elif held:
         say(f"{run}: job {', '.join(held)} would submit the rest, but it is held; scontrol release {held[0]}")

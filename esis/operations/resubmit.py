@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput
+from esis.locks import still
 from esis.model.index_sets import as_sequence
 from esis.model.options import Option, line_options, script_options
 from esis.model.requirements import base_name
@@ -18,7 +19,7 @@ from esis.operations.context import Context
 from esis.operations.run import check_available, require_answer
 from esis.operations.submission.arrays import Packing
 from esis.operations.submission.choice import Selection, choose
-from esis.operations.submission.feed import submit_what_fits
+from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.keep import keep, unmark_complete
 from esis.operations.witness.look import look
@@ -82,10 +83,12 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         require_answer(found, snapshot, scheduler)
         chosen = choose(before, selection, context)
         if not chosen:
+            if not before.indices(TaskState.UNSUBMITTED):
+                drop_held(before, scheduler, context)
             return Resubmitted(run, None, before)
         options = wishes.options + scaled(run, found.submissions, chosen, wishes)
         if before.complete:
-            unmark_complete(run)
+            unmark_complete(run, still(run.lock, run.label))
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(
             run,

@@ -17,7 +17,7 @@ from esis.operations.build.check_files import check_sources
 from esis.operations.build.prepare import prepared, trial
 from esis.operations.context import Context
 from esis.operations.submission.arrays import Packing, plan
-from esis.operations.submission.feed import submit_what_fits
+from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
@@ -128,6 +128,7 @@ def bring_up(
         if todo:
             require_answer(found, snapshot, scheduler)
         if not todo:
+            drop_held(before, scheduler, context)
             _note_throttle(before, known, throttle, context)
             return Done(node, None, before)
         if before.indices(*ACTIVE_STATES) and scheduler.name == LOCAL:

@@ -303,6 +303,37 @@ def test_feeding_takes_no_place_where_all_fits(bench: Bench, place: Path) -> Non
     assert bench.states(place) == {"waiting": TASKS}
 
 
+def test_f90_a_held_feeder_of_a_command_that_did_not_come_to_its_end_is_taken_away(bench: Bench) -> None:
+    """F90: status names it, the same command ends it, also where all tasks are done by then."""
+    place = bench.workflow("b", 3, worker=WORKER)
+    bench.slurm.fail("sbatch", "lost_reply", skip=1)
+    bench.slurm.fail("squeue", "timeout")
+    assert bench.esis(place, "run", "--feed").code == 6
+    (feeder,) = feeders(bench)
+    bench.slurm.run(parallel=4)
+    for _ in range(2):
+        told = bench.esis(place, "status").ok().stderr
+        assert f"job {feeder} was to submit the rest, and there is none; esis run takes it away" in told
+    assert feeders(bench) == {feeder: "PENDING"}
+    assert f"job {feeder} kept a place" in bench.esis(place, "run").ok().stderr
+    assert feeders(bench) == {feeder: "CANCELLED"}
+    assert "was to submit" not in bench.esis(place, "status").ok().stderr
+    assert did(place) == once(count=3)
+
+
+def test_f90_a_held_feeder_that_a_later_command_finds_goes_where_its_arrays_are_refused(
+    bench: Bench, place: Path
+) -> None:
+    """F90: whoever finds it has it to let go, or to take away."""
+    bench.slurm.fail("sbatch", "timeout", skip=1, times=2)
+    assert bench.esis(place, "run", "--feed").code == 6
+    (feeder,) = feeders(bench)
+    for state in ("PENDING", "CANCELLED"):  # the open submission is refused before a place is looked for
+        bench.slurm.fail("sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid account")
+        assert bench.esis(place, "run", "--feed").code == 5
+        assert feeders(bench) == {feeder: state}
+
+
 def test_a_feeder_without_room_for_the_next_one_comes_again(bench: Bench, place: Path) -> None:
     """At the limit at that moment it goes back into the queue, under its own id, and submits the rest later."""
     bench.slurm.set(submit_limit=13)

@@ -6,12 +6,13 @@ takes the lock and does all that there is to do; the jobs may even run. Then the
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ class Scene:
         entries = f"{quoted(str(bench.home))}/*/wrkdir.*/__esis__/lock/*"
         age = f"for entry in {entries}; do touch -c -d '-{LONG_AGO} sec' $entry; done"
         told = quoted(str(bench.directory / "other"))
-        other = f"cd {quoted(str(self.place))} && {quoted(str(BIN / 'esis'))} {self.command} --take-over 2>{told}"
+        esis = f"THE_OTHER=1 {quoted(str(BIN / 'esis'))} {self.command} --take-over"
+        other = f"cd {quoted(str(self.place))} && {esis} 2>{told}"
         control = f"PYTHONPATH={quoted(str(REPOSITORY))} {quoted(sys.executable)} -m tests.fakes.control"
         state = quoted(str(bench.directory / "slurm"))
         run = f"{control} {state} run && {control} {state} purge" if jobs_run else "true"
@@ -95,11 +97,12 @@ def hold_up(scene: Scene, at: int, jobs_run: bool) -> tuple[Result, str]:
     return held_up.result, (bench.directory / "other").read_text()
 
 
-def check(scene: Scene, at: int, jobs_run: bool) -> Iterator[str]:
-    """Yield what is wrong where the command is held up at one step."""
+def check(scene: Scene, at: int, jobs_run: bool, refused: tuple[int, ...] = ()) -> Iterator[str]:
+    """Yield what is wrong where the command is held up at one step; `refused`: more exit codes that it may have."""
     bench, place = scene.bench, scene.place
+    (bench.directory / "called").unlink(missing_ok=True)
     held_up, other = hold_up(scene, at, jobs_run)
-    if held_up.code not in (0, 7) or "Traceback" in held_up.stderr:
+    if held_up.code not in (0, 7, *refused) or "Traceback" in held_up.stderr:
         yield f"the one that was held up ended with {held_up.code}: {held_up.stderr}"
     if not re.search(r"^[07]$", other, re.MULTILINE):
         yield f"the other one: {other}"
@@ -136,6 +139,86 @@ def test_f76_who_was_taken_over_does_no_harm_when_it_goes_on(
             for what in check(scene, at, jobs_run)
         ]
         assert not wrong, "\n".join(wrong)
+
+
+LIMIT = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+REFUSALS = {
+    "limit": f'echo "sbatch: error: Batch job submission failed: {LIMIT}" >&2; exit 1',
+    "account": 'echo "sbatch: error: Batch job submission failed: Invalid account" >&2; exit 1',
+    "lost": 'REAL "$@" >&2; echo "sbatch: error: Batch job submission failed: Socket timed out" >&2; exit 1',
+}
+# The nth call of the process that will be held up; what others call goes through.
+REFUSING = """called={directory}/called
+[ -n "$THE_OTHER" ] || echo x >>$called
+if [ -n "$THE_OTHER" ] || [ "$(wc -l <$called)" != {nth} ]; then exec REAL "$@"; fi
+{refusal}"""
+
+
+def unrecorded(bench: Bench, fenced: bool) -> Iterator[str]:
+    """Yield what the records of submissions don't tell; `fenced`: there may be another job of the same submission."""
+    told = {
+        job["id"]
+        for path in bench.home.glob("*/wrkdir.*/__esis__/submissions/*.json")
+        for job in json.loads(path.read_text())["jobs"]
+    }
+    there = {str(job.id) for job in bench.slurm.jobs() if job.name == "sbatch.sh"}
+    if told != there and not (fenced and told < there):
+        yield f"Slurm has the jobs {sorted(there)}, the records tell of {sorted(told)}"
+
+
+@pytest.mark.parametrize("refusal", list(REFUSALS))
+@pytest.mark.parametrize(("case", "nth"), [("run", 1), ("arrays", 1), ("arrays", 2)])
+def test_f76_who_was_taken_over_writes_no_refusal_over_what_was_done_since(
+    tmp_path: Path, nursery: Nursery, case: str, nth: int, refusal: str
+) -> None:
+    """F76: the call that it was held up in is refused, or its answer is lost, when the other one has got all in."""
+    bench = Bench(tmp_path / "bench", nursery)
+    with bench.slurm:
+        scene = Scene.make(bench, case)
+        bench.restore()
+        quoted = shlex.quote(str(bench.directory))
+        bench.wrap("sbatch", REFUSING.format(directory=quoted, nth=nth, refusal=REFUSALS[refusal]))
+        (bench.directory / "called").unlink(missing_ok=True)
+        alone = bench.broken(scene.place, [scene.command], "count", 0)
+        sent = [at for at, step in enumerate(alone.steps, 1) if step.startswith("after subprocess.Popen sbatch")]
+        scene = replace(scene, steps=alone.steps)
+        first = sent[nth - 1]
+        wrong = [
+            f"step {at} ({shortened(scene.steps[at - 1], bench.home)}): {what}"
+            for at in range(first, len(scene.steps) + 1, 1 if FULL else 9)
+            for what in (
+                *check(scene, at, jobs_run=False, refused=(alone.result.code,)),
+                *unrecorded(bench, refusal == "lost"),
+            )
+        ]
+        assert not wrong, "\n".join(wrong)
+
+
+def feeders(bench: Bench) -> set[tuple[bool, str]]:
+    """Return of the feeding jobs whether they are held, and their states."""
+    return {(job.held, state) for job in bench.slurm.jobs() if job.name == "esis-feed" for state in job.states.values()}
+
+
+def test_f90_who_was_taken_over_leaves_the_feeding_job_to_the_new_owner(tmp_path: Path, nursery: Nursery) -> None:
+    """F90: at every step behind the call that queued it: some job submits the rest, or nothing is left."""
+    bench = Bench(tmp_path / "bench", nursery)
+    with bench.slurm:
+        bench.slurm.set(max_array_size=2, submit_limit=4)
+        place = bench.workflow("a", 5, COUNTED)
+        bench.keep()
+        steps = bench.broken(place, ["run", "--feed"], "count", 0).steps
+        first = next(at for at, step in enumerate(steps, 1) if step.startswith("after subprocess.Popen sbatch"))
+        scene = Scene(bench, place, "run --feed", steps, {})
+        for at in range(first, len(steps) + 1, 1 if FULL else 9):
+            held_up, other = hold_up(scene, at, jobs_run=False)
+            told = (at, steps[at - 1], held_up, other)
+            assert held_up.code in (0, 7), told
+            assert re.search(r"^[07]$", other, re.MULTILINE), told
+            left = bench.states(place).get("unsubmitted", 0)
+            assert not left or (False, "PENDING") in feeders(bench), told
+            for _ in range(8):
+                bench.slurm.run(parallel=4)
+            assert bench.states(place) == {"done": 5}, told
 
 
 def test_f76_who_was_taken_over_while_it_folded_loses_nothing(tmp_path: Path, nursery: Nursery) -> None:

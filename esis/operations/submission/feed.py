@@ -13,16 +13,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from esis.errors import EsisError, ExitCode, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.errors import Busy, EsisError, ExitCode, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
+from esis.locks import require, still
 from esis.model.options import line_options, script_options
 from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.submission.submit import Request, submit
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import RunStatus, TaskState, is_held
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.base import JobState, Queue, Scheduler, Snapshot
+from esis.schedulers.base import JobState, Queue, Scheduler, Sighting, Snapshot
 
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
 _LATER_CODES = (ExitCode.NO_ROOM, ExitCode.UNANSWERED, ExitCode.BUSY)
@@ -72,16 +73,33 @@ def submit_what_fits(
         if not request.active and feeder is None:
             raise
         context.say(f"{refusal.message}; {len(request.tasks)} tasks are left, the same command submits them later")
-    except SlurmUnanswered:
-        raise  # the same command finds the job that keeps the place
+    except (SlurmUnanswered, Busy):
+        raise  # the same command, or whoever took the run over, finds the job that keeps the place
     except (EsisError, OSError):
         if feeder is not None:
             feeder.give_up()
         raise
     jobs = [job.id for job in submission.jobs] if submission is not None else list(status.active_jobs)
+    left = len(request.tasks) - (len(submission.tasks) if submission is not None else 0)
     if feeder is not None:
-        feeder.settle(len(request.tasks) - (len(submission.tasks) if submission is not None else 0), jobs[:1])
+        feeder.settle(left, jobs[:1])
+    elif not left and set(request.tasks).issuperset(status.indices(TaskState.UNSUBMITTED)):
+        drop_held(status, scheduler, context)
     return submission
+
+
+def drop_held(status: RunStatus, scheduler: Scheduler, context: Context) -> None:
+    """Take away the feeding jobs that are held, under the lock of a run of which nothing is left to submit."""
+    run, clusters, queue = status.run, status.evidence.clusters, scheduler.queue
+    if queue is None or not status.held_feeders or len(clusters) > 1:  # the same id may be another job's there
+        return
+    require(run.lock, run.label)
+    for job in status.held_feeders:
+        problem = queue.drop_feeder(Job(job, *clusters))
+        context.say(
+            f"{run.label}: job {job} kept a place to submit the rest from, and there is none: "
+            f"{problem or 'it is cancelled'}"
+        )
 
 
 class Feeder:
@@ -93,7 +111,7 @@ class Feeder:
         self._queue = queue
         self._context = context
         self._job: Job | None = None
-        self._held = False  # queued by this command, and not let go yet
+        self._held = False  # queued by this command, or by one that didn't come to let it go
 
     def reserve(self, snapshot: Snapshot, script: str, throttle: int, options: Sequence[str]) -> None:
         """Keep a place in the queue, or find the one that an earlier command kept. Raises SlurmRefused, OSError."""
@@ -110,8 +128,11 @@ class Feeder:
                 most=_MOST_REQUEUES,
             ),
             executable=True,
+            check=still(run.lock, run.label),
         )
-        self._job = _waiting(run, snapshot)
+        found = _waiting(run, snapshot)
+        if found is not None:
+            self._job, self._held = Job(found.job), is_held(found)
         if self._job is None:
             self._job, answer = self._queue.reserve_feeder(run, place_options(script, options))
             self._held = self._job is not None
@@ -132,6 +153,7 @@ class Feeder:
         """Let the job go behind the `active` ones if tasks are left, else take it away."""
         if self._job is None:
             return
+        require(self._run.lock, self._run.label)  # whoever took the run over may need it
         if not left:
             self._queue.drop_feeder(self._job)
             return
@@ -152,8 +174,12 @@ class Feeder:
         return True
 
     def give_up(self) -> None:
-        """Take the job away if this command queued it: nobody would let it go, and it would wait for ever."""
+        """Take the job away if it is held: nobody would let it go, and it would wait for ever.
+
+        Raises Busy where somebody took the run over: that one may need it.
+        """
         if self._job is not None and self._held:
+            require(self._run.lock, self._run.label)
             self._queue.drop_feeder(self._job)
 
 
@@ -165,9 +191,7 @@ def place_options(script: str, given: Sequence[str]) -> list[str]:
     return [f"--{name}={value or ''}" for name, value in found.items()]
 
 
-def _waiting(run: RunDir, snapshot: Snapshot) -> Job | None:
+def _waiting(run: RunDir, snapshot: Snapshot) -> Sighting | None:
     """Return a feeding job of the run that waits; not the one that this command may be running in."""
     mine = os.environ.get("SLURM_JOB_ID")
-    return next(
-        (Job(seen.job) for seen in snapshot.feeders(run) if seen.state is JobState.WAITING and seen.job != mine), None
-    )
+    return next((seen for seen in snapshot.feeders(run) if seen.state is JobState.WAITING and seen.job != mine), None)

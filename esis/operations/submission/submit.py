@@ -146,9 +146,14 @@ def _intend(
         seen=request.seen,
         provenance=Origin.here(),
     )
-    submissions.save(run, intent, held)
+    _save(run, intent)
     _write_map(run, intent)
     return intent
+
+
+def _save(run: RunDir, submission: Submission) -> None:
+    """Write the record, if this process still has the run; else it is the record of whoever took the run over."""
+    submissions.save(run, submission, still(run.lock, run.label))
 
 
 def _write_map(run: RunDir, intent: Submission) -> None:
@@ -157,7 +162,8 @@ def _write_map(run: RunDir, intent: Submission) -> None:
     Behind the intent: a map without its record means that the record was lost.
     """
     if intent.mapped:
-        write_atomic(run.map(intent.number), "".join(f"{task}\n" for task in intent.tasks))
+        text = "".join(f"{task}\n" for task in intent.tasks)
+        write_atomic(run.map(intent.number), text, check=still(run.lock, run.label))
 
 
 def settle(
@@ -240,7 +246,7 @@ def _send(
     if answer.outcome is Outcome.SUBMITTED:
         if answer.returned:
             recorded[0] = recorded[0]._replace(returned=answer.returned)
-            submissions.save(run, recorded[0])
+            _save(run, recorded[0])
         elif answer.message:
             context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
         return recorded[0]
@@ -268,7 +274,7 @@ def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submissi
         message=refusal.message,
         answered=time.time(),
     )
-    submissions.save(run, done)
+    _save(run, done)
     return done
 
 
@@ -289,7 +295,7 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
     renewed = intent._replace(
         dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
     )
-    submissions.save(run, renewed, still(run.lock, run.label))
+    _save(run, renewed)
     _write_map(run, renewed)
     return renewed
 
@@ -302,7 +308,7 @@ def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
     jobs = (*intent.jobs, job)
     whole = len(jobs) == len(intent.arrays)
     done = intent._replace(jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
-    submissions.save(run, done, still(run.lock, run.label))
+    _save(run, done)
     job_ids.save(run, done, still(run.lock, run.label))
     return done
 
@@ -317,7 +323,7 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
             "once that is mended, the same command goes on",
         )
     if not queued:
-        submissions.save(run, intent._replace(outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+        _save(run, intent._replace(outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
     message = f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}"
     kept = f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept"
     if answer.at_limit:

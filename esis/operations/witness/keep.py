@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from esis.files import write_atomic
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
@@ -29,7 +31,7 @@ def keep(status: RunStatus) -> None:
     remembers.
     """
     run, news = status.run, status.news
-    if news.complete:
+    if news.complete and not status.feeders:  # nobody asks for those once it is marked
         mark_complete(status.evidence)
     for record, word in news.outranked:
         keep_verdict(run.tasks, record, word)
@@ -50,7 +52,9 @@ def mark_complete(evidence: Evidence) -> None:
         return  # somebody else's run, or a full disk: the records still say the same
 
 
-def unmark_complete(run: RunDir) -> None:
-    """Take the marks away: tasks are about to run again. Raises OSError."""
+def unmark_complete(run: RunDir, check: Callable[[], None] | None = None) -> None:
+    """Take the marks away, if `check` raises nothing: tasks are about to run again. Raises OSError."""
+    if check is not None:
+        check()
     run.complete_mark.unlink(missing_ok=True)
-    write_atomic(run.completed, "0")
+    write_atomic(run.completed, "0", check=check)

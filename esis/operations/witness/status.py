@@ -110,7 +110,12 @@ class RunStatus(NamedTuple):
         """Return the ids of the jobs that will submit tasks; one that is held won't."""
         if TaskState.UNSUBMITTED not in self.counts():
             return ()
-        return tuple(seen.job for seen in self.feeders if not seen.reason.startswith(_HELD))
+        return tuple(seen.job for seen in self.feeders if not is_held(seen))
+
+    @property
+    def held_feeders(self) -> tuple[str, ...]:
+        """Return the ids of those that are held, as a command leaves one that doesn't come to its end."""
+        return tuple(seen.job for seen in self.feeders if is_held(seen))
 
     @property
     def run(self) -> RunDir:
@@ -239,6 +244,11 @@ def describe_failures(status: RunStatus) -> str:
     for (_, reason), tasks in status.by_reason(TaskState.FAILED, TaskState.LOST).items():
         by_reason.setdefault(reason, []).extend(tasks)
     return "; ".join(f"{format_ranges(sorted(tasks))}: {reason}" for reason, tasks in sorted(by_reason.items()))
+
+
+def is_held(feeder: Sighting) -> bool:
+    """Return whether a job waits for somebody to let it go."""
+    return feeder.reason.startswith(_HELD)
 
 
 def known_complete(found: Evidence | None) -> RunStatus | None:
