@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,7 +33,7 @@ class Provenance:
     host: str | None = None
     esis: str | None = None  # versions
     slurm: str | None = None
-    limits: Limits | None = None  # Slurm's as they were then; None where nobody asked, or Slurm didn't answer
+    limits: Limits | None = None  # Slurm's as they were noted last; None where nobody asked, or it didn't answer
 
     def public(self) -> Provenance:
         """Return it without what tells who made the run, and where."""
@@ -50,17 +50,23 @@ def save(run: RunDir, workflow: Workflow, argv: Sequence[str], limits: Limits | 
             **Origin.here().to_json(),
             "workflow_file": str(workflow.path),
             "slurm": limits.version if limits is not None else None,
-            "slurm_limits": {
-                "max_array_size": limits.max_array_size,
-                "max_array_tasks": limits.max_array_tasks,
-                "message_timeout": limits.message_timeout,
-            }
-            if limits is not None and limits.version is not None
-            else None,
+            "slurm_limits": _told(limits) if limits is not None and limits.version is not None else None,
             "git": _git(workflow.directory),
             "argv": list(masked(argv)),
         },
     )
+
+
+def note_limits(run: RunDir, limits: Limits, check: Callable[[], None]) -> None:
+    """Write down limits that are others by now, if `check` raises nothing at the last moment. Raises OSError.
+
+    Not into a file that is missing or damaged: they are asked for then.
+    """
+    try:
+        found = read_object(run.provenance)
+    except (CorruptState, FileNotFoundError):
+        return
+    write_json(run.provenance, {**found, "slurm_limits": _told(limits)}, check)
 
 
 def read(run: RunDir) -> Provenance:
@@ -71,6 +77,14 @@ def read(run: RunDir) -> Provenance:
         return Provenance()
     told = {key: _text(fields, key) for key in ("workflow_file", "user", "host", "esis", "slurm")}
     return Provenance(**told, limits=_limits(fields))
+
+
+def _told(limits: Limits) -> dict[str, Any]:
+    return {
+        "max_array_size": limits.max_array_size,
+        "max_array_tasks": limits.max_array_tasks,
+        "message_timeout": limits.message_timeout,
+    }
 
 
 def _text(fields: Fields, key: str) -> str | None:

@@ -281,6 +281,73 @@ def test_f24_resubmission_stops_at_the_limit_too(bench: Bench, place: Path) -> N
     assert did(place) == once()
 
 
+@pytest.mark.parametrize(
+    ("limit", "knobs"),
+    [
+        ("max_array_size", {"max_array_size": 11}),
+        ("max_array_tasks", {"scheduler_parameters": "bf_continue,max_array_tasks=11"}),
+    ],
+)
+def test_f91_limits_that_were_lowered_are_asked_for_anew_once(bench: Bench, limit: str, knobs: dict[str, Any]) -> None:
+    """F91: Slurm refuses an array for its size: the tasks are cut anew, what is noted counts for the next command."""
+    bench.slurm.set(max_array_size=101)
+    place = bench.workflow("a", 30, worker=WORKER)
+    bench.slurm.verdict("FAILED", run=False)
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.run(parallel=4)
+    bench.slurm.set(verdicts={}, **knobs)
+    before = len(bench.slurm.calls())
+    told = bench.esis(place, "resubmit").ok().stderr
+    assert "by now Slurm has MaxArraySize" in told
+    assert "11: cutting the tasks anew" in told
+    assert Counter(call.program for call in bench.slurm.calls()[before:])["scontrol"] == 1
+    assert [tasks for _, _, tasks in specs(place, 2)] == [11, 11, 8]
+    noted = json.loads((only_run(place) / "__esis__/provenance.json").read_text())
+    assert noted["slurm_limits"][limit] == 11
+    assert noted["workflow_file"] == str(place / "wf.esis.json")
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": 30}
+    assert did(place) == once(count=30)
+    before = len(bench.slurm.calls())
+    assert "by now" not in bench.esis(place, "resubmit", "--state", "done").ok().stderr
+    assert calls(bench, before)[0] == 3
+
+
+def test_f91_a_refusal_that_no_limit_explains_names_the_limits(bench: Bench, place: Path) -> None:
+    """F91: asked once, and no second sbatch where they are what was noted."""
+    bench.slurm.fail(
+        "sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid job array specification"
+    )
+    refused = bench.esis(place, "run")
+    assert (refused.code, "(MaxArraySize 11)" in refused.stderr) == (5, True), refused
+    assert calls(bench)[0] == 1
+
+
+def test_f91_a_lost_submission_that_is_too_large_by_now_is_cut_anew(bench: Bench, place: Path) -> None:
+    """F91: Slurm never got it, and refuses it for its size when it is sent again."""
+    bench.slurm.fail("sbatch", "timeout", times=2)
+    assert bench.esis(place, "run").code == 6
+    bench.slurm.set(max_array_size=6)
+    bench.esis(place, "run").ok()
+    assert len(specs(place)) == 5
+    bench.slurm.run(parallel=4)
+    assert did(place) == once()
+
+
+def test_f92_a_lost_submission_that_meets_a_limit_is_cut_into_what_fits(bench: Bench, place: Path) -> None:
+    """F92: exit code 0, as where the limit is met at once; the same command goes on."""
+    bench.slurm.fail("sbatch", "timeout", times=2)
+    assert bench.esis(place, "run").code == 6
+    bench.slurm.set(submit_limit=6)
+    bench.esis(place, "run").ok()
+    assert specs(place) == [("0-4%10", 0, 5)]
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+        bench.esis(place, "run").ok()
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
 def test_feeding_finishes_a_run_without_anybody(bench: Bench, place: Path) -> None:
     """`esis run --feed`: a job of its own submits what the limit left, until nothing is left; then it is gone."""
     bench.slurm.set(submit_limit=13)

@@ -15,20 +15,21 @@ from dataclasses import dataclass
 from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.locks import Owner, require, still
-from esis.model.index_sets import as_sequence, format_ranges
+from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
 from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
+from esis.operations.submission.adopt import find
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
+from esis.operations.submission.limits import ArrayRefused, described, is_about_arrays, known_limits, new_limits
 from esis.operations.submission.script import render_script, write_script
-from esis.records import job_ids, log_names, provenance, submissions, traces
-from esis.records.claims import read_claim
+from esis.records import job_ids, log_names, submissions, traces
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Job, Origin, Outcome, Submission
-from esis.schedulers.base import Answer, Scheduler, Snapshot
+from esis.schedulers.base import Answer, Scheduler
 from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
 
@@ -63,11 +64,20 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
             "nothing was submitted: bring them back from a copy",
         )
     limits = known_limits(request.run, scheduler)
-    tasks = request.tasks
+    tasks, asked = request.tasks, False
+    still_ours = still(request.run.lock, request.run.label)
     while True:
         intent = _intend(request, tasks, limits, known, scheduler, context)
         try:
             done = _send_all(request.run, intent, known, scheduler, context)
+        except ArrayRefused as refusal:
+            changed = None if asked or limits is None else new_limits(request.run, limits, scheduler, still_ours)
+            if changed is None:
+                told = described(limits) if limits is not None else "no limit is known"
+                raise SlurmRefused(f"{refusal.message} ({told})", refusal.advice) from refusal
+            context.say(f"{refusal.message}; by now Slurm has {described(changed)}: cutting the tasks anew")
+            limits, asked = changed, True
+            continue
         except SlurmRefused as refusal:
             if not isinstance(refusal, LimitReached):
                 if limits is None or limits.problem is None:
@@ -87,12 +97,6 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
                 f"submits them later"
             )
         return done
-
-
-def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
-    """Return the limits that were noted when the run was built, else ask for them."""
-    noted = provenance.read(run).limits if scheduler.queue is not None else None
-    return noted if noted is not None else scheduler.limits()
 
 
 def _intend(
@@ -191,7 +195,12 @@ def settle(
             found = _look_up(run, submission, known, scheduler, context)
             if found is None and not submission.jobs:
                 submission = _renewed(run, workflow, submission, dependency)
-            submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
+            try:
+                submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
+            except (LimitReached, ArrayRefused) as refusal:
+                # Nothing of it is queued, and smaller arrays may be taken: its tasks are like any that never were.
+                context.say(refusal.message)
+                submission = submission._replace(outcome=Outcome.REFUSED, message=refusal.message)
         settled.append(submission)
     job_ids.mend(run, settled, still(run.lock, run.label))
     return settled
@@ -332,7 +341,8 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
             f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
             "limit on what one job asks for, ask for less",
         )
-    raise SlurmRefused(
+    kind = ArrayRefused if not queued and is_about_arrays(answer.message) else SlurmRefused
+    raise kind(
         message,
         f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
         "template), then repeat the command",
@@ -348,7 +358,7 @@ def _look_up(
     clusters = Options.of(read_template(run.script), intent.options).clusters
     first_absent: float | None = None
     while True:
-        job = _find(run, intent, others, scheduler.observe(clusters), clusters)
+        job = find(run, intent, others, scheduler.observe(clusters), clusters)
         if job is not None:
             context.say(f"{run.label}: Slurm has it as job {job.id}")
             return _record_job(run, intent, job)
@@ -361,23 +371,6 @@ def _look_up(
         time.sleep(min(_POLL_SECONDS, grace / 5))
     context.say(f"{run.label}: Slurm never got it; submitting again")
     return None
-
-
-def _find(run: RunDir, intent: Submission, others: set[str], snapshot: Snapshot, clusters: Sequence[str]) -> Job | None:
-    """Return the job of the array that was sent last. Raises SlurmUnanswered where the question couldn't be asked."""
-    cluster = clusters[0] if len(clusters) == 1 else None
-    claim = read_claim(run, intent.number, len(intent.jobs))
-    if claim is not None:
-        return Job(claim, cluster)  # it has even started
-    if snapshot.problem is not None:
-        raise SlurmUnanswered(
-            f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
-            f"Slurm can't be asked: {snapshot.problem}",
-            "repeat the command later: it finds out",
-        )
-    # Not what somebody typed in the meantime: that has its own array, and no fence.
-    found = sorted(snapshot.submitted(run) - others, key=int)
-    return Job(found[0], cluster) if found else None
 
 
 def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:

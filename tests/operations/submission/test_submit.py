@@ -117,3 +117,39 @@ def test_a_job_of_the_same_run_submitted_by_hand_is_not_taken_for_the_lost_one(s
     record = json.loads((run / "__esis__/submissions/0002.json").read_text())
     assert set(record["seen"]) == {"1", by_hand}
     assert not {job["id"] for job in record["jobs"]} & {"1", by_hand}
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_f89_a_job_that_was_cancelled_before_its_answer_was_settled_is_adopted(site: FakeSite, forgotten: bool) -> None:
+    """F89: also when Slurm has forgotten it: what `esis cancel` noted of its tasks shows that it was there."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "lost_reply")
+    site.slurm.fail("squeue", "timeout")
+    assert flow.esis("run").code == 6
+    flow.esis("cancel").ok()
+    if forgotten:
+        site.slurm.purge()
+    shown = flow.esis("run")
+    assert "submitting again" not in shown.stderr
+    assert "Slurm has it as job 1" in shown.stderr
+    assert len(site.slurm.calls("sbatch")) == 1
+    record = json.loads((flow.only_run() / "__esis__/submissions/0001.json").read_text())
+    assert (record["outcome"], [job["id"] for job in record["jobs"]]) == ("submitted", ["1"])
+    flow.esis("resubmit").ok()
+    site.slurm.run()
+    flow.esis("status", "--check").ok()
+
+
+def test_f89_what_ran_by_hand_meanwhile_is_not_taken_for_the_lost_job(site: FakeSite) -> None:
+    """F89: its records have the number of that submission as well, for they share a script; it is fenced by nothing."""
+    flow = make_workflow(site, "w")
+    site.slurm.fail("sbatch", "timeout", times=2)
+    assert flow.esis("run").code == 6
+    by_hand = (
+        site.run(["sbatch", "--parsable", "--array=0", "../sbatch.sh"], flow.only_run() / "cwd").ok().stdout.strip()
+    )
+    site.slurm.run()
+    site.slurm.purge()
+    assert "submitting again" in flow.esis("run").stderr
+    record = json.loads((flow.only_run() / "__esis__/submissions/0001.json").read_text())
+    assert by_hand not in {job["id"] for job in record["jobs"]}

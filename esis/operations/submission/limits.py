@@ -1,0 +1,53 @@
+"""Know how large an array Slurm takes: as it was noted when the run was built, until Slurm refuses one for its size.
+
+Then a site has changed its limits since, or the run goes on at another cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from esis.errors import SlurmRefused
+from esis.model.limits import Limits
+from esis.model.workdir import RunDir
+from esis.records import provenance
+from esis.schedulers.base import Scheduler
+
+_SAID = "invalid job array specification"
+
+
+class ArrayRefused(SlurmRefused):
+    """Report that Slurm doesn't take an array as it is cut; nothing of its submission is queued."""
+
+
+def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
+    """Return the limits that were noted last, else ask for them."""
+    noted = provenance.read(run).limits if scheduler.queue is not None else None
+    return noted if noted is not None else scheduler.limits()
+
+
+def new_limits(run: RunDir, used: Limits, scheduler: Scheduler, check: Callable[[], None]) -> Limits | None:
+    """Ask for the limits and note them, if `check` raises nothing at the last moment; None where they aren't new.
+
+    Raises OSError.
+    """
+    found = scheduler.limits()
+    if found is None or found.problem is not None or _sizes(found) == _sizes(used):
+        return None
+    provenance.note_limits(run, found, check)
+    return found
+
+
+def is_about_arrays(message: str) -> bool:
+    """Return whether a refusal may be one of an array's size."""
+    return _SAID in message.lower()
+
+
+def described(limits: Limits) -> str:
+    """Name the limits in Slurm's words."""
+    size, tasks = _sizes(limits)
+    return f"MaxArraySize {size}" + (f", max_array_tasks {tasks}" if tasks is not None else "")
+
+
+def _sizes(limits: Limits) -> tuple[int, int | None]:
+    return limits.max_array_size, limits.max_array_tasks
