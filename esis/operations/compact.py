@@ -2,24 +2,29 @@
 
 The one file is durable before anything it holds is removed, so that a kill at any moment costs nothing: the same
 command goes on. Every command reads both forms, and what is written afterwards outranks what was folded.
+
+Jobs by hand take no lock. So all that may be folded is listed before Slurm is asked, and nothing is removed that has
+changed since, nor the record of an attempt that has no end: its job looks for it.
 """
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
-from esis.errors import BadInput, CorruptState, EsisError
-from esis.files import CHUNK, is_there, naming, read_at, replacing, sweep_temporaries, write_all
+from esis.errors import BadInput, CorruptState, EsisError, SlurmUnanswered
+from esis.files import CHUNK, TEMPORARY_PREFIX, is_there, naming, read_at, replacing, write_all
 from esis.locks import require, still
-from esis.model.index_sets import find_parameter_files
+from esis.model.index_sets import find_parameter_files, format_ranges
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
 from esis.operations.build.prepare import hold_run
@@ -28,13 +33,15 @@ from esis.operations.logs import zipped
 from esis.operations.logs.whose import Whose
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
+from esis.operations.witness.status import RunStatus, TaskState
 from esis.records import stage
 from esis.records.log_names import LogKind, RunLogs
-from esis.records.results import Unfit, as_line, find_files, folded, identity
+from esis.records.results import Unfit, as_line, find_files, folded
 from esis.records.tasks import TaskRecord, folded_lines
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
+_RUNNING = ".running"
 
 
 @dataclass(frozen=True)
@@ -48,98 +55,210 @@ class Compacted:
 
 
 def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = True, results: bool = False) -> Compacted:
-    """Fold records and logs (and results) of a complete run. Raises BadInput where it isn't complete, OSError."""
+    """Fold records and logs (and results) of a complete run.
+
+    Raises BadInput where it isn't complete, SlurmUnanswered where a task may run and nobody can tell, OSError.
+    """
     with hold_run(run, context) as evidence:
-        # A rerun by hand may wait behind a mark that says that the run is complete.
-        status = look_and_keep(evidence._replace(marked_complete=False), scheduler)
-        if not (status.complete or evidence.marked_complete) or status.active_jobs:
-            raise BadInput(
-                f"{run.label} is not complete: {status.summary()}",
-                "its records, logs and results are folded when it is",
-            )
+        # A rerun by hand may wait behind a mark that says that the run is complete. Records are read behind the list.
+        asked = evidence._replace(marked_complete=False, listed=None)
+        listed = _list(run, asked, logs, results)
+        status = look_and_keep(asked, scheduler)
+        still_idle = partial(_is_as_before, run, stage.records_moment(run))
+        _check_idle(status, evidence.marked_complete, listed)  # behind that moment: nothing has begun before it, either
         # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
-        moved = _fold_results(run, context) if results else 0
-        kept = _fold_logs(run, evidence, context) if logs else 0
-        return Compacted(_fold_records(run, context), kept, moved, _remove_parameters(run))
+        moved = _fold_results(run, context, listed) if results else 0
+        kept = _fold_logs(run, listed, context, still_idle) if logs else 0
+        removed = _remove(run.parameters, listed.parameters)
+        return Compacted(_fold_records(run, evidence, context, listed.records), kept, moved, removed)
 
 
 def fold_if_many(run: RunDir, context: Context) -> None:
     """Fold the records of a run that was found complete, if they are many; not if anything is in the way."""
     try:
         with os.scandir(run.tasks) as entries:
-            many = sum(1 for _ in islice(entries, WORTH_IT)) >= WORTH_IT
+            ended = (entry for entry in entries if not entry.name.endswith(_RUNNING))
+            many = sum(1 for _ in islice(ended, WORTH_IT)) >= WORTH_IT
         if many:
-            with hold_run(run, context):
-                context.say(f"{run.label}: complete; folding its task records into one file")
-                _fold_records(run, context)
+            with hold_run(run, context) as evidence:
+                names = _record_names(run)
+                # Since it was found complete somebody may have submitted tasks of it again, or by hand.
+                if stage.has_own_mark(run) and stage.is_marked(run, evidence.submissions):
+                    context.say(f"{run.label}: complete; folding its task records into one file")
+                    _fold_records(run, evidence, context, names)
     except (EsisError, OSError):
         return  # somebody else is at it, or it is somebody else's run: another command will do it
 
 
-def _fold_records(run: RunDir, context: Context) -> int:
+Signature = tuple[int, int, int, int]
+
+
+class _Listed(NamedTuple):
+    """Hold what there was before Slurm was asked: names of records, and of the other files what tells of a change."""
+
+    records: frozenset[str]
+    logs: Mapping[str, Signature]
+    results: Mapping[str, Signature]
+    halves: Mapping[str, Signature]  # what interrupted writes left among the results
+    parameters: Mapping[str, Signature]
+
+
+def _list(run: RunDir, evidence: Evidence, logs: bool, results: bool) -> _Listed:
+    records = _record_names(run)
+    whose = Whose(run, evidence)
+    patterns = _log_patterns(whose.called) if logs else []
+    found = [
+        entry.name
+        for entry in (os.scandir(run.cwd) if patterns else ())
+        if entry.is_file(follow_symlinks=False) and any(whose.read(pattern, entry.name) for pattern in patterns)
+    ]
+    tasks = sorted(find_files(run.results)) if results else []
+    halves = [name for name in _names(run.results) if name.startswith(TEMPORARY_PREFIX)] if results else []
+    left = find_parameter_files(run.parameters) if is_there(run.parameters_lines) else []
+    return _Listed(
+        records,
+        _signatures(run.cwd, sorted(found)),
+        _signatures(run.results, (run.result_file(task).name for task in tasks)),
+        _signatures(run.results, halves),
+        _signatures(
+            run.parameters, (run.parameter_file(task).name for task in left if not run.parameter_file(task).is_dir())
+        ),
+    )
+
+
+def _record_names(run: RunDir) -> frozenset[str]:
+    return frozenset(name for name in _names(run.tasks) if TaskRecord.parse(name) is not None)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+def _attempts(names: Iterable[str]) -> set[str]:
+    """Return what stays of the names when ends are written into them, by a task or with Slurm's verdict."""
+    return {name.rsplit(".", 1)[0] if name.endswith(_RUNNING) else name.rsplit(".", 2)[0] for name in names}
+
+
+def _signatures(directory: Path, names: Iterable[str]) -> dict[str, Signature]:
+    found: dict[str, Signature] = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            found[name] = _signature(os.lstat(directory / name))
+    return found
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _remove(directory: Path, seen: Mapping[str, Signature], may: Callable[[], bool] = lambda: True) -> int:
+    """Remove the files that are what they were, while `may` says so; return how many."""
+    if not seen:
+        return 0
+    removed = 0
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name, signature in seen.items():
+            with suppress(FileNotFoundError):  # another one may be at it as well
+                if may() and _signature(os.stat(name, dir_fd=place, follow_symlinks=False)) == signature:
+                    os.unlink(name, dir_fd=place)
+                    removed += 1
+    finally:
+        os.close(place)
+    return removed
+
+
+def _check_idle(status: RunStatus, marked: bool, listed: _Listed) -> None:
+    """Raise BadInput where a run isn't complete or a task of it runs, SlurmUnanswered where one may run."""
+    run, records = status.run, status.evidence.records
+    if not (status.complete or marked) or status.active_jobs:
+        raise BadInput(
+            f"{run.label} is not complete: {status.summary()}", "its records, logs and results are folded when it is"
+        )
+    recorded = status.complete and status.evidence.recorded_complete
+    unclear = [task for task in status.indices(TaskState.UNKNOWN) if task in records and not records[task].ended]
+    if not recorded and (status.problem is not None or unclear):
+        raise SlurmUnanswered(
+            f"{run.label}: nothing was folded, for tasks of it may be running: "
+            f"{status.problem or f'nobody knows of {format_ranges(unclear)}'}",
+            "try again later",
+        )
+    begun = _record_names(run) - listed.records
+    tasks = {int(stem.partition(".")[0]) for stem in _attempts(begun) - _attempts(listed.records)}
+    # Not what has just been noted of those that never ran.
+    tasks -= {task for task, _ in status.news.unrecorded}
+    if tasks:
+        raise BadInput(
+            f"{run.label} is not complete: tasks {format_ranges(sorted(tasks))} have begun by now",
+            "its records, logs and results are folded when it is",
+        )
+
+
+def _is_as_before(run: RunDir, moment: int | None) -> bool:
+    """Return whether no record has come or gone since; no task begins without one, in a run that has records."""
+    return stage.records_moment(run) == moment
+
+
+def _fold_records(run: RunDir, evidence: Evidence, context: Context, names: frozenset[str]) -> int:
     """Fold the records; the mark that the run is complete stays one of its present records."""
-    if not stage.has_own_mark(run):
-        return _fold(run, context)
-    before = gather(run)
-    number = _fold(run, context)
-    after = gather(run)
+    marked = stage.has_own_mark(run) and stage.is_marked(run, evidence.submissions)
+    number = _fold(run, context, names)
+    after = gather(run) if marked else None
     # Not where a rerun by hand has begun meanwhile: its record voids the mark.
-    if before is not None and before.marked_complete and after is not None and after.recorded_complete:
+    if after is not None and after.recorded_complete and _attempts(_record_names(run)) <= _attempts(names):
+        require(run.lock, run.label)
         mark_complete(after)
     return number
 
 
-def _fold(run: RunDir, context: Context) -> int:
-    """Write all records, older attempts too, as lines `<name> <content>`; remove their files."""
-    try:
-        names = sorted((name for name in os.listdir(run.tasks) if TaskRecord.parse(name) is not None), key=_order)
-    except FileNotFoundError:
-        return 0
+def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
+    """Write the records of ended attempts, earlier ones too, as lines `<name> <content>`; remove their files.
+
+    Only of attempts that are among the `judged` ones as ended. Slurm's word may have come into their names since.
+    """
+    ended = _attempts(name for name in judged if not name.endswith(_RUNNING))
+    names = sorted(
+        (name for name in _record_names(run) if not name.endswith(_RUNNING) and _attempts((name,)) <= ended), key=_order
+    )
     if not names:
         return 0
     again = set(names)  # an earlier fold may have been killed before it removed them
-    written: list[str] = []
+    written: dict[str, Signature] = {}
     directory = os.open(run.tasks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def added() -> Iterator[str]:
         for name in names:
             try:
+                signature = _signature(os.stat(name, dir_fd=directory, follow_symlinks=False))
                 content = read_at(directory, name, run.tasks)
             except (CorruptState, OSError) as error:
                 context.say(f"{run.label}: left where it is: {_why(error)}")
                 continue
-            written.append(name)
+            written[name] = signature
             yield f"{name} {_one_line(content)}"
 
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks, check=still(run.lock, run.label)) as descriptor:
             before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
             _write_lines(descriptor, merge(before, added(), key=lambda line: _order(line.partition(" ")[0])))
-        require(run.lock, run.label)
-        for name in written:
-            with suppress(FileNotFoundError):  # another one may be at it as well
-                os.unlink(name, dir_fd=directory)
     finally:
         os.close(directory)
-    return len(written)
+    require(run.lock, run.label)
+    return _remove(run.tasks, written)
 
 
-def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
+def _fold_logs(run: RunDir, listed: _Listed, context: Context, still_idle: Callable[[], bool]) -> int:
     """Put the run's own logs that lie in cwd/ into one archive; a later one of the same name outranks an earlier one.
 
-    A log that can't be read, or whose name no zip can hold, stays where it is.
+    A log that can't be read, or whose name no zip can hold, stays where it is; so do all that are left once a task has
+    begun: which of them it writes into nobody knows.
     """
-    whose = Whose(run, evidence)
-    patterns = _log_patterns(whose.called)
-    names = sorted(
-        entry.name
-        for entry in os.scandir(run.cwd)
-        if entry.is_file(follow_symlinks=False) and any(whose.read(pattern, entry.name) for pattern in patterns)
-    )
-    if not names:
+    if not listed.logs:
         return 0
-    again = set(names)
-    written: list[str] = []
+    written: dict[str, Signature] = {}
     with (
         naming(run.folded_logs),
         replacing(run.folded_logs, check=still(run.lock, run.label)) as descriptor,
@@ -149,19 +268,20 @@ def _fold_logs(run: RunDir, evidence: Evidence, context: Context) -> int:
         if is_there(run.folded_logs):
             with zipped.reading(run.folded_logs) as before:
                 for info in before.infolist():
-                    if info.filename not in again:
+                    if info.filename not in listed.logs:
                         zipped.copy_member(before, info, archive)
-        for name in names:
+        for name, signature in listed.logs.items():
             try:
                 zipped.add(archive, run.cwd / name)
             except zipped.Unfit as error:
                 context.say(f"{run.label}: left where it is: {error}")
             else:
-                written.append(name)
+                written[name] = signature
     require(run.lock, run.label)
-    for name in written:
-        (run.cwd / name).unlink(missing_ok=True)
-    return len(written)
+    removed = _remove(run.cwd, written, still_idle)
+    if removed < len(written):
+        context.say(f"{run.label}: {len(written) - removed} logs are left where they are, for something has begun")
+    return removed
 
 
 def _log_patterns(called: RunLogs) -> list[Pattern]:
@@ -174,27 +294,31 @@ def _log_patterns(called: RunLogs) -> list[Pattern]:
     return [pattern for pattern in patterns if pattern.telling and len(pattern.split()) == 1]
 
 
-def _fold_results(run: RunDir, context: Context) -> int:
-    """Write all results as lines of one file, sorted by task, and remove their files.
+def _fold_results(run: RunDir, context: Context, listed: _Listed) -> int:
+    """Write results as lines of one file, sorted by task, and remove their files.
 
     Whatever bears a number is kept, be it a task's or not, in a file or in a line; the text of a worker's results stays
-    as it is. What no line can hold stays where it is, and so does what was written while it was folded.
+    as it is. What no line can hold stays where it is, and so does what was written since Slurm was asked.
     """
-    sweep_temporaries(run.results)
-    files = sorted(find_files(run.results))
-    if not files:
+    _remove(run.results, listed.halves)
+    if not listed.results:
         return 0
-    written: dict[int, tuple[int, ...]] = {}
+    written: dict[str, Signature] = {}
 
     def added() -> Iterator[tuple[int, bytes]]:
-        for task in files:
+        for task in sorted(find_files(run.results)):
+            path = run.result_file(task)
             try:
-                line, written[task] = as_line(run, task)
+                signature = listed.results.get(path.name)
+                if signature is None or _signature(path.lstat()) != signature:
+                    continue
+                line = as_line(run, task)
             except FileNotFoundError:
-                continue  # its task, or somebody else, is at it
+                continue  # somebody else is at it
             except Unfit as error:
                 context.say(f"{run.label}: left where it is: {error}")
                 continue
+            written[path.name] = signature
             yield task, line
 
     def lines() -> Iterator[bytes]:
@@ -205,32 +329,11 @@ def _fold_results(run: RunDir, context: Context) -> int:
     with naming(run.results_lines), replacing(run.results_lines, check=still(run.lock, run.label)) as descriptor:
         _write(descriptor, lines())
     require(run.lock, run.label)
-    return sum(_remove_if(run.result_file(task), seen) for task, seen in written.items())
+    return _remove(run.results, written)
 
 
 def _number(line: tuple[int, bytes]) -> int:
     return line[0]
-
-
-def _remove_if(path: Path, seen: tuple[int, ...]) -> bool:
-    """Remove a file that was folded; not another one that has taken its place since."""
-    try:
-        if identity(path) != seen:
-            return False
-    except FileNotFoundError:
-        return True
-    path.unlink(missing_ok=True)
-    return True
-
-
-def _remove_parameters(run: RunDir) -> int:
-    """Remove the files that tasks made of their lines of parameters.jsonl and didn't remove themselves."""
-    if not is_there(run.parameters_lines):
-        return 0
-    left = [task for task in find_parameter_files(run.parameters) if not run.parameter_file(task).is_dir()]
-    for task in left:
-        run.parameter_file(task).unlink(missing_ok=True)
-    return len(left)
 
 
 def read_log(run: RunDir, path: Path) -> Iterator[bytes] | None:

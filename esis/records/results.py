@@ -234,14 +234,13 @@ def folded(run: RunDir) -> Iterator[tuple[int, bytes]]:
             yield task, _valid(line.rstrip(b"\r\n"), "surrogateescape")
 
 
-def as_line(run: RunDir, task: int) -> tuple[bytes, tuple[int, ...]]:
-    """Return the line, without its end, that says what the file of a task says, and which file that was.
+def as_line(run: RunDir, task: int) -> bytes:
+    """Return the line, without its end, that says what the file of a task says.
 
     Texts and numbers stay as the worker wrote them, and so does a key that stands there twice. Raises CorruptState,
     Unfit, OSError.
     """
     path = run.result_file(task)
-    seen = identity(path)  # before it is read: where it is replaced meanwhile, it is another one
     data = read_limited(path)
     _parse_file(data, path, task)
     encoding = json.detect_encoding(data)
@@ -258,12 +257,7 @@ def as_line(run: RunDir, task: int) -> tuple[bytes, tuple[int, ...]]:
         raise Unfit(f"{path}: it is nested so deeply that its line might not be read again") from None
     except ValueError as error:
         raise Unfit(f"{path}: its line could not be read again: {error}") from None
-    return line, seen
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """Return what tells the file at a path from one that replaces it. Raises OSError."""
-    return _identity(path.lstat())
+    return line
 
 
 def _valid(text: bytes, errors: str) -> bytes:

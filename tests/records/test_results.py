@@ -150,7 +150,7 @@ def fold(run: RunDir) -> None:
     """Do what `esis compact --results` does: the lines are in place before a file is removed."""
     lines = dict(folded(run))
     files = list(find_files(run.results))
-    lines.update((task, as_line(run, task)[0]) for task in files)
+    lines.update((task, as_line(run, task)) for task in files)
     fresh = run.results / "fresh"
     fresh.write_bytes(b"".join(lines[task] + b"\n" for task in sorted(lines)))
     fresh.rename(run.results_lines)
@@ -251,7 +251,7 @@ def test_a_line_holds_the_text_that_the_worker_wrote(tmp_path: Path, text: str, 
     run = a_run(tmp_path)
     run.result_file(3).write_bytes(shape.format(text).encode())
     before = repr(Results(run).get(3))
-    assert as_line(run, 3)[0] == f'{{"task": 3, "results": {text}}}'.encode()
+    assert as_line(run, 3) == f'{{"task": 3, "results": {text}}}'.encode()
     fold(run)
     assert repr(Results(run).get(3)) == before
 
@@ -259,7 +259,7 @@ def test_a_line_holds_the_text_that_the_worker_wrote(tmp_path: Path, text: str, 
 def test_ends_of_lines_between_values_become_blanks(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     run.result_file(0).write_bytes(b'{\r\n  "a": [\n    1.50\n  ]\r}\n')
-    assert as_line(run, 0)[0] == b'{"task": 0, "results": {    "a": [     1.50   ] }}'
+    assert as_line(run, 0) == b'{"task": 0, "results": {    "a": [     1.50   ] }}'
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -269,7 +269,7 @@ def test_another_encoding_becomes_utf_8(tmp_path: Path, encoding: str) -> None:
     run.result_file(0).write_bytes('{"größe":\n"\ud83d x"}'.encode(encoding, "surrogatepass"))
     before = Results(run).get(0)
     assert before == {"größe": "\ud83d x"}
-    assert as_line(run, 0)[0] == '{"task": 0, "results": {"größe": "\\ud83d x"}}'.encode()
+    assert as_line(run, 0) == '{"task": 0, "results": {"größe": "\\ud83d x"}}'.encode()
     fold(run)
     assert Results(run).get(0) == before
 
@@ -288,7 +288,7 @@ def test_each_file_that_can_be_read_fits_into_a_line(tmp_path: Path, monkeypatch
     """So do lines that 0.1.0 wrote, with a blank behind each comma. The worker's side has the same limit."""
     run = a_run(tmp_path)
     run.result_file(10**12 - 1).write_text("[" + "0," * 1000 + "0]")
-    line, _ = as_line(run, 10**12 - 1)
+    line = as_line(run, 10**12 - 1)
     around = len(line) - run.result_file(10**12 - 1).stat().st_size
     assert STATE_FILE_LIMIT + around < LINE_LIMIT == of_workers.LINE_LIMIT
     assert len(json.dumps([0] * 1000)) / len(json.dumps([0] * 1000, separators=(",", ":"))) < LINE_LIMIT / (
@@ -301,7 +301,7 @@ def test_each_file_that_can_be_read_fits_into_a_line(tmp_path: Path, monkeypatch
     with pytest.raises(CorruptState, match="line 1 has more than"):
         Results(run).get(0)
     monkeypatch.setattr(module, "LINE_LIMIT", len(line) + 1)
-    assert as_line(run, 10**12 - 1)[0] == line
+    assert as_line(run, 10**12 - 1) == line
     fold(run)
     assert Results(run).get(10**12 - 1) == {"value": [0] * 1001}
 
