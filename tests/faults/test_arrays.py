@@ -323,6 +323,17 @@ def test_f91_a_refusal_that_no_limit_explains_names_the_limits(bench: Bench, pla
     assert calls(bench)[0] == 1
 
 
+def test_f91_where_the_limits_can_not_be_asked_for_the_refusal_says_so(bench: Bench, place: Path) -> None:
+    """F91: a run that was built when they could be."""
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.run(parallel=4)
+    bench.slurm.set(max_array_size=5)
+    bench.slurm.fail("scontrol", "error", times=None)
+    refused = bench.esis(place, "resubmit", "--state", "done")
+    assert refused.code == 5
+    assert "Invalid job array specification (what it takes couldn't be asked: " in refused.stderr
+
+
 def test_f91_a_lost_submission_that_is_too_large_by_now_is_cut_anew(bench: Bench, place: Path) -> None:
     """F91: Slurm never got it, and refuses it for its size when it is sent again."""
     bench.slurm.fail("sbatch", "timeout", times=2)

@@ -44,7 +44,9 @@ def is_about_arrays(message: str) -> bool:
 
 
 def described(limits: Limits) -> str:
-    """Name the limits in Slurm's words."""
+    """Name the limits in Slurm's words, or say why they aren't known."""
+    if limits.problem is not None:
+        return f"what it takes couldn't be asked: {limits.problem}"
     size, tasks = _sizes(limits)
     return f"MaxArraySize {size}" + (f", max_array_tasks {tasks}" if tasks is not None else "")
 

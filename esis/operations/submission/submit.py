@@ -73,8 +73,9 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         except ArrayRefused as refusal:
             changed = None if asked or limits is None else new_limits(request.run, limits, scheduler, still_ours)
             if changed is None:
-                told = described(limits) if limits is not None else "no limit is known"
-                raise SlurmRefused(f"{refusal.message} ({told})", refusal.advice) from refusal
+                latest = scheduler.limits() or limits
+                told = f" ({described(latest)})" if latest is not None else ""
+                raise SlurmRefused(f"{refusal.message}{told}", refusal.advice) from refusal
             context.say(f"{refusal.message}; by now Slurm has {described(changed)}: cutting the tasks anew")
             limits, asked = changed, True
             continue
