@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -31,6 +30,7 @@ from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
 from esis.operations.logs import zipped
 from esis.operations.logs.whose import Whose
+from esis.operations.unchanged import Signature, names_in, put_back, remove, signature_of, signatures
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.operations.witness.status import RunStatus, TaskState
@@ -69,7 +69,7 @@ def compact(run: RunDir, scheduler: Scheduler, context: Context, logs: bool = Tr
         # Results first: they are the only ones that a damaged file of a task's own can keep from being folded.
         moved = _fold_results(run, context, listed) if results else 0
         kept = _fold_logs(run, listed, context, still_idle) if logs else 0
-        removed = _remove(run.parameters, listed.parameters)
+        removed = remove(run.parameters, listed.parameters)
         return Compacted(_fold_records(run, evidence, context, listed.records), kept, moved, removed)
 
 
@@ -90,9 +90,6 @@ def fold_if_many(run: RunDir, context: Context) -> None:
         return  # somebody else is at it, or it is somebody else's run: another command will do it
 
 
-Signature = tuple[int, int, int, int]
-
-
 class _Listed(NamedTuple):
     """Hold what there was before Slurm was asked: names of records, and of the other files what tells of a change."""
 
@@ -104,6 +101,8 @@ class _Listed(NamedTuple):
 
 
 def _list(run: RunDir, evidence: Evidence, logs: bool, results: bool) -> _Listed:
+    for directory in (run.cwd, run.results):
+        put_back(directory)
     records = _record_names(run)
     whose = Whose(run, evidence)
     patterns = _log_patterns(whose.called) if logs else []
@@ -113,62 +112,26 @@ def _list(run: RunDir, evidence: Evidence, logs: bool, results: bool) -> _Listed
         if entry.is_file(follow_symlinks=False) and any(whose.read(pattern, entry.name) for pattern in patterns)
     ]
     tasks = sorted(find_files(run.results)) if results else []
-    halves = [name for name in _names(run.results) if name.startswith(TEMPORARY_PREFIX)] if results else []
+    halves = [name for name in names_in(run.results) if name.startswith(TEMPORARY_PREFIX)] if results else []
     left = find_parameter_files(run.parameters) if is_there(run.parameters_lines) else []
     return _Listed(
         records,
-        _signatures(run.cwd, sorted(found)),
-        _signatures(run.results, (run.result_file(task).name for task in tasks)),
-        _signatures(run.results, halves),
-        _signatures(
+        signatures(run.cwd, sorted(found)),
+        signatures(run.results, (run.result_file(task).name for task in tasks)),
+        signatures(run.results, halves),
+        signatures(
             run.parameters, (run.parameter_file(task).name for task in left if not run.parameter_file(task).is_dir())
         ),
     )
 
 
 def _record_names(run: RunDir) -> frozenset[str]:
-    return frozenset(name for name in _names(run.tasks) if TaskRecord.parse(name) is not None)
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
+    return frozenset(name for name in names_in(run.tasks) if TaskRecord.parse(name) is not None)
 
 
 def _attempts(names: Iterable[str]) -> set[str]:
     """Return what stays of the names when ends are written into them, by a task or with Slurm's verdict."""
     return {name.rsplit(".", 1)[0] if name.endswith(_RUNNING) else name.rsplit(".", 2)[0] for name in names}
-
-
-def _signatures(directory: Path, names: Iterable[str]) -> dict[str, Signature]:
-    found: dict[str, Signature] = {}
-    for name in names:
-        with suppress(FileNotFoundError):
-            found[name] = _signature(os.lstat(directory / name))
-    return found
-
-
-def _signature(found: os.stat_result) -> Signature:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _remove(directory: Path, seen: Mapping[str, Signature], may: Callable[[], bool] = lambda: True) -> int:
-    """Remove the files that are what they were, while `may` says so; return how many."""
-    if not seen:
-        return 0
-    removed = 0
-    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name, signature in seen.items():
-            with suppress(FileNotFoundError):  # another one may be at it as well
-                if may() and _signature(os.stat(name, dir_fd=place, follow_symlinks=False)) == signature:
-                    os.unlink(name, dir_fd=place)
-                    removed += 1
-    finally:
-        os.close(place)
-    return removed
 
 
 def _check_idle(status: RunStatus, marked: bool, listed: _Listed) -> None:
@@ -232,7 +195,7 @@ def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
     def added() -> Iterator[str]:
         for name in names:
             try:
-                signature = _signature(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                signature = signature_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
                 content = read_at(directory, name, run.tasks)
             except (CorruptState, OSError) as error:
                 context.say(f"{run.label}: left where it is: {_why(error)}")
@@ -247,7 +210,7 @@ def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
     finally:
         os.close(directory)
     require(run.lock, run.label)
-    return _remove(run.tasks, written)
+    return remove(run.tasks, written, aside=False)
 
 
 def _fold_logs(run: RunDir, listed: _Listed, context: Context, still_idle: Callable[[], bool]) -> int:
@@ -278,7 +241,7 @@ def _fold_logs(run: RunDir, listed: _Listed, context: Context, still_idle: Calla
             else:
                 written[name] = signature
     require(run.lock, run.label)
-    removed = _remove(run.cwd, written, still_idle)
+    removed = remove(run.cwd, written, still_idle)
     if removed < len(written):
         context.say(f"{run.label}: {len(written) - removed} logs are left where they are, for something has begun")
     return removed
@@ -300,7 +263,7 @@ def _fold_results(run: RunDir, context: Context, listed: _Listed) -> int:
     Whatever bears a number is kept, be it a task's or not, in a file or in a line; the text of a worker's results stays
     as it is. What no line can hold stays where it is, and so does what was written since Slurm was asked.
     """
-    _remove(run.results, listed.halves)
+    remove(run.results, listed.halves)
     if not listed.results:
         return 0
     written: dict[str, Signature] = {}
@@ -310,7 +273,7 @@ def _fold_results(run: RunDir, context: Context, listed: _Listed) -> int:
             path = run.result_file(task)
             try:
                 signature = listed.results.get(path.name)
-                if signature is None or _signature(path.lstat()) != signature:
+                if signature is None or signature_of(path.lstat()) != signature:
                     continue
                 line = as_line(run, task)
             except FileNotFoundError:
@@ -329,7 +292,7 @@ def _fold_results(run: RunDir, context: Context, listed: _Listed) -> int:
     with naming(run.results_lines), replacing(run.results_lines, check=still(run.lock, run.label)) as descriptor:
         _write(descriptor, lines())
     require(run.lock, run.label)
-    return _remove(run.results, written)
+    return remove(run.results, written)
 
 
 def _number(line: tuple[int, bytes]) -> int:
