@@ -199,6 +199,28 @@ def test_waiting_and_running_tasks_are_cancelled(site: Site) -> None:
     assert flow.states() == {"done": 4}
 
 
+@pytest.mark.parametrize("by_esis", [True, False])
+def test_f81_a_done_task_that_is_queued_again_and_cancelled_is_done(site: Site, by_esis: bool) -> None:
+    """F81: Slurm's word on an attempt that never began says nothing of the one before."""
+    flow = make_workflow(site, "again", 2)
+    flow.esis("run").ok()
+    until(lambda: flow.states() == {"done": 2}, 90)
+    run = flow.only_run()
+    element = f"{(run / '__esis__/jobid.tx').read_text().strip()}_1"
+    if isinstance(site, FakeSite):
+        site.slurm.set(requeue_delay=60.0)  # a real one lets two minutes pass
+    for word in ("requeue", "hold"):
+        site.run(["scontrol", word, element], run).ok()
+    (run / "__esis__/complete").unlink()
+    assert flow.states() == {"done": 1, "waiting": 1}
+    if by_esis:
+        flow.esis("cancel", "--tasks", "1").ok()
+    else:
+        site.run(["scancel", element], run).ok()
+    until(lambda: flow.states().get("waiting") is None, 30)
+    assert flow.states() == {"done": 2}
+
+
 def test_the_throttle_of_a_queued_array_is_changed_live(site: Site) -> None:
     """`esis throttle N` lets more tasks run."""
     flow = make_workflow(site, "throttle", 4, worker=SLOW, options=["-m", "1"])

@@ -27,6 +27,7 @@ _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 _LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
 
 
+_CANCELLED = "CANCELLED"
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
 _FAILED = "FAILED"
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
@@ -244,6 +245,8 @@ class Judge:
         to be about this one.
         """
         seen = self._sightings.ended(record.job, record.task)
+        if seen is not None and record.code == 0 and _never_began(seen):
+            return None  # queued again behind its end, and cancelled there: that end stands
         if (
             seen is None
             or not seen.sluid
@@ -344,6 +347,11 @@ def _cuts_off(word: str, began: bool) -> bool:
     A plain FAILED does where the work had begun: else the job never got as far as that.
     """
     return word in _CUTTING or (word == _FAILED and began)
+
+
+def _never_began(seen: Sighting) -> bool:
+    """Return whether Slurm speaks of an attempt that was cancelled while it waited: it took no time at all."""
+    return seen.word.split()[0] == _CANCELLED and seen.used != "" and seen.elapsed == 0
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:

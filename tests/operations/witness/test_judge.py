@@ -348,6 +348,26 @@ def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
     assert found[5].state is TaskState.RUNNING
 
 
+@pytest.mark.parametrize(
+    ("word", "used", "code", "state"),
+    [
+        ("CANCELLED", "0:00", 0, "done"),
+        ("CANCELLED by 1000", "0", 0, "done"),
+        ("CANCELLED", "0:01", 0, "failed"),
+        ("CANCELLED", "", 0, "failed"),
+        ("CANCELLED", "0:00", 4, "failed"),
+        ("CANCELLED", "0:00", None, "failed"),
+        ("NODE_FAIL", "0:00", 0, "failed"),
+        ("TIMEOUT", "0:00", 0, "failed"),
+    ],
+)
+def test_f81_only_an_attempt_that_began_outranks_a_good_end(word: str, used: str, code: int | None, state: str) -> None:
+    """F81: a done task that was requeued and cancelled while it waited is still done."""
+    one = submission(range(24), ["71"], Array("0-23", 0, 24))
+    told = evidence([one], [a_record(3, "71", code)])
+    assert verdicts(told, sighting("71", (3,), word, used=used))[3].state.value == state
+
+
 def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
     """In the grace period unknown, afterwards lost; with a silent queue never lost."""
     fresh = THREE._replace(answered=NOW - 1)
