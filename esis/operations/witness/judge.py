@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.sightings import Owners, Sightings
-from esis.operations.witness.status import CLAIMED, LAUNCH_FAILURE, RESUMABLE, TaskState, TaskStatus, Verdict
+from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
+from esis.operations.witness.words import elsewhere, exit_reason, failure_reason
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord
 from esis.schedulers.base import JobState, Sighting, Snapshot
 
-if TYPE_CHECKING:
-    from esis.locks import Owner
-
 # A network file system may show a directory as it was a minute ago (NFS: acdirmax 60 s).
 GRACE_SECONDS = 65.0
 _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
-_LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
-
 
 _CANCELLED = "CANCELLED"
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
@@ -57,6 +52,11 @@ class Judge:
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}
         self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
 
+    @property
+    def queue(self) -> tuple[Held, ...]:
+        """Return the run's jobs that wait or run."""
+        return tuple(self._sightings.queue)
+
     def groups(self) -> dict[Verdict, list[int]]:
         """Return the tasks of each verdict, sorted.
 
@@ -84,7 +84,7 @@ class Judge:
         verdict = self.verdict(task)
         record, seen = self._evidence.records.get(task), self._sightings.live.get(task)
         if verdict.state is TaskState.RUNNING:
-            if seen is not None and not self._is_packed(task):
+            if seen is not None and self._packed_by(seen) is None:
                 return TaskStatus(verdict, seen.elapsed)
             return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None else None)
         if verdict.state not in (TaskState.DONE, TaskState.FAILED):
@@ -96,17 +96,27 @@ class Judge:
 
     def verdict(self, task: int) -> Verdict:
         """Return the verdict on one task."""
+        perhaps = self._sightings.perhaps.get(task)
+        verdict = self._certain(task)
+        if perhaps is None or verdict.state in ACTIVE_STATES:
+            return verdict
+        does = "waits" if perhaps.state is JobState.WAITING else "runs"
+        return Verdict(TaskState.UNKNOWN, f"job {perhaps.job} {does}, and may hold it", job=perhaps.job, passing=True)
+
+    def _certain(self, task: int) -> Verdict:
+        """Judge a task by what is certainly about it."""
         seen, record = self._sightings.live.get(task), self._evidence.records.get(task)
         submission, position = self._owners.place(task)
         current = record is not None and (submission is None or record.submission >= submission.number)
         if seen is not None:
-            if not (submission is not None and submission.packed):
+            script = self._packed_by(seen)
+            if script is None:
                 return _waits_or_runs(seen)
-            if record is None or not current:
+            if record is None or self._is_earlier(record, seen, script):
                 return _waits_in_pack(seen)
             if not record.ended:
                 return _waits_or_runs(seen)
-            if self._runs_again(task, record, seen, submission):
+            if self._runs_again(task, record, seen, script):
                 return _waits_in_pack(seen)
         if (
             submission is not None
@@ -138,6 +148,8 @@ class Judge:
             said.append(self._owners.numbers(tasks_))
         if self._sightings.live:
             said.append(map(id, map(self._sightings.live.get, tasks_)))
+        if self._sightings.perhaps:
+            said.append(map(id, map(self._sightings.perhaps.get, tasks_)))
         if self._sightings.alive:
             said.append(map(id, map(self._sightings.alive.get, tasks_)))
         if self._sightings.any_ended:
@@ -150,6 +162,19 @@ class Judge:
         submission, _ = self._owners.place(task)
         return submission is not None and submission.packed
 
+    def _packed_by(self, seen: Sighting) -> Submission | None:
+        """Return the submission in whose packs a job works; None where its elements are single tasks."""
+        script = self._sightings.script_of(seen.job)
+        return script if script is not None and script.packed else None
+
+    @staticmethod
+    def _is_earlier(record: TaskRecord, seen: Sighting, script: Submission) -> bool:
+        """Return whether a record is from before the job that works through a task's pack has come to it."""
+        if record.job == seen.job:
+            return False
+        earlier = record.submission < script.number or (len(record.job), record.job) < (len(seen.job), seen.job)
+        return earlier or seen.state is JobState.WAITING
+
     def _is_one_of_many(self, task: int) -> bool:
         """Return whether the verdict holds for all tasks of which the same is said.
 
@@ -160,8 +185,9 @@ class Judge:
             return False
         submission, _ = self._owners.place(task)
         packed = submission is not None and submission.packed
-        if task in self._sightings.live:
-            return not packed
+        seen = self._sightings.live.get(task)
+        if seen is not None:
+            return self._packed_by(seen) is None
         record = self._evidence.records.get(task)
         told = self._sightings.ended(record.job, task) if record is not None else None
         if told is not None and told.sluid:
@@ -180,7 +206,7 @@ class Judge:
         if record.verdict == _COMPLETED and failed is None:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
         if record.verdict is not None:
-            reason = _reason(failed, None, started=True) if failed is not None else record.verdict
+            reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason + also, job=record.job)
         if record.resumable:
             # Whatever became of its job afterwards: the state is saved.
@@ -199,11 +225,11 @@ class Judge:
             if not record.code:
                 self.outranked[task] = (record, word)
             return Verdict(
-                TaskState.FAILED, _reason(failed, record.code, started=True), record.code or None, record.job
+                TaskState.FAILED, failure_reason(failed, record.code, started=True), record.code or None, record.job
             )
         if record.code is not None:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
-            reason = f"{_exit_reason(record.code)}{also}".removeprefix("; ")
+            reason = f"{exit_reason(record.code)}{also}".removeprefix("; ")
             return Verdict(state, reason, record.code, record.job)
         if submission is not None and submission.scheduler == LOCAL:
             return self._local_process(record, submission)
@@ -264,7 +290,7 @@ class Judge:
 
             owner = Owner.parse(submission.owner)
             if owner is None or not owner.is_here():
-                return Verdict(TaskState.UNKNOWN, _elsewhere(owner))
+                return Verdict(TaskState.UNKNOWN, elsewhere(owner))
             if owner.is_dead():
                 return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
             return Verdict(TaskState.WAITING, "local")
@@ -282,7 +308,9 @@ class Judge:
             if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
                 self.unrecorded[task] = (submission.number, job, word)
             if seen.state is JobState.FAILED:
-                return Verdict(TaskState.FAILED, _reason(seen, None, started=not submission.records), seen.code, job)
+                return Verdict(
+                    TaskState.FAILED, failure_reason(seen, None, started=not submission.records), seen.code, job
+                )
             if seen.state is JobState.COMPLETED and not submission.records:
                 return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
             return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job, unread=True)
@@ -300,7 +328,7 @@ class Judge:
 
         owner = Owner.parse(submission.owner)
         if owner is None or not owner.is_here():
-            return Verdict(TaskState.UNKNOWN, _elsewhere(owner), job=record.job)
+            return Verdict(TaskState.UNKNOWN, elsewhere(owner), job=record.job)
         process = tasks.read_details(self._evidence.run.tasks, record)
         if process is None:
             return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
@@ -363,28 +391,3 @@ def _waits_in_pack(seen: Sighting) -> Verdict:
     """Judge a task that the job which works through its pack hasn't come to."""
     reason = seen.reason if seen.state is JobState.WAITING else "its job runs"
     return Verdict(TaskState.WAITING, reason, job=seen.job)
-
-
-def _reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
-    """Say why Slurm holds a task for failed: its own word, or what stands behind a bare FAILED."""
-    if verdict.word.split()[0] != "FAILED":
-        return verdict.word.split()[0]
-    if recorded not in (None, 0):
-        return _exit_reason(recorded)
-    if verdict.code:
-        return _exit_reason(verdict.code)
-    # A script that ran and ended before its record has an exit status, which squeue doesn't show.
-    if verdict.signal == _LAUNCH_SIGNAL or not (started or verdict.reason == "NonZeroExitCode"):
-        return LAUNCH_FAILURE
-    if verdict.signal:
-        return f"signal {verdict.signal}"
-    return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"
-
-
-def _elsewhere(owner: Owner | None) -> str:
-    where = f"a local run on {owner.host}" if owner is not None else "a local run somewhere"
-    return f"{where}: another machine, boot or container, whose processes can't be seen from here"
-
-
-def _exit_reason(code: int | None) -> str:
-    return f"exit code {code}" if code else ""

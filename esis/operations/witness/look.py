@@ -128,6 +128,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
         tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else (),
     )
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
+    active.update(held.seen.job for held in judge.queue if not held.known)
     missed = snapshot.accounting_problem if states & {TaskState.LOST, TaskState.UNKNOWN} else None
     return RunStatus(
         evidence,
@@ -138,6 +139,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
         missed,
         tuple(sorted(active, key=lambda job: (len(job), job))),
         tuple(snapshot.feeders(evidence.run)) if evidence.fed else (),
+        judge.queue,
         news,
     )
 

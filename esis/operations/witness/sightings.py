@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
+from typing import TYPE_CHECKING
 
 from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.status import Held
 from esis.records.submissions import Submission
 from esis.schedulers.base import JobState, Sighting, Snapshot
+
+if TYPE_CHECKING:
+    from esis.operations.witness.readings import Place, Readings
+
+_LIVING = (JobState.WAITING, JobState.ACTIVE)
 
 
 class Owners:
@@ -63,14 +70,15 @@ class Sightings:
     def __init__(self, evidence: Evidence, snapshot: Snapshot, taken: Sequence[Submission]) -> None:
         """Sort the sightings of a run; its `taken` submissions tell which tasks they are about."""
         self.live: dict[int, Sighting] = {}  # what waits or runs
+        self.perhaps: dict[int, Sighting] = {}  # what waits or runs, and may hold the task; nobody knows
+        self.queue: list[Held] = []  # the same by job
         self._kinds: dict[int, int] = {}  # by task the place in what was told of it
         self._told: list[Mapping[str, Sighting]] = [{}]  # of what has ended, by job; very many tasks share one
         self._whole: dict[str, Sighting] = {}  # jobs that ended, where their elements aren't named
         self.alive: dict[int, Sighting] = {}  # what waits or runs as sacct says, which may be late
         self._alive_whole: dict[str, Sighting] = {}  # the same of jobs, where their elements aren't named
         self._claims = evidence.claims
-        self._last = taken[-1] if taken else None
-        self._places: dict[str, tuple[Submission, int]] = {}
+        self._places: dict[str, Place] = {}
         self._unshifted: set[str] = set()  # jobs whose indices are the tasks
         for item in taken:
             for position in range(len(item.arrays)):
@@ -82,12 +90,22 @@ class Sightings:
                 self._places.update(dict.fromkeys(known, (item, position)))
                 plain = not (item.mapped or item.packed or item.arrays[position].offset)
                 (self._unshifted.update if plain else self._unshifted.difference_update)(known)
+        self._known = frozenset(self._places)
+        accounted = snapshot.accounted(evidence.run)
+        queued = snapshot.of_run(evidence.run, evidence.jobs, evidence.is_old)
+        strangers = [seen for seen in chain(queued, accounted) if seen.job not in self._known]
+        self._readings: Readings | None = None
+        if strangers:
+            from esis.operations.witness.readings import Readings  # seldom needed
+
+            self._readings = Readings(evidence, strangers)
+            self._places.update(self._readings.places)
         # sacct is believed about what lives only where squeue failed: its records lag behind.
-        for seen in snapshot.accounted(evidence.run):
+        for seen in accounted:
             self._keep(seen, live=snapshot.problem is not None)
-            if snapshot.problem is None and seen.state in (JobState.WAITING, JobState.ACTIVE):
+            if snapshot.problem is None and seen.state in _LIVING:
                 self._note_alive(seen)
-        for seen in snapshot.of_run(evidence.run, evidence.jobs, evidence.is_old):
+        for seen in queued:
             self._keep(seen, live=True)
 
     def job_of(self, submission: Submission, position: int) -> str | None:
@@ -119,11 +137,15 @@ class Sightings:
         """Yield for each of many tasks a number that is the same where the same was said of their ends."""
         return map(self._kinds.get, tasks)
 
+    def script_of(self, job: str) -> Submission | None:
+        """Return the submission whose script a job runs, as far as anybody knows."""
+        return self._places.get(job, (None, 0))[0]
+
     def _keep(self, seen: Sighting, live: bool) -> None:
         tasks = seen.indices if seen.job in self._unshifted else self._tasks(seen)
         if seen.state is JobState.WAITING or seen.state is JobState.ACTIVE:  # faster than to hash them
-            for index in tasks if live and tasks is not None else ():
-                self.live.setdefault(index, seen)
+            if live and tasks is not None:
+                self._hold(seen, tasks)
         elif tasks is None:
             self._whole[seen.job] = _joined(self._whole.get(seen.job), seen)
         elif self._kinds.keys().isdisjoint(tasks):
@@ -131,6 +153,18 @@ class Sightings:
             self._kinds.update(dict.fromkeys(tasks, len(self._told) - 1))
         else:
             self._add(seen, tasks)
+
+    def _hold(self, seen: Sighting, tasks: Iterable[int]) -> None:
+        """Keep a job that waits or runs."""
+        submission, position = self._places.get(seen.job, (None, 0))
+        known = seen.job in self._places
+        self.queue.append(Held(seen, submission, position, known, seen.job in self._known))
+        if known:
+            for task in tasks:
+                self.live.setdefault(task, seen)
+        elif self._readings is not None:
+            for task in self._readings.possible(seen):
+                self.perhaps.setdefault(task, seen)
 
     def _note_alive(self, seen: Sighting) -> None:
         tasks = self._tasks(seen)
@@ -151,10 +185,13 @@ class Sightings:
             self._kinds[task] = grown[kind]
 
     def _tasks(self, seen: Sighting) -> Sequence[int] | None:
+        """Return the tasks that Slurm speaks of: none where nobody knows which; None where it names no indices."""
         if seen.indices is None:
             return None
-        submission, position = self._places.get(seen.job, (self._last, 0))
-        # A job that nobody recorded was submitted by hand, with the script of the latest submission.
+        place = self._places.get(seen.job)
+        if place is None:
+            return ()
+        submission, position = place
         return seen.indices if submission is None else submission.tasks_at(position, seen.indices)
 
 

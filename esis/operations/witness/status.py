@@ -81,6 +81,22 @@ class TaskStatus(NamedTuple):
         return self.verdict.job
 
 
+class Held(NamedTuple):
+    """Hold what is known of elements of a job that wait or run."""
+
+    seen: Sighting
+    submission: Submission | None  # whose script it runs; None: the indices are tasks, or nobody knows
+    position: int  # of the array in there
+    known: bool  # whether anybody knows which tasks they are
+    sent: bool  # whether ESIS submitted it, and has its id
+
+    def tasks(self, index: int) -> Sequence[int]:
+        """Return the tasks that one element works on, where that is known."""
+        if not self.known:
+            return ()
+        return (index,) if self.submission is None else self.submission.tasks_at(self.position, (index,))
+
+
 class News(NamedTuple):
     """Hold what was found out and isn't on disk yet."""
 
@@ -103,6 +119,7 @@ class RunStatus(NamedTuple):
     accounting_problem: str | None = None  # why sacct couldn't be asked, where it would have mattered
     active_jobs: tuple[str, ...] = ()
     feeders: tuple[Sighting, ...] = ()  # the jobs that wait or run to submit the rest
+    queue: tuple[Held, ...] = ()  # the run's jobs that wait or run
     news: News = NOTHING_NEW
 
     @property

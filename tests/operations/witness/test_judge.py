@@ -348,6 +348,82 @@ def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
     assert found[5].state is TaskState.RUNNING
 
 
+SENT = f"{RUN.private}/../sbatch.sh|{RUN.cwd}"  # how Slurm shows a job that ESIS submitted
+
+
+def test_f77_a_job_that_esis_sent_is_one_of_the_arrays_whose_answers_are_missing() -> None:
+    """F77: nobody knows which; the tasks of arrays that were acknowledged have nothing to do with it."""
+    sent = THREE._replace(jobs=THREE.jobs[:1], outcome=Outcome.OPEN)
+    told = [sighting("71", range(9), "PENDING"), sighting("72", (0, 6), "PENDING", SENT)]
+    found = verdicts(evidence([sent]), *told)
+    assert states(found) == {"waiting": list(range(9)), "unknown": list(range(9, 24))}
+    maybe = [task for task, verdict in found.items() if "job 72 waits" in verdict.reason]
+    assert maybe == [9, 15, 18]
+    assert all(found[task].passing for task in maybe)
+
+
+def test_f77_a_job_that_esis_sent_is_never_taken_for_a_known_one() -> None:
+    """F77: a submission that was made since its records were read, or one job too many of an earlier one."""
+    one = submission(range(24), ["71"], Array("0-23", 0, 24))
+    found = verdicts(evidence([one], [a_record(3, "71", 1)]), sighting("72", (3,), "PENDING", SENT))
+    assert (found[3].state, found[3].job) == (TaskState.UNKNOWN, "72")
+    found = verdicts(evidence([one], [a_record(3, "72")]), sighting("72", (3, 4), "RUNNING", SENT))
+    assert states(found)["running"] == [3, 4], "its record tells"
+
+
+PACKED = submission(range(24), ["80"], Array("0-5", 0, 24), number=2, per_job=4)
+
+
+@pytest.mark.parametrize(
+    ("job", "seen", "expected"),
+    [
+        ("75", ("75",), {"waiting": [2]}),  # it was there before the packs
+        ("81", (), {"waiting": [8, 9, 10, 11]}),  # it came behind them
+        ("75", (), {"unknown": [2, 8, 9, 10, 11]}),  # in between: the script may have been either
+    ],
+)
+def test_f78_ids_tell_which_script_a_job_by_hand_runs(
+    job: str, seen: tuple[str, ...], expected: dict[str, list[int]]
+) -> None:
+    """F78: a submission names the jobs that were there before it; ids grow."""
+    one = submission(range(24), ["71"], Array("0-23", 0, 24))
+    records = [a_record(task, "71", 3) for task in range(24)]
+    found = states(verdicts(evidence([one, PACKED._replace(seen=seen)], records), sighting(job, (2,), "PENDING")))
+    assert {state: tasks for state, tasks in found.items() if state in ("waiting", "unknown")} == expected
+
+
+def test_f78_a_job_by_hand_may_run_the_script_of_a_refused_submission() -> None:
+    """F78: that is what one tries where sbatch refuses."""
+    one = submission(range(24), ["71"], Array("0-23", 0, 24))
+    refused = PACKED._replace(outcome=Outcome.REFUSED, jobs=(), seen=())
+    records = [a_record(task, "71", 3) for task in range(24)]
+    found = verdicts(evidence([one, refused], records), sighting("75", (2,), "PENDING"))
+    assert states(found)["unknown"] == [2, 8, 9, 10, 11]
+    found = verdicts(
+        evidence([one, refused], [*records[:8], a_record(8, "75", number=2)]), sighting("75", (2,), "RUNNING")
+    )
+    assert (found[8].state, found[9].state) == (TaskState.RUNNING, TaskState.WAITING)
+
+
+def test_f78_what_a_job_has_begun_with_an_offset_of_its_own_is_not_lost() -> None:
+    """F78: its record names the task, its index another one; as long as the job is there, it may be at work."""
+    second = submission([12, 13, 14], ["80"], Array("0-2", 12, 3), number=2)
+    one = submission(range(24), ["71"], Array("0-23", 0, 24))
+    found = verdicts(evidence([one, second], [a_record(3, "81", number=2)]), sighting("81", (3,), "RUNNING"))
+    assert (found[3].state, "job 81 runs" in found[3].reason) == (TaskState.UNKNOWN, True)
+
+
+def test_f78_a_pack_by_hand_comes_again_to_what_an_earlier_job_did() -> None:
+    """F78: what waits by hand is waiting, whatever was recorded of its tasks before."""
+    packed = PACKED._replace(number=1)
+    records = [a_record(task, "80", 3) for task in range(24)]
+    found = verdicts(evidence([packed], records), sighting("81", (2,), "RUNNING"))
+    assert states(found)["waiting"] == [8, 9, 10, 11]
+    begun = [*records[:8], a_record(8, "81", 0), a_record(9, "81"), *records[10:]]
+    found = verdicts(evidence([packed], begun), sighting("81", (2,), "RUNNING"))
+    assert [found[task].state.value for task in range(8, 12)] == ["done", "running", "waiting", "waiting"]
+
+
 @pytest.mark.parametrize(
     ("word", "used", "code", "state"),
     [

@@ -1,0 +1,40 @@
+"""Say in words for people why a task is in its state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from esis.operations.witness.status import LAUNCH_FAILURE
+from esis.schedulers.base import Sighting
+
+if TYPE_CHECKING:
+    from esis.locks import Owner
+
+_LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
+
+
+def failure_reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
+    """Say why Slurm holds a task for failed: its own word, or what stands behind a bare FAILED."""
+    if verdict.word.split()[0] != "FAILED":
+        return verdict.word.split()[0]
+    if recorded not in (None, 0):
+        return exit_reason(recorded)
+    if verdict.code:
+        return exit_reason(verdict.code)
+    # A script that ran and ended before its record has an exit status, which squeue doesn't show.
+    if verdict.signal == _LAUNCH_SIGNAL or not (started or verdict.reason == "NonZeroExitCode"):
+        return LAUNCH_FAILURE
+    if verdict.signal:
+        return f"signal {verdict.signal}"
+    return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"
+
+
+def elsewhere(owner: Owner | None) -> str:
+    """Say why nobody knows what a local run does."""
+    where = f"a local run on {owner.host}" if owner is not None else "a local run somewhere"
+    return f"{where}: another machine, boot or container, whose processes can't be seen from here"
+
+
+def exit_reason(code: int | None) -> str:
+    """Name an exit status other than 0."""
+    return f"exit code {code}" if code else ""
