@@ -28,6 +28,8 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
         say(f"{run.label}: cancelled: {format_ranges(done.gone)}")
     if done.feeders:
         say(f"{run.label}: cancelled: job {', '.join(done.feeders)}, which would have submitted the rest")
+    if done.strangers:
+        say(f"{run.label}: cancelled: job {', '.join(done.strangers)}, of which nobody knew the tasks")
     if done.feeding and indices is not None:
         say(
             f"{run.label}: job {', '.join(done.feeding)} goes on to submit the rest; esis cancel without --tasks ends "
@@ -36,6 +38,8 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     left = [format_ranges(done.left)] if done.left else []
     if done.feeding and indices is None:
         left.append(f"job {', '.join(done.feeding)}, which submits the rest")
+    if done.strangers_left:
+        left.append(f"job {', '.join(done.strangers_left)}")
     if left:
         raise SlurmUnanswered(
             f"{run.label}: still active: {', and '.join(left)}", "they may take a while to end; esis status tells"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
 from esis.locks import Owner
@@ -13,11 +14,13 @@ from esis.operations.polling import pause_until
 from esis.operations.submission.arrays import share
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
-from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
+from esis.operations.witness.status import ACTIVE_STATES, Held, RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
+from esis.processes import process_alive
 from esis.records import old
-from esis.records.submissions import LOCAL, Job, Submission
-from esis.records.tasks import note
+from esis.records.submissions import LOCAL, Job, Outcome, Submission
+from esis.records.tasks import note, read_details
+from esis.schedulers.base import JobState
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0
@@ -33,66 +36,88 @@ class Cancelled:
     left: tuple[int, ...]  # still active when the wait was over
     feeders: tuple[str, ...] = ()  # jobs that would have submitted the rest, and don't any more
     feeding: tuple[str, ...] = ()  # those that go on to do so
+    strangers: tuple[str, ...] = ()  # jobs that were cancelled of which nobody knows the tasks
+    strangers_left: tuple[str, ...] = ()
+
+
+class _Element(NamedTuple):
+    """Hold an element of a queued array, and which of the chosen tasks it works on."""
+
+    held: Held
+    tasks: tuple[int, ...]
+
+
+class _Targets(NamedTuple):
+    """Hold what is to be cancelled, as it was known when that was asked: what comes later isn't meant."""
+
+    elements: Mapping[str, Mapping[int, _Element]]  # by job and Slurm's index
+    strangers: Mapping[str, frozenset[int]]  # the same of jobs of which nobody knows the tasks
+    local: tuple[tuple[Submission, tuple[int, ...]], ...]  # what runs or waits on a machine, by submission
+
+    @property
+    def tasks(self) -> list[int]:
+        """Return the tasks, sorted."""
+        found = {task for elements in self.elements.values() for item in elements.values() for task in item.tasks}
+        return sorted(found.union(*(tasks for _, tasks in self.local)))
 
 
 def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: Slurm) -> Cancelled:
     """Cancel active tasks (all where None are named) and see that they are gone.
 
-    Where none are named, first the jobs that would submit the rest of the run: what they add meanwhile goes, too.
-    The exit status of scancel tells nothing, so the queue is asked again. Raises BadInput where nothing is active,
-    SlurmUnanswered where the queue can't be asked.
+    Where none are named, first the jobs that would submit the rest of the run: what they add meanwhile goes, too; and
+    the run's jobs of which nobody knows the tasks. Only what was there then is cancelled, not what somebody submits
+    while this waits for its end. The exit status of scancel tells nothing, so the queue is asked again. Raises BadInput
+    where nothing is active, or a local run can't be ended from here, SlurmUnanswered where the queue can't be asked.
     """
-    evidence = evidence_of(run)
-    status = _asked(evidence, slurm)
-    wanted = _active(status, tasks, pending_only)
+    status = _asked(evidence_of(run), slurm)
+    targets = _targets(status, tasks, pending_only)
     fed = status.feeders if tasks is None else ()
-    if not wanted and not fed:
+    if not targets.tasks and not targets.strangers and not fed:
+        evidence = status.evidence
         hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
-    if _is_local(evidence):
-        _refuse_part(status, wanted)
     gone: tuple[str, ...] = ()
     if fed:
         status, gone = _starve(status, slurm)
-        evidence, wanted = status.evidence, _active(status, tasks, pending_only)
-    feeding = tuple(seen.job for seen in status.feeders)
-
-    def outcome(left: Sequence[int]) -> Cancelled:
-        return Cancelled(run, tuple(task for task in wanted if task not in left), tuple(left), gone, feeding)
-
-    if not wanted:
-        return outcome(())
-    if _is_local(evidence):
-        _interrupt(evidence)
-        return outcome(_wait_gone(run, wanted, slurm))
-    asked: set[str] = set()
-
-    def cancel_jobs(found: RunStatus, tasks: Sequence[int]) -> None:
-        """Cancel each job once: behind the one that was seen another may wait with the same tasks, a rerun by hand."""
-        for job, positions in _by_job(evidence, found, tasks).items():
-            if job not in asked:
-                asked.add(job)
-                refusal = slurm.cancel(evidence.job_called(job), positions, pending_only)
-                if refusal is not None:
-                    raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
-
-    cancel_jobs(status, wanted)
-    left = _wait_gone(run, wanted, slurm, cancel_jobs)
-    _note_unbegun(run, status, [task for task in wanted if task not in left])
-    return outcome(left)
+        targets = _targets(status, tasks, pending_only)
+    for job, indices in {**targets.elements, **targets.strangers}.items():
+        refusal = slurm.cancel(status.evidence.job_called(job), sorted(indices), pending_only)
+        if refusal is not None:
+            raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
+    problems = [_interrupt(status, *part) for part in targets.local]
+    waited = targets._replace(local=tuple(part for part, problem in zip(targets.local, problems) if problem is None))
+    left, left_jobs = _wait_gone(run, waited, slurm)
+    ended = [task for task in waited.tasks if task not in left]
+    _note_unbegun(status, waited, ended)
+    for problem in problems:
+        if problem is not None:
+            raise (
+                problem
+                if not ended
+                else BadInput(f"{problem.message}; cancelled: {format_ranges(ended)}", problem.advice)
+            )
+    return Cancelled(
+        run,
+        tuple(ended),
+        tuple(left),
+        gone,
+        tuple(seen.job for seen in status.feeders),
+        tuple(job for job in targets.strangers if job not in left_jobs),
+        tuple(left_jobs),
+    )
 
 
 def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
     """Let at most `limit` tasks (0: any number) of the queued arrays run at a time; return their job ids."""
-    evidence = evidence_of(run)
-    status = _asked(evidence, slurm)
-    if not status.active_jobs:
+    status = _asked(evidence_of(run), slurm)
+    jobs = sorted({held.seen.job for held in status.queue}, key=lambda job: (len(job), job))
+    if not jobs:
         raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
-    for job, part in zip(status.active_jobs, share(limit, len(status.active_jobs))):
-        problem = slurm.set_throttle(evidence.job_called(job), part)
+    for job, part in zip(jobs, share(limit, len(jobs))):
+        problem = slurm.set_throttle(status.evidence.job_called(job), part)
         if problem is not None:
             raise SlurmRefused(f"{run.label}: job {job}: {problem}")
-    return status.active_jobs
+    return tuple(jobs)
 
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
@@ -103,6 +128,28 @@ def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
     return status
 
 
+def _targets(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) -> _Targets:
+    """Return what is to be cancelled. Raises BadInput for tasks that aren't active, and parts of what ends whole."""
+    wanted = set(_active(status, tasks, pending_only))
+    queued: set[int] = set()  # tasks that wait or run in Slurm
+    found: dict[str, dict[int, _Element]] = {}
+    strangers: dict[str, set[int]] = {}
+    for held in status.queue:
+        meant = not pending_only or held.seen.state is JobState.WAITING
+        if not held.known and tasks is None and meant:
+            strangers.setdefault(held.seen.job, set()).update(held.seen.indices or ())
+        for index in held.seen.indices or () if held.known else ():
+            of_it = held.tasks(index)
+            queued.update(of_it)
+            chosen = tuple(task for task in of_it if task in wanted)
+            if chosen and meant:
+                _refuse_part_of_pack(status, of_it, chosen)
+                found.setdefault(held.seen.job, {})[index] = _Element(held, chosen)
+    return _Targets(
+        found, {job: frozenset(indices) for job, indices in strangers.items()}, _local_parts(status, wanted, queued)
+    )
+
+
 def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) -> list[int]:
     active = status.indices(TaskState.WAITING) if pending_only else status.indices(*ACTIVE_STATES)
     if tasks is None:
@@ -110,48 +157,31 @@ def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) 
     named = set(tasks)
     idle = sorted(named - set(status.indices(*ACTIVE_STATES)))
     if idle:
-        raise BadInput(f"{status.run.label}: tasks {format_ranges(idle)} are neither waiting nor running")
+        unknown = sorted(set(idle).intersection(status.indices(TaskState.UNKNOWN)))
+        jobs = sorted({held.seen.job for held in status.queue if not held.known}, key=lambda job: (len(job), job))
+        raise BadInput(
+            f"{status.run.label}: tasks {format_ranges(idle)} are neither waiting nor running"
+            + (f", as far as anybody knows ({status.tasks[unknown[0]].reason})" if unknown else ""),
+            f"scancel {' '.join(jobs)} cancels what nobody knows the tasks of; so does esis cancel without --tasks"
+            if unknown and jobs
+            else None,
+        )
     return [task for task in active if task in named]
 
 
-def _by_job(evidence: Evidence, status: RunStatus, tasks: Sequence[int]) -> dict[str, list[int]]:
-    """Return Slurm's indices of what is to be cancelled, by job id. Raises BadInput for a part of a pack."""
-    found: dict[str, dict[int, set[int]]] = {}
-    for task in tasks:
-        job = status.tasks[task].job
-        if job is not None:
-            submission = _submission_of(evidence, job)
-            index = submission.place_of(task)[1] if submission is not None and submission.holds(task) else task
-            found.setdefault(job, {}).setdefault(index, set()).add(task)
-    for job, elements in found.items():
-        _refuse_parts_of_packs(evidence, status, job, elements)
-    return {job: sorted(elements) for job, elements in found.items()}
-
-
-def _submission_of(evidence: Evidence, job: str) -> Submission | None:
-    """Return the submission whose script a job runs: one by hand has that of the latest."""
-    known = next((sub for sub in evidence.submissions if sub.position_of(job) is not None), None)
-    return known if known is not None or not evidence.in_slurm else evidence.in_slurm[-1]
-
-
-def _refuse_parts_of_packs(evidence: Evidence, status: RunStatus, job: str, elements: Mapping[int, set[int]]) -> None:
+def _refuse_part_of_pack(status: RunStatus, pack: Sequence[int], chosen: Sequence[int]) -> None:
     """Raise BadInput where an element of an array works on active tasks that aren't to be cancelled."""
-    submission = _submission_of(evidence, job)
-    if submission is None or not submission.packed:
-        return
-    position = submission.position_of(job) or 0
-    for index, chosen in elements.items():
-        others = [
-            task
-            for task in submission.tasks_at(position, (index,))
-            if task not in chosen and status.tasks[task].state in ACTIVE_STATES
-        ]
-        if others:
-            raise BadInput(
-                f"{evidence.run.label}: tasks {format_ranges(sorted(chosen))} are in one job with "
-                f"{format_ranges(others)}, and can only be cancelled together with them",
-                "name them too",
-            )
+    others = [
+        task
+        for task in (pack if len(pack) > len(chosen) else ())
+        if task not in chosen and task in status.tasks and status.tasks[task].state in ACTIVE_STATES
+    ]
+    if others:
+        raise BadInput(
+            f"{status.run.label}: tasks {format_ranges(sorted(chosen))} are in one job with "
+            f"{format_ranges(others)}, and can only be cancelled together with them",
+            "name them too",
+        )
 
 
 def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]]:
@@ -191,73 +221,129 @@ def _feeder(evidence: Evidence, job: str) -> Job:
     return Job(job, *evidence.clusters)
 
 
-def _is_local(evidence: Evidence) -> bool:
-    """Return whether the tasks that are active belong to an esis on this machine."""
-    return bool(evidence.submissions) and evidence.submissions[-1].scheduler == LOCAL
+def _local_parts(
+    status: RunStatus, wanted: set[int], queued: set[int]
+) -> tuple[tuple[Submission, tuple[int, ...]], ...]:
+    """Return the chosen tasks that are active on a machine, not in Slurm, by the local run that they belong to.
+
+    Raises BadInput where not all of one is to be ended: there is one process to be told, and it ends all.
+    """
+    taken = [item for item in status.evidence.submissions if item.outcome is not Outcome.REFUSED]
+    by_number: dict[int, list[int]] = {}
+    # Nobody has to look at each task of a run that was never on a machine.
+    for task in status.indices(*ACTIVE_STATES) if any(item.scheduler == LOCAL for item in taken) else ():
+        latest = next((item for item in reversed(taken) if item.holds(task)), None)
+        if latest is None or latest.scheduler != LOCAL:
+            continue
+        if task not in queued or _is_on_machine(status, task, latest):
+            by_number.setdefault(latest.number, []).append(task)
+    parts = []
+    for item in taken:
+        active = by_number.get(item.number, [])
+        chosen = tuple(task for task in active if task in wanted)
+        others = [task for task in active if task not in wanted]
+        if chosen and others:
+            raise BadInput(
+                f"{status.run.label}: a local run can only be ended as a whole, and tasks "
+                f"{format_ranges(others)} wait or run, too",
+                "esis cancel without options ends all of it, as Ctrl-C does",
+            )
+        if chosen:
+            parts.append((item, chosen))
+    return tuple(parts)
 
 
-def _refuse_part(status: RunStatus, wanted: Sequence[int]) -> None:
-    """Raise BadInput where not all of a local run is to be ended: there is one process to be told, and it ends all."""
-    others = sorted(set(status.indices(*ACTIVE_STATES)) - set(wanted))
-    if others:
-        raise BadInput(
-            f"{status.run.label}: a local run can only be ended as a whole, and tasks "
-            f"{format_ranges(others)} wait or run, too",
-            "esis cancel without options ends all of it, as Ctrl-C does",
-        )
+def _is_on_machine(status: RunStatus, task: int, submission: Submission) -> bool:
+    """Return whether a task that is queued in Slurm waits or runs on this machine as well, for a local run."""
+    record, owner = status.evidence.records.get(task), Owner.parse(submission.owner)
+    if owner is None or not owner.is_here() or task in submission.returned:
+        return False
+    if record is None or record.submission < submission.number:
+        return not owner.is_dead()
+    details = read_details(status.run.tasks, record)
+    mine = not record.ended and submission.position_of(record.job) is not None
+    return mine and details is not None and process_alive(details.pid, details.started)
 
 
-def _interrupt(evidence: Evidence) -> None:
+def _interrupt(status: RunStatus, submission: Submission, tasks: Sequence[int]) -> BadInput | None:
     """Interrupt the esis that runs the tasks on this machine, as Ctrl-C would.
 
-    Raises BadInput where that isn't certainly the process that the run names.
+    Returns why that can't be done: nobody is signalled who isn't certainly the process that the run names.
     """
-    owner = Owner.parse(evidence.submissions[-1].owner)
-    try:
-        interrupted = owner is not None and owner.interrupt()
-    except PermissionError:
-        interrupted = False
-    if not interrupted:
-        raise BadInput(
-            f"{evidence.run.label}: its local run belongs to {owner or 'an unknown process'}, which can't "
-            "be signalled from here",
-            "end that process on its own machine, as its own user",
+    label, owner = status.run.label, Owner.parse(submission.owner)
+    if owner is not None and owner.is_dead():
+        shown = []
+        for task in tasks:
+            record = status.evidence.records.get(task)
+            details = read_details(status.run.tasks, record) if record is not None else None
+            shown.append(f"task {task}: process {details.pid if details is not None else 'unknown'}")
+        return BadInput(
+            f"{label}: its local run was killed, and what it had begun goes on by itself ({', '.join(shown)} on "
+            f"{owner.host})",
+            "end these processes there, each with its session: kill -- -<process>",
         )
+    try:
+        if owner is not None and owner.interrupt():
+            return None
+    except PermissionError:
+        pass
+    return BadInput(
+        f"{label}: its local run belongs to {owner or 'an unknown process'}, which can't be signalled from here",
+        "end that process on its own machine, as its own user",
+    )
 
 
-def _note_unbegun(run: RunDir, before: RunStatus, gone: Sequence[int]) -> None:
+def _note_unbegun(before: RunStatus, targets: _Targets, gone: Sequence[int]) -> None:
     """Record the tasks that never began, for Slurm may keep no trace of them.
 
-    Not where a rerun by hand was cancelled of a task that had ended before: that end stands. What can't be written
-    (somebody else's run, a full disk) is left, as `keep` leaves it: they are cancelled all the same.
+    Under the submission whose job it was; not where another one holds the task by now, or an attempt of this one is
+    recorded. Nor of a rerun by hand: what was before it stands. What can't be written (somebody else's run, a full
+    disk) is left, as `keep` leaves it: they are cancelled all the same.
     """
-    evidence = evidence_of(run)
-    for task in () if evidence.is_old else gone:  # nothing is written into a run of 0.0.4
-        job = before.tasks[task].job
-        submission = next((sub for sub in reversed(evidence.in_slurm) if sub.holds(task)), None)
-        if before.tasks[task].state is not TaskState.WAITING or job is None or submission is None:
-            continue
-        record = evidence.records.get(task)
-        by_hand = submission.position_of(job) is None and job not in evidence.claims.get(submission.number, ())
-        if record is None or (record.job != job and not (by_hand and record.ended)):
-            try:
-                note(run.tasks, task, submission.number, job, "CANCELLED")
-            except OSError:
-                return
+    if before.evidence.is_old:  # nothing is written into a run of 0.0.4
+        return
+    ended = set(gone)
+    evidence = evidence_of(before.run)
+    for job, elements in targets.elements.items():
+        for held, tasks in elements.values():
+            mine = held.submission
+            for task in tasks if held.sent and mine is not None else ():
+                if mine is None or task not in ended or before.tasks[task].state is not TaskState.WAITING:
+                    continue
+                later = any(
+                    item.number > mine.number and item.outcome is not Outcome.REFUSED and item.holds(task)
+                    for item in evidence.submissions
+                )
+                record = evidence.records.get(task)
+                if not later and (record is None or record.submission < mine.number):
+                    try:
+                        note(before.run.tasks, task, mine.number, job, "CANCELLED")
+                    except OSError:
+                        return
 
 
-def _wait_gone(
-    run: RunDir, tasks: Sequence[int], slurm: Slurm, again: Callable[[RunStatus, Sequence[int]], None] | None = None
-) -> list[int]:
-    """Wait until none of `tasks` is active; return those that still are when the time is over."""
-    left = list(tasks)
+def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int], list[str]]:
+    """Wait until nothing of it is active; return the tasks and jobs that still are when the time is over."""
+    left = list(targets.tasks), list(targets.strangers)
 
     def gone() -> bool:
         status = _asked(evidence_of(run), slurm)
-        left[:] = [task for task in tasks if status.tasks[task].state in ACTIVE_STATES]
-        if left and again is not None:
-            again(status, left)
-        return not left
+        tasks, jobs = set[int](), set[str]()
+        for held in status.queue:
+            elements = targets.elements.get(held.seen.job, {})
+            strange = targets.strangers.get(held.seen.job, frozenset())
+            for index in held.seen.indices or ():
+                if index in elements:
+                    tasks.update(elements[index].tasks)
+                if index in strange:
+                    jobs.add(held.seen.job)
+        for submission, of_it in targets.local:
+            later = [item for item in status.evidence.submissions if item.number > submission.number]
+            tasks.update(task for task in of_it if not any(item.holds(task) for item in later))
+        left[0][:] = sorted(task for task in tasks if status.tasks[task].state in ACTIVE_STATES)
+        left[1][:] = sorted(jobs)
+        return not left[0] and not left[1]
 
-    pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
+    if left[0] or left[1]:
+        pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
     return left

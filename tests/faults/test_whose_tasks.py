@@ -1,0 +1,338 @@
+"""Jobs of a run of which it isn't plain what they hold, and cancellations that meet what somebody else submits."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.contract.site import BIN, until
+from tests.faults.bench import REPOSITORY, Bench, only_run
+from tests.faults.test_disk import age
+
+TASKS, SIZE = 25, 11  # three arrays: tasks 0 to 10, 11 to 21, 22 to 24
+WORKER = """#!/bin/sh
+echo "$SLURM_ARRAY_JOB_ID" >>"../../did.$SLURM_ARRAY_TASK_ID"
+[ -e ../../mended ] || exit 3
+touch "../../begun.$SLURM_ARRAY_JOB_ID.$SLURM_ARRAY_TASK_ID"
+while [ -e ../../slow ]; do sleep 0.05; done
+"""
+
+
+def control(bench: Bench) -> str:
+    """Return the command that lets the fake do something, for a shell."""
+    state = shlex.quote(str(bench.directory / "slurm"))
+    return f"PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m tests.fakes.control {state}"
+
+
+@contextmanager
+def running(bench: Bench, place: Path, job: int, *tasks: int) -> Iterator[None]:
+    """Let tasks of a job run during the block."""
+    (place / "mended").touch()
+    (place / "slow").touch()
+    command = ["sh", "-c", f"exec env {control(bench)} run --only {job} --parallel {len(tasks)}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
+        try:
+            until(lambda: all((place / f"begun.{job}.{task}").exists() for task in tasks), 30)
+            yield
+        finally:
+            (place / "slow").unlink()
+            runner.wait(60)
+
+
+def failed(bench: Bench, tasks: int, size: int = 0) -> Path:
+    """Return a workflow all of whose tasks have failed, and that Slurm has forgotten."""
+    if size:
+        bench.slurm.set(max_array_size=size)
+    place = bench.workflow("a", tasks, worker=WORKER)
+    bench.esis(place, "run", "-m", "0").ok()
+    bench.slurm.run(parallel=4)
+    bench.slurm.purge()
+    assert bench.states(place) == {"failed": tasks}
+    return place
+
+
+def by_hand(bench: Bench, place: Path, *options: str, env: dict[str, str] | None = None) -> int:
+    done = bench.slurm.call("sbatch", "--parsable", *options, "../sbatch.sh", cwd=only_run(place) / "cwd", env=env)
+    return int(done.stdout)
+
+
+def cancelled(bench: Bench, job: int) -> list[int | None]:
+    return [index for index, state in bench.slurm.job(job).states.items() if state == "CANCELLED"]
+
+
+def times(place: Path, *tasks: int) -> list[int]:
+    """Return how often each task was at work."""
+    files = [place / f"did.{task}" for task in tasks]
+    return [len(file.read_text().split()) if file.exists() else 0 for file in files]
+
+
+@pytest.fixture
+def cut(bench: Bench) -> Path:
+    """A run of three arrays whose esis was killed when Slurm had taken the second one."""
+    bench.slurm.set(max_array_size=SIZE)
+    place = bench.workflow("a", TASKS, worker=WORKER)
+    (place / "mended").touch()
+    count = shlex.quote(str(bench.directory / "sent"))
+    bench.wrap("sbatch", f'REAL "$@"; echo >>{count}; [ "$(wc -l <{count})" != 2 ] || kill -9 "$PPID"')
+    assert bench.esis(place, "run").code == -signal.SIGKILL
+    bench.unwrap()
+    return place
+
+
+def test_f77_an_array_whose_id_was_lost_is_not_taken_for_the_first_one(bench: Bench, cut: Path) -> None:
+    """F77: its tasks are unknown until it is adopted, and cancelling others leaves it alone."""
+    shown = bench.esis(cut, "status").stdout
+    assert "waiting\t11\t0-10" in shown
+    assert "unknown\t14\t11-24\tjob 2 waits, and may hold it" in shown
+    refused = bench.esis(cut, "cancel", "--tasks", "14")
+    assert (refused.code, "job 2 waits" in refused.stderr) == (2, True)
+    bench.esis(cut, "cancel", "--tasks", "3").ok()
+    assert (cancelled(bench, 1), cancelled(bench, 2)) == ([3], [])
+    bench.esis(cut, "run").ok()
+    assert bench.states(cut) == {"waiting": 24, "failed": 1}
+    bench.slurm.run(parallel=4)
+    assert bench.states(cut) == {"done": 24, "failed": 1}
+    assert times(cut, 3, 14, 24) == [0, 1, 1]
+
+
+def test_f77_a_task_that_has_begun_tells_which_array_it_is(bench: Bench, cut: Path) -> None:
+    """F77: then all of its tasks are known."""
+    with running(bench, cut, 2, 11):
+        assert bench.states(cut) == {"running": 1, "waiting": 21, "unknown": 3}
+        bench.esis(cut, "cancel", "--tasks", "14").ok()
+        assert cancelled(bench, 2) == [3]
+
+
+def test_f77_esis_cancel_alone_names_a_job_whose_tasks_nobody_knows(bench: Bench, cut: Path) -> None:
+    """F77: and cancels it."""
+    said = bench.esis(cut, "cancel").ok().stderr
+    assert "cancelled: 0-10" in said
+    assert "cancelled: job 2, of which nobody knew the tasks" in said
+    assert {state for job in bench.slurm.jobs() for state in job.states.values()} == {"CANCELLED"}
+    assert bench.esis(cut, "cancel").code == 2
+
+
+def test_f78_a_rerun_by_hand_has_the_script_that_was_there_before_it(bench: Bench) -> None:
+    """F78: it waits while others are submitted in packs; its tasks aren't those of packs, nor submitted beside."""
+    place = failed(bench, 40)
+    job = by_hand(bench, place, "--array=1,3")
+    bench.esis(place, "resubmit", "--tasks", "10-39", "--tasks-per-job", "10").ok()
+    assert bench.states(place) == {"waiting": 32, "failed": 8}
+    assert "8 tasks" in bench.esis(place, "resubmit").ok().stderr
+    bench.esis(place, "cancel", "--tasks", "20-29").ok()
+    assert cancelled(bench, job) == []
+    bench.esis(place, "cancel", "--tasks", "3").ok()
+    assert cancelled(bench, job) == [3]
+    (place / "mended").touch()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": 29, "failed": 11}
+    assert times(place, 0, 1, 3, 10, 20) == [2, 2, 1, 2, 1]
+
+
+def test_f78_a_rerun_by_hand_that_runs_is_no_pack(bench: Bench) -> None:
+    """F78: its record tells which script it runs."""
+    place = failed(bench, 40)
+    job = by_hand(bench, place, "--array=1,3")
+    with running(bench, place, job, 1, 3):
+        bench.esis(place, "resubmit", "--tasks", "10-39", "--tasks-per-job", "10").ok()
+        age(only_run(place))
+        shown = bench.esis(place, "status").stdout
+        assert "running\t2\t1,3" in shown
+        assert "its job runs" not in shown
+        assert bench.states(place) == {"waiting": 30, "running": 2, "failed": 8}
+
+
+def test_f78_packs_by_hand_behind_a_resubmission_are_packs(bench: Bench) -> None:
+    """F78: what came behind a submission runs its script; done by the first job, its tasks wait all the same."""
+    place = failed(bench, 12)
+    bench.esis(place, "resubmit", "--tasks-per-job", "2").ok()
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"failed": 12}
+    by_hand(bench, place, "--array=3")
+    assert "waiting\t2\t6-7" in bench.esis(place, "status").stdout
+    assert "10 tasks" in bench.esis(place, "resubmit").ok().stderr
+
+
+def test_f78_what_may_be_another_array_protects_all_that_it_may_hold(bench: Bench) -> None:
+    """F78: the documented command for another array; its tasks aren't submitted beside, and run once."""
+    place = failed(bench, TASKS, SIZE)
+    (place / "mended").touch()
+    job = by_hand(bench, place, "--array=0-10", env={"SLURM_ESIS_OFFSET": "11"})
+    shown = bench.esis(place, "status").stdout
+    assert f"unknown\t{TASKS}\t0-24\tjob {job} waits, and may hold it" in shown
+    said = bench.esis(place, "resubmit").ok().stderr
+    assert "nothing to resubmit" in said
+    assert f"job {job} waits" in said
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": 11, "failed": 14}
+    assert times(place, 0, 11, 21, 22) == [1, 2, 2, 1]
+
+
+def test_f78_one_element_that_has_begun_tells_the_array_of_all(bench: Bench) -> None:
+    """F78: then the others wait for certain, and can be cancelled by their numbers."""
+    place = failed(bench, TASKS, SIZE)
+    job = by_hand(bench, place, "--array=0-10%1", env={"SLURM_ESIS_OFFSET": "11"})
+    (place / "mended").touch()
+    with running(bench, place, job, 11):
+        assert bench.states(place) == {"running": 1, "waiting": 10, "failed": 14}
+        bench.esis(place, "cancel", "--tasks", "13").ok()
+        assert cancelled(bench, job) == [2]
+
+
+def meanwhile(bench: Bench, place: Path, program: str, command: str) -> None:
+    """Let something happen once, just before the next answer of a client."""
+    once = shlex.quote(str(bench.directory / "meanwhile"))
+    esis = shlex.quote(str(BIN / "esis"))
+    inner = command.replace("ESIS", f"cd {shlex.quote(str(place))} && {esis}").replace("CONTROL", control(bench))
+    bench.wrap(program, f'[ -e {once} ] || {{ : >{once}; ( {inner} ) >{once} 2>&1; }}\nexec REAL "$@"')
+
+
+def test_f79_a_cancellation_ends_what_was_there_when_it_was_asked(bench: Bench) -> None:
+    """F79: the same tasks are submitted again, in packs, while it waits for its end: that stays."""
+    place = failed(bench, 40)
+    bench.esis(place, "resubmit", "--tasks", "1-2").ok()
+    job = bench.slurm.jobs()[-1].id
+    resubmit = "ESIS resubmit --tasks 1-2,10-39 --tasks-per-job 8"
+    bench.wrap(
+        "scancel",
+        f'REAL "$@"; cd {shlex.quote(str(place))}; {resubmit.replace("ESIS", str(BIN / "esis"))} >/dev/null 2>&1',
+    )
+    assert "cancelled: 1-2" in bench.esis(place, "cancel", "--tasks", "1-2").ok().stderr
+    bench.unwrap()
+    later = bench.slurm.jobs()[-1]
+    assert later.id > job
+    assert set(later.states.values()) == {"PENDING"}
+    assert len(bench.slurm.calls("scancel")) == 1
+    assert bench.states(place) == {"waiting": 32, "failed": 8}
+
+
+@pytest.mark.parametrize("they_run", [True, False])
+def test_f79_a_cancellation_is_noted_of_its_own_attempt(bench: Bench, they_run: bool) -> None:
+    """F79: while its last look is asking sacct the tasks are submitted again, and may even end well: that counts."""
+    bench.slurm.set(accounting=True)
+    place = bench.workflow("a", worker=WORKER)
+    bench.esis(place, "run").ok()
+    (place / "mended").touch()
+    # Behind the second in which they began: of two attempts in one second the higher id is the later one.
+    ended = '; CONTROL run --parallel 3; now=$(date +%s); while [ "$(date +%s)" = "$now" ]; do :; done'
+    meanwhile(bench, place, "sacct", "ESIS resubmit" + (ended if they_run else ""))
+    bench.esis(place, "cancel").ok()
+    bench.unwrap()
+    assert not list((only_run(place) / "__esis__/tasks").glob("*.0002.1.*"))
+    assert bench.states(place) == ({"done": 3} if they_run else {"waiting": 3})
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    assert times(place, 0, 1, 2) == [1, 1, 1]
+
+
+def test_f79_what_never_began_is_still_noted(bench: Bench) -> None:
+    """F79: of a task that failed before, too; Slurm keeps no trace of it."""
+    place = failed(bench, 3)
+    bench.esis(place, "resubmit").ok()
+    bench.esis(place, "cancel", "--tasks", "1").ok()
+    bench.slurm.purge()
+    age(only_run(place))
+    assert "failed\t1\t1\tCANCELLED" in bench.esis(place, "status").stdout
+
+
+def test_f80_slurms_tasks_are_cancelled_behind_a_local_resubmission(bench: Bench) -> None:
+    """F80: the latest submission was a local one, which has ended; what waits is Slurm's."""
+    place = failed(bench, 6)
+    assert bench.esis(place, "resubmit", "--local", "--tasks", "0-1").code == 8
+    by_hand(bench, place, "--array=2-5")
+    assert bench.states(place) == {"waiting": 4, "failed": 2}
+    bench.esis(place, "cancel", "--tasks", "5").ok()
+    bench.esis(place, "cancel", "--pending").ok()
+    assert set(bench.slurm.jobs()[-1].states.values()) == {"CANCELLED"}
+    refused = bench.esis(place, "cancel")
+    assert (refused.code, "nothing to cancel" in refused.stderr) == (2, True)
+
+
+@contextmanager
+def local(bench: Bench, place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run tasks on this machine during the block, until they are told to end."""
+    (place / "mended").touch()
+    (place / "slow").touch()
+    command = [str(BIN / "esis"), *arguments]
+    with subprocess.Popen(command, cwd=place, env=bench.env(), stderr=subprocess.PIPE, text=True) as started:
+        try:
+            until(lambda: len(list(place.glob("wrkdir.*/__esis__/tasks/*.running"))) == 1, 30)
+            yield started
+        finally:
+            (place / "slow").unlink()
+            started.kill()
+
+
+def test_f80_both_are_ended_where_both_are_at_work(bench: Bench) -> None:
+    """F80: a living local run is interrupted, and a rerun by hand cancelled."""
+    place = failed(bench, 3)
+    with local(bench, place, "resubmit", "--local", "--tasks", "0") as started:
+        by_hand(bench, place, "--array=2")
+        assert bench.states(place) == {"running": 1, "waiting": 1, "failed": 1}
+        assert "cancelled: 2" in bench.esis(place, "cancel", "--tasks", "2").ok().stderr
+        assert bench.states(place) == {"running": 1, "failed": 2}
+        by_hand(bench, place, "--array=0,2")
+        assert "cancelled: 0,2" in bench.esis(place, "cancel").ok().stderr
+        assert started.wait(30) == 130
+    assert bench.slurm.jobs()[-1].states == {0: "CANCELLED", 2: "CANCELLED"}
+    assert bench.states(place) == {"unsubmitted": 1, "failed": 2}
+
+
+def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None:
+    """F80: esis was killed, its task goes on: its process is named, and Slurm is asked nothing."""
+    place = bench.workflow("a", 1, worker=WORKER)
+    with local(bench, place, "run", "--local") as started:
+        started.kill()
+        started.wait(30)
+        assert bench.states(place) == {"running": 1}
+        (record,) = (only_run(place) / "__esis__/tasks").glob("*.running")
+        refused = bench.esis(place, "cancel")
+        assert refused.code == 2
+        assert "task 0: process " in refused.stderr
+        process = int(refused.stderr.partition("task 0: process ")[2].split()[0])
+        assert f'"pid": {process}' in record.read_text()
+        assert os.getsid(process) == process
+        throttled = bench.esis(place, "throttle", "1")
+        assert (throttled.code, "no array of it is queued" in throttled.stderr) == (2, True)
+        assert bench.slurm.calls("scancel") == []
+        os.killpg(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("accounting", [True, False])
+def test_f81_an_attempt_that_never_began_says_nothing_of_the_one_before(bench: Bench, accounting: bool) -> None:
+    """F81: a done task is requeued, and cancelled before it starts again: by scancel, or by esis."""
+    bench.slurm.set(accounting=accounting)
+    place = bench.workflow("a", worker=WORKER)
+    (place / "mended").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    for command in (["scancel", "1_1"], None):
+        for word in ("requeue", "hold"):
+            bench.slurm.call("scontrol", word, "1_1").check_returncode()
+        (only_run(place) / "__esis__/complete").unlink(missing_ok=True)
+        assert bench.states(place) == {"done": 2, "waiting": 1}
+        if command is None:
+            bench.esis(place, "cancel", "--tasks", "1").ok()
+        else:
+            bench.slurm.call(*command).check_returncode()
+        assert bench.slurm.job(1).states[1] == "CANCELLED"
+        assert bench.states(place) == {"done": 3}
+        assert len(list((only_run(place) / "__esis__/tasks").glob("*.exit0.*"))) == 3
+
+
+def test_f81_one_that_ran_outranks_the_end_that_it_recorded(bench: Bench) -> None:
+    """F81: cancelled while it ran, however short; and TIMEOUT of an attempt of no time at all."""
+    place = bench.workflow("a", 2, worker=WORKER)
+    (place / "mended").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.verdict("TIMEOUT", task=1)
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 1, "failed": 1}
