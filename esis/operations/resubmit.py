@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from esis.errors import BadInput
+from esis.errors import BadInput, EsisError
 from esis.locks import still
-from esis.model.index_sets import as_sequence
+from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.options import Option, line_options, script_options
 from esis.model.requirements import base_name
 from esis.model.secrets import has_secrets, masked
@@ -22,11 +22,11 @@ from esis.operations.submission.choice import Selection, choose
 from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.keep import keep, unmark_complete
-from esis.operations.witness.look import look
+from esis.operations.witness.look import behind_mark, look
 from esis.operations.witness.old_runs import check_ours
 from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.witness.target import definition
-from esis.records.submissions import Outcome, Submission
+from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.schedulers.base import Scheduler
 from esis.schedulers.commands import check_options
 from esis.schedulers.units import format_limit, format_memory, is_unlimited, parse_limit, parse_memory
@@ -76,10 +76,15 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     _check_template(run, workflow)
     with hold_run(run, context) as found:
         found = found._replace(submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
-        snapshot, (before,) = look([found], scheduler)
+        # A mark says that all was done then: of what is to be done once more something may wait or run by now.
+        done_too = TaskState.DONE in selection.states
+        asked = found._replace(marked_complete=False) if done_too else found
+        snapshot, (before,) = look([asked], scheduler)
         if before is None:
             raise TypeError("evidence gives a status")
         keep(before)
+        if found.marked_complete and done_too:
+            before = behind_mark(found, before)
         require_answer(found, snapshot, scheduler)
         chosen = choose(before, selection, context)
         if not chosen:
@@ -87,7 +92,8 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
                 drop_held(before, scheduler, context)
             return Resubmitted(run, None, before)
         options = wishes.options + scaled(run, found.submissions, chosen, wishes)
-        if before.complete:
+        _check_nothing_in_slurm(before, scheduler)
+        if before.complete or found.marked_complete:
             unmark_complete(run, still(run.lock, run.label))
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(
@@ -107,6 +113,17 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
                 f"has to be given the values again"
             )
         return Resubmitted(run, submit_what_fits(request, before, snapshot, scheduler, context), before)
+
+
+def _check_nothing_in_slurm(status: RunStatus, scheduler: Scheduler) -> None:
+    """Raise EsisError where tasks are to run on this machine while others of the run are active, as `esis run` does."""
+    active = status.indices(*ACTIVE_STATES)
+    if scheduler.name == LOCAL and (active or status.queue):
+        jobs = sorted({held.seen.job for held in status.queue}, key=lambda job: (len(job), job))
+        what = f"tasks {format_ranges(active)}" if active else f"tasks of job {', '.join(jobs)}"
+        raise EsisError(
+            f"{status.run.label}: {what} are still waiting or running", "wait for them, then repeat the command"
+        )
 
 
 def _check_template(run: RunDir, workflow: Workflow) -> None:

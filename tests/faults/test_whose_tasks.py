@@ -256,6 +256,15 @@ def test_f80_slurms_tasks_are_cancelled_behind_a_local_resubmission(bench: Bench
     assert (refused.code, "nothing to cancel" in refused.stderr) == (2, True)
 
 
+def test_f80_a_local_resubmission_waits_for_slurms_tasks(bench: Bench) -> None:
+    """F80: as `esis run --local` does: which of them a later command means would be anybody's guess."""
+    place = failed(bench, 6)
+    bench.esis(place, "resubmit", "--tasks", "2-5").ok()
+    refused = bench.esis(place, "resubmit", "--local", "--tasks", "0-1")
+    assert (refused.code, "2-5 are still waiting or running" in refused.stderr) == (1, True)
+    assert len(list((only_run(place) / "__esis__/submissions").glob("*.json"))) == 2
+
+
 @contextmanager
 def local(bench: Bench, place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run tasks on this machine during the block, until they are told to end."""
@@ -336,3 +345,37 @@ def test_f81_one_that_ran_outranks_the_end_that_it_recorded(bench: Bench) -> Non
     bench.slurm.verdict("TIMEOUT", task=1)
     bench.slurm.run()
     assert bench.states(place) == {"done": 1, "failed": 1}
+
+
+@pytest.mark.parametrize("how", ["requeued", "by hand", "squeue fails"])
+def test_f82_done_tasks_are_submitted_again_only_where_they_do_not_wait(bench: Bench, how: str) -> None:
+    """F82: the run is marked as complete, and the queue is asked all the same."""
+    place = bench.workflow("a", worker=WORKER)
+    (place / "mended").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    if how == "requeued":
+        bench.slurm.call("scontrol", "requeue", "1_1").check_returncode()
+    elif how == "by hand":
+        by_hand(bench, place, "--hold", "--array=1")
+    else:
+        bench.slurm.fail("squeue", "error")
+    jobs = len(bench.slurm.jobs())
+    left = bench.esis(place, "resubmit", "--state", "done", "--tasks", "1")
+    assert left.code == (6 if how == "squeue fails" else 0), left.stderr
+    assert len(bench.slurm.jobs()) == jobs
+    assert (only_run(place) / "__esis__/complete").exists()
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "0,2").ok()
+    assert len(bench.slurm.jobs()) == jobs + 1
+
+
+def test_f82_a_run_declared_complete_by_hand_is_taken_at_its_word(bench: Bench) -> None:
+    """F82: its failed tasks are done, so that all of them can be repeated."""
+    place = failed(bench, 3)
+    (only_run(place) / "__esis__/complete").write_text("by hand: good enough\n")
+    assert "nothing to resubmit" in bench.esis(place, "resubmit").ok().stderr
+    by_hand(bench, place, "--hold", "--array=1")
+    assert "nothing to resubmit" in bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok().stderr
+    assert "1 task" in bench.esis(place, "resubmit", "--state", "done", "--tasks", "2").ok().stderr
+    assert bench.states(place) == {"waiting": 2, "failed": 1}

@@ -19,6 +19,7 @@ from esis.operations.witness.status import (
     RunStatus,
     Tasks,
     TaskState,
+    TaskStatus,
     Verdict,
     complete_status,
 )
@@ -92,6 +93,25 @@ def look(
         else:
             statuses.append(_settled(_judged(item, *judged[item.run], snapshot), snapshot, now))
     return snapshot, statuses
+
+
+def behind_mark(evidence: Evidence, asked: RunStatus) -> RunStatus:
+    """Return the status of a run that is marked as complete, but for what waits or runs all the same, or may."""
+    complete = complete_status(evidence)
+    groups: dict[Verdict, Sequence[int]] = {
+        verdict: tasks for verdict, tasks in asked.groups.items() if verdict.state in ACTIVE_STATES or verdict.passing
+    }
+    busy = {task for tasks in groups.values() for task in tasks}
+    done = [task for task in evidence.indices if task not in busy]
+    if done:
+        groups[Verdict(TaskState.DONE)] = done
+
+    def judge(task: int) -> TaskStatus:
+        return (asked if task in busy else complete).tasks[task]
+
+    return asked._replace(
+        evidence=evidence, tasks=Tasks(evidence.indices, judge), groups=groups, complete=not busy, news=News()
+    )
 
 
 @contextmanager
