@@ -32,8 +32,8 @@ SLURM_KEPT: Final = frozenset(
 SBATCH_KEPT: Final = frozenset(
     f"SBATCH_{name}"
     for name in (
-        "ACCOUNT ACCTG_FREQ BATCH BURST_BUFFER CLUSTER_CONSTRAINT COMMENT CONSOLIDATE_SEGMENTS CONSTRAINT CONTAINER"
-        " CONTAINER_ID CONTAINER_TYPE CORE_SPEC CPUS_PER_GPU CPU_FREQ_REQ DELAY_BOOT DISTRIBUTION EXCLUSIVE"
+        "ACCOUNT ACCTG_FREQ BATCH BURST_BUFFER CLUSTERS CLUSTER_CONSTRAINT COMMENT CONSOLIDATE_SEGMENTS CONSTRAINT"
+        " CONTAINER CONTAINER_ID CONTAINER_TYPE CORE_SPEC CPUS_PER_GPU CPU_FREQ_REQ DELAY_BOOT DISTRIBUTION EXCLUSIVE"
         " GET_USER_ENV GPUS GPUS_PER_NODE GPUS_PER_SOCKET GPUS_PER_TASK GPU_BIND GPU_FREQ GRES GRES_FLAGS HINT"
         " IGNORE_PBS MEM_BIND MEM_PER_CPU MEM_PER_GPU MEM_PER_NODE NETWORK NO_KILL NO_REQUEUE OPEN_MODE OVERCOMMIT"
         " PARTITION POWER PROFILE QOS REQUEUE REQ_SWITCH RESERVATION SEGMENT_SIZE SIGNAL SPREAD_JOB SPREAD_SEGMENTS"
@@ -46,18 +46,44 @@ _QUERIES: Final = ("SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SQUEUE_")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return the user's environment for sbatch, for the user's scripts and local tasks, plus `extra`."""
+    """Return the user's environment for the user's scripts and local tasks, plus `extra`."""
     kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
-    if "SBATCH_CLUSTERS" in os.environ:
-        # Only sbatch reads it: squeue would look for the job elsewhere, and not find it.
-        kept["SLURM_CLUSTERS"] = os.environ["SBATCH_CLUSTERS"]
     kept.update(extra)
     return kept
 
 
+def submit_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for sbatch, which hands it on to the jobs (--export=ALL).
+
+    The clusters are named as sbatch alone reads them: with SLURM_CLUSTERS an srun in the job would look for its
+    allocation on all of them, and not find it.
+    """
+    return _naming("SBATCH_CLUSTERS", clean_environment(**extra))
+
+
 def query_environment(**extra: str) -> Mapping[str, str]:
-    """Return the environment for Slurm's other commands, in which nothing filters what they show or do."""
-    return {name: value for name, value in clean_environment(**extra).items() if not name.startswith(_QUERIES)}
+    """Return the environment for Slurm's other commands, in which nothing filters what they show or do.
+
+    They talk to the clusters that sbatch is sent to: elsewhere nobody knows the job.
+    """
+    kept = {name: value for name, value in clean_environment(**extra).items() if not name.startswith(_QUERIES)}
+    return _naming("SLURM_CLUSTERS", kept)
+
+
+def named_clusters() -> tuple[str, ...]:
+    """Return the clusters that the user names for all commands; none: the default one is meant."""
+    return tuple(name for name in _clusters(os.environ).split(",") if name)
+
+
+def _clusters(environment: Mapping[str, str]) -> str:
+    return environment.get("SBATCH_CLUSTERS") or environment.get("SLURM_CLUSTERS") or ""
+
+
+def _naming(variable: str, environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment that names the clusters by that variable alone."""
+    others = {name: value for name, value in environment.items() if name not in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")}
+    named = _clusters(environment)
+    return {**others, variable: named} if named else others
 
 
 def _is_kept(name: str) -> bool:

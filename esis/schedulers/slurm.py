@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from esis.environment import clean_environment, query_environment
+from esis.environment import query_environment, submit_environment
 from esis.hook import FENCE_VARIABLE, OFFSET_VARIABLE
 from esis.model.workdir import RunDir, fence_name
 from esis.process import capture, is_on_path
@@ -74,7 +74,7 @@ class Slurm:
                 "it was given values that ESIS doesn't keep (of --export, or secrets), "
                 "so it can't be sent once more; give them again: esis resubmit -- --export=…",
             )
-        env = clean_environment(**{FENCE_VARIABLE: fence_name(submission.number, position)})
+        env = submit_environment(**{FENCE_VARIABLE: fence_name(submission.number, position)})
         if len(submission.arrays) > 1:
             env[OFFSET_VARIABLE] = str(submission.arrays[position].offset)
         try:
@@ -116,7 +116,7 @@ class Slurm:
             done = capture(
                 feeder_argv(run.feed_script, run.feed_log, options),
                 cwd=run.private,
-                env=clean_environment(),
+                env=submit_environment(),
                 timeout=SUBMIT_SECONDS,
             )
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esis.environment import clean_environment, query_environment
+from esis.environment import clean_environment, named_clusters, query_environment, submit_environment
 
 # The manual pages of 20.11, 22.05, 24.11 and 26.05, and names that only the programs hold.
 FILTERS = """
@@ -57,9 +57,18 @@ def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"SLURM_JOB_ID": "new", "A": "b"}.items() <= clean_environment(SLURM_JOB_ID="new", A="b").items()
 
 
-def test_all_commands_talk_to_the_cluster_that_sbatch_was_sent_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SBATCH_CLUSTERS is read by sbatch alone: squeue would look for the job elsewhere, and not find it."""
+@pytest.mark.parametrize("set_by", ["SBATCH_CLUSTERS", "SLURM_CLUSTERS"])
+def test_f87_all_commands_talk_to_the_clusters_that_sbatch_is_sent_to(
+    monkeypatch: pytest.MonkeyPatch, set_by: str
+) -> None:
+    """F87: squeue would look for the job elsewhere; and an srun in the job, for its allocation on all of them."""
+    monkeypatch.delenv("SLURM_CLUSTERS", raising=False)
+    monkeypatch.delenv("SBATCH_CLUSTERS", raising=False)
+    assert named_clusters() == ()
+    assert not {"SLURM_CLUSTERS", "SBATCH_CLUSTERS"} & (set(submit_environment()) | set(query_environment()))
     monkeypatch.setenv("SLURM_CLUSTERS", "here")
-    monkeypatch.setenv("SBATCH_CLUSTERS", "there")
-    assert clean_environment()["SLURM_CLUSTERS"] == query_environment()["SLURM_CLUSTERS"] == "there"
-    assert "SBATCH_CLUSTERS" not in clean_environment()
+    monkeypatch.setenv(set_by, "there,yonder")
+    asking, sending = query_environment(), submit_environment()
+    assert (asking["SLURM_CLUSTERS"], "SBATCH_CLUSTERS" in asking) == ("there,yonder", False)
+    assert (sending["SBATCH_CLUSTERS"], "SLURM_CLUSTERS" in sending) == ("there,yonder", False)
+    assert named_clusters() == ("there", "yonder")

@@ -725,3 +725,26 @@ def test_hostile_directories_come_back_as_they_are(slurm: FakeSlurm, tmp_path: P
     assert squeue(slurm, "-o", "%Z") == [str(folder)]
     slurm.run()
     assert sorted(path.name for path in folder.iterdir()) == ["here", "job.sh", "slurm-1.out"]
+
+
+def test_siblings_of_one_database_have_queues_of_their_own(slurm: FakeSlurm, work: Path, tmp_path: Path) -> None:
+    """-M reaches them, several at a time for what asks; what names none talks to its own cluster alone."""
+    job = script(work)
+    with FakeSlurm(tmp_path / "other", cluster_name="other") as other:
+        slurm.set(siblings={"other": str(other.state_dir)}, clusters=["fake"])
+        assert slurm.call("sbatch", "--parsable", "-M", "other,fake", job, cwd=work).stdout == "1;other\n"
+        assert slurm.call("sbatch", "--parsable", job, cwd=work).stdout == "1\n"
+        assert (len(slurm.jobs()), len(other.jobs())) == (1, 1)
+        assert squeue(slurm, "-o", "%i") == ["1"]
+        both = slurm.call("squeue", "-M", "fake,other", "-o", "%i").stdout
+        assert both == "CLUSTER: fake\nJOBID\n1\n\nCLUSTER: other\nJOBID\n1\n"
+        assert "ClusterName             = other" in slurm.call("scontrol", "-M", "other", "show", "config").stdout
+        assert slurm.call("scontrol", "show", "config", env={"SLURM_CLUSTERS": "fake,other"}).returncode == 1
+        slurm.call("scancel", "-M", "other", "1").check_returncode()
+        assert (slurm.job(1).states, other.job(1).states) == ({None: "PENDING"}, {None: "CANCELLED"})
+
+
+def test_srun_finds_no_allocation_where_several_clusters_are_named(slurm: FakeSlurm) -> None:
+    done = slurm.call("srun", "true", env={"SLURM_CLUSTERS": "a,b", "SLURM_JOB_ID": "4"})
+    assert (done.returncode, "Unable to confirm allocation for job 4" in done.stderr) == (1, True)
+    slurm.call("srun", "true", env={"SLURM_CLUSTERS": "a", "SLURM_JOB_ID": "4"}).check_returncode()

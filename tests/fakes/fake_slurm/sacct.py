@@ -41,27 +41,29 @@ def main(store: Store, arguments: list[str]) -> int:
         return fail(f"sacct: error: {error}")
     if operands:
         return fail(f'Unknown arguments:\n  "{operands[0]}"')
-    unknown = [name for name in options.get("clusters", "").split(",") if name and name not in knobs.clusters]
-    if unknown:
-        return fail(f"sacct: error: No cluster '{unknown[0]}' known by database.")
+    named = [name for name in options.get("clusters", "").split(",") if name]
+    unknown = knobs.unknown_cluster(",".join(named)) if named else None
+    if unknown is not None:
+        return fail(f"sacct: error: No cluster '{unknown}' known by database.")
     if first is None and "jobs" not in options:
         # Without -j the window starts at midnight.
         today = time.localtime(now)
         first = time.mktime((*today[:3], 0, 0, 0, 0, 0, -1))
     # Accounting knows what lag seconds ago was true, and doesn't care what slurmctld forgot since.
     seen = now - knobs.sacct_lag
-    latest = store.read()
-    if any(job.hidden_lookups for job in latest.jobs.values()):
-        store.look()
     found: list[tuple[float, dict[str, str]]] = []
-    for job in sorted([*latest.accounted, *latest.jobs.values()], key=lambda job: (job.id, job.submit)):
-        if job.hidden(now) or job.submit > seen:
-            continue
-        for row, begin, end in _rows(job, knobs, seen, "allocations" not in options):
-            if (first is not None and end and end < first) or begin > last:
+    for asked in [store.on_cluster(name) for name in named] or [store]:
+        latest = asked.read()
+        if any(job.hidden_lookups for job in latest.jobs.values()):
+            asked.look()
+        for job in sorted([*latest.accounted, *latest.jobs.values()], key=lambda job: (job.id, job.submit)):
+            if job.hidden(now) or job.submit > seen:
                 continue
-            if _selected(job, row, options):
-                found.append((begin, row))
+            for row, begin, end in _rows(job, asked.knobs(), seen, "allocations" not in options):
+                if (first is not None and end and end < first) or begin > last:
+                    continue
+                if _selected(job, row, options):
+                    found.append((begin, row))
     # In the order of submission: a requeue is a new one.
     table = [row for _, row in sorted(found, key=lambda pair: pair[0])]
     emit(_print(table, fields, options))

@@ -201,8 +201,14 @@ def main(store: Store, arguments: list[str]) -> int:
     except UsageError as error:
         warn(str(error))
         return 1
-    if "clusters" in options and options["clusters"] not in knobs.clusters:
-        return fail(f"sbatch: error: No cluster '{options['clusters']}' known by database.")
+    if "clusters" in options:
+        unknown = knobs.unknown_cluster(options["clusters"])
+        if unknown is not None:
+            return fail(f"sbatch: error: No cluster '{unknown}' known by database.")
+        options = {**options, "clusters": options["clusters"].split(",")[0]}
+        store = store.on_cluster(options["clusters"])
+        knobs = store.knobs()
+        os.environ["FAKE_SLURM_STATE"] = store.root
     return _submit(store, knobs, options, command, operands, data, arguments)
 
 

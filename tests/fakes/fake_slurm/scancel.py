@@ -39,8 +39,11 @@ def main(store: Store, arguments: list[str]) -> int:
     options = {name: os.environ[key] for key, name in ENVIRONMENT.items() if key in os.environ}
     options.update(pairs)
     knobs = store.knobs()
-    if "clusters" in options and options["clusters"] not in knobs.clusters:
-        return fail(f"scancel: error: No cluster '{options['clusters']}' known by database.")
+    if "clusters" in options:
+        if knobs.unknown_cluster(options["clusters"]) is not None:
+            return fail(f"scancel: error: No cluster '{options['clusters']}' known by database.")
+        store = store.on_cluster(options["clusters"])
+        knobs = store.knobs()
     filters = options.keys() & {"account", "name", "jobname", "partition", "state", "user", "me"}
     if not operands and not filters:
         return fail("scancel: error: No job identification provided")

@@ -25,10 +25,16 @@ def main(store: Store, arguments: list[str]) -> int:
         pairs, words = parse("scontrol", arguments, SHORT, FLAGS, VALUED)
     except UsageError as error:
         return fail(str(error))
-    options = dict(pairs)
+    options = {"clusters": os.environ["SLURM_CLUSTERS"]} if "SLURM_CLUSTERS" in os.environ else {}
+    options.update(pairs)
     knobs = store.knobs()
-    if "clusters" in options and options["clusters"] not in knobs.clusters:
-        return fail(f"scontrol: error: No cluster '{options['clusters']}' known by database.")
+    if "clusters" in options:
+        if knobs.unknown_cluster(options["clusters"]) is not None:
+            return fail(f"scontrol: error: No cluster '{options['clusters']}' known by database.")
+        if "," in options["clusters"]:
+            return fail("scontrol: fatal: Only one cluster can be used at a time with scontrol")
+        store = store.on_cluster(options["clusters"])
+        knobs = store.knobs()
     if not words:
         return fail("scontrol: error: the fake has no interactive mode")
     command, rest = words[0].lower(), words[1:]
@@ -195,6 +201,7 @@ def _config(knobs: Knobs) -> int:
         "SchedulerType": "sched/backfill",
         "SelectType": "select/cons_tres",
         "SLURM_CONF": "/etc/slurm/slurm.conf",
+        "SlurmctldHost[0]": knobs.controller,
         "SLURM_VERSION": knobs.version,
     }
     lines = [f"{name:<23} = {value}\n" for name, value in sorted(values.items(), key=lambda item: item[0].lower())]

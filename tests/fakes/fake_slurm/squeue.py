@@ -125,30 +125,38 @@ def main(store: Store, arguments: list[str]) -> int:
     if unsupported:
         return fail(f"squeue: error: the fake has no --{unsupported[0]}")
     knobs = store.knobs()
-    if "clusters" in options:
-        unknown = [name for name in options["clusters"].split(",") if name not in (*knobs.clusters, "all")]
-        if unknown:
-            return fail(f"squeue: error: No cluster '{unknown[0]}' known by database.")
+    named = options.get("clusters", "")
+    if named and named != "all" and (unknown := knobs.unknown_cluster(named)) is not None:
+        return fail(f"squeue: error: No cluster '{unknown}' known by database.")
+    out: list[str] = []
     try:
-        states = _states(options)
-        columns = _columns(options.get("format") or (LONG if "long" in options else DEFAULT), knobs.release())
-        cluster = store.look()
-        rows = _select(cluster, knobs, options, states)
+        for name in named.split(","):
+            table_of = _table(store.on_cluster(name), options)
+            if name and "noheader" not in options:
+                out.append(f"{chr(10) if out else ''}CLUSTER: {name}\n")
+            out += table_of
     except UsageError as error:
         return fail(str(error))
     except SlurmError as error:
         return fail(f"slurm_load_jobs error: {error}")
+    emit("".join(out))
+    return 0
+
+
+def _table(store: Store, options: Mapping[str, str]) -> list[str]:
+    """Return the lines about one cluster."""
+    knobs = store.knobs()
+    states = _states(options)
+    columns = _columns(options.get("format") or (LONG if "long" in options else DEFAULT), knobs.release())
+    rows = _select(store.look(), knobs, options, states)
     out: list[str] = []
-    if "clusters" in options and "noheader" not in options:
-        out.append(f"CLUSTER: {options['clusters']}\n")
     if "noheader" not in options:
         out.append("".join(_fit(TITLES.get(kind, kind) if kind else text, kind, text) for kind, text in columns) + "\n")
     now = time.time()
     limit = bitstr_len(os.environ)
     for row in rows:
         out.append("".join(_fit(_value(row, kind, now, limit), kind, text) for kind, text in columns) + "\n")
-    emit("".join(out))
-    return 0
+    return out
 
 
 def _states(options: Mapping[str, str]) -> frozenset[str] | None:

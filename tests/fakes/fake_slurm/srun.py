@@ -31,6 +31,9 @@ def main(store: Store, arguments: list[str]) -> int:
         return fail(str(error))
     if not command:
         return fail("srun: fatal: No command given to execute.")
+    if "," in os.environ.get("SLURM_CLUSTERS", ""):
+        job = os.environ.get("SLURM_JOB_ID", "")
+        return fail(f"srun: error: Unable to confirm allocation for job {job}: Invalid job id specified")
     chosen = dict(options)
     if "chdir" in chosen:
         os.chdir(chosen["chdir"])

@@ -45,6 +45,8 @@ class Knobs:
         self.accounting: bool = False
         self.sacct_lag: float = 0.0
         self.clusters: list[str] = []  # what -M knows; needs accounting
+        self.siblings: dict[str, str] = {}  # others that -M knows, with their state directories
+        self.controller: str = "ctld"
         # How the fake runs.
         self.auto: bool = False
         self.parallel: int = 4
@@ -59,6 +61,10 @@ class Knobs:
         if unknown:
             raise ValueError(f"unknown knobs: {', '.join(unknown)}")
         self.__dict__.update(fields)
+
+    def unknown_cluster(self, names: str) -> str | None:
+        """Return the first of the names after -M that slurmdbd doesn't know."""
+        return next((name for name in names.split(",") if name not in (*self.clusters, *self.siblings)), None)
 
     def release(self) -> tuple[int, ...]:
         return tuple(int(part) for part in self.version.split(".")[:2])
@@ -81,6 +87,11 @@ class Store:
 
     def spool(self, job_id: int) -> str:
         return self.path("spool", f"job{job_id:05d}")
+
+    def on_cluster(self, name: str) -> Store:
+        """Return the state of a cluster that -M names: a sibling's, else this one's."""
+        sibling = self.knobs().siblings.get(name)
+        return self if sibling is None else Store(sibling)
 
     def lock(self) -> Lock:
         return Lock(self.path("lock"))
