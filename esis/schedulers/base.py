@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from esis.errors import printable
 from esis.model.workdir import RunDir
 from esis.records.submissions import Job, Outcome, Submission
-from esis.schedulers.identity import Whose, is_accounted, is_feeder, is_in_cwd, is_submitted_by_esis, whose_in_queue
+from esis.schedulers.identity import Whose, is_feeder, is_in_cwd, is_submitted_by_esis, whose_accounted, whose_in_queue
 
 if TYPE_CHECKING:
     from esis.model.limits import Limits
@@ -75,22 +75,26 @@ class Snapshot(NamedTuple):
             if whose is Whose.OURS:
                 found.append(seen)
             elif whose is Whose.DOUBTFUL:
-                shown = seen.place.partition("|")[0]
-                word = f"job {seen.job} has an id of the run's, and Slurm shows another script: {printable(shown)}"
-                found.append(seen._replace(state=JobState.UNKNOWN, word=word))
+                found.append(_doubtful(seen, f"another script: {printable(seen.place.partition('|')[0])}"))
         return found
 
     def accounted(self, run: RunDir) -> list[Sighting]:
         """Return what sacct says of the jobs of a run that it was asked about."""
-        judged: dict[str, bool] = {}
+        judged: dict[str, Whose] = {}
         for seen in self.accounting:
             if seen.place not in judged:
-                judged[seen.place] = is_accounted(run, seen.place)
-        return [seen for seen in self.accounting if judged[seen.place]]
+                judged[seen.place] = whose_accounted(run, seen.place)
+        return [
+            seen if judged[seen.place] is Whose.OURS else _doubtful(seen, f"another place: {printable(seen.place)}")
+            for seen in self.accounting
+            if judged[seen.place] is not Whose.FOREIGN
+        ]
 
     def submitted(self, run: RunDir) -> set[str]:
         """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows."""
-        return {seen.job for seen in self.sightings if is_submitted_by_esis(run, seen.place)}
+        places = {seen.place for seen in self.sightings}
+        submitted = {place for place in places if is_submitted_by_esis(run, place)}
+        return {seen.job for seen in self.sightings if seen.place in submitted}
 
     def feeders(self, run: RunDir) -> list[Sighting]:
         """Return the jobs that wait or run to submit the rest of a run."""
@@ -101,6 +105,12 @@ class Snapshot(NamedTuple):
         return [
             seen for seen in self.sightings if judged[seen.place] and seen.state in (JobState.WAITING, JobState.ACTIVE)
         ]
+
+
+def _doubtful(seen: Sighting, shown: str) -> Sighting:
+    """Return a sighting of a job that may be the run's or not: no more is told than that it is there."""
+    word = f"job {seen.job} has an id of the run's, and Slurm shows {shown}"
+    return seen._replace(state=JobState.UNKNOWN, word=word)
 
 
 class Answer(NamedTuple):

@@ -10,6 +10,9 @@ with the run's cwd/ and another script may be another job under a number that wa
 site's sbatch hands scripts on under other names; one with a script of that name, and a directory from which `--chdir`
 led away, may be the run's or not. Nothing is believed of such a job.
 
+A directory may have several names (a bind mount, a file system that is mounted twice): which one is meant tells the
+disk, by device and inode. One that can't be looked at proves nothing, and one that isn't there may be on another host.
+
 ESIS names the script by a detour, `__esis__/../sbatch.sh`. Slurm shows it as it was written, so a job that ESIS
 submitted is told from one that was typed by hand, in all versions and without a field that users need.
 """
@@ -38,7 +41,10 @@ def script_argument(run: RunDir) -> str:
 
 def is_submitted_by_esis(run: RunDir, place: str) -> bool:
     """Return whether squeue's `<command>|<working directory>` is that of a job which ESIS itself submitted."""
-    return place.startswith(f"{script_argument(run)}|")
+    if place.startswith(f"{script_argument(run)}|"):
+        return True
+    directory, mark, _ = place.partition(f"/{run.private.name}/../{run.script.name}|")
+    return bool(mark) and directory.startswith("/") and _whose_directory(run, directory, known=False) is Whose.OURS
 
 
 def is_feeder(run: RunDir, place: str) -> bool:
@@ -50,43 +56,47 @@ def is_feeder(run: RunDir, place: str) -> bool:
     return (
         bool(mark)
         and script.startswith("/")
-        and _is_in(run, script, known=False)
+        and _whose_directory(run, script, known=False) is Whose.OURS
         and os.path.basename(workdir) == run.private.name  # noqa: PTH119
-        and _is_in(run, os.path.dirname(workdir), known=False)  # noqa: PTH120
+        and _whose_directory(run, os.path.dirname(workdir), known=False) is Whose.OURS  # noqa: PTH120
     )
 
 
 def whose_in_queue(run: RunDir, place: str, known: bool) -> Whose:
     """Judge squeue's `<command>|<working directory>`; `known`: the run knows the job's id."""
+    doubtful = False
     for command, rest in _scripts(place, run.script.name):
-        if command.startswith("/"):
-            if _is_in(run, os.path.dirname(command), known):  # noqa: PTH120  a million of them may be looked at
-                return Whose.OURS
-            continue
-        seen_from = [
-            os.path.join(directory, os.path.dirname(command))  # noqa: PTH118, PTH120
-            for directory in _directories(rest)
-        ]
-        if any(_is_in(run, directory, known) for directory in seen_from):
+        directory = os.path.dirname(command)  # noqa: PTH120  a million of them may be looked at
+        absolute = command.startswith("/")
+        seen_from = [directory] if absolute else [os.path.join(base, directory) for base in _directories(rest)]  # noqa: PTH118
+        found = {_whose_directory(run, item, known) for item in seen_from}
+        if Whose.OURS in found:
             return Whose.OURS
-        if known and not any(PREFIX in directory for directory in seen_from):
+        if known and not absolute and not any(PREFIX in item for item in seen_from):
             return Whose.DOUBTFUL
-    return Whose.DOUBTFUL if known and place.endswith(f"|{run.cwd}") else Whose.FOREIGN
+        doubtful = doubtful or Whose.DOUBTFUL in found
+    if not known:
+        return Whose.FOREIGN
+    return Whose.DOUBTFUL if doubtful or _whose_cwd(run, place) is not Whose.FOREIGN else Whose.FOREIGN
 
 
 def is_in_cwd(run: RunDir, place: str, known: bool) -> Whose:
     """Judge by id and directory alone, for runs of which no more is known."""
-    return Whose.OURS if known and place.endswith(f"|{run.cwd}") else Whose.FOREIGN
+    return _whose_cwd(run, place) if known else Whose.FOREIGN
 
 
-def is_accounted(run: RunDir, place: str) -> bool:
+def whose_accounted(run: RunDir, place: str) -> Whose:
     """Judge sacct's `<working directory>|<submit line>` of a job whose id the run knows.
 
     The line lost its quotation marks; Slurm 20.11 has none.
     """
-    if place in (f"{run.cwd}|", str(run.cwd)):
-        return True
-    return any(_is_in(run, directory, known=True) for directory in _accounted_directories(place, run.script.name))
+    alone = place[:-1] if place.endswith("|") else place
+    found = {_whose_directory(run, os.path.dirname(alone), known=False)} if _is_cwd(run, alone) else set()  # noqa: PTH120
+    for directory in _accounted_directories(place, run.script.name):
+        if Whose.OURS in found:
+            break
+        found.add(_whose_directory(run, directory, known=True))
+    return next((whose for whose in Whose if whose in found), Whose.FOREIGN)
 
 
 def _accounted_directories(place: str, name: str) -> Iterator[str]:
@@ -127,18 +137,48 @@ def _directories(rest: str) -> Iterator[str]:
         at = rest.find("|", at + 1)
 
 
-def _is_in(run: RunDir, directory: str, known: bool) -> bool:
-    """Return whether `directory` is the run's, perhaps by another name.
+def _is_cwd(run: RunDir, directory: str) -> bool:
+    return os.path.basename(directory) == run.cwd.name  # noqa: PTH119
+
+
+def _whose_cwd(run: RunDir, place: str) -> Whose:
+    """Return whether the working directory at the end of what squeue shows is the run's cwd/."""
+    if place.endswith(f"|{run.cwd}"):
+        return Whose.OURS
+    found = {
+        _whose_directory(run, os.path.dirname(directory), known=False)  # noqa: PTH120
+        for directory in _directories(place)
+        if _is_cwd(run, directory)
+    }
+    return next((whose for whose in Whose if whose in found), Whose.FOREIGN)
+
+
+def _whose_directory(run: RunDir, directory: str, known: bool) -> Whose:
+    """Return whether `directory` is the run's, perhaps by another name; DOUBTFUL where that can't be found out.
 
     One that isn't there may be its name on another host; one that is there may be a copy of the run.
     """
     directory = os.path.normpath(directory)
     if directory == str(run.path):
-        return True
+        return Whose.OURS
     name = os.path.basename(directory)  # noqa: PTH119
     if name != run.path.name and name.startswith(PREFIX):
-        return False  # another run's: there may be very many, so the disk isn't asked
-    if os.path.realpath(directory) == os.path.realpath(run.path):
-        return True
-    # The last: no argument that looks like a path of the run.
-    return known and name == run.path.name and " /" not in directory and not os.path.lexists(directory)
+        return Whose.FOREIGN  # another run's: there may be very many, so the disk isn't asked
+    try:
+        there = os.stat(directory)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # The second: no argument that looks like a path of the run.
+        away = known and name == run.path.name and " /" not in directory and not os.path.lexists(directory)
+        return Whose.OURS if away else Whose.FOREIGN
+    except OSError:  # closed to this user, or its server is away
+        return Whose.DOUBTFUL
+    try:
+        own = run.path.stat()
+    except FileNotFoundError:
+        return Whose.FOREIGN
+    except OSError:
+        return Whose.DOUBTFUL
+    if (there.st_ino, there.st_dev) == (own.st_ino, own.st_dev):
+        return Whose.OURS
+    # A network file system that is mounted twice may be two devices; a copy hardly ever gets the same inode.
+    return Whose.DOUBTFUL if there.st_ino == own.st_ino and name == run.path.name else Whose.FOREIGN

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,16 @@ from hypothesis import strategies as st
 
 from esis.model.workdir import RunDir
 from esis.schedulers.base import JobState, Sighting, Snapshot
-from esis.schedulers.identity import Whose, is_accounted, is_submitted_by_esis, script_argument, whose_in_queue
+from esis.schedulers.identity import (
+    Whose,
+    is_feeder,
+    is_in_cwd,
+    is_submitted_by_esis,
+    script_argument,
+    whose_accounted,
+    whose_in_queue,
+)
+from tests.mounts import bound
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 NAME = "wrkdir." + "0" * 64
@@ -74,6 +85,65 @@ def test_f45_a_copy_of_a_run_is_another_run(tmp_path: Path) -> None:
     assert whose_in_queue(copy, away, known=False) is FOREIGN
 
 
+@pytest.fixture
+def two_names(tmp_path: Path) -> Iterator[tuple[RunDir, RunDir]]:
+    """One run by two names, the second by a bind mount, which no path tells."""
+    first, second = tmp_path / "home", tmp_path / "data"
+    RunDir(first / NAME).cwd.mkdir(parents=True)
+    second.mkdir()
+    with bound(first, second):
+        yield RunDir(first / NAME), RunDir(second / NAME)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_f85_a_job_is_the_runs_by_every_name_of_its_directory(two_names: tuple[RunDir, RunDir], known: bool) -> None:
+    """F85: submitted by the one name and looked at by the other, it isn't lost."""
+    for run, other in (two_names, two_names[::-1]):
+        submitted = f"{script_argument(other)}|{other.cwd}"
+        for place in (submitted, f"{other.script}|/tmp", f"../sbatch.sh|{other.cwd}"):
+            assert whose_in_queue(run, place, known) is OURS
+        assert whose_in_queue(run, f"post.sh|{other.cwd}", known) is (DOUBTFUL if known else FOREIGN)
+        assert is_in_cwd(run, f"slurm.sh|{other.cwd}", known) is (OURS if known else FOREIGN)
+        assert is_submitted_by_esis(run, submitted)
+        assert not is_submitted_by_esis(run, f"{other.script}|{other.cwd}")
+        assert is_feeder(run, f"{other.feed_script}|{other.private}")
+        for place in (f"{other.cwd}|", str(other.cwd), f"{other.cwd}|sbatch ../sbatch.sh", f"/|sbatch {other.script}"):
+            assert whose_accounted(run, place) is OURS
+        assert whose_accounted(run, f"{other.cwd}|sbatch post.sh") is FOREIGN
+
+
+def test_f85_a_directory_that_cannot_be_looked_at_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F85: nor does one with the inode of the run's on another device, as a file system that is mounted twice has."""
+    run, other, twice = (RunDir(tmp_path / name / NAME) for name in ("here", "closed", "twice"))
+    for made in (run, other, twice):
+        made.cwd.mkdir(parents=True)
+    real, asked = os.stat, list[str]()
+
+    def stat(path: str | Path, **how: Any) -> os.stat_result:
+        asked.append(str(path))
+        if str(path) == str(other.path):
+            raise PermissionError(13, "Permission denied", str(path))
+        found = list(real(run.path if str(path) == str(twice.path) else path, **how))
+        found[2] += str(path) == str(twice.path)
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "stat", stat)
+    for away in (other, twice):
+        place = f"{script_argument(away)}|{away.cwd}"
+        assert whose_in_queue(run, place, known=True) is DOUBTFUL
+        assert whose_in_queue(run, place, known=False) is FOREIGN
+        assert whose_in_queue(run, f"post.sh|{away.cwd}", known=True) is DOUBTFUL
+        assert not is_submitted_by_esis(run, place)
+        assert whose_accounted(run, f"{away.cwd}|sbatch {script_argument(away)}") is DOUBTFUL
+    asked.clear()
+    sightings = [seen("7", JobState.ACTIVE, script_argument(other), index) for index in range(1000)]
+    snapshot = Snapshot(tuple(sightings), accounting=tuple(sightings))
+    assert {item.state for item in [*snapshot.of_run(run, {"7"}), *snapshot.accounted(run)]} <= {JobState.UNKNOWN}
+    assert (snapshot.submitted(run), len(asked) < 20) == (set(), True)
+
+
 def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
     """Only the former may be adopted where an answer was lost: a rerun by hand has another array, and no fence."""
     assert is_submitted_by_esis(RUN, f"{script_argument(RUN)}|/x")
@@ -104,7 +174,7 @@ def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
 )
 def test_f45_the_accounting_is_believed_of_the_runs_script_alone(workdir: str, line: str, ours: bool) -> None:
     """It is asked for ids that the run knows; another job may have had one of them since."""
-    assert is_accounted(RUN, f"{workdir}|{line}") is ours
+    assert whose_accounted(RUN, f"{workdir}|{line}") is (OURS if ours else FOREIGN)
 
 
 def seen(job: str, state: JobState, command: str, index: int = 0) -> Sighting:
@@ -129,6 +199,6 @@ words = st.sampled_from(["sbatch.sh", "/", "|", " ", NAME, str(RUN.path), str(RU
 @given(st.lists(words, max_size=12).map("".join), st.booleans())
 def test_no_place_at_all_raises(place: str, known: bool) -> None:
     """Names may hold anything; and what a stranger's job shows never makes it certain by its directory alone."""
-    assert isinstance(is_accounted(RUN, place), bool)
+    assert whose_accounted(RUN, place) in Whose
     if whose_in_queue(RUN, place, known) is OURS:
         assert "sbatch.sh" in place
