@@ -75,6 +75,15 @@ def named_clusters() -> tuple[str, ...]:
     return tuple(name for name in _clusters(os.environ).split(",") if name)
 
 
+def slurm_route() -> tuple[str, ...]:
+    """Return what decides on one machine which cluster Slurm's commands talk to: where they lie, and the variables."""
+    places = (os.path.join(directory, "sbatch") for directory in os.get_exec_path())  # noqa: PTH118
+    program = next((place for place in places if os.access(place, os.X_OK)), "")
+    named = {name: os.environ.get(name, "") for name in ("SLURM_CONF", "SLURM_CONF_SERVER")}
+    named["SLURM_CLUSTERS"] = _clusters(os.environ)
+    return program, *(f"{name}={value}" for name, value in sorted(named.items()) if value)
+
+
 def _clusters(environment: Mapping[str, str]) -> str:
     return environment.get("SBATCH_CLUSTERS") or environment.get("SLURM_CLUSTERS") or ""
 

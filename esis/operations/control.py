@@ -215,7 +215,8 @@ def _feeder(evidence: Evidence, job: str) -> Job:
     """Return a job that feeds, on the cluster that was asked. Raises BadInput where that was more than one."""
     if len(evidence.clusters) > 1:  # the same id may be another job's there
         raise BadInput(
-            f"{evidence.run.label}: job {job} submits the rest, on one of the clusters {', '.join(evidence.clusters)}",
+            f"{evidence.run.label}: job {job} submits the rest, on one of the clusters "
+            f"{', '.join(name or '(the default)' for name in evidence.clusters)}",
             f"end it there first: scancel -M <cluster> {job}",
         )
     return Job(job, *evidence.clusters)

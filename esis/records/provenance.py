@@ -15,7 +15,7 @@ from esis.model.secrets import masked
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.process import capture
-from esis.records.submissions import Origin
+from esis.records.origin import origin_here
 from esis.typed import Fields, read_object
 
 # Keys whose values don't tell who made the run, and where.
@@ -47,7 +47,7 @@ def save(run: RunDir, workflow: Workflow, argv: Sequence[str], limits: Limits | 
         {
             "schema": 1,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **Origin.here().to_json(),
+            **origin_here().to_json(),
             "workflow_file": str(workflow.path),
             "slurm": limits.version if limits is not None else None,
             "slurm_limits": _told(limits) if limits is not None and limits.version is not None else None,

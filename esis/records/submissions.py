@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -73,7 +72,7 @@ class Array(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Say who used ESIS, where and with what; found out without starting a program."""
+    """Say who used ESIS, where and with what."""
 
     user: str
     uid: int
@@ -85,27 +84,6 @@ class Origin(NamedTuple):
     modules: tuple[str, ...] = ()
     conda_environment: str | None = None
     virtual_environment: str | None = None
-
-    @classmethod
-    def here(cls) -> Origin:
-        """Return that of this process."""
-        import platform  # takes a while, and who reads an origin doesn't need it
-
-        from esis.locks import user_name
-        from esis.version import VERSION
-
-        return cls(
-            user=user_name(os.getuid()),
-            uid=os.getuid(),
-            host=os.uname().nodename,
-            esis=VERSION,
-            python=platform.python_version(),
-            python_executable=sys.executable,
-            platform=platform.platform(),
-            modules=tuple(name for name in os.environ.get("LOADEDMODULES", "").split(":") if name),
-            conda_environment=os.environ.get("CONDA_DEFAULT_ENV"),
-            virtual_environment=os.environ.get("VIRTUAL_ENV"),
-        )
 
     @classmethod
     def from_fields(cls, raw: Fields) -> Origin:
@@ -126,6 +104,14 @@ class Origin(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in files."""
         return {**self._asdict(), "modules": list(self.modules)}
+
+
+class Cluster(NamedTuple):
+    """Name the cluster that Slurm's commands talk to where they name none, and how they came to it."""
+
+    name: str
+    controllers: tuple[str, ...] = ()  # hosts of slurmctld: many sites leave the name as others have it
+    route: tuple[str, ...] = ()  # see esis.environment.slurm_route
 
 
 class Submission(NamedTuple):
@@ -156,6 +142,7 @@ class Submission(NamedTuple):
     output: str = ""  # pattern of the log files' names
     seen: tuple[str, ...] = ()  # job ids of this run that the scheduler knew before: not this submission's
     provenance: Origin | None = None  # who submitted, where and with what; None in records of earlier versions
+    cluster: Cluster | None = None  # where its jobs are unless sbatch named another one; None: nobody knows
     unknown: Mapping[str, Any] = MappingProxyType({})  # what a newer esis noted: it stays in the record
 
     @property
@@ -339,6 +326,15 @@ _CODECS = {
         lambda origin: origin.to_json() if origin is not None else None,
         since_first=False,
     ),
+    "cluster": _Codec(
+        _or_none(lambda fields, key: _cluster(fields.object(key))),
+        lambda cluster: (
+            {key: value if key == "name" else list(value) for key, value in cluster._asdict().items()}
+            if cluster is not None
+            else None
+        ),
+        since_first=False,
+    ),
 }
 
 
@@ -370,6 +366,10 @@ def _ranges(fields: Fields, key: str) -> Sequence[int]:
 
 def _array(fields: Fields) -> Array:
     return Array(fields.text("array"), fields.number("offset", 0, _LARGEST), fields.number("tasks", 1, MOST_TASKS))
+
+
+def _cluster(fields: Fields) -> Cluster:
+    return Cluster(fields.text("name"), fields.texts("controllers"), fields.texts("route"))
 
 
 def _named_job(fields: Fields) -> Job:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Container, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from esis.environment import slurm_route
 from esis.errors import printable
 from esis.model.workdir import RunDir
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import Cluster, Job, Outcome, Submission
 from esis.schedulers.identity import Whose, is_feeder, is_in_cwd, is_submitted_by_esis, whose_accounted, whose_in_queue
 
 if TYPE_CHECKING:
@@ -123,8 +124,24 @@ class Answer(NamedTuple):
     at_limit: bool = False  # refused because of a limit on the number of jobs, so that fewer may be taken
 
 
+def went_this_way(submission: Submission) -> bool:
+    """Return whether a submission was made on this machine, since it was booted, to where commands still go."""
+    from esis.locks import Owner  # where a task is missing, or something is submitted
+
+    owner = Owner.parse(submission.owner)
+    cluster = submission.cluster
+    return cluster is not None and owner is not None and owner.is_here() and cluster.route == slurm_route()
+
+
 class Queue(Protocol):
     """Change jobs that wait; each method returns what went wrong, or None."""
+
+    def present(self, known: Sequence[Submission], again: bool = False) -> tuple[Cluster | None, str | None]:
+        """Return which cluster it is of, and why that can't be told; submissions `known` to have gone there tell it.
+
+        `again`: ask once more where that failed.
+        """
+        ...
 
     def set_dependency(self, job: Job, dependency: str) -> str | None:
         """Let a job wait for others; an empty one: for nothing any more."""
@@ -168,7 +185,8 @@ class Scheduler(Protocol):
     def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
         """Ask once for all jobs of the users `owners` (none named: this one; no cluster named: on the default one).
 
-        A failure is a Snapshot with a problem, never an empty answer.
+        "" among the clusters is the default one, too, which takes one more question beside others. A failure is a
+        Snapshot with a problem, never an empty answer.
         """
         ...
 

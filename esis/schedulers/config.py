@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from esis.environment import slurm_route
 from esis.model.limits import Limits
+from esis.records.submissions import Cluster
 from esis.schedulers.query import ask
 
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
 _ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d+)")
+_CONTROLLER = re.compile(r"SlurmctldHost\[\d+\]\Z|ControlMachine\Z|BackupController\d*\Z")  # the others up to 18.08
 ARGV = ("scontrol", "show", "config")
 
 
@@ -29,6 +32,15 @@ def limits_in(config: Mapping[str, str]) -> Limits:
         Limits.message_timeout if timeout is None else float(timeout),
         config.get("SLURM_VERSION") or None,
     )
+
+
+def cluster_in(config: Mapping[str, str]) -> Cluster | None:
+    """Return which cluster the settings are of; None where they don't tell."""
+    name = config.get("ClusterName", "")
+    if name in ("", "(null)"):
+        return None
+    hosts = {value.partition("(")[0].strip() for key, value in config.items() if _CONTROLLER.match(key)}
+    return Cluster(name, tuple(sorted(hosts - {""})), slurm_route())
 
 
 def ask_config() -> tuple[Mapping[str, str], str | None]:

@@ -12,11 +12,17 @@ from esis.schedulers.answers import last_line
 QUERY_SECONDS = 60.0
 
 
-def ask(argv: Sequence[str]) -> tuple[str, str | None]:
-    """Return a query's output, and what went wrong. A failed query is never an empty answer."""
+def ask(argv: Sequence[str], default: bool = False) -> tuple[str, str | None]:
+    """Return a query's output, and what went wrong. A failed query is never an empty answer.
+
+    `default`: of the default cluster, whichever the user named.
+    """
+    # Without the limit on bit strings, squeue cuts long lists of indices short.
+    env = dict(query_environment(SLURM_BITSTR_LEN="0"))
+    if default:
+        env.pop("SLURM_CLUSTERS", None)
     try:
-        # Without the limit on bit strings, squeue cuts long lists of indices short.
-        done = capture(argv, env=query_environment(SLURM_BITSTR_LEN="0"), timeout=QUERY_SECONDS)
+        done = capture(argv, env=env, timeout=QUERY_SECONDS)
     except FileNotFoundError:
         return "", f"there is no {argv[0]} on PATH"
     except OSError as error:

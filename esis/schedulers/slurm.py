@@ -6,7 +6,7 @@ Facts about Slurm's behaviour were seen on live clusters (20.11 to 24.11); the c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from esis.environment import query_environment, submit_environment
 from esis.hook import FENCE_VARIABLE, OFFSET_VARIABLE
 from esis.model.workdir import RunDir, fence_name
 from esis.process import capture, is_on_path
-from esis.records.submissions import Job, Outcome, Submission
+from esis.records.submissions import Cluster, Job, Outcome, Submission
 from esis.schedulers.answers import judge, parse_job, parse_sacct, parse_squeue, update_problem
-from esis.schedulers.base import Answer, Snapshot
+from esis.schedulers.base import Answer, Sighting, Snapshot, went_this_way
 from esis.schedulers.commands import (
     SACCT_OLD_FORMAT,
     SQUEUE_OLD_FORMAT,
@@ -44,7 +44,7 @@ class Slurm:
 
     def __init__(self) -> None:
         """Know nothing of the cluster yet."""
-        self._limits: Limits | None = None
+        self._config: tuple[Mapping[str, str], str | None] | None = None  # and what went wrong
 
     @property
     def queue(self) -> Slurm:
@@ -57,12 +57,30 @@ class Slurm:
 
     def limits(self) -> Limits | None:
         """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
-        if self._limits is None:
-            from esis.schedulers.config import ask_config, limits_in  # asked where a run is built
+        from esis.schedulers.config import limits_in  # asked where a run is built
 
-            config, problem = ask_config()
-            self._limits = replace(limits_in(config), problem=problem)
-        return self._limits
+        config, problem = self._configuration()
+        return replace(limits_in(config), problem=problem)
+
+    def present(self, known: Sequence[Submission], again: bool = False) -> tuple[Cluster | None, str | None]:
+        """Return which cluster it is, and why that can't be told; asked for unless a submission went the same way.
+
+        `again`: ask once more where that failed.
+        """
+        told = next((item.cluster for item in known if item.cluster is not None and went_this_way(item)), None)
+        if told is not None:
+            return told, None
+        from esis.schedulers.config import cluster_in
+
+        config, problem = self._configuration(again)
+        return cluster_in(config), problem
+
+    def _configuration(self, again: bool = False) -> tuple[Mapping[str, str], str | None]:
+        if self._config is None or (again and self._config[1] is not None):
+            from esis.schedulers.config import ask_config
+
+            self._config = ask_config()
+        return self._config
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""
@@ -89,15 +107,24 @@ class Slurm:
         return answer
 
     def observe(self, clusters: Sequence[str], owners: Sequence[int] = ()) -> Snapshot:
-        """Call squeue once; before it scontrol where other users' jobs may be hidden. See Scheduler."""
+        """Call squeue once, and once more for the default cluster beside named ones. See Scheduler.
+
+        Before it scontrol where other users' jobs may be hidden.
+        """
         hidden = _hidden_jobs(owners)
-        text, problem = ask(squeue_argv(clusters, owners))
-        if problem is not None and "invalid job format" in problem.lower():
-            text, problem = ask(squeue_argv(clusters, owners, SQUEUE_OLD_FORMAT))
-        if problem is not None:
-            return Snapshot((), problem)
-        seen, problem = parse_squeue(text)
-        return Snapshot(tuple(seen), problem or hidden)
+        seen: list[Sighting] = []
+        problems: list[str] = []
+        for named in _together(clusters):
+            default = bool(clusters) and not named
+            text, problem = ask(squeue_argv(named, owners), default)
+            if problem is not None and "invalid job format" in problem.lower():
+                text, problem = ask(squeue_argv(named, owners, SQUEUE_OLD_FORMAT), default)
+            if problem is None:
+                found, problem = parse_squeue(text)
+                seen += found
+            if problem is not None:
+                problems.append(problem)
+        return Snapshot(tuple(seen), problems[0] if problems else hidden)
 
     def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> str | None:
         """Call scancel for array positions of a job; return what it says where it may not.
@@ -148,15 +175,28 @@ class Slurm:
     def account(
         self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
     ) -> Snapshot:
-        """Call sacct once. See Scheduler."""
+        """Call sacct once, and once more for the default cluster beside named ones. See Scheduler."""
         if not jobs:
             return snapshot._replace(accounting_asked=True)
-        text, problem = ask(sacct_argv(jobs, clusters, since))
-        if problem is not None and "invalid field" in problem.lower():
-            text, problem = ask(sacct_argv(jobs, clusters, since, SACCT_OLD_FORMAT))
+        seen: list[Sighting] = []
+        problems: list[str] = []
+        for named in _together(clusters):
+            default = bool(clusters) and not named
+            text, problem = ask(sacct_argv(jobs, named, since), default)
+            if problem is not None and "invalid field" in problem.lower():
+                text, problem = ask(sacct_argv(jobs, named, since, SACCT_OLD_FORMAT), default)
+            seen += parse_sacct(text, completed)
+            if problem is not None:
+                problems.append(problem)
         return snapshot._replace(
-            accounting=tuple(parse_sacct(text, completed)), accounting_problem=problem, accounting_asked=True
+            accounting=tuple(seen), accounting_problem=problems[0] if problems else None, accounting_asked=True
         )
+
+
+def _together(clusters: Sequence[str]) -> list[list[str]]:
+    """Return which clusters are asked by one call each: those with names, and the default one ("", or none at all)."""
+    named = [name for name in clusters if name]
+    return ([named] if named else []) + ([[]] if "" in clusters or not named else [])
 
 
 def _hidden_jobs(owners: Sequence[int]) -> str | None:

@@ -20,7 +20,8 @@ from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import Packing, plan
 from esis.records import submissions
 from esis.records.claims import claims, read_claim
-from esis.records.submissions import SCHEMA, Array, Job, Origin, Outcome, Submission, read_all, save
+from esis.records.origin import origin_here
+from esis.records.submissions import SCHEMA, Array, Cluster, Job, Origin, Outcome, Submission, read_all, save
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -63,6 +64,8 @@ described = st.builds(
         st.none() | text,
         st.none() | text,
     ),
+    cluster=st.none()
+    | st.builds(Cluster, text, st.lists(text, max_size=2).map(tuple), st.lists(text, max_size=2).map(tuple)),
 )
 
 
@@ -113,7 +116,7 @@ def test_records_of_0_1_0_are_read_and_written_as_they_are(path: Path) -> None:
     """A field that comes later may be missing: users' runs are older than their esis."""
     raw = json.loads(path.read_text())
     made = Submission.from_json(path, raw)
-    assert made.to_json() == raw
+    assert made.to_json() == {"cluster": None, **raw}
     assert not made.unknown
 
 
@@ -153,7 +156,7 @@ def test_a_submission_says_who_made_it_where_and_with_what(monkeypatch: pytest.M
     """Without starting a program."""
     monkeypatch.setenv("LOADEDMODULES", "gcc/12:openmpi/4")
     monkeypatch.setattr("subprocess.Popen", None)
-    here = Origin.here()
+    here = origin_here()
     assert (here.uid, here.host, here.modules) == (os.getuid(), os.uname().nodename, ("gcc/12", "openmpi/4"))
     assert here.user
     assert here.python
@@ -308,7 +311,7 @@ def test_f07_garbage_is_corrupt_and_named(tmp_path: Path, content: bytes) -> Non
         read_all(run)
 
 
-@pytest.mark.parametrize("key", sorted(SAMPLE.to_json().keys() - {"provenance", "unique_error"}))
+@pytest.mark.parametrize("key", sorted(SAMPLE.to_json().keys() - {"cluster", "provenance", "unique_error"}))
 def test_f07_a_missing_key_is_corrupt(key: str) -> None:
     """F07: every key is needed: a record that lacks one was not written by this schema."""
     raw = {name: value for name, value in SAMPLE.to_json().items() if name != key}

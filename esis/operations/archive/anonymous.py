@@ -119,6 +119,7 @@ def _submission(path: Path, content: bytes) -> bytes:
         argv=[],
         message=None,
         provenance=None,
+        cluster=None,
         options=[word for word in made.options if _OPTION.match(word)],
         output=_relative(made.output),
         unique_output=_relative(made.unique_output),

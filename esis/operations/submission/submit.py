@@ -18,23 +18,21 @@ from esis.locks import Owner, require, still
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
-from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
-from esis.operations.submission.adopt import find
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
 from esis.operations.submission.limits import ArrayRefused, described, is_about_arrays, known_limits, new_limits
+from esis.operations.submission.lookup import look_up
 from esis.operations.submission.script import render_script, write_script
 from esis.records import job_ids, log_names, submissions, traces
+from esis.records.origin import origin_here
 from esis.records.start_time import format_start_time
-from esis.records.submissions import Job, Origin, Outcome, Submission
+from esis.records.submissions import Cluster, Job, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler
-from esis.schedulers.directives import Options
 from esis.schedulers.slurm import Slurm
 
 MINIMUM_GRACE_SECONDS = 30.0
-_POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,8 @@ def _intend(
         argv=context.argv,
         dependency=rendered.dependency,
         seen=request.seen,
-        provenance=Origin.here(),
+        provenance=origin_here(),
+        cluster=_present(scheduler, known),
     )
     _save(run, intent)
     _write_map(run, intent)
@@ -159,6 +158,12 @@ def _intend(
 def _save(run: RunDir, submission: Submission) -> None:
     """Write the record, if this process still has the run; else it is the record of whoever took the run over."""
     submissions.save(run, submission, still(run.lock, run.label))
+
+
+def _present(scheduler: Scheduler, known: Sequence[Submission]) -> Cluster | None:
+    """Return the cluster to which a submission goes that names none; None where that isn't known."""
+    # Once more where the limits couldn't be asked a moment ago: without a name, any cluster's queue would be believed.
+    return scheduler.queue.present(known, again=True)[0] if scheduler.queue is not None else None
 
 
 def _write_map(run: RunDir, intent: Submission) -> None:
@@ -193,9 +198,9 @@ def settle(
                     "esis run (without --local) finds out",
                 )
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
-            found = _look_up(run, submission, known, scheduler, context)
+            found = _adopted(run, submission, known, scheduler, context)
             if found is None and not submission.jobs:
-                submission = _renewed(run, workflow, submission, dependency)
+                submission = _renewed(run, workflow, submission, dependency, _present(scheduler, known))
             try:
                 submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
             except (LimitReached, ArrayRefused) as refusal:
@@ -263,7 +268,7 @@ def _send(
     if answer.outcome is Outcome.REFUSED:
         _refuse(run, intent, answer)
     context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
-    found = _look_up(run, intent, known, scheduler, context)
+    found = _adopted(run, intent, known, scheduler, context)
     if found is not None:
         return found
     if last:
@@ -288,7 +293,9 @@ def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submissi
     return done
 
 
-def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None) -> Submission:
+def _renewed(
+    run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None, cluster: Cluster | None
+) -> Submission:
     """Write script and intent anew, under the same number, so that the fence holds against the first try."""
     packing = Packing(intent.per_job, intent.parallel)
     rendered = render_script(
@@ -303,7 +310,10 @@ def _renewed(run: RunDir, workflow: Workflow, intent: Submission, dependency: st
     )
     write_script(run, rendered.text, still(run.lock, run.label))
     renewed = intent._replace(
-        dependency=rendered.dependency, script_digest=_digest(rendered.text), owner=Owner.current().text()
+        dependency=rendered.dependency,
+        script_digest=_digest(rendered.text),
+        owner=Owner.current().text(),
+        cluster=cluster,
     )
     _save(run, renewed)
     _write_map(run, renewed)
@@ -350,28 +360,12 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
     )
 
 
-def _look_up(
+def _adopted(
     run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context
 ) -> Submission | None:
     """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
-    others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
-    grace = _grace(run, scheduler, context)
-    clusters = Options.of(read_template(run.script), intent.options).clusters
-    first_absent: float | None = None
-    while True:
-        job = find(run, intent, others, scheduler.observe(clusters), clusters)
-        if job is not None:
-            context.say(f"{run.label}: Slurm has it as job {job.id}")
-            return _record_job(run, intent, job)
-        now = time.monotonic()
-        if first_absent is None:
-            first_absent = now
-            context.say(f"{run.label}: not in the queue; watching it for {grace:.0f} s before submitting again")
-        if now - first_absent >= grace:
-            break
-        time.sleep(min(_POLL_SECONDS, grace / 5))
-    context.say(f"{run.label}: Slurm never got it; submitting again")
-    return None
+    job = look_up(run, intent, known, scheduler, context, _grace(run, scheduler, context))
+    return _record_job(run, intent, job) if job is not None else None
 
 
 def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:

@@ -53,8 +53,25 @@ class Evidence(_Read):
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """Return the clusters that sbatch named when it took the run's jobs."""
-        return tuple(sorted({job.cluster for sub in self.submissions for job in sub.jobs if job.cluster is not None}))
+        """Return the clusters to be named where the run's jobs are asked for, "" for the default one beside others.
+
+        None where neither sbatch nor the user named any: that needs slurmdbd.
+        """
+        from esis.environment import named_clusters  # where somebody is asked
+
+        named = {job.cluster for sub in self.in_slurm for job in sub.jobs if job.cluster is not None}
+        named.update(named_clusters())
+        return tuple(sorted(named | self.homes)) if named else ()
+
+    @cached_property
+    def unnamed(self) -> tuple[Submission, ...]:
+        """Return the submissions that went to the default cluster, whichever that was."""
+        return tuple(sub for sub in self.in_slurm if not sub.jobs or any(job.cluster is None for job in sub.jobs))
+
+    @property
+    def homes(self) -> frozenset[str]:
+        """Return the default clusters that jobs went to; "" where the record doesn't tell."""
+        return frozenset(sub.cluster.name if sub.cluster is not None else "" for sub in self.unnamed if sub.jobs)
 
     @property
     def in_slurm(self) -> tuple[Submission, ...]:
@@ -107,8 +124,13 @@ class Evidence(_Read):
         return not self.marked_complete and bool(self.submissions or self.records or self.fed)
 
     def job_called(self, job: str) -> Job:
-        """Return the job of that id with the cluster that it was submitted to."""
-        return next((item for sub in self.submissions for item in sub.jobs if item.id == job), Job(job))
+        """Return the job of that id with the cluster that it was submitted to, as far as that has to be named."""
+        found = next(((sub, item) for sub in self.submissions for item in sub.jobs if item.id == job), None)
+        if found is None:
+            return Job(job)
+        sub, item = found
+        home = sub.cluster.name if sub.cluster is not None and self.clusters else None
+        return item if item.cluster is not None else item._replace(cluster=home)
 
     @property
     def recorded_complete(self) -> bool:

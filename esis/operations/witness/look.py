@@ -15,6 +15,7 @@ from esis.operations.witness.judge import Judge
 from esis.operations.witness.status import (
     ACTIVE_STATES,
     CLAIMED,
+    RESUMABLE,
     News,
     RunStatus,
     Tasks,
@@ -23,10 +24,12 @@ from esis.operations.witness.status import (
     Verdict,
     complete_status,
 )
-from esis.schedulers.base import Scheduler, Snapshot
+from esis.records.submissions import Submission
+from esis.schedulers.base import Scheduler, Snapshot, went_this_way
 
 _UNRESOLVED = frozenset({TaskState.LOST, TaskState.UNKNOWN, TaskState.FAILED})
 _UNEXPLAINED = frozenset({TaskState.LOST, TaskState.UNKNOWN})
+_BELIEVED = frozenset({CLAIMED, RESUMABLE})  # reasons that hold where the queue doesn't show the task
 
 
 def status_of(evidence: Evidence, snapshot: Snapshot, now: float | None = None) -> RunStatus:
@@ -63,7 +66,8 @@ def look(
 ) -> tuple[Snapshot, list[RunStatus | None]]:
     """Judge several runs with at most one call of squeue, and one of sacct where squeue left something open.
 
-    `accounting` False: without sacct. Nothing is written.
+    Before that one of scontrol where the queue may be that of another cluster: such a one is no witness of what it
+    doesn't show. `accounting` False: without sacct. Nothing is written.
     """
     items = list(found)
     asking = [item for item in items if item is not None and item.needs_queue()]
@@ -71,11 +75,17 @@ def look(
         snapshot = scheduler.observe(_clusters(asking), _owners(asking)) if asking else Snapshot()
     now = time.time()
     judged: dict[RunDir, tuple[Judge, dict[Verdict, list[int]]]] = {}
+    blind: dict[RunDir, Snapshot] = {}  # what the queue of another cluster tells
     unclear = []
-    for asked in asking if accounting else ():
+    for asked in asking:
         judge = Judge(asked, snapshot, now)
-        judged[asked.run] = judge, judge.groups()
-        if asked.in_slurm and _is_unclear(judged[asked.run][1]):
+        groups = judge.groups()
+        told = _from_elsewhere(asked, groups, snapshot, _clusters(asking), scheduler)
+        if told is not None:
+            blind[asked.run] = told
+            continue
+        judged[asked.run] = judge, groups
+        if accounting and asked.in_slurm and _is_unclear(groups):
             unclear.append(asked)
     if unclear:
         since = min(sub.created for item in unclear for sub in item.in_slurm)
@@ -89,10 +99,65 @@ def look(
     statuses: list[RunStatus | None] = []
     for item in items:
         if item is None or item.run not in judged:
-            statuses.append(None if item is None else status_after(item, snapshot, now))
+            statuses.append(None if item is None else status_after(item, blind.get(item.run, snapshot), now))
         else:
             statuses.append(_settled(_judged(item, *judged[item.run], snapshot), snapshot, now))
-    return snapshot, statuses
+    if blind and len(asking) > 1:
+        return snapshot._replace(problem=next(iter(blind.values())).problem), statuses
+    return next(iter(blind.values()), snapshot), statuses
+
+
+def _from_elsewhere(
+    evidence: Evidence, groups: Mapping[Verdict, object], snapshot: Snapshot, asked: Sequence[str], scheduler: Scheduler
+) -> Snapshot | None:
+    """Return what the queue that was asked can tell of a run with jobs on another cluster; None where it tells all."""
+    homes = [(item, item.cluster) for item in evidence.unnamed if item.cluster and item.cluster.name not in asked]
+    hanging = _hangs_on_the_queue(groups)
+    if snapshot.problem is not None or not (hanging or len({home[:2] for _, home in homes}) > 1):
+        return None
+    away = [(item, home) for item, home in homes if not went_this_way(item)]
+    if not away:
+        return None
+    from esis.records.origin import are_different, elsewhere
+    from esis.schedulers.slurm import Slurm
+
+    queue = scheduler.queue if scheduler.queue is not None else Slurm()
+    present, problem = queue.present(evidence.submissions, again=True)
+    if present is None:
+        shared: set[str] = set()
+        problem = f"whether this is the cluster of the tasks can't be asked: {problem}" if problem is not None else None
+    else:
+        away = [(item, home) for item, home in away if are_different(home, present)]
+        problem = elsewhere(away[0][1], present) if away else None
+        shared = _shared(evidence.in_slurm, [item for item, _ in away])
+    if problem is None or not (hanging or any(seen.job in shared for seen in snapshot.sightings)):
+        return None
+    sure = [seen for seen in snapshot.of_run(evidence.run, ()) if seen.job not in shared]
+    return Snapshot(
+        (*sure, *snapshot.feeders(evidence.run)), problem, accounting_problem=problem, accounting_asked=True
+    )
+
+
+def _shared(taken: Sequence[Submission], away: Sequence[Submission]) -> set[str]:
+    """Return the ids that would be taken for those of jobs on another cluster: each is that of its latest submission.
+
+    Numbers of two clusters meet.
+    """
+    found: set[str] = set()
+    for item in taken:
+        ids = {job.id for job in item.jobs}
+        found = found | ids if item in away else found - ids
+    return found
+
+
+def _hangs_on_the_queue(groups: Mapping[Verdict, object]) -> bool:
+    """Return whether a verdict would be another one if a queue that wasn't asked showed a task."""
+    states = {verdict.state for verdict in groups}
+    return (
+        bool(states & _UNEXPLAINED)
+        or states == {TaskState.DONE}
+        or any(verdict.reason in _BELIEVED for verdict in groups)
+    )
 
 
 def behind_mark(evidence: Evidence, asked: RunStatus) -> RunStatus:
@@ -165,7 +230,10 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
 
 
 def _clusters(found: Iterable[Evidence]) -> list[str]:
-    return sorted({cluster for item in found for cluster in item.clusters})
+    items = list(found)
+    named = {cluster for item in items for cluster in item.clusters}
+    # Where one has to be named for one run, the others' aren't forgotten.
+    return sorted(named.union(*(item.homes for item in items))) if named else []
 
 
 def _owners(found: Iterable[Evidence]) -> list[int]:
