@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from esis.environment import named_clusters
 from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFailed
 from esis.model.requirements import Node, Requirement, base_name, chain
 from esis.model.template import joined, own_dependency, read_template
@@ -13,13 +15,14 @@ from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
 from esis.operations.context import Context
 from esis.operations.run import Asked, bring_up, check_available
-from esis.operations.witness.evidence import gather
+from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep, look_and_keep
 from esis.operations.witness.look import look
 from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, describe_failures
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
+from esis.schedulers.directives import Options
 
 
 @dataclass
@@ -28,6 +31,12 @@ class _Known:
 
     complete: set[RunDir] = field(default_factory=set)
     jobs: dict[RunDir, tuple[str, ...]] = field(default_factory=dict)  # to wait behind
+    clusters: dict[RunDir, frozenset[str]] = field(default_factory=dict)  # where these are; "": on the default one
+
+    def wait_for(self, run: RunDir, jobs: Sequence[str], evidence: Evidence) -> None:
+        """Remember the jobs of a run."""
+        self.jobs[run] = tuple(dict.fromkeys(jobs))
+        self.clusters[run] = frozenset(evidence.cluster_of(job) for job in jobs)
 
 
 def run_chain(
@@ -63,6 +72,8 @@ def run_chain(
             told(Done(node, None, status))
             continue
         behind = _behind(node, known)
+        if scheduler.queue is not None and behind is not None:
+            _check_reach(node, status, known, scheduler.queue)
         if status is not None and scheduler.queue is not None:
             _revive(node, status, behind, scheduler.queue, context)
         done = bring_up(
@@ -98,7 +109,7 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
     if done.status is not None and done.status.complete:
         known.complete.add(run)
     elif jobs:
-        known.jobs[run] = tuple(dict.fromkeys(jobs))
+        known.wait_for(run, jobs, evidence_of(run))
     else:
         _check_sound(run, done.status)
         summary = done.status.summary() if done.status is not None else "no job"
@@ -117,6 +128,38 @@ def _behind(node: Node, known: _Known) -> str | None:
         if item.run not in known.complete:
             jobs.update(dict.fromkeys(known.jobs[item.run]))
     return "afterok:" + ":".join(jobs) if jobs else None
+
+
+def _check_reach(node: Node, status: RunStatus | None, known: _Known, queue: Queue) -> None:
+    """Refuse to wait behind jobs on another cluster: there the ids are those of strangers, or of nobody.
+
+    Slurm's dependencies are about jobs of one slurmctld. (Those of a federation know each other's; ESIS doesn't ask.)
+    """
+    path = node.workflow.resolve(node.workflow.sbatchtemplate)
+    if status is not None:
+        path = status.run.path / base_name(node.workflow.sbatchtemplate)
+    wanted = named_clusters() or Options.of(read_template(path)).clusters or ("",)
+    waiting = {verdict.job for verdict in status.groups if verdict.reason == NEVER} if status is not None else set()
+    own = {*wanted, *(status.evidence.cluster_of(job) for job in waiting if job is not None and status is not None)}
+    behind = {item.run: known.clusters[item.run] for item in node.requirements if item.run not in known.complete}
+    if own.union(*behind.values()) == {""}:
+        return
+    default = queue.present(status.evidence.submissions if status is not None else ())[0]
+    names = {"": default.name} if default is not None else {}
+    own = {names.get(name, name) for name in own}
+    for run, clusters in behind.items():
+        there = {names.get(name, name) for name in clusters}
+        if len(own) > 1 or there != own:
+            raise RequirementTrouble(
+                f"{node.run.label} goes to cluster {_listed(own)} and would have to wait for jobs of {run.label} on "
+                f"cluster {_listed(there)}: Slurm's dependencies don't reach from one cluster to another",
+                f"wait for them (esis wait {shlex.quote(str(run.path))}), then repeat the command; or name one cluster "
+                "for both",
+            )
+
+
+def _listed(clusters: Iterable[str]) -> str:
+    return " or ".join(name or "(the default)" for name in sorted(clusters))
 
 
 def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, context: Context) -> None:
@@ -170,7 +213,7 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
     if status.complete:
         known.complete.add(item.run)
     elif status.active_jobs:
-        known.jobs[item.run] = status.active_jobs
+        known.wait_for(item.run, status.active_jobs, status.evidence)
     else:
         raise RequirementTrouble(
             f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",

@@ -268,3 +268,49 @@ def test_f85_a_run_that_is_reached_by_another_name_is_the_same(bench: Bench, tmp
         assert bench.esis(place, "resubmit").code == 6
         assert "Slurm has it as job 2" in bench.esis(away, "run").ok().stderr
         assert len(bench.slurm.jobs()) == 2
+
+
+def on_b(place: Path) -> None:
+    """Let the template of a workflow name a cluster."""
+    template = (place / "template.sh").read_text()
+    (place / "template.sh").write_text(template.replace("#SBATCH --time=5\n", "#SBATCH --time=5\n#SBATCH -M b\n"))
+
+
+@pytest.mark.parametrize("away", ["a", "b"])
+def test_f86_no_job_waits_for_one_on_another_cluster(bench: Bench, other: FakeSlurm, away: str) -> None:
+    """F86: there the id is a stranger's. The requirement is queued, and done when it's needed."""
+    first, second = bench.workflow("a"), bench.workflow("b", requires=["a"])
+    on_b({"a": first, "b": second}[away])
+    for _ in range(2):
+        refused = bench.esis(second, "dependency")
+        assert refused.code == 3, refused.stderr
+        assert "cluster a" in refused.stderr
+        assert "cluster b" in refused.stderr
+        assert "esis wait" in refused.stderr
+        assert len(bench.slurm.jobs()) + len(other.jobs()) == 1
+    for slurm in (bench.slurm, other):
+        slurm.run()
+    bench.esis(second, "dependency").ok()
+    assert (len(bench.slurm.jobs()), len(other.jobs())) == (1, 1)
+    assert not [job for slurm in (bench.slurm, other) for job in slurm.jobs() if job.dependency]
+
+
+@pytest.mark.parametrize("variable", [None, "b", "a"])
+def test_f86_on_one_cluster_they_wait_for_each_other(bench: Bench, other: FakeSlurm, variable: str | None) -> None:
+    """F86: whoever names it; the variable outranks the templates, as with sbatch."""
+    first, second = bench.workflow("a"), bench.workflow("b", requires=["a"])
+    on_b(first)
+    on_b(second)
+    bench.esis(second, "dependency", env={"SBATCH_CLUSTERS": variable} if variable else {}).ok()
+    where = bench.slurm if variable == "a" else other
+    before, behind = where.jobs()
+    assert behind.dependency == (("afterok", before.id, None),)
+
+
+def test_f86_one_of_several_clusters_may_be_another_one(bench: Bench, other: FakeSlurm) -> None:
+    """F86: sbatch chooses among them."""
+    bench.workflow("a")
+    second = bench.workflow("b", requires=["a"])
+    refused = bench.esis(second, "dependency", env={"SBATCH_CLUSTERS": "b,a"})
+    assert (refused.code, "a or b" in refused.stderr) == (3, True)
+    assert (len(bench.slurm.jobs()), len(other.jobs())) == (0, 1)

@@ -132,6 +132,14 @@ class Evidence(_Read):
         home = sub.cluster.name if sub.cluster is not None and self.clusters else None
         return item if item.cluster is not None else item._replace(cluster=home)
 
+    def cluster_of(self, job: str) -> str:
+        """Return the name of the cluster that a job went to; "" for the default one where no record names it."""
+        for sub in reversed(self.submissions):
+            for item in sub.jobs:
+                if item.id == job:
+                    return item.cluster or (sub.cluster.name if sub.cluster is not None else "")
+        return ""
+
     @property
     def recorded_complete(self) -> bool:
         """Return whether the records alone say that all tasks are done."""
