@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from esis.records import old
 from esis.records.submissions import LOCAL, Job, Outcome, Submission
 from esis.records.tasks import note, read_details
 from esis.schedulers.base import JobState
+from esis.schedulers.identity import is_submitted_by_esis
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0
@@ -88,7 +89,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     waited = targets._replace(local=tuple(part for part, problem in zip(targets.local, problems) if problem is None))
     left, left_jobs = _wait_gone(run, waited, slurm)
     ended = [task for task in waited.tasks if task not in left]
-    _note_unbegun(status, waited, ended)
+    _note_unbegun(status, waited, ended, left_jobs)
     for problem in problems:
         if problem is not None:
             raise (
@@ -294,7 +295,7 @@ def _interrupt(status: RunStatus, submission: Submission, tasks: Sequence[int]) 
     )
 
 
-def _note_unbegun(before: RunStatus, targets: _Targets, gone: Sequence[int]) -> None:
+def _note_unbegun(before: RunStatus, targets: _Targets, gone: Sequence[int], left_jobs: Sequence[str]) -> None:
     """Record the tasks that never began, for Slurm may keep no trace of them.
 
     Under the submission whose job it was; not where another one holds the task by now, or an attempt of this one is
@@ -303,24 +304,48 @@ def _note_unbegun(before: RunStatus, targets: _Targets, gone: Sequence[int]) -> 
     """
     if before.evidence.is_old:  # nothing is written into a run of 0.0.4
         return
-    ended = set(gone)
     evidence = evidence_of(before.run)
+    unbegun = (*_unbegun(before, targets, frozenset(gone)), *_unanswered(before, targets, left_jobs))
+    for mine, job, task in unbegun:
+        later = any(
+            item.number > mine.number and item.outcome is not Outcome.REFUSED and item.holds(task)
+            for item in evidence.submissions
+        )
+        record = evidence.records.get(task)
+        if not later and (record is None or record.submission < mine.number):
+            try:
+                note(before.run.tasks, task, mine.number, job, "CANCELLED")
+            except OSError:
+                return
+
+
+def _unbegun(before: RunStatus, targets: _Targets, gone: Collection[int]) -> Iterator[tuple[Submission, str, int]]:
+    """Yield the tasks that waited in jobs of ESIS's own and are gone: submission, job, task."""
     for job, elements in targets.elements.items():
         for held, tasks in elements.values():
-            mine = held.submission
-            for task in tasks if held.sent and mine is not None else ():
-                if mine is None or task not in ended or before.tasks[task].state is not TaskState.WAITING:
-                    continue
-                later = any(
-                    item.number > mine.number and item.outcome is not Outcome.REFUSED and item.holds(task)
-                    for item in evidence.submissions
-                )
-                record = evidence.records.get(task)
-                if not later and (record is None or record.submission < mine.number):
-                    try:
-                        note(before.run.tasks, task, mine.number, job, "CANCELLED")
-                    except OSError:
-                        return
+            for task in tasks if held.sent else ():
+                if held.submission is not None and task in gone and before.tasks[task].state is TaskState.WAITING:
+                    yield held.submission, job, task
+
+
+def _unanswered(
+    before: RunStatus, targets: _Targets, left_jobs: Sequence[str]
+) -> Iterator[tuple[Submission, str, int]]:
+    """Yield the same of the one job that ESIS submitted and whose id it never got: nothing else tells of it later."""
+    run = before.run
+    lost = [
+        item
+        for item in before.evidence.submissions
+        if item.outcome is Outcome.OPEN and item.scheduler != LOCAL and len(item.jobs) < len(item.arrays)
+    ]
+    held = [item for item in before.queue if not item.known and is_submitted_by_esis(run, item.seen.place)]
+    jobs = {item.seen.job for item in held}
+    if len(lost) != 1 or len(jobs) != 1 or not jobs <= targets.strangers.keys() - set(left_jobs):
+        return
+    for item in held:
+        if item.seen.state is JobState.WAITING:
+            for task in lost[0].tasks_at(len(lost[0].jobs), item.seen.indices or ()):
+                yield lost[0], item.seen.job, task
 
 
 def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int], list[str]]:

@@ -218,3 +218,22 @@ def test_cancel_ends_every_job_of_the_chosen_tasks(bench: Bench) -> None:
     bench.slurm.call("sbatch", "../sbatch.sh", cwd=only_run(place) / "cwd").check_returncode()
     bench.esis(place, "cancel").ok()
     assert {state for job in bench.slurm.jobs() for state in job.states.values()} == {"CANCELLED"}
+
+
+def test_what_a_rerun_without_records_came_to_outranks_the_earlier_record_for_dependants_too(bench: Bench) -> None:
+    """Their jobs ask no Slurm: they would never start, whatever `esis status` says of the requirement."""
+    worker = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ -e ../mended ] || [ "$SLURM_ARRAY_TASK_ID" != 1 ]\n'
+    first = bench.workflow("a", worker=worker)
+    second = bench.workflow("b", requires=["a"])
+    bench.slurm.set(accounting=True)
+    bench.esis(first, "run").ok()
+    bench.slurm.run()
+    assert bench.states(first) == {"done": 2, "failed": 1}
+    (only_run(first) / "mended").touch()
+    bench.esis(first, "resubmit", "--no-task-records").ok()
+    bench.slurm.run()
+    assert bench.states(first) == {"done": 3}
+    bench.esis(second, "dependency").ok()
+    bench.slurm.run()
+    assert bench.states(second) == {"done": 3}
+    assert bench.states(first) == {"done": 3}

@@ -209,8 +209,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     news = News(
         complete and found and (heard or not evidence.in_slurm) and not evidence.is_old,
         tuple(judge.outranked.values()) if certain else (),
-        # Once squeue has forgotten them, nobody could tell, unless sacct does.
-        tuple(judge.unrecorded.items()) if certain and snapshot.accounting_problem is not None else (),
+        tuple(_worth_noting(judge, evidence, snapshot)) if certain else (),
     )
     active = {verdict.job for verdict in groups if verdict.state in ACTIVE_STATES and verdict.job is not None}
     active.update(held.seen.job for held in judge.queue if not held.known)
@@ -227,6 +226,18 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
         judge.queue,
         news,
     )
+
+
+def _worth_noting(judge: Judge, evidence: Evidence, snapshot: Snapshot) -> Iterator[tuple[int, tuple[int, str, str]]]:
+    """Yield what Slurm said of tasks that write no records, as far as it has to be kept.
+
+    Once squeue has forgotten them, nobody could tell, unless sacct does. The jobs of dependants ask neither: they would
+    believe an earlier record, that says that a task failed.
+    """
+    for task, told in judge.unrecorded.items():
+        record = evidence.records.get(task)
+        if snapshot.accounting_problem is not None or (record is not None and not record.done):
+            yield task, told
 
 
 def _clusters(found: Iterable[Evidence]) -> list[str]:
