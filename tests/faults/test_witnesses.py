@@ -226,7 +226,7 @@ def test_what_a_rerun_without_records_came_to_outranks_the_earlier_record_for_de
     first = bench.workflow("a", worker=worker)
     second = bench.workflow("b", requires=["a"])
     bench.slurm.set(accounting=True)
-    bench.esis(first, "run").ok()
+    bench.esis(second, "dependency").ok()
     bench.slurm.run()
     assert bench.states(first) == {"done": 2, "failed": 1}
     (only_run(first) / "mended").touch()
