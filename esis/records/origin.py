@@ -20,11 +20,18 @@ def origin_here() -> Origin:
         esis=VERSION,
         python=platform.python_version(),
         python_executable=sys.executable,
-        platform=platform.platform(),
+        platform=_platform(),
         modules=tuple(name for name in os.environ.get("LOADEDMODULES", "").split(":") if name),
         conda_environment=os.environ.get("CONDA_DEFAULT_ENV"),
         virtual_environment=os.environ.get("VIRTUAL_ENV"),
     )
+
+
+def _platform() -> str:
+    """Return what `platform.platform` says, which would start `uname -p` for a processor that it doesn't show then."""
+    system = os.uname()
+    library = "".join(platform.libc_ver())
+    return "-".join([system.sysname, system.release, system.machine, *(["with", library] if library else [])])
 
 
 def are_different(cluster: Cluster, other: Cluster) -> bool:

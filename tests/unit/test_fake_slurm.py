@@ -632,7 +632,7 @@ def test_a_node_failure_can_requeue(slurm: FakeSlurm, work: Path) -> None:
 def test_killing_a_task_is_the_end_of_its_node(auto: FakeSlurm, work: Path) -> None:
     submit(auto, work, "-a", "0-1", script(work, "touch up.$SLURM_ARRAY_TASK_ID; [ -e go ] || sleep 60"))
     auto.wait(lambda: len(list(work.glob("up.*"))) == 2)
-    auto.wait(lambda: all(auto.job(1).task(task).pid for task in (0, 1)))  # noted a moment after the scripts have begun
+    auto.wait(lambda: sum(bool(task.pid) for task in auto.job(1).tasks) == 2)  # noted behind the scripts' beginning
     (work / "go").touch()
     auto.kill_task(1, 0)
     auto.kill_task(1, 1, requeue=True)

@@ -28,7 +28,7 @@ from esis.schedulers.base import JobState, Queue, Scheduler, Sighting, Snapshot
 _LATER_SECONDS = 600.0  # after which it tries again where no job of the run's own is in the way
 _LATER_CODES = (ExitCode.NO_ROOM, ExitCode.UNANSWERED, ExitCode.BUSY)
 _MOST_REQUEUES = 500  # Slurm lets two minutes pass before each
-_PLACE = ("partition", "account", "qos", "reservation")  # where a job may run at all, and on whose account
+_PLACE = ("clusters", "partition", "account", "qos", "reservation")  # where a job may run, and on whose account
 _SCRIPT = """\
 #!/bin/sh
 # Submits the tasks of this run that are not submitted yet, as far as Slurm has room for them.
