@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from esis.environment import named_clusters
@@ -22,6 +22,7 @@ from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, de
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
+from esis.schedulers.commands import behind as turns_behind
 from esis.schedulers.directives import Options
 
 
@@ -180,16 +181,24 @@ def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, con
     if own is not None:
         behind = joined(behind, own)
     for job in sorted(stuck):
-        problem = queue.set_dependency(evidence.job_called(job), behind or "")
+        now = _in_turn(evidence, job, behind, {*stuck, *status.active_jobs})
+        problem = queue.set_dependency(evidence.job_called(job), now or "")
         if problem is not None:
             raise SlurmRefused(
                 f"{status.run.label}: job {job} waits for a job that failed, and its dependency can't "
                 f"be changed: {problem}",
                 "esis cancel it, then repeat the command",
             )
-        context.say(
-            f"{status.run.label}: job {job} waited for a job that failed; now it waits for {behind or 'nothing'}"
-        )
+        context.say(f"{status.run.label}: job {job} waited for a job that failed; now it waits for {now or 'nothing'}")
+
+
+def _in_turn(evidence: Evidence, job: str, dependency: str | None, queued: Container[str]) -> str | None:
+    """Return the dependency of an array with its turn behind another one of its submission, while that is queued."""
+    for item in evidence.submissions:
+        position = item.position_of(job)
+        if position is not None and 0 < item.lanes <= position and item.jobs[position - item.lanes].id in queued:
+            return turns_behind(item._replace(dependency=dependency), position)
+    return dependency
 
 
 def _check_sound(run: RunDir, status: RunStatus | None) -> None:

@@ -786,3 +786,25 @@ def test_a_local_run_of_scattered_tasks_needs_no_map(bench: Bench) -> None:
     assert {path.name: path.read_text() for path in (run / "cwd").iterdir() if path.name.startswith("o")} == {
         f"o{task}": f"out of {task}\n" for task in (1, 3, 4, 7, 11)
     }
+
+
+def test_arrays_that_take_turns_do_so_when_what_they_wait_for_is_exchanged(bench: Bench) -> None:
+    """More arrays than tasks may run at a time, behind a requirement that failed and was submitted again."""
+    bench.slurm.set(max_array_size=6)
+    worker = "#!/bin/sh\n[ -e ../mended ] || [ ! -e ../../flaky ]\n"
+    first, second = bench.workflow("a", worker=worker), bench.workflow("b", 20, worker=worker, requires=["a"])
+    (first / "flaky").touch()
+    bench.esis(second, "dependency", "-m", "2").ok()
+    before = [job.dependency for job in bench.slurm.jobs()[1:]]
+    assert [len(found) for found in before] == [1, 1, 2, 2]
+    bench.slurm.run()
+    (only_run(first) / "mended").touch()
+    bench.esis(first, "resubmit").ok()
+    bench.esis(second, "dependency", "-m", "2").ok()
+    again = bench.slurm.jobs()[-1].id
+    after = [job.dependency for job in bench.slurm.jobs()[1:5]]
+    assert after == [(("afterok", again, None), *found[1:]) for found in before]
+    (second / "flaky").unlink(missing_ok=True)
+    (first / "flaky").unlink()
+    bench.slurm.run()
+    assert bench.states(second) == {"done": 20}
