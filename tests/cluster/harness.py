@@ -6,7 +6,7 @@
 
 Containers: ctl (slurmctld), c1 and c2 (slurmd, 8 invented CPUs each, or as many as are asked for), login and
 login2, and dbd (slurmdbd with MariaDB) where there is accounting. They share /home, which the host sees as
-`SlurmCluster.home`.
+`SlurmCluster.home`; the same file system is mounted at /data, too.
 No port is published. Everything carries the label `org.esis.cluster`, by which it is found and removed.
 """
 
@@ -36,7 +36,7 @@ from typing import Any, Final, TypeVar
 import docker
 import docker.errors
 from docker.models.containers import Container
-from docker.types import EndpointConfig, IPAMConfig, IPAMPool
+from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Mount
 
 # Its clean-up container comes from a registry, which need not answer. This module removes what it made.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -58,6 +58,9 @@ PYTHON_OF: Final[Mapping[str, str]] = {"bullseye": "3.9", "bookworm": "3.11", "t
 
 PREFIX: Final = "/opt/esis"
 """Where ESIS is installed, on the login nodes alone."""
+
+OTHER_HOME: Final = "/data"
+"""Where the file system of /home is mounted once more."""
 
 _ROLES: Final[Mapping[str, str]] = {
     "dbd": "slurmdbd",
@@ -290,6 +293,8 @@ class SlurmCluster:
             "hostname": host,
             "labels": self._labels,
             "network": network.name,
+            # Not a second volume mapping: testcontainers knows one for each place of the host.
+            "mounts": [Mount(OTHER_HOME, str(self.home), type="bind")],
             # The address stays when the container is killed and started again; slurmctld keeps addresses.
             "networking_config": {network.name: EndpointConfig("1.40", ipv4_address=addresses[host])},
             # No name server in between: a node that is down is still a known name.

@@ -90,21 +90,22 @@ class FakeSite:
 
 
 class ClusterSite:
-    """The real cluster, as alice on a login node."""
+    """The real cluster, as alice on a login node, below one of the places where the homes are mounted."""
 
     name = "cluster"
 
-    def __init__(self, cluster: object, directory: str) -> None:
+    def __init__(self, cluster: object, directory: str, *, host: str = "login", homes: str = "/home") -> None:
         from tests.cluster.harness import SlurmCluster
 
         assert isinstance(cluster, SlurmCluster)
         self.cluster = cluster
+        self.host = host
         self.home = cluster.home / "alice" / directory
-        self._inside = Path("/home/alice") / directory
+        self._inside = Path(homes, "alice", directory)
         cluster.run(["mkdir", "-p", str(self._inside)])
 
     def run(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> Result:
-        done = self.cluster.run(list(argv), cwd=str(self.inside(cwd)), env=env, check=False)
+        done = self.cluster.run(list(argv), cwd=str(self.inside(cwd)), env=env, host=self.host, check=False)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def inside(self, path: Path) -> Path:
