@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".esis-tmp-"
 PROBE_PREFIX = f"{TEMPORARY_PREFIX}probe-"
 STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near it
+# Bytes of a line of folded results: those of the largest file with the task around them, and the blanks that 0.1.0 put
+# between values.
+LINE_LIMIT = 2 * STATE_FILE_LIMIT
 CHUNK = 1024 * 1024  # bytes read or written at a time
 _BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
 _DECODER = json.JSONDecoder()

@@ -9,6 +9,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 UNKNOWN_BOOT = "unknown"  # no /proc tells
 
 
@@ -61,9 +65,9 @@ def sessions() -> dict[int, list[int]]:
     return found
 
 
-def has_left(pid: int) -> bool:
-    """Return whether a process that began a session has ended, and others of the session live on."""
-    return (process_start(pid) is None or is_zombie(pid)) and pid in sessions()
+def has_left(pid: int, living: Container[int]) -> bool:
+    """Return whether a process that began a session has ended, and others live on; `living`: all of `sessions`."""
+    return pid in living and (process_start(pid) is None or is_zombie(pid))
 
 
 def is_zombie(pid: int) -> bool:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esis.errors import Busy, CorruptState
-from esis.files import STATE_FILE_LIMIT, is_there, open_regular, parse_json, read_at, read_limited
+from esis.files import LINE_LIMIT, is_there, open_regular, parse_json, read_at, read_limited
 from esis.model.workdir import RunDir
 
-# Bytes of a line: those of the largest file with the task around them, and the blanks that 0.1.0 put between values.
-LINE_LIMIT = 2 * STATE_FILE_LIMIT
 _FILE = re.compile(r"results\.(0|[1-9][0-9]{0,11})\.json\Z")
 _BEHIND_ALL = 10**13  # is no task's number
 _SPARE = 64  # levels; who reads a line may stand deeper in calls of its own than who wrote it

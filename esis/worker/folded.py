@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, open_regular
+from esis.files import LINE_LIMIT, open_regular
 from esis.model.workdir import RunDir
 from esis.worker.objects import parse
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO
 
-LINE_LIMIT = 2 * STATE_FILE_LIMIT  # bytes; esis.records.results has the same one
 _HEAD = 256  # bytes of a line that tell its task
 _STEP = 64 * 1024  # bytes read at a time
 _RESULTS = re.compile(rb'\s*\{\s*"task"\s*:\s*([0-9]{1,12})\s*,')

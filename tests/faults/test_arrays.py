@@ -245,9 +245,8 @@ def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_lat
     assert did(place) == once()
 
 
-def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, place: Path) -> None:
-    """F24: arrays are refused whole, so a smaller one is tried; the same command, repeated, finishes the run."""
-    bench.slurm.set(submit_limit=6)
+def finish_in_parts(bench: Bench, place: Path) -> None:
+    """Repeat the command where a part of one array fits, until each task has done its work once."""
     bench.esis(place, "run").ok()
     assert specs(place) == [("0-4%10", 0, 5)]
     for _ in range(8):
@@ -255,6 +254,12 @@ def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, 
         bench.esis(place, "run").ok()
     assert bench.states(place) == {"done": TASKS}
     assert did(place) == once()
+
+
+def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, place: Path) -> None:
+    """F24: arrays are refused whole, so a smaller one is tried; the same command, repeated, finishes the run."""
+    bench.slurm.set(submit_limit=6)
+    finish_in_parts(bench, place)
     numbers = sorted(path.name for path in (only_run(place) / "__esis__/submissions").glob("*.json"))
     assert numbers == [f"{number:04d}.json" for number in range(1, len(numbers) + 1)]
 
@@ -350,13 +355,7 @@ def test_f92_a_lost_submission_that_meets_a_limit_is_cut_into_what_fits(bench: B
     bench.slurm.fail("sbatch", "timeout", times=2)
     assert bench.esis(place, "run").code == 6
     bench.slurm.set(submit_limit=6)
-    bench.esis(place, "run").ok()
-    assert specs(place) == [("0-4%10", 0, 5)]
-    for _ in range(8):
-        bench.slurm.run(parallel=4)
-        bench.esis(place, "run").ok()
-    assert bench.states(place) == {"done": TASKS}
-    assert did(place) == once()
+    finish_in_parts(bench, place)
 
 
 def test_feeding_finishes_a_run_without_anybody(bench: Bench, place: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esis.errors import Busy, CorruptState
-from esis.files import STATE_FILE_LIMIT, is_there, parse_json
+from esis.files import LINE_LIMIT, STATE_FILE_LIMIT, is_there, parse_json
 from esis.model.workdir import RunDir
 from esis.records import results as module
-from esis.records.results import LINE_LIMIT, Results, Unfit, as_line, find_files, folded
+from esis.records.results import Results, Unfit, as_line, find_files, folded
 from esis.worker import folded as of_workers
 from tests.ground.openings import opened
 
@@ -290,7 +290,7 @@ def test_each_file_that_can_be_read_fits_into_a_line(tmp_path: Path, monkeypatch
     run.result_file(10**12 - 1).write_text("[" + "0," * 1000 + "0]")
     line = as_line(run, 10**12 - 1)
     around = len(line) - run.result_file(10**12 - 1).stat().st_size
-    assert STATE_FILE_LIMIT + around < LINE_LIMIT == of_workers.LINE_LIMIT
+    assert STATE_FILE_LIMIT + around < LINE_LIMIT == vars(of_workers)["LINE_LIMIT"]
     assert len(json.dumps([0] * 1000)) / len(json.dumps([0] * 1000, separators=(",", ":"))) < LINE_LIMIT / (
         STATE_FILE_LIMIT + around
     )

@@ -10,7 +10,7 @@ from esis.errors import Busy, CorruptState
 from esis.locks import Owner, require
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir
 from esis.operations.context import Context
-from esis.processes import has_left, process_alive
+from esis.processes import has_left, process_alive, sessions
 from esis.records import traces
 from esis.records.stage import State
 
@@ -21,7 +21,7 @@ def check_script(run: RunDir, state: State, context: Context) -> None:
     if owner is None:  # of an earlier version
         running = state.pid is not None and process_alive(state.pid, state.pid_started)
     elif owner.is_here():
-        running = not owner.is_dead() or has_left(owner.pid)
+        running = not owner.is_dead() or has_left(owner.pid, sessions())
     elif context.take_over:
         return
     else:

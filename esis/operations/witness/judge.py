@@ -333,7 +333,7 @@ class Judge:
         if process is None:
             return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
         if not process_alive(process.pid, process.started):
-            if process.started and process.pid in self._sessions and has_left(process.pid):
+            if process.started and has_left(process.pid, self._sessions):
                 return Verdict(TaskState.RUNNING, "its shell has ended, and what it started goes on", job=record.job)
             return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
         if process.started == 0 and owner.is_dead():
