@@ -74,8 +74,10 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     targets = _targets(status, tasks, pending_only)
     fed = status.feeders if tasks is None else ()
     if not targets.tasks and not targets.strangers and not fed:
-        evidence = status.evidence
+        evidence, beyond = status.evidence, _beyond_reach(status, tasks, pending_only, targets)
         hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
+        if beyond:
+            hint = f"task {beyond[0]} runs {status.tasks[beyond[0]].reason}: end it there"
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
     gone: tuple[str, ...] = ()
     if fed:
@@ -88,6 +90,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     problems = [_interrupt(status, *part) for part in targets.local]
     waited = targets._replace(local=tuple(part for part, problem in zip(targets.local, problems) if problem is None))
     left, left_jobs = _wait_gone(run, waited, slurm)
+    left = sorted({*left, *_beyond_reach(status, tasks, pending_only, targets)})
     ended = [task for task in waited.tasks if task not in left]
     _note_unbegun(status, waited, ended, left_jobs)
     for problem in problems:
@@ -168,6 +171,11 @@ def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) 
             else None,
         )
     return [task for task in active if task in named]
+
+
+def _beyond_reach(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool, targets: _Targets) -> list[int]:
+    """Return the chosen tasks that are active, but neither in Slurm nor of a local run: begun by hand."""
+    return sorted(set(_active(status, tasks, pending_only)).difference(targets.tasks))
 
 
 def _refuse_part_of_pack(status: RunStatus, pack: Sequence[int], chosen: Sequence[int]) -> None:

@@ -373,6 +373,16 @@ esis_started() {
     esis_number "${esis_text%% *}"
 }
 
+# Into esis_text: what that number depends on, as esis.processes.boot has it.
+esis_boot() {
+    esis_text=
+    { IFS= read -r esis_text </proc/sys/kernel/random/boot_id || :; } 2>/dev/null
+    esis_left=$(command readlink /proc/self/ns/pid 2>/dev/null) || esis_left=
+    esis_left=${esis_left#*"["}
+    [ -n "$esis_text" ] && [ -n "$esis_left" ] || { esis_text=unknown; return 0; }
+    esis_json "$esis_text/${esis_left%"]"*}"
+}
+
 # Into esis_details: where and with what this attempt runs, one line of JSON.
 esis_describe() {
     esis_kernel=$esis_host
@@ -391,9 +401,14 @@ esis_describe() {
     esis_details="$esis_details, \"cpus\": $esis_text"
     esis_json "${esis_kernel#* }"
     esis_details="$esis_details, \"kernel\": \"$esis_text\""
-    if [ -n "${SLURM_ESIS_LOCAL:-}" ]; then
+    # Where Slurm can't tell of the process, the record does: of a local run, or by hand without any job.
+    if [ -n "${SLURM_ESIS_LOCAL:-}" ] || [ -z "${SLURM_JOB_ID:-}" ]; then
         esis_started
         esis_details="$esis_details, \"started\": $esis_text"
+    fi
+    if [ -z "${SLURM_JOB_ID:-}" ]; then
+        esis_boot
+        esis_details="$esis_details, \"boot\": \"$esis_text\""
     fi
     if [ -n "${SLURM_JOB_SLUID:-}" ]; then
         esis_json "$SLURM_JOB_SLUID"

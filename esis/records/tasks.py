@@ -360,7 +360,8 @@ class Details(NamedTuple):
     cpus: int | None = None  # of the allocation, on the node that runs the script
     kernel: str = ""
     modules: tuple[str, ...] = ()
-    started: int = 0  # when that shell started, in clock ticks since boot; only local runs tell, else 0
+    started: int = 0  # when that shell started, in clock ticks since boot; what Slurm runs doesn't tell it: 0
+    boot: str = ""  # as `processes.boot`: it was begun without Slurm, and without `esis run --local`
     sluid: str = ""  # Slurm's name of the attempt, from 26.05 on
 
 
@@ -385,5 +386,6 @@ def read_details(directory: Path, record: TaskRecord) -> Details | None:
         str(content.get("kernel", "")),
         tuple(name for name in modules if name),
         started if isinstance(started, int) else 0,
+        str(content.get("boot", "")),
         str(content.get("sluid", "")),
     )

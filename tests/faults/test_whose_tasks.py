@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,49 @@ def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None
         assert (throttled.code, "no array of it is queued" in throttled.stderr) == (2, True)
         assert bench.slurm.calls("scancel") == []
         os.killpg(process, signal.SIGKILL)
+
+
+def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench) -> None:
+    """F108: it runs as long as its process does, then it is lost; Slurm isn't asked to end it; elsewhere: unknown."""
+    place = failed(bench, 2)
+    bench.esis(place, "resubmit", "--tasks", "1").ok()
+    now = {"esis.operations.witness.judge.GRACE_SECONDS": 0}
+
+    def task() -> list[str]:
+        shown = json.loads(bench.esis(place, "status", "--json", "--tasks", "0", patch=now).ok().stdout)
+        return [shown["rows"][0][key] for key in ("state", "reason")]
+
+    with by_hand_without_slurm(bench, place) as shell:
+        assert task() == ["running", f"by hand, process {shell.pid} on {os.uname().nodename}"]
+        (record,) = (only_run(place) / "__esis__/tasks").glob("*.running")
+        assert bench.esis(place, "resubmit", "--tasks", "0").code == 2
+        refused = bench.esis(place, "cancel", "--tasks", "0")
+        assert (refused.code, f"process {shell.pid}" in refused.stderr) == (2, True)
+        both = bench.esis(place, "cancel", patch={"esis.operations.control._SETTLE_SECONDS": 0})
+        assert (both.code, "cancelled: 1" in both.stderr, "still active: 0" in both.stderr) == (6, True, True)
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait(30)
+        assert task() == ["lost", "its local process is gone"]
+        record.write_text(record.read_text().replace('"boot": "', '"boot": "another-'))
+        assert task()[0] == "unknown"
+
+
+@contextmanager
+def by_hand_without_slurm(bench: Bench, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run task 0 during the block as `esis doc by-hand` says."""
+    (place / "mended").touch()
+    (place / "slow").touch()
+    env = {**bench.env(), "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1700000000"}
+    with subprocess.Popen(
+        ["bash", "../sbatch.sh"], cwd=only_run(place) / "cwd", env=env, start_new_session=True
+    ) as shell:
+        try:
+            until(lambda: (place / "begun.1700000000.0").exists(), 30)
+            yield shell
+        finally:
+            (place / "slow").unlink()
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("accounting", [True, False])

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esis.model.workdir import RunDir
+from esis.processes import boot
 from esis.records.stage import is_marked
 from esis.records.tasks import TaskRecord, read_details
 from tests.records.jobs import (
@@ -85,6 +86,7 @@ def test_a_start_record_is_json_whatever_the_environment_holds(
         "nodes",
         "cpus",
         "kernel",
+        *(() if hostile else ("started", "boot")),
         "modules",
     ]
     assert content["cpus"] is None
@@ -791,5 +793,18 @@ def test_f65_a_local_task_tells_when_its_process_started(tmp_path: Path, shell: 
     details = read_details(run.tasks, record)
     assert details is not None
     assert [details.pid, details.started] == list(map(int, out.split()))
+    assert details.boot == ""
     Job(run, "true", shell).run(SLURM_ARRAY_JOB_ID="8")
     assert {json.loads(path.read_text()).get("started") for path in run.tasks.iterdir()} == {None, details.started}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_f108_a_task_without_any_job_tells_in_which_boot_its_process_is_one(tmp_path: Path, shell: str) -> None:
+    """F108: Slurm can't tell of it later, and no local run either."""
+    run = make_run(tmp_path)
+    _, out, _ = Job(run, 'echo "$$"', shell).run(SLURM_JOB_ID="")
+    (record,) = read_records(run.tasks)
+    details = read_details(run.tasks, record)
+    assert details is not None
+    assert (details.pid, details.boot) == (int(out), boot())
+    assert details.started > 0

@@ -12,7 +12,7 @@ from functools import cached_property
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
-from esis.operations.witness.words import elsewhere, exit_reason, failure_reason
+from esis.operations.witness.words import exit_reason, failure_reason
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord
@@ -231,8 +231,15 @@ class Judge:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
             reason = f"{exit_reason(record.code)}{also}".removeprefix("; ")
             return Verdict(state, reason, record.code, record.job)
-        if submission is not None and submission.scheduler == LOCAL:
-            return self._local_process(record, submission)
+        local = submission is not None and submission.scheduler == LOCAL
+        if local or submission is None or submission.position_of(record.job) is None:  # else Slurm's: nothing to read
+            from esis.operations.witness import on_machine
+
+            details = tasks.read_details(self._evidence.run.tasks, record)
+            if details is not None and details.boot:
+                return on_machine.by_hand(record, details, lambda: self._sessions)
+            if local and submission is not None:
+                return on_machine.of_local_run(record, details, submission, lambda: self._sessions)
         if seen is not None:
             if seen.state is JobState.COMPLETED:
                 self.outranked[task] = (record, _COMPLETED)
@@ -286,14 +293,9 @@ class Judge:
     def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:
         """Judge a task whose present submission left no record of it."""
         if submission.scheduler == LOCAL:
-            from esis.locks import Owner
+            from esis.operations.witness import on_machine
 
-            owner = Owner.parse(submission.owner)
-            if owner is None or not owner.is_here():
-                return Verdict(TaskState.UNKNOWN, elsewhere(owner))
-            if owner.is_dead():
-                return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
-            return Verdict(TaskState.WAITING, "local")
+            return on_machine.waits(submission)
         job = self._sightings.job_of(submission, position)
         if job is None:
             return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
@@ -320,27 +322,6 @@ class Judge:
                 return Verdict(TaskState.DONE, CLAIMED, job=job)
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
         return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
-
-    def _local_process(self, record: TaskRecord, submission: Submission) -> Verdict:
-        """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
-        from esis.locks import Owner
-        from esis.processes import has_left, process_alive
-
-        owner = Owner.parse(submission.owner)
-        if owner is None or not owner.is_here():
-            return Verdict(TaskState.UNKNOWN, elsewhere(owner), job=record.job)
-        process = tasks.read_details(self._evidence.run.tasks, record)
-        if process is None:
-            return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
-        if not process_alive(process.pid, process.started):
-            if process.started and has_left(process.pid, self._sessions):
-                return Verdict(TaskState.RUNNING, "its shell has ended, and what it started goes on", job=record.job)
-            return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
-        if process.started == 0 and owner.is_dead():
-            return Verdict(
-                TaskState.UNKNOWN, f"its local run was killed, and process {process.pid} may be another", job=record.job
-            )
-        return Verdict(TaskState.RUNNING, job=record.job)
 
     @cached_property
     def _sessions(self) -> Container[int]:

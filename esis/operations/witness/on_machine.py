@@ -1,0 +1,60 @@
+"""Judge a task that began and that Slurm can't know: a shell of some machine runs it, for a local run or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+
+from esis.locks import Owner
+from esis.operations.witness.status import TaskState, Verdict
+from esis.operations.witness.words import elsewhere
+from esis.processes import has_left, process_alive
+from esis.records.submissions import Submission
+from esis.records.tasks import Details, TaskRecord
+
+
+def waits(submission: Submission) -> Verdict:
+    """Judge a task to which its local run hasn't come."""
+    owner = Owner.parse(submission.owner)
+    if owner is None or not owner.is_here():
+        return Verdict(TaskState.UNKNOWN, elsewhere(owner))
+    if owner.is_dead():
+        return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
+    return Verdict(TaskState.WAITING, "local")
+
+
+def of_local_run(
+    record: TaskRecord, details: Details | None, submission: Submission, sessions: Callable[[], Container[int]]
+) -> Verdict:
+    """Judge a task whose local run began with it; its shell may outlive that, where it was killed."""
+    owner = Owner.parse(submission.owner)
+    if owner is None or not owner.is_here():
+        return Verdict(TaskState.UNKNOWN, elsewhere(owner), job=record.job)
+    if details is None:
+        return Verdict(TaskState.UNKNOWN, "its record doesn't name its process", job=record.job)
+    if details.started == 0 and process_alive(details.pid, 0) and owner.is_dead():
+        return Verdict(
+            TaskState.UNKNOWN, f"its local run was killed, and process {details.pid} may be another", job=record.job
+        )
+    return _of_process(record, details, sessions)
+
+
+def by_hand(record: TaskRecord, details: Details, sessions: Callable[[], Container[int]]) -> Verdict:
+    """Judge a task that somebody began without Slurm and without `esis run --local` (`esis doc by-hand`)."""
+    shell = f"process {details.pid} on {details.host}"
+    if not Owner(details.host, details.boot, details.pid, details.started, "", "").is_here():
+        return Verdict(
+            TaskState.UNKNOWN,
+            f"begun by hand, without Slurm, as {shell}: another machine, boot or container, whose processes can't be "
+            "seen from here",
+            job=record.job,
+        )
+    verdict = _of_process(record, details, sessions)
+    return verdict._replace(reason=verdict.reason or f"by hand, {shell}")
+
+
+def _of_process(record: TaskRecord, details: Details, sessions: Callable[[], Container[int]]) -> Verdict:
+    if process_alive(details.pid, details.started):
+        return Verdict(TaskState.RUNNING, job=record.job)
+    if details.started and has_left(details.pid, sessions()):
+        return Verdict(TaskState.RUNNING, "its shell has ended, and what it started goes on", job=record.job)
+    return Verdict(TaskState.LOST, "its local process is gone", job=record.job, unread=True)
