@@ -38,6 +38,8 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     left = [format_ranges(done.left)] if done.left else []
     if done.feeding and indices is None:
         left.append(f"job {', '.join(done.feeding)}, which submits the rest")
+    if done.sender is not None:
+        left.append(f"what {done.sender} is submitting")
     if done.strangers_left:
         left.append(f"job {', '.join(done.strangers_left)}")
     if left:

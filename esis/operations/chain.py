@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from esis.environment import named_clusters
 from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFailed
+from esis.model.index_sets import format_ranges
 from esis.model.requirements import Node, Requirement, base_name, chain
 from esis.model.template import joined, own_dependency, read_template
 from esis.model.workdir import RunDir
@@ -222,6 +223,13 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
     if status.complete:
         known.complete.add(item.run)
     elif status.active_jobs:
+        missing = status.indices(TaskState.UNSUBMITTED)
+        if missing:
+            raise RequirementTrouble(
+                f"{item.name} is frozen to {item.run.path}, of which tasks {format_ranges(missing)} were never submitted: "
+                "what waits for the others would start too early",
+                f"esis resubmit {shlex.quote(str(item.run.path))} --unsubmitted, then repeat the command",
+            )
         known.wait_for(item.run, status.active_jobs, status.evidence)
     else:
         raise RequirementTrouble(

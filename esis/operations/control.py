@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from esis.errors import BadInput, SlurmRefused, SlurmUnanswered
-from esis.locks import Owner
+from esis.locks import Owner, holder
 from esis.model.index_sets import format_ranges
 from esis.model.workdir import RunDir
 from esis.operations.polling import pause_until
@@ -39,6 +39,7 @@ class Cancelled:
     feeding: tuple[str, ...] = ()  # those that go on to do so
     strangers: tuple[str, ...] = ()  # jobs that were cancelled of which nobody knows the tasks
     strangers_left: tuple[str, ...] = ()
+    sender: Owner | None = None  # who was still handing arrays of the run to Slurm when the wait for that was over
 
 
 class _Element(NamedTuple):
@@ -66,18 +67,24 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     """Cancel active tasks (all where None are named) and see that they are gone.
 
     Where none are named, first the jobs that would submit the rest of the run: what they add meanwhile goes, too; and
-    the run's jobs of which nobody knows the tasks. Only what was there then is cancelled, not what somebody submits
-    while this waits for its end. The exit status of scancel tells nothing, so the queue is asked again. Raises BadInput
+    the run's jobs of which nobody knows the tasks. A submission under way is waited for, since it sends one array after
+    the other. Only what was there then is cancelled, not what somebody submits while this waits for its end. The exit
+    status of scancel tells nothing, so the queue is asked again. Raises BadInput
     where nothing is active, or a local run can't be ended from here, SlurmUnanswered where the queue can't be asked.
     """
-    status = _asked(evidence_of(run), slurm)
+    pause_until(lambda: _sender(evidence_of(run)) is None, _SETTLE_SECONDS, first=0.1, longest=2.0)
+    evidence = evidence_of(run)
+    sender = _sender(evidence)
+    status = _asked(evidence, slurm)
     targets = _targets(status, tasks, pending_only)
     fed = status.feeders if tasks is None else ()
     if not targets.tasks and not targets.strangers and not fed:
-        evidence, beyond = status.evidence, _beyond_reach(status, tasks, pending_only, targets)
+        beyond, busy = _beyond_reach(status, tasks, pending_only, targets), sender or holder(run.lock)
         hint = ": ".join(old.what_is_known(run)) if evidence.is_old and not evidence.submissions else None
         if beyond:
             hint = f"task {beyond[0]} runs {status.tasks[beyond[0]].reason}: end it there"
+        elif busy is not None:
+            hint = f"{busy} is at work on the run, and may submit tasks: end it first"
         raise BadInput(f"{run.label}: there is nothing to cancel: {status.summary()}", hint)
     gone: tuple[str, ...] = ()
     if fed:
@@ -108,6 +115,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         tuple(seen.job for seen in status.feeders),
         tuple(job for job in targets.strangers if job not in left_jobs),
         tuple(left_jobs),
+        sender,
     )
 
 
@@ -122,6 +130,12 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
         if problem is not None:
             raise SlurmRefused(f"{run.label}: job {job}: {problem}")
     return tuple(jobs)
+
+
+def _sender(evidence: Evidence) -> Owner | None:
+    """Return who is handing arrays of the run to Slurm just now."""
+    under_way = any(item.outcome is Outcome.OPEN and item.scheduler != LOCAL for item in evidence.submissions)
+    return holder(evidence.run.lock) if under_way else None
 
 
 def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:

@@ -558,6 +558,24 @@ def test_f24_a_submit_limit_leaves_the_run_unsubmitted_and_one_command_goes_on(b
     assert bench.states(second) == {"done": 3}
 
 
+def test_f24_nothing_waits_for_a_frozen_run_that_is_submitted_in_part(bench: Bench) -> None:
+    """F24: ESIS doesn't submit the rest of a frozen run, so its dependants would start when the part is done."""
+    bench.slurm.set(submit_limit=2)
+    first, second = bench.workflow("a"), bench.workflow("b", requires=["a"])
+    bench.esis(first, "run")
+    assert bench.states(first) == {"waiting": 1, "unsubmitted": 2}
+    run = only_run(first)
+    bench.esis(second, "freeze-requirement", "a", run.name.partition(".")[2]).ok()
+    bench.slurm.set(submit_limit=0)
+    refused = bench.esis(second, "dependency")
+    assert (refused.code, f"esis resubmit {run} --unsubmitted" in refused.stderr) == (3, True)
+    assert "tasks 1-2 were never submitted" in refused.stderr
+    bench.esis(second, "resubmit", str(run), "--unsubmitted").ok()
+    bench.esis(second, "dependency").ok()
+    bench.slurm.run()
+    assert bench.states(second) == {"done": 3}
+
+
 @pytest.mark.parametrize("version", ["22.05.8", "24.11.5"])
 def test_f26_a_dependant_of_a_failed_and_purged_run_does_not_start(bench: Bench, version: str) -> None:
     """F26: Slurm lifts the dependency on a job that it has forgotten: the job's own check stops it, naming the run."""

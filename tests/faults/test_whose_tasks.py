@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from esis.locks import hold
 from tests.contract.site import BIN, until
 from tests.faults.bench import REPOSITORY, Bench, only_run
 from tests.faults.test_disk import age
@@ -357,6 +358,42 @@ def by_hand_without_slurm(bench: Bench, place: Path) -> Iterator[subprocess.Pope
             (place / "slow").unlink()
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_f109_a_submission_under_way_is_cancelled_with_all_its_arrays(bench: Bench, patient: bool) -> None:
+    """F109: `esis cancel` waits until they are sent; where that takes too long it says who goes on (exit code 6)."""
+    bench.slurm.set(max_array_size=SIZE)
+    place = bench.workflow("a", TASKS, worker=WORKER)
+    sent, go = (shlex.quote(str(bench.directory / name)) for name in ("sent", "go"))
+    bench.wrap(
+        "sbatch", f'echo >>{sent}; while [ "$(wc -l <{sent})" = 2 ] && ! [ -e {go} ]; do sleep 0.05; done; REAL "$@"'
+    )
+    command = [str(BIN / "esis")]
+    with subprocess.Popen([*command, "run"], cwd=place, env=bench.env(), stderr=subprocess.DEVNULL) as sender:
+        until(lambda: (bench.directory / "sent").exists() and len((bench.directory / "sent").read_text()) == 2, 30)
+        if not patient:
+            done = bench.esis(place, "cancel", patch={"esis.operations.control._SETTLE_SECONDS": 0})
+            assert (done.code, f"process {sender.pid}" in done.stderr) == (6, True)
+            assert len(bench.slurm.jobs()) == 1
+            (bench.directory / "go").touch()
+        else:
+            with subprocess.Popen([*command, "cancel"], cwd=place, env=bench.env(), stderr=subprocess.DEVNULL) as ends:
+                (bench.directory / "go").touch()
+                assert ends.wait(60) == 0
+        assert sender.wait(60) == 0
+    if patient:
+        assert [set(job.states.values()) for job in bench.slurm.jobs()] == [{"CANCELLED"}] * 3
+    else:
+        assert bench.states(place)["waiting"] == TASKS - SIZE
+
+
+def test_f109_who_is_building_a_run_is_named(bench: Bench) -> None:
+    """F109: there is nothing to cancel yet, and that isn't all there is to say."""
+    place = failed(bench, 2)
+    with hold(only_run(place) / "__esis__/lock", "a test"):
+        refused = bench.esis(place, "cancel")
+    assert (refused.code, f"process {os.getpid()}" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("accounting", [True, False])
