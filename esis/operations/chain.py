@@ -226,8 +226,8 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
         missing = status.indices(TaskState.UNSUBMITTED)
         if missing:
             raise RequirementTrouble(
-                f"{item.name} is frozen to {item.run.path}, of which tasks {format_ranges(missing)} were never submitted: "
-                "what waits for the others would start too early",
+                f"{item.name} is frozen to {item.run.path}, whose tasks {format_ranges(missing)} were never submitted:"
+                " what waits for the others would start too early",
                 f"esis resubmit {shlex.quote(str(item.run.path))} --unsubmitted, then repeat the command",
             )
         known.wait_for(item.run, status.active_jobs, status.evidence)
