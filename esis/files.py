@@ -9,17 +9,16 @@ memory. `esis.typed` reads ESIS's own JSON.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from esis.errors import CorruptState
 
 TYPE_CHECKING = False  # typing itself is never imported: workers pay for each module
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".esis-tmp-"
@@ -30,7 +29,6 @@ STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near i
 LINE_LIMIT = 2 * STATE_FILE_LIMIT
 CHUNK = 1024 * 1024  # bytes read or written at a time
 _BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
-_DECODER = json.JSONDecoder()
 _SMALL = 16 * 1024  # bytes; most parameter sets and results are smaller
 _HOLLOW = 64 * 1024**3  # bytes; a larger file that takes hardly any room on the disk is nothing that anybody wrote
 
@@ -154,6 +152,8 @@ def write_json(path: Path, value: Any, check: Callable[[], None] | None = None) 
 
     Bytes of names and arguments that are no UTF-8 (surrogates) become JSON's own escapes and come back as they were.
     """
+    import json  # draws in re: whoever only asks whether something is there doesn't need it
+
     content = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     write_atomic(path, content, check=check)
 
@@ -235,9 +235,11 @@ def _rest(descriptor: int, name: str) -> bytes:
 
 def parse_json(data: bytes | str) -> Any:
     """Return what json.loads does, for UTF-8 in two thirds of its time. Raises ValueError, RecursionError."""
+    import json
+
     try:
         text = (data if isinstance(data, str) else data.decode("utf-8")).strip(" \t\n\r")
-        value, end = _DECODER.raw_decode(text)
+        value, end = json.JSONDecoder().raw_decode(text)
     except ValueError:
         return json.loads(data)  # another encoding, a byte order mark; or an error, which it describes
     return value if end == len(text) else json.loads(data)
@@ -248,6 +250,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError where there is none, CorruptState where it can't be read as one.
     """
+    import json
+
     try:
         value = json.loads(read_limited(path))
     except (ValueError, RecursionError) as error:

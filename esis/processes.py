@@ -6,8 +6,6 @@ A PID alone says nothing: it is used again, each boot counts anew, and so does e
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ UNKNOWN_BOOT = "unknown"  # no /proc tells
 def boot() -> str:
     """Return what a PID of this machine depends on: its boot, and the PID name space of this process."""
     try:
-        number = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{number}/{Path('/proc/self/ns/pid').stat().st_ino}"
+        number = _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+        return f"{number}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return UNKNOWN_BOOT
 
@@ -28,10 +26,9 @@ def boot() -> str:
 def process_start(pid: int) -> int | None:
     """Return when `pid` started, in clock ticks since boot; None where there is no such process or no /proc."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(_words(pid)[19])
     except OSError:
         return None
-    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def process_alive(pid: int, started: int) -> bool:
@@ -39,7 +36,7 @@ def process_alive(pid: int, started: int) -> bool:
     found = process_start(pid)
     if found is not None:
         return started in (0, found) and not is_zombie(pid)
-    if Path("/proc/self/stat").exists():
+    if _tells():
         return False
     try:
         os.kill(pid, 0)
@@ -56,12 +53,14 @@ def sessions() -> dict[int, list[int]]:
     No other process or session gets that number before the last of them has ended, whatever became of the first one.
     """
     found: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if Path("/proc/self/stat").exists() else ():
+    for name in os.listdir("/proc") if _tells() else ():
         if name.isdecimal():
-            with suppress(OSError):
-                words = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()
-                if words[0] not in (b"Z", b"X"):
-                    found.setdefault(int(words[3]), []).append(int(name))
+            try:
+                words = _words(name)
+            except OSError:
+                continue
+            if words[0] not in (b"Z", b"X"):
+                found.setdefault(int(words[3]), []).append(int(name))
     return found
 
 
@@ -73,6 +72,20 @@ def has_left(pid: int, living: Container[int]) -> bool:
 def is_zombie(pid: int) -> bool:
     """Return whether a process has ended and wasn't waited for yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+        return _words(pid)[0] == b"Z"
     except OSError:
         return False
+
+
+def _tells() -> bool:
+    return os.path.exists("/proc/self/stat")
+
+
+def _words(pid: int | str) -> list[bytes]:
+    """Return what stat says of a process from its state on (proc(5), field 3): its name may hold anything."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
@@ -16,6 +15,7 @@ from esis.worker.durable import fsync_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 
@@ -52,7 +52,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
                 f"the checkpoint {self._name} has no storage for large files",
                 f"give external_storage_path=…, or set {disk.EXTERNAL_VARIABLE}",
             )
-        return os.path.abspath(root)  # noqa: PTH100  links are not followed
+        return os.path.abspath(root)
 
     def get_seed(self) -> str:
         """Return the base seed and the name, joined."""
@@ -83,6 +83,8 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
 
     def _external(self) -> Path:
         """Return the link to where the large files are, made on first use."""
+        from pathlib import Path
+
         link = self._directory / disk.EXTERNAL
         if link.is_symlink() or link.is_dir():
             return link

@@ -7,7 +7,6 @@ import operator
 import os
 import time
 from contextlib import suppress
-from pathlib import Path, PurePath
 
 from esis.checkpoint.writers import BEGUN, OPEN, forget
 from esis.errors import BadInput, CorruptState, FileTrouble
@@ -15,6 +14,7 @@ from esis.files import read_json_object, read_limited, write_atomic, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 STORAGE, META, OK, EXTERNAL, KEPT = "storage", "checkpoint.meta.json", "checkpoint.ok", "external", "kept"
@@ -74,6 +74,8 @@ def seed_number(base: int | str, name: str, iteration: int | None) -> int:
 
 def inner(name: str, what: str) -> str:
     """Return a name that stays inside of its directory. Raises CheckpointTrouble."""
+    from pathlib import PurePath
+
     parts = PurePath(name).parts
     if not parts or PurePath(name).is_absolute() or ".." in parts or "\0" in name:
         raise CheckpointTrouble(f"{name!r} can't be the name of {what}", "give a relative path without '..'")
@@ -161,6 +163,8 @@ def make_external(place: Path, directory: Path, anew: bool) -> None:
 
 
 def _owner(place: Path) -> Path | None:
+    from pathlib import Path
+
     try:
         return Path(os.fsdecode(read_limited(place / OWNER, _SMALL)).rstrip("\n"))
     except FileNotFoundError:

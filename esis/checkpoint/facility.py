@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from pathlib import Path
 
 from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
@@ -20,6 +19,7 @@ from esis.worker.durable import discard, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
 
@@ -37,9 +37,11 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         `external_storage_path` is the root for large files alone (get_file_name with store_external). Raises
         CheckpointTrouble (a ValueError) outside of a run.
         """
+        from pathlib import Path
+
         self._baseseed = disk.base_seed(baseseed)
-        self._external = os.path.abspath(external_storage_path) if external_storage_path is not None else None  # noqa: PTH100
-        self._run = RunDir(Path(self.get_workdir() if overwrite_path is None else os.path.abspath(overwrite_path)))  # noqa: PTH100
+        self._external = os.path.abspath(external_storage_path) if external_storage_path is not None else None
+        self._run = RunDir(Path(self.get_workdir() if overwrite_path is None else os.path.abspath(overwrite_path)))
         self._readonly = False
 
     @classmethod
@@ -48,7 +50,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
 
         Raises NoSuchPlace (a FileNotFoundError).
         """
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):
             raise NoSuchPlace(f"there is no run {path}", "is it the wrkdir of a run?", os.fspath(path))
         other = cls(overwrite_path=path)
         other._readonly = True
@@ -197,7 +199,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         meta = {**disk.new_meta(kind, directory, self._run.path, self._baseseed, self._external), **stored}
         if not isinstance(meta["baseseed"], (int, str)):
             meta["baseseed"] = self._baseseed
-        if not isinstance(meta["workdir_name"], str) or os.path.basename(meta["workdir_name"]) != meta["workdir_name"]:  # noqa: PTH119
+        if not isinstance(meta["workdir_name"], str) or os.path.basename(meta["workdir_name"]) != meta["workdir_name"]:
             meta["workdir_name"] = self._run.path.name
         if not meta["external_storage_path"]:
             meta["external_storage_path"] = self._external
@@ -267,6 +269,8 @@ def _stored(directory: Path) -> dict[str, Any]:
 
 def _around_here() -> Path | None:
     """Return the run at or above the working directory; 0.0.4 goes by the name alone."""
+    from pathlib import Path
+
     try:
         here = Path.cwd()
     except FileNotFoundError:  # somebody has removed it

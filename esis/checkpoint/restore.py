@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from esis.worker.durable import aside, discard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BLOCK = 1024 * 1024  # bytes
 _TRIES = 5
@@ -18,6 +21,8 @@ _TRIES = 5
 
 def restore(kept: Path, files: Path, beside: Path) -> None:
     """Let `files` hold what `kept` holds, and nothing else; what is copied is made in `beside`. Raises OSError."""
+    from pathlib import Path
+
     for root, directories, names in os.walk(kept):
         place = files / Path(root).relative_to(kept)
         if place.is_symlink() or not place.is_dir():

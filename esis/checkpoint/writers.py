@@ -15,12 +15,15 @@ that is writing them: a second look (a plot of a running calculation, another ra
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
 from esis.processes import UNKNOWN_BOOT, boot, process_alive, process_start
 from esis.worker.task import own_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BEGUN = "checkpoint.begun"  # until there is something to go on from
 OPEN = "checkpoint.open"

@@ -118,5 +118,5 @@ def status(
 
         fold_if_many(run, make_context())
     if check:
-        return int(found.exit_code)
+        return found.exit_code
     return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)

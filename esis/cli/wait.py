@@ -50,7 +50,7 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
             shown[:] = [text]
             say(f"{run.label}: {text}")
         passing = found.problem is not None or any(verdict.passing for verdict in found.groups)
-        return found.complete or found.stuck or not (passing or found.exit_code is ExitCode.ACTIVE)
+        return found.complete or found.stuck or not (passing or found.exit_code == ExitCode.ACTIVE)
 
     pause_until(over, timeout, first=min(1.0, interval), longest=interval)
     if last[0].stuck:
@@ -61,4 +61,4 @@ def wait(target: str | None, interval: float, timeout: float | None) -> int:
         from esis.operations.compact import fold_if_many  # once in the life of a run
 
         fold_if_many(run, make_context())
-    return int(last[0].exit_code)
+    return last[0].exit_code

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFIX = "wrkdir."
-HASH = re.compile(r"[0-9a-f]{64}\Z")
+_HASH_DIGITS = 64
 STAGING_PREFIX = ".esis-build-"
 TRASH_PREFIX = ".esis-trash-"
 PARAMETERS_LINES = "parameters.jsonl"
@@ -290,9 +291,14 @@ class RunDir:
         )
 
 
+def is_hash(text: str) -> bool:
+    """Return whether a text is the whole of a hash."""
+    return len(text) == _HASH_DIGITS and not text.strip("0123456789abcdef")
+
+
 def is_run_name(name: str) -> bool:
     """Return whether `name` is that of a run's working directory."""
-    return name.startswith(PREFIX) and HASH.match(name[len(PREFIX) :]) is not None
+    return name.startswith(PREFIX) and is_hash(name[len(PREFIX) :])
 
 
 def fence_name(number: int, position: int) -> str:

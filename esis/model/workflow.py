@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.files import read_limited, write_atomic
-from esis.model.workdir import HASH, PREFIX
+from esis.model.workdir import PREFIX, is_hash
 
 DEFAULT_NAME = "wf.esis.json"
 OLD_NAME = "wf.esis2.json"
@@ -275,7 +275,7 @@ class _Reader(NamedTuple):
 
     def digest(self, key: str, value: str) -> str:
         digest = value[len(PREFIX) :] if value.startswith(PREFIX) else value
-        if HASH.match(digest) is None:
+        if not is_hash(digest):
             raise BadInput(
                 f"{self.path}: key 'freeze_requirements': {key!r}: expected 64 hex digits, found {value!r}",
                 "esis freeze-requirement sets it",

@@ -11,7 +11,7 @@ from esis.errors import BadInput
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
 from esis.model.requirements import check_names, key_of, resolve, run_parent
-from esis.model.workdir import HASH, PREFIX, RunDir, is_run_name
+from esis.model.workdir import PREFIX, RunDir, is_hash, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.witness.evidence import gather
@@ -110,7 +110,7 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
     if not found:
         raise BadInput(
             f"no run in {parent} has a hash that begins with {digest!r}",
-            "esis list shows the runs" if HASH.match(digest) is None else "run the requirement first",
+            "run the requirement first" if is_hash(digest) else "esis list shows the runs",
         )
     made = workflow.freeze(before, stored, found[0])._replace(path=into)
     workflow.save(made)

@@ -8,12 +8,15 @@ one small file to read, and most often none. A write that is under way at that m
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from esis.errors import EsisError
 from esis.files import is_there
 from esis.model.workdir import RunDir
 from esis.worker.task import own_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass
 
 _SMALL = 256  # bytes; the longest name has fewer
 _DEPTH = 2  # of a run's directory above that of its records
@@ -32,23 +35,25 @@ def check(run: RunDir, task: int) -> None:
     later = later_attempt(record)
     if later is None or later.partition(".")[0] != str(task):
         return
-    if not is_there(run.tasks) or not run.tasks.samefile(Path(record).parent):
+    if not is_there(run.tasks) or not run.tasks.samefile(os.path.dirname(record)):
         return  # a worker of one run that writes for another one
     raise Overtaken(
-        f"attempt {later} at task {task} began after this one ({Path(record).name}), so nothing is written",
+        f"attempt {later} at task {task} began after this one ({os.path.basename(record)}), so nothing is written",
         "end here: the later one does the work (esis doc requeue)",
     )
 
 
 def check_own(run: RunDir) -> None:
     """Raise Overtaken where this process belongs to an attempt at a task of `run`, and a later one has begun."""
-    task = Path(own_record() or "").name.partition(".")[0]
+    task = os.path.basename(own_record() or "").partition(".")[0]
     if task.isdigit():
         check(run, int(task))
 
 
 def later_attempt(record: str) -> str | None:
     """Return the name of a later attempt than that of the record at this path; None where nothing tells of one."""
+    from pathlib import Path
+
     place = Path(record)
     mine = _parts(place.name)
     if not mine or len(place.parents) <= _DEPTH:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from esis.errors import BadInput, FileTrouble
 from esis.files import write_all
@@ -20,17 +17,23 @@ from esis.worker.objects import encode, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
     from typing import Any
 
 NOTE = "step.json"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
+_LONGEST_NUMBER, _LONGEST_NAME = 18, 100  # characters
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and name[0] != "0" and len(name) <= _LONGEST_NUMBER
 
 
 def check_name(name: str) -> None:
     """Raise BadInput for a name that can't be that of a directory."""
-    if not isinstance(name, str) or _NAME.match(name) is None:
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or name[0] in ".-" or name.strip(_LETTERS):
         raise BadInput(
             f"{name!r} can't be the name of checkpoints",
             "use letters, digits, dots, dashes and underscores: it becomes the name of a directory",
@@ -90,7 +93,7 @@ class Checkpoints:
             names = os.listdir(self.directory)
         except FileNotFoundError:
             return []
-        numbers = sorted(int(name) for name in names if _NUMBER.match(name))
+        numbers = sorted(int(name) for name in names if _is_number(name))
         return [Checkpoint(self.directory / str(number), number) for number in numbers]
 
     @property

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from esis.errors import FileTrouble
 from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def aside(parent: Path) -> Path:
@@ -30,6 +33,8 @@ def fsync_tree(directory: Path) -> None:
 
     A FIFO or a socket that a worker left there is a name alone, as a link is: to open one waits for its other end.
     """
+    from pathlib import Path
+
     for root, _, names in os.walk(directory, onerror=_raise):
         for name in names:
             path = Path(root, name)

@@ -5,15 +5,13 @@ A text may have halves of characters, as names of files that are no UTF-8 have: 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from esis.errors import BadInput, CorruptState
 from esis.files import STATE_FILE_LIMIT, read_limited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
 
@@ -22,6 +20,8 @@ def encode(values: Mapping[str, Any], what: str, advice: str, allow_nan: bool = 
 
     Raises ValueError, TypeError for what JSON can't hold.
     """
+    import json  # draws in re, and many workers only ask whether there is a checkpoint
+
     line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan))
     if len(line) > STATE_FILE_LIMIT:  # perhaps because of the blanks between its values
         line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":")))
@@ -49,6 +49,8 @@ def parse(data: bytes, name: str) -> Any:
 
     ESIS 0.1.0 wrote the bytes of names that are no UTF-8 as they are; they are the same halves of characters.
     """
+    import json
+
     try:
         try:
             return json.loads(data)

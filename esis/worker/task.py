@@ -7,7 +7,6 @@ import or a look at the disk is done when it is first asked for.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from esis.errors import BadInput
 from esis.hook import RECORD_VARIABLE
@@ -16,6 +15,7 @@ from esis.model.workdir import RunDir, is_run_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import Any
 
     from esis.worker.checkpoints import Checkpoints
@@ -133,6 +133,8 @@ def task(
     Without arguments from the variables that a job has, and the working directory. A unit test says which one:
     `esis.task(3, "wrkdir.…")`, or `esis.task(0, tmp_path, parameters={"beta": 2.0})`. Raises BadInput.
     """
+    from pathlib import Path
+
     if index is None:
         index = _number(os.environ.get("SLURM_ARRAY_TASK_ID"))
         if index is None:
@@ -143,7 +145,7 @@ def task(
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         raise BadInput(f"{index!r} is no index of a task", "they count from 0 or 1")
     if run is not None:
-        place = _around(Path(run)) or Path(os.path.abspath(run))  # noqa: PTH100
+        place = _around(Path(run)) or Path(os.path.abspath(run))
     else:
         place = around_here() if parameters is _NOTHING else _search() or _here() or Path()
     return Task(index, RunDir(place), base_seed, parameters)
@@ -177,6 +179,8 @@ def around_here() -> Path:
 
 def _search() -> Path | None:
     """Find the run from the job's record, the working directory, or where the job was submitted."""
+    from pathlib import Path
+
     for place in (own_record(), _here(), os.environ.get("SLURM_SUBMIT_DIR")):
         found = _around(Path(place)) if place else None
         if found is not None:
@@ -196,6 +200,8 @@ def own_record() -> str | None:
 
 
 def _here() -> Path | None:
+    from pathlib import Path
+
     try:
         return Path.cwd()
     except FileNotFoundError:  # somebody has removed it
@@ -204,7 +210,9 @@ def _here() -> Path | None:
 
 def _around(place: Path) -> Path | None:
     """Return the run at or above a path."""
-    place = Path(os.path.abspath(place))  # noqa: PTH100  so that "..", as in ../results, means the directory above
+    from pathlib import Path
+
+    place = Path(os.path.abspath(place))
     for directory in (place, *place.parents):
         run = RunDir(directory)
         if is_run_name(directory.name) or (run.private.is_dir() and run.parameters.is_dir()):

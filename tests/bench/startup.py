@@ -87,6 +87,8 @@ def measure(made: Installed, rounds: int = 25) -> list[Figure]:
         "smallest": [made.smallest, "--help"],
         "help": [made.esis, "--help"],
         "version": [made.esis, "--version"],
+        "bare": [made.python, "-I", "-c", "pass"],
+        "worker": [made.python, "-I", "-c", "import esis.checkpoint"],
     }
     found = interleaved({name: _taking(made, argv) for name, argv in commands.items()}, rounds)
     old_pip = ", of which pip's own lines import re" if "import re\n" in Path(made.esis).read_text() else ""
@@ -104,6 +106,13 @@ def measure(made: Installed, rounds: int = 25) -> list[Figure]:
             1.6,
             "python -c pass",
             f"{found['version'] * 1000:.0f} ms{old_pip}",
+        ),
+        Figure(
+            "import esis.checkpoint, in a worker",
+            found["worker"] / found["bare"],
+            2,
+            "python -I -c pass",
+            f"{found['worker'] * 1000:.0f} ms",
         ),
     ]
     if traced.works():

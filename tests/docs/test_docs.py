@@ -327,7 +327,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_exit_code_is_listed_under_its_name() -> None:
     rows = table(DOCS / "exit-codes.md", "code")
-    assert {int(code): cells[0] for code, cells in rows.items()} == {int(code): code.name for code in ExitCode}
+    assert {cells[0]: int(code) for code, cells in rows.items()} == ExitCode.all()
 
 
 def a_status(*states: TaskState) -> RunStatus:
@@ -428,7 +428,7 @@ def template_block(part: str) -> str:
 
 
 @pytest.mark.parametrize(("before", "code"), [("", ExitCode.OK), ("set -e\n", ExitCode.TASKS_FAILED)])
-def test_a_script_that_goes_on_is_done_unless_it_says_set_e(tmp_path: Path, before: str, code: ExitCode) -> None:
+def test_a_script_that_goes_on_is_done_unless_it_says_set_e(tmp_path: Path, before: str, code: int) -> None:
     """The known limit that templates.md describes, with its own example."""
     assert try_template(tmp_path, before + template_block("echo finished"), "exit 3").returncode == code
 

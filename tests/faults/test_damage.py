@@ -83,7 +83,7 @@ COMMANDS = (
     ["doctor"],
 )
 FEW_COMMANDS = (["status"], ["run"], ["errors"], ["export"], ["verify"], ["archive", "-o", "../a.zip"])
-CODES = {int(code) for code in ExitCode}
+CODES = set(ExitCode.all().values())
 
 
 @contextmanager

@@ -112,6 +112,15 @@ def test_importing_esis_alone_imports_next_to_nothing() -> None:
     assert [name for name in names if name not in ("json", "__future__")] == ["esis"]
 
 
+def test_a_checkpoint_that_is_only_imported_leaves_out_what_takes_long() -> None:
+    """Each takes a good part of Python's own start, and files on a network; with the first use they may come."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import esis.checkpoint; names = sorted(sys.modules)"
+    names = modules(f"{code}; import json; print(json.dumps(names))", str(PACKAGE.parent))
+    assert "esis.checkpoint.facility" in names
+    heavy = {"re", "json", "pathlib", "enum", "typing", "dataclasses", "hashlib", "shutil", "subprocess", "urllib"}
+    assert not heavy.intersection(names)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = esis.nothing

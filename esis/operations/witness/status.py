@@ -163,7 +163,7 @@ class RunStatus(NamedTuple):
         return bool(left) and all(verdict.reason == NEVER for verdict in left)
 
     @property
-    def exit_code(self) -> ExitCode:
+    def exit_code(self) -> int:
         """Return what `esis status --check` and `esis wait` exit with."""
         if self.complete:
             return ExitCode.OK
