@@ -146,6 +146,7 @@ def bring_up(
             dependency,
             seen,
             active=active,
+            counted=untouched,
             packing=Packing(workflow.tasks_per_job, workflow.tasks_parallel),
         )
         submission = submit_what_fits(request, before, snapshot, scheduler, context)

@@ -15,10 +15,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from esis.errors import BadInput, Busy, EsisError, printable
+from esis.errors import BadInput, Busy, EsisError, UserScriptFailed, printable
 from esis.files import fsync_directory, is_directory, is_there, refresh, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, still, sweep, user_name
 from esis.model.limits import Limits
+from esis.model.parametersets import ParameterSets
 from esis.model.requirements import Node, base_name
 from esis.model.workdir import STAGING_PREFIX, RunDir
 from esis.model.workflow import dump
@@ -220,8 +221,15 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     write_atomic(run.script, script.text, executable=True, check=held_still)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building, held_still)
+    counted = run.parameters.stat().st_mtime_ns
     run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
     held_still()
+    missing = ParameterSets(run).missing(indices) if run.parameters.stat().st_mtime_ns != counted else ()
+    if missing:
+        raise UserScriptFailed(
+            f"the setup script left no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",
+            "let it leave parameters/ as it is; nothing was submitted",
+        )
     for directory in missing_directories(Options.of(script.text), run.cwd):
         context.say(
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "

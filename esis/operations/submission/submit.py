@@ -48,6 +48,7 @@ class Request:
     options: tuple[str, ...] = ()  # sbatch options that outrank those of the template
     packing: Packing = UNPACKED
     active: bool = False  # whether other tasks of the run wait or run
+    counted: bool = False  # whether its parameter sets were counted when it was built, just now
 
 
 def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> Submission:
@@ -55,7 +56,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
 
     Where a limit on the number of jobs leaves no room for all, the record holds those that were taken.
     """
-    missing = ParameterSets(request.run).missing(request.tasks)
+    missing = ParameterSets(request.run).missing(request.tasks) if not request.counted else ()
     if missing:
         raise CorruptState(
             f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",

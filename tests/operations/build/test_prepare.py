@@ -102,6 +102,22 @@ def test_a_failing_setup_script_stops_the_run(site: FakeSite) -> None:
     assert site.submissions() == 0
 
 
+def test_a_setup_script_that_takes_parameter_sets_away_stops_the_run(site: FakeSite) -> None:
+    """They are counted before it runs, and again where it has changed their directory, by its time."""
+    setup = """#!/bin/bash
+rm parameters/parameters.1.json
+touch mark
+until [ parameters -nt mark ]; do touch parameters/x; rm parameters/x; done
+"""
+    flow = make_workflow(site, "w", setup=setup)
+    refused = flow.esis("run")
+    assert (refused.code, "no parameter sets of 1 tasks, 1 the first of them" in refused.stderr) == (4, True)
+    assert site.submissions() == 0
+    flow.write("setup.sh", setup.partition("\n")[0] + "\nmkdir -p parameters/of\n")
+    flow.esis("run").ok()
+    assert site.submissions() == 1
+
+
 def test_what_the_script_of_an_interrupted_build_left_behind_is_waited_for(site: FakeSite) -> None:
     """The script is gone, and a process of its session, with a group of its own, writes on: into what would be new."""
     setup = "#!/bin/bash\n[ -e $HOME/go ] && exit 0\nset -m; sleep 600 >/dev/null & echo $! >pid; mv pid left; wait\n"
