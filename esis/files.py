@@ -41,12 +41,15 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let every OSError in the block name `path`: those of write(2) and fsync(2) name nothing by themselves."""
+def naming(path: Path, others: bool = False) -> Iterator[None]:
+    """Let every OSError in the block name `path`: those of write(2) and fsync(2) name nothing by themselves.
+
+    `others`: what names another file goes on doing so.
+    """
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename = (error.filename if others else None) or str(path)
         raise
 
 
@@ -340,12 +343,8 @@ def output(path: Path) -> Iterator[int]:
         owner = Owner.parse(name[len(TEMPORARY_PREFIX) :])
         if owner is not None and owner.is_dead():
             _unlink_quietly(path.parent / name)
-    try:
-        with replacing(path, name=Owner.current().text()) as descriptor:
-            yield descriptor
-    except OSError as error:
-        error.filename = error.filename or str(path)  # that of write(2) has none
-        raise
+    with naming(path, others=True), replacing(path, name=Owner.current().text()) as descriptor:
+        yield descriptor
 
 
 def _temporaries(directory: Path) -> list[str]:

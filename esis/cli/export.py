@@ -157,6 +157,7 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
     """Give the stream to write to; a file appears, whole, at the end of the block, or not at all."""
     import os
 
+    from esis.files import naming
     from esis.files import output as output_file
 
     if output is None or output == "-":
@@ -165,12 +166,8 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
         return
     path = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     if path.exists() and not path.is_file():
-        try:
-            with path.open("wb") as stream:  # /dev/null, a pipe
-                yield stream
-        except OSError as error:
-            error.filename = error.filename or str(path)
-            raise
+        with naming(path, others=True), path.open("wb") as stream:  # /dev/null, a pipe
+            yield stream
         return
     with output_file(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
         yield stream

@@ -233,17 +233,6 @@ def is_posix_shell(text: str) -> bool:
     return bool(words) and words[0].rsplit("/", 1)[-1] in _POSIX_SHELLS
 
 
-def directive_options(text: str) -> list[str]:
-    """Return the words of all #SBATCH lines, as sbatch splits them."""
-    words: list[str] = []
-    for line in _directives(text):
-        try:
-            words += words_of(line)
-        except Unclosed:
-            words += line.split()[1:]
-    return words
-
-
 def worker_path(worker: str) -> str:
     """Return the worker's path as a task sees it; a leading dash can't be taken for an option."""
     return f"../{worker}"

@@ -13,16 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esis.errors import BadInput
-from esis.model.template import (
-    Values,
-    check,
-    directive_options,
-    has_dependency_line,
-    is_posix_shell,
-    is_template,
-    read_template,
-    render,
-)
+from esis.model.options import script_options
+from esis.model.template import Values, check, has_dependency_line, is_posix_shell, is_template, read_template, render
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -70,9 +62,7 @@ def test_the_array_mark(before: str, after: str) -> None:
     """The mark may be the value of either spelling of the option, or stand for the whole option, as in 0.0.4."""
     script = rendered("true\n", f"#SBATCH {before}\n")
     assert script.split("\n")[1] == f"#SBATCH {after}"
-    words = directive_options(script)
-    assert [word for word in words if "0-9%10" in word] in (["--array=0-9%10"], ["0-9%10"], ["-a0-9%10"])
-    assert words.index("0-9%10") == words.index("-a" if "-a" in words else "--array") + 1 if "0-9%10" in words else True
+    assert [option.value for option in script_options(script) if option.name == "array"] == ["0-9%10"]
 
 
 def test_marks_in_the_body_are_replaced_bare() -> None:
@@ -298,7 +288,7 @@ def test_the_hook_stands_behind_the_directives_and_before_the_first_command() ->
     assert script.index("#SBATCH --mem=1G") < script.index("# last") < hook
     assert hook + HOOK_LINES == script.index("first command")
     assert any(line.startswith("esis_submission=0007 ") for line in script)
-    assert directive_options("\n".join(script)) == ["--array=0-9%10", "-n", "1", "--mem=1G"]
+    assert options("\n".join(script)) == [("array", "0-9%10"), ("ntasks", "1"), ("mem", "1G")]
 
 
 def test_an_indented_comment_does_not_end_the_directives() -> None:
@@ -425,19 +415,23 @@ def test_jinja_changes_no_other_text(text: str) -> None:
 # --- reading directives
 
 
+def options(script: str) -> list[tuple[str, str | None]]:
+    return [(option.name, option.value) for option in script_options(script)]
+
+
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "found"),
     [
-        ("--mem=1G -n 4", ["--mem=1G", "-n", "4"]),
-        ('--comment="a b" # c', ["--comment=a b"]),
-        ("-J 'it is' --x", ["-J", "it is", "--x"]),
-        ('--comment="open', ['--comment="open']),
+        ("--mem=1G -n 4", [("mem", "1G"), ("ntasks", "4")]),
+        ('--comment="a b" # c', [("comment", "a b")]),
+        ("-J 'it is' --x", [("job-name", "it is"), ("x", None)]),
+        ('--comment="open', [("comment", '"open')]),
         ("", []),
     ],
 )
-def test_directives_are_split_as_sbatch_does(line: str, words: list[str]) -> None:
+def test_directives_are_split_as_sbatch_does(line: str, found: list[tuple[str, str | None]]) -> None:
     """Quotes hold words together, a comment ends the line; an open quote is no crash."""
-    assert directive_options(f"#!/bin/sh\n#SBATCH {line}\ntrue\n#SBATCH --no\n") == words
+    assert options(f"#!/bin/sh\n#SBATCH {line}\ntrue\n#SBATCH --no\n") == found
 
 
 # --- options that contradict those of ESIS
