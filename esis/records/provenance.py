@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -110,11 +111,17 @@ def _limits(fields: Fields) -> Limits | None:
 
 
 def _git(directory: Path) -> dict[str, Any] | None:
-    commit = _ask_git(directory, "rev-parse", "HEAD")
+    commit = _ask_git(directory, "rev-parse", "HEAD") if _is_in_repository(directory) else None
     if commit is None:
         return None
     changes = _ask_git(directory, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _is_in_repository(directory: Path) -> bool:
+    """Return whether git, which takes a while to start, would find anything (git(1), GIT_DIR; a .git above)."""
+    place = directory.resolve()
+    return "GIT_DIR" in os.environ or any((above / ".git").exists() for above in (place, *place.parents))
 
 
 def _ask_git(directory: Path, *arguments: str) -> str | None:
