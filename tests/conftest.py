@@ -6,10 +6,15 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Hear SIGINT and SIGQUIT: a script's shell starts what it puts into the background with both ignored.
+    """Hear SIGINT, SIGQUIT and SIGHUP.
 
+    What a script's shell puts into the background ignores the first two, what nohup starts the third.
     All children would ignore them, too: POSIX lets no shell set a trap on what was ignored when it started.
     """
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

@@ -20,7 +20,7 @@ _CONTROL = re.compile(
     # C1, and what turns the direction of text around, as UTF-8
     rb"|(\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9])"
 )
-_CUT = re.compile(rb"(?:\r|\x1b(?:\[[0-9;:]{0,60}|\[2J\x1b|\[2J\x1b\[[1;H]{0,3})?|\xc2|\xe2[\x80\x81]?)\Z")
+_CUT = re.compile(rb"(?:\r|\x1b(?:\[[0-9;:]{0,60}|\[2J(?:\x1b(?:\[[1;]{0,3})?)?)?|\xc2|\xe2[\x80\x81]?)\Z")
 
 
 class Stream(io.FileIO):

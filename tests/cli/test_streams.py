@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esis.cli.streams import Stream
@@ -188,6 +188,7 @@ def test_f64_a_terminal_gets_no_control_characters_of_names_and_reasons(place: P
 
 
 @settings(deadline=None)
+@example([b"\x1b[2J", b"\x1b[1;1H"], 0)
 @given(
     st.lists(
         st.sampled_from(
