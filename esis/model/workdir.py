@@ -225,6 +225,10 @@ class RunDir:
         """Return the checksums of an archive's files."""
         return self.path / "manifest-sha256.txt"
 
+    def often_empty(self) -> tuple[Path, ...]:
+        """Return the directories that hold nothing before the first task, so that some copies leave them out."""
+        return (self.results, self.cwd, self.checkpoints, self.submissions, self.tasks)
+
     def submission(self, number: int) -> Path:
         """Return the record of submission `number` (1, 2, …)."""
         return self.submissions / f"{number:04d}.json"

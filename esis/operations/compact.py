@@ -108,7 +108,7 @@ def _list(run: RunDir, evidence: Evidence, logs: bool, results: bool) -> _Listed
     patterns = _log_patterns(whose.called) if logs else []
     found = [
         entry.name
-        for entry in (os.scandir(run.cwd) if patterns else ())
+        for entry in (os.scandir(run.cwd) if patterns and is_there(run.cwd) else ())
         if entry.is_file(follow_symlinks=False) and any(whose.read(pattern, entry.name) for pattern in patterns)
     ]
     tasks = sorted(find_files(run.results)) if results else []

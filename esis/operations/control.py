@@ -14,6 +14,7 @@ from esis.operations.polling import pause_until
 from esis.operations.submission.arrays import share
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
+from esis.operations.witness.look import behind_mark
 from esis.operations.witness.status import ACTIVE_STATES, Held, RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
 from esis.processes import process_alive
@@ -143,7 +144,7 @@ def _asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
     status = look_and_keep(evidence._replace(marked_complete=False), slurm)
     if status.problem is not None:
         raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
-    return status
+    return behind_mark(evidence, status) if evidence.marked_complete else status
 
 
 def _targets(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) -> _Targets:

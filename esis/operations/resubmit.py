@@ -21,7 +21,7 @@ from esis.operations.submission.arrays import Packing
 from esis.operations.submission.choice import Selection, choose
 from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.submit import Request, settle
-from esis.operations.witness.keep import keep, unmark_complete
+from esis.operations.witness.keep import keep, note_unrecorded, unmark_complete
 from esis.operations.witness.look import behind_mark, look
 from esis.operations.witness.old_runs import check_ours
 from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
@@ -94,7 +94,10 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         options = wishes.options + scaled(run, found.submissions, chosen, wishes)
         _check_nothing_in_slurm(before, scheduler)
         if before.complete or found.marked_complete:
-            unmark_complete(run, still(run.lock, run.label))
+            held = still(run.lock, run.label)
+            held()
+            note_unrecorded(found)
+            unmark_complete(run, held)
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(
             run,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import CorruptState
@@ -89,7 +91,7 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
     """Return whether ESIS, or somebody by hand, says that the run is complete; what can't be read says nothing.
 
     ESIS's own mark counts for the run, the submissions and the records that it was written for: a rerun by hand, or a
-    mark that came from another run with a copy, makes it void.
+    mark that came from another run with a copy, makes it void. Records that were removed since, all of them, don't.
     """
     try:
         text = read_limited(run.complete_mark).decode("utf-8", "replace").strip(_BLANK)
@@ -97,13 +99,23 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
         return False
     if not text.startswith(_OWN_MARK):
         return bool(text)
-    told = dict(word.partition("=")[::2] for word in text.split())
+    told = _told(text)
     latest, moment = max((item.number for item in known), default=None), records_moment(run)
     return (
         told.get("run") == run.digest
         and latest in (None, _number(told.get("submission")))
-        and moment in (None, _number(told.get("records")))
+        and (moment in (None, _number(told.get("records"))) or _holds_nothing(run.tasks))
     )
+
+
+def marked_submission(run: RunDir) -> int | None:
+    """Return the latest submission of which ESIS's own mark tells; None where there is no such mark of this run."""
+    try:
+        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip(_BLANK)
+    except (CorruptState, OSError):
+        return None
+    told = _told(text) if text.startswith(_OWN_MARK) else {}
+    return _number(told.get("submission")) if told.get("run") == run.digest else None
 
 
 def has_own_mark(run: RunDir) -> bool:
@@ -126,6 +138,19 @@ def records_moment(run: RunDir) -> int | None:
         return run.tasks.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def _told(mark: str) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in mark.split())
+
+
+def _holds_nothing(place: Path) -> bool:
+    """Return whether a directory holds no record, whatever else file managers and servers leave there."""
+    try:
+        with os.scandir(place) as entries:
+            return all(entry.name.startswith(".") for entry in entries)
+    except OSError:
+        return False
 
 
 def _number(text: str | None) -> int | None:

@@ -16,6 +16,7 @@ from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
+COMPLETED = "COMPLETED"  # the verdict on a task that is done, and recorded no end
 _NAME = re.compile(
     r"([0-9]{1,12})\.([0-9]{4,9})\.([0-9]{1,20})\.([0-9]{1,9})\.([0-9]{1,15})\."
     r"(?:running|exit([0-9]{1,3})\.([0-9]{1,15})|slurm-([A-Z_]{1,40})\.([0-9]{1,15})|resumable\.([0-9]{1,15}))\Z"
@@ -89,7 +90,7 @@ class TaskRecord(NamedTuple):
     @property
     def done(self) -> bool:
         """Return whether it says that the attempt's script ended with 0; Slurm's word may stand for a missing end."""
-        return self.code == 0 or self.verdict == "COMPLETED"
+        return self.code == 0 or self.verdict == COMPLETED
 
     @property
     def outcome(self) -> str:

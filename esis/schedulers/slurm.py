@@ -98,7 +98,8 @@ class Slurm:
         try:
             done = capture(sbatch_argv(run, submission, position), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
         except OSError as error:
-            return Answer(Outcome.REFUSED, f"sbatch can't be started: {error.strerror}", asked=False)
+            where = "" if run.cwd.is_dir() else f" in {run.cwd}"
+            return Answer(Outcome.REFUSED, f"sbatch can't be started{where}: {error.strerror}", asked=False)
         answer = judge(done)
         if answer.outcome is Outcome.SUBMITTED:
             job = parse_job(done.stdout.decode("utf-8", "replace"))

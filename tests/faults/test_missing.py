@@ -228,6 +228,110 @@ def test_f56_records_that_were_deleted_of_a_complete_run_are_not_missed(bench: B
     assert len(bench.slurm.jobs()) == 3
 
 
+RECORDS: dict[str, Callable[[Path], object]] = {
+    "tasks/": lambda private: shutil.rmtree(private / "tasks"),
+    "what is in tasks/": lambda private: [path.unlink() for path in (private / "tasks").iterdir()],
+    "tasks/ and submissions/": lambda private: [shutil.rmtree(private / name) for name in ("tasks", "submissions")],
+    "what is in tasks/ and submissions/": lambda private: [
+        path.unlink() for name in ("tasks", "submissions") for path in (private / name).iterdir()
+    ],
+}
+
+
+@pytest.mark.parametrize("records", ["records", "no records"])
+@pytest.mark.parametrize("what", RECORDS)
+def test_f120_a_complete_run_whose_records_were_removed_stays_complete(bench: Bench, what: str, records: str) -> None:
+    """F120: the directories, or all that is in them: nothing is done again but what is asked for, dependants start."""
+    place, after = bench.workflow("a"), bench.workflow("b", 1, requires=["a"])
+    bench.esis(place, "run", *(["--no-task-records"] if records == "no records" else [])).ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    bench.slurm.purge()
+    run, later = only_run(place), {"esis.operations.witness.judge.GRACE_SECONDS": 0.0}
+    RECORDS[what](run / "__esis__")
+    assert bench.states(place) == {"done": 3}
+    assert "nothing to submit: 3 done" in bench.esis(place, "run").ok().stderr
+    assert "nothing to cancel: 3 done" in bench.esis(place, "cancel", patch=later).stderr
+    if "submissions" in what:
+        assert "its records were removed" in bench.esis(place, "log", "1").stderr
+    bench.esis(after, "dependency").ok()
+    bench.slurm.run()
+    assert bench.states(after) == {"done": 1}
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "1", patch=later).ok()
+    assert (run / "__esis__/submissions/0002.json").exists()
+    assert bench.states(place) == {"done": 2, "waiting": 1}
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    assert [len((run / f"cwd/did.{task}").read_text().splitlines()) for task in range(3)] == [1, 2, 1]
+    bench.esis(after, "resubmit", "--state", "done").ok()
+    bench.slurm.run()
+    assert bench.states(after) == {"done": 1}
+
+
+def test_f120_what_was_overruled_by_hand_is_not_noted_as_done(bench: Bench) -> None:
+    """F120: a mark by hand tells nothing of the tasks once it is gone."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid account")
+    assert bench.esis(place, "run").code == 5
+    run = only_run(place)
+    (run / "__esis__/complete").write_text("by hand: nobody needs it\n")
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
+    assert bench.states(place) == {"unsubmitted": 2, "waiting": 1}
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--local"]])
+def test_f121_empty_directories_that_a_copy_left_out_are_made_again(bench: Bench, command: list[str]) -> None:
+    """F121: git, object stores and many copying programs keep none; tasks left no records then, and were done again."""
+    place = bench.workflow("a", worker="#!/bin/sh\necho {} >../results/results.$SLURM_ARRAY_TASK_ID.json\n")
+    bench.slurm.fail("sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid account")
+    assert bench.esis(place, "run").code == 5
+    run = only_run(place)
+    (run / "__esis__/submissions/0001.json").unlink()
+    (run / "__esis__/wf_starttime").unlink()
+    for name in ("cwd", "results", "__checkpoints__", "__esis__/tasks", "__esis__/submissions"):
+        (run / name).rmdir()
+    bench.esis(place, *command).ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    assert len(list((run / "results").iterdir())) == 3
+
+
+def test_f121_a_lost_submission_is_sent_again_with_the_directories_that_are_missing(bench: Bench) -> None:
+    """F121: the same where an answer was lost before."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "timeout", message="Socket timed out on send/recv operation", times=2)
+    assert bench.esis(place, "run").code == 6
+    run = only_run(place)
+    for name in ("cwd", "__esis__/tasks"):
+        (run / name).rmdir()
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+
+
+def test_f121_a_working_directory_that_leads_nowhere_is_named(bench: Bench) -> None:
+    """F121: a scratch was cleared behind a link; that isn't sbatch's fault."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "refuse", message="sbatch: error: Batch job submission failed: Invalid account")
+    assert bench.esis(place, "run").code == 5
+    run = only_run(place)
+    (run / "cwd").rmdir()
+    (run / "cwd").symlink_to(bench.home / "cleared")
+    refused = bench.esis(place, "run")
+    assert refused.code == 5
+    assert f"sbatch can't be started in {run}/cwd: No such file or directory" in refused.stderr
+
+
+def test_f121_a_complete_run_without_cwd_is_folded(bench: Bench) -> None:
+    """F121: what is in there may be removed, and the directory with it."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    run = only_run(place)
+    shutil.rmtree(run / "cwd")
+    assert "folded 3 records" in bench.esis(place, "compact").ok().stderr
+
+
 def test_a_run_that_was_first_submitted_by_hand_goes_on_with_esis(bench: Bench) -> None:
     """Built by an esis that was killed before it submitted: there is no record that could be missing."""
     place = bench.workflow("a")

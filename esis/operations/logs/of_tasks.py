@@ -64,6 +64,11 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
             f"of task {task}",
             f"the logs are in {run.cwd}",
         )
+    if not holding and evidence.marked_complete:
+        raise BadInput(
+            f"{run.label} is complete, and its records were removed, so nothing tells which log is that of task {task}",
+            f"the logs are in {run.cwd}",
+        )
     if not holding:
         raise BadInput(f"{run.label}: task {task} was never submitted, so it has no log")
     submission = holding[-1]

@@ -27,7 +27,6 @@ _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT
 _FAILED = "FAILED"
 _TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
 CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
-_COMPLETED = "COMPLETED"  # kept likewise, where the job recorded no end
 _NO_END = "COMPLETED, no record of the end"
 
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
@@ -203,7 +202,7 @@ class Judge:
         also = f"; {rival.outcome} was recorded as well" if rival is not None else ""
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
-        if record.verdict == _COMPLETED and failed is None:
+        if record.verdict == tasks.COMPLETED and failed is None:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
         if record.verdict is not None:
             reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
@@ -242,7 +241,7 @@ class Judge:
                 return on_machine.of_local_run(record, details, submission, lambda: self._sessions)
         if seen is not None:
             if seen.state is JobState.COMPLETED:
-                self.outranked[task] = (record, _COMPLETED)
+                self.outranked[task] = (record, tasks.COMPLETED)
                 return Verdict(TaskState.DONE, _NO_END, job=record.job)
             return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
         return self._absent(task, record.start, record.job, "started, and left no record of its end")

@@ -10,7 +10,8 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.look import look
 from esis.operations.witness.status import RunStatus
 from esis.records import stage
-from esis.records.tasks import keep_verdict, note
+from esis.records.old import job_ids_in
+from esis.records.tasks import COMPLETED, keep_verdict, note
 from esis.schedulers.base import Scheduler
 from esis.version import VERSION
 
@@ -58,3 +59,30 @@ def unmark_complete(run: RunDir, check: Callable[[], None] | None = None) -> Non
         check()
     run.complete_mark.unlink(missing_ok=True)
     write_atomic(run.completed, "0", check=check)
+
+
+def note_unrecorded(evidence: Evidence) -> None:
+    """Note of a complete run that the tasks without a record are done, before its marks go. Raises OSError.
+
+    Nothing else tells it: the records were removed, as `esis doc layout` allows, or none were written. Not where
+    somebody has overruled the evidence by hand.
+    """
+    run = evidence.run
+    if evidence.marked_complete and not stage.has_own_mark(run):
+        return
+    records, number, latest = evidence.records, stage.marked_submission(run) or 1, job_ids_in(run.job_ids)[-1:]
+    run.tasks.mkdir(exist_ok=True)
+    for task in evidence.indices:
+        if task not in records:
+            found = _latest_of(evidence, task)
+            for submission, job in [found] if found is not None else [(number, job) for job in latest]:
+                note(run.tasks, task, submission, job, COMPLETED)
+
+
+def _latest_of(evidence: Evidence, task: int) -> tuple[int, str] | None:
+    """Return the latest submission of a task, and its job there, where both are known."""
+    for sub in reversed(evidence.submissions):
+        position = sub.place_of(task)[0] if sub.jobs and sub.holds(task) else len(sub.jobs)
+        if position < len(sub.jobs):
+            return sub.number, sub.jobs[position].id
+    return None
