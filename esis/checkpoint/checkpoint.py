@@ -87,6 +87,9 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
 
         link = self._directory / disk.EXTERNAL
         if link.is_symlink() or link.is_dir():
+            if not self._readonly and not disk.is_ok(self._directory):
+                with trouble(f"finding the large files of the checkpoint {self._name}"):
+                    disk.check_external(link, self._directory)
             return link
         root = self._meta["external_storage_path"] = self.get_external_storage_path()
         place = Path(root, self._meta["workdir_name"], self._name)
@@ -118,7 +121,7 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
 
     def set_iteration(self, i: int) -> None:
         """Keep the files as they are now, as those of this iteration. A kill later on leads back here."""
-        self._keep(int(i))
+        self._keep(int(i), disk.is_ok(self._directory))
 
     def get_latest(self, name: str, store_external: bool = False) -> str:
         """Return the path of a file, as get_file_name does."""
@@ -126,7 +129,7 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
 
     def set_OK(self) -> None:  # noqa: N802
         """Keep the files as they are now, and call the iterations finished."""
-        self._keep(self.get_iteration())
+        self._keep(self.get_iteration(), True)
         with trouble(f"completing the checkpoint {self._name}"):
             self._sync()
             disk.say_ok(self._directory)
@@ -134,14 +137,14 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
     def _step(self) -> int:
         return self.get_iteration()
 
-    def _keep(self, iteration: int) -> None:
+    def _keep(self, iteration: int, finished: bool) -> None:
         """Copy the files, then let the meta data follow; what is between the two is told by `before`."""
         self._check_writable()
         with trouble(f"keeping the checkpoint {self._name}"):
             import shutil  # draws in much
 
             saved = Checkpoints(self._directory / disk.KEPT, keep=1)
-            with saved.save(iteration, before=self._meta["iteration"]) as copy:
+            with saved.save(iteration, before=self._meta["iteration"], finished=finished) as copy:
                 shutil.copytree(self._files, copy / disk.STORAGE, symlinks=True)
             meta = {**self._meta, "iteration": iteration}
             disk.write_meta(self._directory, meta)

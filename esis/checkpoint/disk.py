@@ -162,6 +162,25 @@ def make_external(place: Path, directory: Path, anew: bool) -> None:
     write_atomic(place / OWNER, f"{directory}\n")
 
 
+def check_external(link: Path, directory: Path) -> None:
+    """See that a link to large files leads to a checkpoint's own ones, and that their place is there.
+
+    The link of a copied run leads to those of the first one. A scratch may have been cleared. Raises CheckpointTrouble,
+    CorruptState, OSError.
+    """
+    place = Path(os.path.realpath(link))
+    owner = _owner(place)
+    if owner is not None and not _is_one(owner, directory):
+        if _is_one(owner / EXTERNAL, place):
+            raise CheckpointTrouble(
+                f"{place} holds the large files of the checkpoint {owner}",
+                f"this is one of a copied run: copy them, too, and let {link} lead to the copy",
+            )
+        write_atomic(place / OWNER, f"{directory}\n")  # it was moved
+    elif not place.is_dir():
+        make_external(place, directory, anew=False)
+
+
 def _owner(place: Path) -> Path | None:
     from pathlib import Path
 

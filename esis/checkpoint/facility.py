@@ -129,7 +129,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         stored = _stored(directory) if latest is not None else disk.read_meta(directory)
         files = directory / disk.STORAGE
         meta = self._meta(directory, disk.ITERATIVE, stored)
-        if latest is not None and not _belongs(latest, stored):
+        if latest is not None and not _belongs(latest, stored, disk.is_ok(directory)):
             latest = None
         alone = not self._readonly and may_put_back(directory)
         if latest is not None and (self._readonly or alone or "iteration" not in stored):
@@ -178,6 +178,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             try:
                 directory.mkdir(parents=True, exist_ok=not new)
             except FileExistsError:
+                if not directory.is_dir():  # a link above it leads nowhere
+                    raise
                 raise _being_made(directory, name, "another process") from None
             sweep(directory)
             note(directory, BEGUN, writes=True)
@@ -250,11 +252,14 @@ def _kept(directory: Path) -> Checkpoint | None:
     return Checkpoints(directory / disk.KEPT, keep=1).latest
 
 
-def _belongs(latest: Checkpoint, stored: dict[str, Any]) -> bool:
+def _belongs(latest: Checkpoint, stored: dict[str, Any], finished: bool) -> bool:
     """Return whether the copy is what the meta data speak of, or the next one: a kill may come between the two.
 
-    Else something that makes no copies (0.0.4) has gone on with the checkpoint, and its files count as they are.
+    Else something that makes no copies (0.0.4) has gone on with the checkpoint, or `finished` it, and its files count
+    as they are.
     """
+    if finished and "iteration" in stored and not latest.note.get("finished", False):
+        return False
     known = (latest.step, latest.note.get("before", stored.get("iteration")))
     return stored.get("iteration", latest.step) in known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import esis.checkpoint
 from esis.checkpoint import checkpoint_facility
 from esis.checkpoint.disk import seed_number, seed_text
 from esis.checkpoint.writers import Writer
-from esis.errors import BadInput, CorruptState, EsisError
+from esis.errors import BadInput, CorruptState, EsisError, FileTrouble
 from esis.model.workdir import RunDir
 from esis.processes import process_start
 
@@ -552,6 +553,53 @@ def test_a_copy_of_a_run_leaves_the_large_files_of_the_first_alone(tmp_path: Pat
     assert Path(moved.load_checkpoint("a").get_file_name("big", True)).read_text() == "whole"
 
 
+def test_f123_the_link_of_a_copied_run_leads_nobody_to_the_large_files_of_the_first(tmp_path: Path) -> None:
+    """What is complete can be read through it, nothing is written over; a run that was moved goes on."""
+    places = [tmp_path / name / "wrkdir.same" for name in ("one", "two")]
+    first = checkpoint_facility(1, str(tmp_path / "large"), places[0])
+    done, going_on = first.create_checkpoint("done"), first.create_iterative_checkpoint("mc")
+    for made in (done, going_on):
+        Path(made.get_file_name("big", True)).write_text("whole")
+    done.set_OK()
+    going_on.set_iteration(1)
+    shutil.copytree(places[0], places[1], symlinks=True)
+    second = checkpoint_facility(1, str(tmp_path / "large"), places[1])
+    assert Path(second.load_checkpoint("done").get_file_name("big", True)).read_text() == "whole"
+    reader = checkpoint_facility.open_external(places[1])
+    assert Path(reader.open_iterative("mc").get_file_name("big", True)).read_text() == "whole"
+    with pytest.raises(ValueError, match=r"one/wrkdir\.same") as refused:
+        second.open_iterative("mc").get_file_name("big", True)
+    assert str(places[1] / "__checkpoints__/mc/external") in str(refused.value)
+    link = places[1] / "__checkpoints__/mc/external"
+    shutil.copytree(os.path.realpath(link), tmp_path / "apart")
+    link.unlink()
+    link.symlink_to(tmp_path / "apart")
+    Path(second.open_iterative("mc").get_file_name("big", True)).write_text("of the second")
+    assert Path(going_on.get_file_name("big", True)).read_text() == "whole"
+    places[0].parent.rename(tmp_path / "moved")
+    moved = checkpoint_facility(1, None, tmp_path / "moved/wrkdir.same")
+    assert Path(moved.open_iterative("mc").get_file_name("big", True)).read_text() == "whole"
+
+
+def test_f123_large_files_can_be_written_again_where_the_scratch_was_cleared(run: RunDir, tmp_path: Path) -> None:
+    state = facility_on(run, external_storage_path=tmp_path / "large").create_iterative_checkpoint("a")
+    Path(state.get_file_name("big", True)).write_text("1")
+    state.set_iteration(1)
+    shutil.rmtree(tmp_path / "large")
+    opened_by_a_dead_process(run, "a")
+    again = facility_on(run).open_iterative("a")
+    assert not Path(again.get_file_name("big", True)).exists()
+    Path(again.get_file_name("big", True)).write_text("2")
+
+
+def test_a_place_for_checkpoints_that_leads_nowhere_is_no_other_process(run: RunDir, tmp_path: Path) -> None:
+    run.checkpoints.rmdir()
+    run.checkpoints.symlink_to(tmp_path / "cleared")
+    with pytest.raises(FileTrouble, match="beginning the checkpoint a") as refused:
+        facility_on(run).create_checkpoint("a")
+    assert str(run.checkpoints) in str(refused.value)
+
+
 def test_reading_a_requirement_makes_no_link_in_it(run: RunDir, tmp_path: Path) -> None:
     facility_on(run, external_storage_path=tmp_path / "large").create_checkpoint("a").set_OK()
     found = checkpoint_facility.open_external(run.path).load_checkpoint("a").get_file_name("big", True)
@@ -666,6 +714,38 @@ def test_an_older_checkpoint_than_its_meta_data_counts_as_it_is(run: RunDir) -> 
     opened_by_a_dead_process(run, "a")
     last = facility_on(run).open_iterative("a")
     assert (last.get_iteration(), Path(last.get_file_name("f")).read_text()) == (9, "its")
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_f122_one_of_ours_that_0_0_4_has_finished_counts_as_it_is(run: RunDir, readonly: bool) -> None:
+    """It goes on at our last iteration, writes the result, and calls set_OK: no iteration tells of that."""
+    state = facility_on(run).create_iterative_checkpoint("a")
+    Path(state.get_file_name("f")).write_text("6")
+    state.set_iteration(6)
+    opened_by_a_dead_process(run, "a")
+    (run.checkpoints / "a/storage/result").write_text("of a week")
+    (run.checkpoints / "a/checkpoint.ok").write_text("1\n")
+    facility = checkpoint_facility.open_external(run.path) if readonly else facility_on(run)
+    assert facility.iterative_checkpoint_is_finished("a")
+    again = facility.open_iterative("a")
+    assert (again.get_iteration(), Path(again.get_latest("result")).read_text()) == (6, "of a week")
+    assert (run.checkpoints / "a/storage/result").exists()
+
+
+def test_f122_work_behind_the_end_goes_back_to_what_was_kept(run: RunDir) -> None:
+    """Ours says with what it keeps whether that is finished, so half a file isn't taken for 0.0.4's last one."""
+    state = facility_on(run).create_iterative_checkpoint("a")
+    Path(state.get_file_name("f")).write_text("6")
+    state.set_iteration(6)
+    state.set_OK()
+    for step, text in ((None, "6"), (7, "7")):
+        again = facility_on(run).open_iterative("a")
+        Path(again.get_file_name("f")).write_text(text)
+        if step is not None:
+            again.set_iteration(step)
+        Path(again.get_file_name("f")).write_text("half")
+        opened_by_a_dead_process(run, "a")
+        assert Path(facility_on(run).open_iterative("a").get_file_name("f")).read_text() == text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0", '{"__type__": "IterativeCheckpoint", "iteration": "x"}'])
