@@ -164,10 +164,11 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
-    if path.exists() and not path.is_file():
-        with naming(path, others=True), path.open("wb") as stream:  # /dev/null, a pipe
+    given = Path(output)
+    if given.exists() and not given.is_file():
+        with naming(given, others=True), given.open("wb") as stream:  # /dev/null; what /dev/stdout leads to has no name
             yield stream
         return
+    path = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     with output_file(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
         yield stream

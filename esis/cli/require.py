@@ -79,7 +79,7 @@ def freeze_requirement(
 ) -> None:
     """Pin the requirement NAME to the run whose hash begins with HASH.
 
-    It then keeps being used, whatever happens to the requirement's files.
+    It then keeps being used, whatever happens to the requirement's files. The path of the run will do, too.
     """
     from esis.operations import workflow_files
 

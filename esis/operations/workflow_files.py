@@ -93,13 +93,21 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
 
 
 def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tuple[Workflow, str]:
-    """Pin the requirement called `name` to the run whose hash begins with `digest`; return the whole hash too."""
+    """Pin the requirement called `name` to the run whose hash begins with `digest`; return the whole hash too.
+
+    The path of that run is taken as well, as `esis list` prints it.
+    """
     into = _beside(path, target)
     before = workflow.load(path)
     stored = before.requirement_called(name)
+    parent = run_parent(workflow.load(before.requirement_file(stored)))
+    place, _, last = digest.rstrip("/").rpartition("/")
+    if digest.startswith("/") or place:
+        if not is_run_name(last) or os.path.realpath(place or "/") != os.path.realpath(parent):
+            raise BadInput(f"{digest} is no run in {parent}, where those of the requirement are", "give its hash")
+        digest = last
     digest = digest[len(PREFIX) :] if digest.startswith(PREFIX) else digest
     digest = digest.rstrip("/").lower()
-    parent = run_parent(workflow.load(before.requirement_file(stored)))
     found = [known for known in run_digests(parent) if known.startswith(digest)] if digest else []
     if len(found) > 1:
         raise BadInput(

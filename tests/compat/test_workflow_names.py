@@ -161,6 +161,23 @@ def test_require_and_freeze_write_where_they_are_told(site: FakeSite) -> None:
     assert not (flow.directory / OLD_NAME).exists()
 
 
+def test_a_requirement_is_frozen_to_a_run_by_its_path(site: FakeSite) -> None:
+    """As scripts have it: wd=$(esis list | grep wrkdir); a run in another place is none of the requirement's."""
+    flows = {name: make_workflow(site, name, 2) for name in ("A", "B")}
+    flows["A"].esis("run").ok()
+    flows["B"].esis("require", "../A/wf.esis2.json", "first").ok()
+    listed = flows["A"].esis("list").ok().stdout.strip()
+    run = Path(listed).name
+    for path in (listed, f"{listed}/", f"../A/{run}", run):
+        frozen = flows["B"].esis("freeze-requirement", "first", path).ok()
+        assert frozen.stdout.strip() == digest(flows["A"])
+    shutil.copytree(listed, flows["B"].directory / run, symlinks=True)
+    for path in (f"./{run}", f"/{run}", "../A/worker.sh", "../A"):
+        refused = flows["B"].esis("freeze-requirement", "first", path)
+        assert refused.code == 2
+        assert f"{path} is no run in {flows['A'].directory}" in refused.stderr
+
+
 def test_one_workflow_is_not_required_twice_by_its_two_names(site: FakeSite) -> None:
     """The name that is stored already stays, and with it the hash."""
     flows = {name: make_workflow(site, name, 2) for name in ("A", "B")}

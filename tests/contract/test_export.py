@@ -91,6 +91,8 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "real.csv").read_text() == "e\n1\n3\n"
     assert esis("export", run.path.name, "--format", "csv", "-o", "/dev/null", cwd=tmp_path).returncode == 0
     assert not Path("/dev/null").is_file()
+    piped = esis("export", run.path.name, "--columns", "e", "--format", "csv", "-o", "/dev/stdout", cwd=tmp_path)
+    assert piped.stdout == "e\n1\n3\n"
     assert sorted(os.listdir(tmp_path)) == ["link.csv", "real.csv", run.path.name]
     assert esis("export", run.path.name, "-o", "no/such/place.csv", cwd=tmp_path).returncode == 1
 

@@ -253,7 +253,7 @@ def test_f120_a_complete_run_whose_records_were_removed_stays_complete(bench: Be
     assert "nothing to submit: 3 done" in bench.esis(place, "run").ok().stderr
     assert "nothing to cancel: 3 done" in bench.esis(place, "cancel", patch=later).stderr
     if "submissions" in what:
-        assert "its records were removed" in bench.esis(place, "log", "1").stderr
+        assert "the record of its submission was removed" in bench.esis(place, "log", "1").stderr
     bench.esis(after, "dependency").ok()
     bench.slurm.run()
     assert bench.states(after) == {"done": 1}
@@ -277,6 +277,17 @@ def test_f120_what_was_overruled_by_hand_is_not_noted_as_done(bench: Bench) -> N
     (run / "__esis__/complete").write_text("by hand: nobody needs it\n")
     bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
     assert bench.states(place) == {"unsubmitted": 2, "waiting": 1}
+
+
+def test_f120_failures_are_told_where_the_record_of_their_submission_is_gone(bench: Bench) -> None:
+    """F120: the task's own record names it; which log is its own nobody knows, and nobody says that it never ran."""
+    place = bench.workflow("a")
+    (place / "flaky").touch()
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    (only_run(place) / "__esis__/submissions/0001.json").unlink()
+    assert bench.esis(place, "errors").ok().stdout.startswith("2 failed  1-2  exit code 1\n")
+    assert "the record of its submission was removed" in bench.esis(place, "log", "1").stderr
 
 
 @pytest.mark.parametrize("command", [["run"], ["run", "--local"]])

@@ -26,7 +26,7 @@ from esis.model.workflow import ROLES, Workflow, parse
 from esis.operations.archive.reader import Found, Member, Problem, read_archive, read_directory
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.target import definition
-from esis.records import old
+from esis.records import old, stage
 from esis.records.submissions import parse as parse_submission
 
 _RUN = RunDir(Path())
@@ -35,6 +35,7 @@ _SUBMISSION = re.compile(rf"{_PRIVATE}/{_RUN.submissions.name}/\d{{4,9}}\.json\Z
 _WF_STATUS = f"{_PRIVATE}/{_RUN.wf_status.name}"
 _DEFINITION = f"{_PRIVATE}/{_RUN.workflow_definition.name}"
 _LINKS = f"{_PRIVATE}/{_RUN.link_list.name}"
+_MARK = f"{_PRIVATE}/{_RUN.complete_mark.name}"
 _MANIFEST = _RUN.manifest.name
 _CRATE = _RUN.crate_metadata.name
 _KEPT = frozenset({_WF_STATUS, _DEFINITION, _LINKS, _MANIFEST, _CRATE, _RUN.script.name})
@@ -66,6 +67,8 @@ def verify_archive(path: Path) -> Report:
 def verify_unpacked(path: Path) -> Report:
     """Check a directory that an archive was unpacked to."""
     found = read_directory(path, _wanted)
+    if stage.has_own_mark(RunDir(path)):  # none is packed; who only looks at an unpacked run leaves one
+        found.entries.pop(_MARK, None)
     named = _told_hash(found)
     if is_run_name(path.resolve().name) and named is not None and path.resolve().name != f"{PREFIX}{named}":
         found.problem(path.name, f"is not the run that {_CRATE} describes")

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def log_of(run: RunDir, evidence: Evidence, task: int, names: RunLogs | None = N
             f"of task {task}",
             f"the logs are in {run.cwd}",
         )
-    if not holding and evidence.marked_complete:
+    if not holding and (record is not None or evidence.marked_complete):
         raise BadInput(
-            f"{run.label} is complete, and its records were removed, so nothing tells which log is that of task {task}",
+            f"{run.label}: the record of its submission was removed, so nothing tells which log is that of task {task}",
             f"the logs are in {run.cwd}",
         )
     if not holding:
@@ -145,18 +146,22 @@ def last_words(path: Path) -> str:
 def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
     """Group failed and lost tasks by state, reason and last words (numbers in these don't count); largest first."""
     names = names_of(status.run, evidence)
-    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path]]] = {}
+    found: dict[tuple[TaskState, str, str], list[tuple[int, str, Path | None]]] = {}
     for task in status.indices(TaskState.FAILED, TaskState.LOST):
         item = status.tasks[task]
-        path = log_of(status.run, evidence, task, names)
-        line = last_words(path)
+        path: Path | None = None
+        with suppress(BadInput):  # the record of its submission is gone
+            path = log_of(status.run, evidence, task, names)
+        line = last_words(path) if path is not None else ""
         found.setdefault((item.state, item.reason, _NUMBER.sub("#", line)), []).append((task, line, path))
     groups = [_group(state, reason, items) for (state, reason, _), items in found.items()]
     return sorted(groups, key=lambda group: (-len(group.tasks), group.tasks))
 
 
-def _group(state: TaskState, reason: str, items: Sequence[tuple[int, str, Path]]) -> Group:
+def _group(state: TaskState, reason: str, items: Sequence[tuple[int, str, Path | None]]) -> Group:
     _, line, log = items[0]
+    if log is None:
+        return Group(state, reason, line, tuple(task for task, _, _ in items), None)
     there, place = log.exists(), log.parent
     missing = None if there or place.is_dir() or "*" in str(place) else place
     return Group(state, reason, line, tuple(task for task, _, _ in items), log if there else None, missing)

@@ -70,6 +70,11 @@ def evidence_of(run: RunDir, later: bool = False) -> Evidence:
                 f"{run.path} was made by an ESIS before 0.0.4, which kept a job id and a time, and nothing of tasks",
                 "esis list --by-jobid shows its job; squeue and sacct know more",
             )
+        if is_there(run.path):
+            raise BadInput(
+                f"{run.path} holds no {run.private.name}/, so nobody knows what it is",
+                "bring that back, or move it away, and esis run builds the run",
+            )
         raise BadInput(f"{run.path}: there is no such run", "esis run builds it")
     if not found.built:
         from esis.locks import holder

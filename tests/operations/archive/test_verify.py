@@ -383,6 +383,18 @@ def test_verify_changes_nothing(run: RunDir, tmp_path: Path) -> None:
     assert seen() == before
 
 
+def test_f124_a_look_at_an_unpacked_archive_is_no_problem(run: RunDir, tmp_path: Path) -> None:
+    """`esis status` notes there that it found the run complete; another word in that place is told."""
+    pack(RunDir(copied(run, tmp_path / "w")), tmp_path / "a.tar.zst")
+    place = unpack(tmp_path / "a.tar.zst", tmp_path / "out")
+    esis(place, "status")
+    mark = RunDir(place).complete_mark
+    assert mark.read_text().startswith("esis ")
+    assert problems(place) == []
+    mark.write_text("by hand\n")
+    assert problems(place) == [("__esis__/complete", "was added")]
+
+
 def test_the_command_prints_a_line_for_each_problem_and_json(run: RunDir, tmp_path: Path) -> None:
     """Exit code 0 or 1; a run is found from inside of it, an archive by its name."""
     copy = copied(run, tmp_path / "w")
