@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +19,22 @@ from esis.worker.objects import encode, read
 _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 
 
+class _Turn:
+    """Let one thread at a time read the results and write them back: else each would write over what others added."""
+
+    def __init__(self) -> None:
+        self.renew()
+        # A child that is forked while another thread has its turn would wait for that thread, which it doesn't have.
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Forget whose turn it is. A thread may have two at a time: a handler of a signal exports, too."""
+        self.lock = threading.RLock()
+
+
+_turn = _Turn()
+
+
 def merge(run: RunDir, task: int, values: Mapping[str, object]) -> None:
     """Add values to the results of a task, atomically; a value of the same name is replaced. Raises OSError.
 
@@ -27,13 +45,14 @@ def merge(run: RunDir, task: int, values: Mapping[str, object]) -> None:
     added = {name: plain(value, name) for name, value in values.items()}
     path = run.result_file(task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    present = _present(run, task)
-    try:
-        content = _encode(path, {**present, **added})
-    except ValueError:
-        # Another program's may have NaN in them, or 1e400.
-        content = _encode(path, {**{name: plain(value, name) for name, value in present.items()}, **added})
-    write_atomic(path, content)
+    with _turn.lock:
+        present = _present(run, task)
+        try:
+            content = _encode(path, {**present, **added})
+        except ValueError:
+            # Another program's may have NaN in them, or 1e400.
+            content = _encode(path, {**{name: plain(value, name) for name, value in present.items()}, **added})
+        write_atomic(path, content)
 
 
 def _encode(path: Path, values: Mapping[str, Any]) -> bytes:

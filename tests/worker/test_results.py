@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import array
 import ast
+import contextlib
 import io
 import json
 import math
 import os
+import signal
 import struct
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +23,10 @@ from hypothesis import strategies as st
 
 import esis
 from esis.errors import BadInput
+from esis.files import write_atomic
 from esis.model.workdir import RunDir
 from esis.worker import folded, objects
+from esis.worker import results as merging
 from esis.worker.npy import encode
 from tests.worker.conftest import make_run
 
@@ -53,6 +60,45 @@ def test_results_of_several_calls_are_merged(here: RunDir) -> None:
     }
     assert here.result_file(5).read_bytes().count(b"\n") == 1
     assert [path.name for path in here.results.iterdir()] == ["results.5.json"]
+
+
+def test_f130_threads_that_export_at_once_lose_nothing(here: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is held up between reading and writing until the others have begun, or can't."""
+    begun = threading.Barrier(4)
+    written = write_atomic
+
+    def late(path: Path, content: bytes) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            begun.wait(timeout=0.2)
+        written(path, content)
+
+    monkeypatch.setattr(merging, "write_atomic", late)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: esis.export(**{name: name}), "abcd"))
+    assert results(here) == dict(zip("abcd", "abcd"))
+
+
+def test_f130_a_process_forked_while_a_thread_exports_can_export(here: RunDir) -> None:
+    """The thread isn't there in the child, so nobody would end its turn."""
+    with merging._turn.lock:
+        child = threading.Thread(target=lambda: ends.append(forked()))
+        ends: list[int] = []
+        child.start()
+        child.join()
+    assert ends == [0]
+    assert results(here) == {"child": 1}
+
+
+def forked() -> int:
+    """Return how a child ends that exports, and isn't waited for without end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of processes with threads, as here
+        process = os.fork()
+    if process == 0:
+        signal.alarm(10)
+        esis.export(child=1)
+        os._exit(0)
+    return os.waitpid(process, 0)[1]
 
 
 def test_what_json_has_no_number_for_is_a_text_that_float_reads(here: RunDir) -> None:
