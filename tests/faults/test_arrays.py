@@ -653,6 +653,25 @@ def test_packs_from_end_to_end(bench: Bench, place: Path) -> None:
     assert did(place) == {**once(), 3: 2, 14: 2, 24: 2}
 
 
+def test_f131_a_trap_in_a_pack_lets_nothing_be_done_twice(bench: Bench, place: Path) -> None:
+    """One bad task: what is done beside it, and left no end, isn't submitted again by `esis run`."""
+    (place / "flaky").touch()
+    template = place / "template.sh"
+    template.write_text(TEMPLATE.replace("WORKERSCRIPT", "trap 'echo bye' EXIT\nWORKERSCRIPT"))
+    pack(place, TASKS, 2)
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    for path in (only_run(place) / "__esis__/tasks").iterdir():  # a while ago
+        path.rename(path.with_name(path.name.replace(path.name.split(".")[4], "1000000000")))
+    assert bench.states(place) == {"lost": TASKS}
+    bench.esis(place, "run")
+    bench.slurm.run()
+    assert did(place) == once()
+    bench.esis(place, "resubmit").ok()
+    bench.slurm.run()
+    assert did(place) == dict.fromkeys(range(TASKS), 2)
+
+
 def test_more_packs_than_an_array_takes(bench: Bench, place: Path) -> None:
     """The offset counts packs: 13 packs of 2 where 11 fit."""
     pack(place, 2)

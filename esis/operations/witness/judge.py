@@ -6,10 +6,11 @@ A query that fails, or a task absent from an answer, proves nothing by itself: w
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 
 from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, leaves_no_ends, of_pack
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
 from esis.operations.witness.words import exit_reason, failure_reason
@@ -23,11 +24,8 @@ GRACE_SECONDS = 65.0
 _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
 _CANCELLED = "CANCELLED"
-_CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
-_FAILED = "FAILED"
-_TERMINATED = 143  # what a task of a pack records where its job is ended: all of the job's processes get SIGTERM
-CUT_OFF = "CUT_OFF"  # kept in a record's name like a verdict of Slurm's
 _NO_END = "COMPLETED, no record of the end"
+_NO_ENDS = "its script leaves no records of ends in this pack"
 
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 
@@ -211,16 +209,14 @@ class Judge:
             # Whatever became of its job afterwards: the state is saved.
             return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
         packed = submission is not None and submission.packed
-        if failed is not None and (not packed or record.code in (None, _TERMINATED)):
+        if failed is not None and (not packed or record.code in (None, TERMINATED)):
             word = failed.word.split()[0]
-            if (
-                packed
-                and submission is not None
-                and not submission.leads_pack(task)
-                and _cuts_off(word, record.code is None)
-            ):
-                self.outranked[task] = (record, CUT_OFF)
-                return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job", unread=record.code is None)
+            if packed and submission is not None and cuts_off(word, record.code is None):
+                if record.code is None and leaves_no_ends(self._evidence.records, submission, record):
+                    return self._absent(task, record.start, record.job, _NO_ENDS)
+                if not submission.leads_pack(task):
+                    self.outranked[task] = (record, CUT_OFF)
+                    return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job", unread=record.code is None)
             if not record.code:
                 self.outranked[task] = (record, word)
             return Verdict(
@@ -254,16 +250,8 @@ class Judge:
         if record.done or record.job != seen.job:
             return False
         return seen.state is JobState.WAITING or any(
-            other.restart > record.restart for other in self._of_pack(task, record.job, submission)
+            other.restart > record.restart for other in of_pack(self._evidence.records, submission, task, record.job)
         )
-
-    def _of_pack(self, task: int, job: str, submission: Submission) -> Iterator[TaskRecord]:
-        """Yield what a job has recorded of the tasks in the pack of one of them."""
-        position, index = submission.place_of(task)
-        for other in submission.tasks_at(position, (index,)):
-            record = self._evidence.records.get(other)
-            if record is not None and record.job == job:
-                yield record
 
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
@@ -304,7 +292,7 @@ class Judge:
             seen = next((told for told in earlier if told is not None), None)
         if seen is not None:
             word = seen.word.split()[0]
-            if submission.packed and _cuts_off(word, any(self._of_pack(task, job, submission))):
+            if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
             if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
                 self.unrecorded[task] = (submission.number, job, word)
@@ -347,14 +335,6 @@ class Judge:
                 TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job, passing=True
             )
         return Verdict(TaskState.LOST, what, job=job, unread=True)
-
-
-def _cuts_off(word: str, began: bool) -> bool:
-    """Return whether Slurm's word on a job of packs means that it ended before it was through with them.
-
-    A plain FAILED does where the work had begun: else the job never got as far as that.
-    """
-    return word in _CUTTING or (word == _FAILED and began)
 
 
 def _never_began(seen: Sighting) -> bool:

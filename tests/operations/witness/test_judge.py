@@ -22,9 +22,10 @@ from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import UNPACKED, Packing, plan
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.judge import CUT_OFF, GRACE_SECONDS, Judge
+from esis.operations.witness.judge import GRACE_SECONDS, Judge
 from esis.operations.witness.keep import keep
 from esis.operations.witness.look import status_of
+from esis.operations.witness.packs import CUT_OFF
 from esis.operations.witness.status import TaskState, Verdict
 from esis.processes import process_start
 from esis.records.stage import Stage, State
@@ -830,6 +831,34 @@ def test_a_pack_that_failed_half_way_leaves_the_others_to_be_submitted() -> None
         "waiting": list(range(18, 24)),
     }
     assert found[4].reason == "its job ended before it came to it: FAILED"
+
+
+@pytest.mark.parametrize("word", ["FAILED", "TIMEOUT", "OUT_OF_MEMORY"])
+def test_f131_where_more_lack_an_end_than_were_under_way_nobody_knows_which_are_done(word: str) -> None:
+    """Two at a time, and three without an end: an EXIT trap of the script's own. Not submitted again by itself."""
+    records = [a_record(task, "71") for task in (0, 1, 2)] + [a_record(6, "71"), a_record(7, "71")]
+    seen = [sighting("71", (0, 1), word), sighting("71", (2, 3), "PENDING")]
+    judge = Judge(evidence([PACKS], records), Snapshot(tuple(seen)), NOW)
+    groups = states({task: judge.verdict(task) for task in range(12)})
+    assert (groups["lost"], groups["failed"]) == ([0, 1, 2], [6, 7])
+    assert 0 not in judge.outranked, "what nobody knows isn't kept"
+
+
+def test_f131_ends_may_not_be_seen_yet_on_a_network_file_system() -> None:
+    records = [a_record(task, "71", start=int(NOW) - 5) for task in (0, 1, 2)]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "FAILED"), sighting("71", (1, 2, 3), "PENDING"))
+    assert {found[task].state for task in (0, 1, 2)} == {TaskState.UNKNOWN}
+
+
+def test_f131_what_a_requeue_cut_off_is_no_sign_of_it() -> None:
+    """Two were under way in each of the starts."""
+    records = [
+        a_record(0, "71", 0, restart=1),
+        *(a_record(task, "71", restart=1) for task in (1, 2)),
+        a_record(3, "71"),
+    ]
+    found = verdicts(evidence([PACKS], records), sighting("71", (0,), "TIMEOUT"), sighting("71", (1, 2, 3), "PENDING"))
+    assert (found[2].state, found[3].state) == (TaskState.UNSUBMITTED, TaskState.UNSUBMITTED)
 
 
 def test_a_pack_resubmitted_is_judged_by_its_new_submission() -> None:
