@@ -102,6 +102,7 @@ if [ -n "${SLURM_ESIS_LOCAL:-}" ] && [ -n "${SLURM_ESIS_PATH:-}" ]; then
     export PATH
 fi
 unset SLURM_ESIS_PATH
+esis_path=${PATH-} esis_libraries=${LD_LIBRARY_PATH-}
 esis_map=$esis_dir/submissions/$esis_submission.map
 esis_attempt=$esis_dir/attempts
 
@@ -227,6 +228,8 @@ if [ -n "$esis_index" ] && [ -z "$esis_in_pack" ]; then
     fi
     export SLURM_ARRAY_TASK_ID
 fi
+# For the end: a script may take all SLURM_* away, so that what it starts sees none.
+esis_task=${SLURM_ARRAY_TASK_ID:-}
 
 # --- attempts
 
@@ -236,11 +239,11 @@ fi
 # of the latest attempt that is known, if it isn't this one.
 esis_look_for_attempts() {
     esis_later=
-    esis_is_small "$esis_attempt/$SLURM_ARRAY_TASK_ID" || return 0
-    { read -r esis_later <"$esis_attempt/$SLURM_ARRAY_TASK_ID" || :; } 2>/dev/null
+    esis_is_small "$esis_attempt/$esis_task" || return 0
+    { read -r esis_later <"$esis_attempt/$esis_task" || :; } 2>/dev/null
     case $esis_later in
         *[!0123456789.]* | *..* | *. | *.*.*.*.*.* | *[!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.][!.]*) esis_later= ;;
-        "$SLURM_ARRAY_TASK_ID".*.*.*.*) [ "$esis_later" != "${esis_record##*/}" ] || esis_later= ;;
+        "$esis_task".*.*.*.*) [ "$esis_later" != "${esis_record##*/}" ] || esis_later= ;;
         *) esis_later= ;;
     esac
 }
@@ -297,7 +300,7 @@ esis_has_rival() {
     esis_look_for_attempts
     [ -n "$esis_later$esis_shared" ] && [ -d "$esis_dir/tasks" ] || return 1
     QUOTING_STYLE=literal command ls -f "$esis_dir/tasks" 2>/dev/null | LC_ALL=C command awk -F. \
-        -v task="$SLURM_ARRAY_TASK_ID" -v mine="${esis_stem##*/}.running" '
+        -v task="$esis_task" -v mine="${esis_stem##*/}.running" '
         NF == 6 && $6 == "running" && ($1 "") == (task "") && ($0 "") != (mine "") { found = 1 }
         END { exit !found }'
 }
@@ -464,6 +467,24 @@ esis_start() {
 # Not 0 where the record can't be written: a task whose end nobody can know must not end well, or Slurm's COMPLETED
 # would make it done. Where somebody has removed the records there is none to write, and the exit status stays.
 esis_end() {
+    if [ "${PATH-}" != "$esis_path" ] || [ "${LD_LIBRARY_PATH-}" != "$esis_libraries" ]; then
+        # The script has set them anew: mv may not be found with these, or not start. Whoever calls this keeps them.
+        (
+            PATH=$esis_path LD_LIBRARY_PATH=$esis_libraries
+            esis_record_end "$1"
+        ) && esis_text=0 || esis_text=1
+        # Where they are read-only nothing was done, and zsh says that it was.
+        if [ -z "$esis_record" ] || ! [ -e "$esis_record.running" ]; then
+            esis_record=
+            esis_made=
+            return "$esis_text"
+        fi
+    fi
+    esis_record_end "$1" && return 0
+    return 1
+}
+
+esis_record_end() {
     esis_stem=${esis_record##*/}
     if [ -n "$esis_made" ]; then
         esis_has_rival || command rm -f "$esis_made"
@@ -480,7 +501,7 @@ esis_end() {
         [ "$esis_word" = resumable ] || return 0
         command rm -f "$esis_stem.resume" 2>/dev/null
         command printf 'ESIS: task %s saved its state and has more to do: esis resubmit\n' \
-            "${SLURM_ARRAY_TASK_ID:-}" >&2 || :
+            "$esis_task" >&2 || :
         # Not a bare `return`: in a trap that has the status of before the trap.
         [ "$1" = 0 ] && return 1
         return 0

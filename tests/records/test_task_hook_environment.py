@@ -205,6 +205,50 @@ def test_f48_what_another_job_left_in_the_environment(tmp_path: Path, shell: str
     assert (job.run_dir.cwd / "seen").read_text() == "SLURM_ESIS_INDEX=1\n"
 
 
+CHANGES = {
+    "a path without mv": "PATH=/nowhere",
+    "no path": "unset PATH",
+    "libraries that are none": "export LD_LIBRARY_PATH=$PWD/broken",
+    "neither": "PATH=/nowhere LD_LIBRARY_PATH=$PWD/broken; export PATH LD_LIBRARY_PATH",
+    "no variables of Slurm": (
+        "set -u; for name in $(env | sed -n 's/^\\(SLURM_[A-Z_]*\\)=.*/\\1/p'); do unset \"$name\"; done"
+    ),
+}
+
+
+@every_shell
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("own", [False, True])
+def test_f132_what_the_script_sets_anew_does_not_touch_the_end(
+    tmp_path: Path, shell: str, change: str, own: bool
+) -> None:
+    """Its work is done, and recorded as that; a trap of the script's own goes on with what the script has set."""
+    run = make_run(tmp_path)
+    run.parameters_lines.write_text('{"n": 0}\n{"n": 1}\n')
+    write_index(run.parameters_lines)
+    (run.cwd / "broken").mkdir()
+    (run.cwd / "broken" / "libc.so.6").write_text("no library\n")
+    trap = (
+        """trap 'esis_code=$?; esis_end "$esis_code" || esis_code=75; echo "${PATH-none}"; exit "$esis_code"' EXIT\n"""
+    )
+    job = Job(run, f'{trap * own}cat "../parameters/parameters.$SLURM_ARRAY_TASK_ID.json"\n{CHANGES[change]}', shell)
+    code, out, err = job.run(1)
+    assert (code, err) == (0, "")
+    path = {"a path without mv": "/nowhere", "neither": "/nowhere", "no path": "none"}.get(change, os.environ["PATH"])
+    assert out == '{"n": 1}\n' + f"{path}\n" * own
+    assert codes(run) == {1: 0}
+    assert all(1_600_000_000 < record.start <= (record.end or 0) for record in read_records(run.tasks))
+    assert sorted(os.listdir(run.parameters)) == ["parameters.index", "parameters.jsonl"]
+
+
+@every_shell
+def test_f132_a_path_that_cannot_be_set_back(tmp_path: Path, shell: str) -> None:
+    """It is taken as it is."""
+    run = make_run(tmp_path)
+    assert Job(run, 'PATH="$PATH:/nowhere"; readonly PATH', shell).run()[:2] == (0, "")
+    assert codes(run) == {3: 0}
+
+
 @some_shells
 @pytest.mark.parametrize("name", ["SLURM_ARRAY_TASK_ID", "SLURM_ESIS_OFFSET"])
 @pytest.mark.parametrize("value", ["x", "-1", "03", "1.5", "a[$(touch canary)]", "9" * 17, "1 2"])
