@@ -37,6 +37,10 @@ class Number(click.FloatRange):
         return found
 
 
+# What the workflow file takes, too. Slurm counts modulo 2^32: it would read 4294967297 as 1.
+at_a_time = click.IntRange(min=0, max=2**31 - 1)
+from_one = click.IntRange(min=1, max=2**31 - 1)
+
 workflow_argument = click.argument("workflow_file", required=False, metavar="[WORKFLOW FILE]")
 target_argument = click.argument("target", required=False, metavar="[WORKFLOW FILE | WRKDIR]")
 tasks_option = click.option("--tasks", "-t", "indices", metavar="INDICES", help="Task indices, like 3,5-7.")
@@ -53,13 +57,13 @@ workflow_rewritten_option = click.option(
     "-o", "--workflow-out", metavar="FILE", help="The workflow file to write.  [default: the one that is read]"
 )
 max_parallel_option = click.option(
-    "-m", "--max-parallel", type=click.IntRange(min=0), metavar="N", help="At most N tasks at a time; 0: no limit."
+    "-m", "--max-parallel", type=at_a_time, metavar="N", help="At most N tasks at a time; 0: no limit."
 )
 local_option = click.option("--local", is_flag=True, help="Run the tasks on this machine, without Slurm.")
 jobs_option = click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(min=1),
+    type=from_one,
     metavar="N",
     help="With --local: at most N tasks at a time.  [default: the number of cores]",
 )

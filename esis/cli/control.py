@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from esis.cli.common import pick_run, pick_tasks, say, target_argument, tasks_option
+from esis.cli.common import at_a_time, pick_run, pick_tasks, say, target_argument, tasks_option
 from esis.errors import SlurmUnanswered
 
 
@@ -49,7 +49,7 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
 
 
 @click.command()
-@click.argument("limit", type=click.IntRange(min=0), metavar="N")
+@click.argument("limit", type=at_a_time, metavar="N")
 @target_argument
 def throttle(limit: int, target: str | None) -> None:
     """Let at most N tasks of the queued arrays of a run be active at a time; 0: no limit."""

@@ -6,6 +6,7 @@ import click
 
 from esis.cli.common import (
     feed_option,
+    from_one,
     jobs_option,
     local_option,
     make_context,
@@ -23,6 +24,7 @@ from esis.cli.common import (
 )
 
 BY_TIME = "auto"
+_DIGITS = 10  # of 2^31
 
 
 @click.command()
@@ -34,7 +36,7 @@ BY_TIME = "auto"
 @states_option
 @tasks_option
 @where_option
-@click.option("--max-attempts", type=click.IntRange(min=1), metavar="N", help="Leave out tasks with N attempts.")
+@click.option("--max-attempts", type=from_one, metavar="N", help="Leave out tasks with N attempts.")
 @click.option(
     "--scale-mem",
     type=click.FloatRange(min=0, min_open=True),
@@ -115,7 +117,7 @@ def pick_per_job(text: str | None) -> int | None:
     """Return the number of --tasks-per-job; None where it isn't given, or is to be found out."""
     if text is None or text == BY_TIME:
         return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) < 2**31:
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and 1 <= int(text) < 2**31):
         raise click.UsageError(f"--tasks-per-job takes a whole number from 1 up, or {BY_TIME}")
     return int(text)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esis.cli.common import make_context, max_parallel_option, workflow_out_option
+from esis.cli.common import from_one, make_context, max_parallel_option, workflow_out_option
 
 
 @click.command()
@@ -19,20 +19,13 @@ from esis.cli.common import make_context, max_parallel_option, workflow_out_opti
 @max_parallel_option
 @click.option(
     "--tasks-per-job",
-    type=click.IntRange(min=1, max=2**31 - 1),
+    type=from_one,
     default=1,
     show_default=True,
     metavar="K",
     help="Let each element of the array work through K tasks.",
 )
-@click.option(
-    "--parallel",
-    type=click.IntRange(min=1, max=2**31 - 1),
-    default=1,
-    show_default=True,
-    metavar="P",
-    help="P of these K at a time.",
-)
+@click.option("--parallel", type=from_one, default=1, show_default=True, metavar="P", help="P of these K at a time.")
 @click.option("--update", is_flag=True, help="Take over the requirements and pins of the wf.esis2.json beside it.")
 @click.option("--workdir-path", metavar="DIR", help="Where the runs are made.  [default: beside the workflow file]")
 def setup(

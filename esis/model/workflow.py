@@ -286,7 +286,7 @@ class _Reader(NamedTuple):
         """Return a number from 1 up; 1 where it isn't there."""
         value: object = self.raw.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-            raise self._wrong(key, "a whole number from 1 up", value)
+            raise self._wrong(key, "a whole number from 1 up, below 2^31", value)
         return value
 
     def max_parallel(self) -> int:
@@ -294,7 +294,7 @@ class _Reader(NamedTuple):
         if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
             value = int(value) if len(value) < 12 else -1
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-            raise self._wrong("maxparallel", "a whole number from 0 (no limit) up", value)
+            raise self._wrong("maxparallel", "a whole number from 0 (no limit) up, below 2^31", value)
         return value
 
 

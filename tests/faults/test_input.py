@@ -354,6 +354,22 @@ def test_f37_an_empty_argument_is_no_target(bench: Bench, arguments: list[str]) 
     assert "one of the arguments is empty" in refused(bench, place, *arguments)
 
 
+@pytest.mark.parametrize("number", ["2147483648", "4294967297", "9223372036854775808", "1" + "0" * 5000])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-m", "{}"],
+        ["resubmit", "-m", "{}"],
+        ["throttle", "{}"],
+        ["resubmit", "--tasks-per-job", "{}"],
+        ["setup", "-m", "{}", "setup.sh", "gen.sh", "template.sh", "worker.sh"],
+    ],
+)
+def test_f133_a_number_that_nobody_reads_again_is_not_written(bench: Bench, arguments: list[str], number: str) -> None:
+    """F133: Slurm reads them modulo 2^32, and the record or the workflow file couldn't be read any more."""
+    refused(bench, bench.workflow("a"), *(word.format(number) for word in arguments))
+
+
 def test_f63_nothing_is_said_of_what_is_kept_where_nothing_is_submitted(bench: Bench) -> None:
     """F63: only a submission keeps options."""
     place = bench.workflow("a")
