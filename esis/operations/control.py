@@ -19,7 +19,7 @@ from esis.operations.witness.status import ACTIVE_STATES, Held, RunStatus, TaskS
 from esis.operations.witness.target import evidence_of
 from esis.processes import process_alive
 from esis.records import old
-from esis.records.submissions import LOCAL, Job, Outcome, Submission
+from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import note, read_details
 from esis.schedulers.base import JobState
 from esis.schedulers.identity import is_submitted_by_esis
@@ -222,7 +222,7 @@ def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]
         for feeder in seen[0].feeders:
             if feeder.job not in asked or feeder.word != _ENDING:
                 asked[feeder.job] = None
-                refusal = slurm.drop_feeder(_feeder(seen[0].evidence, feeder.job))
+                refusal = slurm.drop_feeder(seen[0].evidence.queued(feeder.job))
                 if refusal is not None:
                     raise SlurmRefused(
                         f"{status.run.label}: job {feeder.job}, which submits the rest: {refusal}",
@@ -233,17 +233,6 @@ def _starve(status: RunStatus, slurm: Slurm) -> tuple[RunStatus, tuple[str, ...]
     pause_until(gone, _SETTLE_SECONDS, first=0.2, longest=5.0)
     left = {feeder.job for feeder in seen[0].feeders}
     return seen[0], tuple(job for job in asked if job not in left)
-
-
-def _feeder(evidence: Evidence, job: str) -> Job:
-    """Return a job that feeds, on the cluster that was asked. Raises BadInput where that was more than one."""
-    if len(evidence.clusters) > 1:  # the same id may be another job's there
-        raise BadInput(
-            f"{evidence.run.label}: job {job} submits the rest, on one of the clusters "
-            f"{', '.join(name or '(the default)' for name in evidence.clusters)}",
-            f"end it there first: scancel -M <cluster> {job}",
-        )
-    return Job(job, *evidence.clusters)
 
 
 def _local_parts(

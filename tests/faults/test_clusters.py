@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeSlurm
+from tests.fakes import FakeSlurm, JobView
 from tests.faults.bench import TEMPLATE, Bench, only_run
 from tests.faults.test_disk import age
 from tests.faults.test_slurm_faults import submission
@@ -314,3 +314,74 @@ def test_f86_one_of_several_clusters_may_be_another_one(bench: Bench, other: Fak
     refused = bench.esis(second, "dependency", env={"SBATCH_CLUSTERS": "b,a"})
     assert (refused.code, "a or b" in refused.stderr) == (3, True)
     assert (len(bench.slurm.jobs()), len(other.jobs())) == (0, 1)
+
+
+@pytest.fixture
+def remote(bench: Bench, other: FakeSlurm) -> Path:
+    """A workflow of three arrays whose template names `b`."""
+    for slurm in (bench.slurm, other):
+        slurm.set(max_array_size=4)
+    place = bench.workflow("away", 9)
+    (place / "template.sh").write_text(TEMPLATE.replace("#SBATCH --time", "#SBATCH --clusters=b\n#SBATCH --time"))
+    return place
+
+
+def namesake(bench: Bench, job: int) -> JobView:
+    """Submit an array of the user's own to the default cluster, which gets this id; return what it is then."""
+    with bench.slurm.store.transaction() as cluster:
+        cluster.next_id = job
+    bench.slurm.call("sbatch", "--hold", "--array=0-3", "--wrap", "true", cwd=bench.home).check_returncode()
+    return bench.slurm.job(job)
+
+
+def by_hand(bench: Bench, place: Path) -> int:
+    """Submit two tasks of the run by hand; return the job's id."""
+    done = bench.slurm.call("sbatch", "--array=0-1", "../sbatch.sh", cwd=only_run(place) / "cwd")
+    assert done.stdout.endswith(" on cluster b\n")
+    return int(done.stdout.split()[3])
+
+
+@pytest.mark.parametrize("room", [100, 7])
+def test_f140_a_feeding_job_that_is_found_again_is_changed_on_its_own_cluster(
+    bench: Bench, other: FakeSlurm, remote: Path, room: int
+) -> None:
+    """F140: let go again, or taken away, it and not the job of that id on the default cluster."""
+    other.set(submit_limit=6)
+    bench.esis(remote, "run", "--feed").ok()
+    own = namesake(bench, 100)
+    other.set(submit_limit=room)
+    bench.esis(remote, "run", "--feed").ok()
+    assert bench.slurm.job(100) == own
+    assert other.job(100).states == {None: "CANCELLED" if room == 100 else "PENDING"}
+
+
+@pytest.mark.parametrize("command", [["throttle", "1"], ["cancel"], ["cancel", "--tasks", "0"]])
+def test_f140_a_job_by_hand_is_changed_on_the_cluster_that_has_it(
+    bench: Bench, other: FakeSlurm, remote: Path, command: list[str]
+) -> None:
+    """F140: no record of a submission holds its id. (One array, so that the tasks of the job are known.)"""
+    for slurm in (bench.slurm, other):
+        slurm.set(max_array_size=1001)
+    bench.esis(remote, "run").ok()
+    other.run()
+    job = by_hand(bench, remote)
+    own = namesake(bench, job)
+    bench.esis(remote, *command).ok()
+    assert bench.slurm.job(job) == own
+    changed = other.job(job)
+    assert changed.throttle == 1 if command[0] == "throttle" else changed.states[0] == "CANCELLED"
+
+
+def test_f140_where_several_clusters_were_asked_nothing_is_done_to_an_id(
+    bench: Bench, other: FakeSlurm, remote: Path
+) -> None:
+    """F140: the same id may be another job's on the other one; what to do is told."""
+    bench.esis(remote, "run").ok()
+    other.run()
+    job = by_hand(bench, remote)
+    own, waiting = namesake(bench, job), other.job(job)
+    refused = bench.esis(remote, "cancel", env={"SLURM_CLUSTERS": "a,b"})
+    assert refused.code == 2
+    assert f"job {job} is on one of the clusters a, b" in refused.stderr
+    assert f"scancel -M <cluster> {job}" in refused.stderr
+    assert (bench.slurm.job(job), other.job(job)) == (own, waiting)

@@ -21,6 +21,7 @@ from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.submission.submit import Request, submit
+from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.status import RunStatus, TaskState, is_held
 from esis.records.submissions import Job, Outcome, Submission
 from esis.schedulers.base import JobState, Queue, Scheduler, Sighting, Snapshot
@@ -56,7 +57,7 @@ def submit_what_fits(
     run, known = request.run, status.evidence.submissions
     feeder = Feeder(run, scheduler.queue, context) if context.feed and scheduler.queue is not None else None
     if feeder is not None:
-        feeder.reserve(snapshot, read_template(run.script), request.throttle, request.options)
+        feeder.reserve(status.evidence, snapshot, read_template(run.script), request.throttle, request.options)
     submission: Submission | None = None
     try:
         submission = submit(request, known, scheduler, context)
@@ -95,7 +96,7 @@ def drop_held(status: RunStatus, scheduler: Scheduler, context: Context) -> None
         return
     require(run.lock, run.label)
     for job in status.held_feeders:
-        problem = queue.drop_feeder(Job(job, *clusters))
+        problem = queue.drop_feeder(status.evidence.queued(job))
         context.say(
             f"{run.label}: job {job} kept a place to submit the rest from, and there is none: "
             f"{problem or 'it is cancelled'}"
@@ -113,8 +114,13 @@ class Feeder:
         self._job: Job | None = None
         self._held = False  # queued by this command, or by one that didn't come to let it go
 
-    def reserve(self, snapshot: Snapshot, script: str, throttle: int, options: Sequence[str]) -> None:
-        """Keep a place in the queue, or find the one that an earlier command kept. Raises SlurmRefused, OSError."""
+    def reserve(
+        self, evidence: Evidence, snapshot: Snapshot, script: str, throttle: int, options: Sequence[str]
+    ) -> None:
+        """Keep a place in the queue, or find the one that an earlier command kept.
+
+        Raises SlurmRefused, OSError, and BadInput where that one is on nobody knows which cluster.
+        """
         run = self._run
         behind = f" -- {shlex.join(options)}" if options else ""
         write_atomic(
@@ -132,7 +138,7 @@ class Feeder:
         )
         found = _waiting(run, snapshot)
         if found is not None:
-            self._job, self._held = Job(found.job), is_held(found)
+            self._job, self._held = evidence.queued(found.job), is_held(found)
         if self._job is None:
             self._job, answer = self._queue.reserve_feeder(run, place_options(script, options))
             self._held = self._job is not None

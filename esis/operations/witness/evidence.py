@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
 
-from esis.errors import CorruptState
+from esis.errors import BadInput, CorruptState
 from esis.files import is_directory, is_there
 from esis.model.workdir import RunDir
 from esis.records import stage, submissions
@@ -124,13 +124,32 @@ class Evidence(_Read):
         return not self.marked_complete and bool(self.submissions or self.records or self.fed)
 
     def job_called(self, job: str) -> Job:
-        """Return the job of that id with the cluster that it was submitted to, as far as that has to be named."""
-        found = next(((sub, item) for sub in self.submissions for item in sub.jobs if item.id == job), None)
-        if found is None:
+        """Return the job of that id with its cluster, as far as that has to be named. Raises BadInput as `queued` does.
+
+        Those by hand are in no record of a submission.
+        """
+        if not self.clusters:
             return Job(job)
-        sub, item = found
-        home = sub.cluster.name if sub.cluster is not None and self.clusters else None
-        return item if item.cluster is not None else item._replace(cluster=home)
+        homes = {
+            item.cluster or (sub.cluster.name if sub.cluster is not None else None)
+            for sub in self.in_slurm
+            for item in sub.jobs
+            if item.id == job
+        }
+        return Job(job, *homes) if len(homes) == 1 else self.queued(job)
+
+    def queued(self, job: str) -> Job:
+        """Return a job that the queue showed, on the cluster that was asked. Raises BadInput where that was several.
+
+        Their ids meet: what is done to the job of that id on the default one may be done to another run's.
+        """
+        if len(self.clusters) > 1:
+            listed = ", ".join(name or "(the default)" for name in self.clusters)
+            raise BadInput(
+                f"{self.run.label}: job {job} is on one of the clusters {listed}, and nothing tells on which",
+                f"look there, and end it: squeue -M <cluster>, scancel -M <cluster> {job}",
+            )
+        return Job(job, *self.clusters)
 
     def cluster_of(self, job: str) -> str:
         """Return the name of the cluster that a job went to; "" for the default one where no record names it."""
