@@ -19,7 +19,7 @@ from esis.operations.run import Asked, bring_up, check_available
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep, look_and_keep
 from esis.operations.witness.look import look
-from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, describe_failures
+from esis.operations.witness.status import ACTIVE_STATES, NEVER, Done, RunStatus, TaskState, describe_failures
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
@@ -105,7 +105,7 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
             )
         known.complete.add(run)
         return
-    jobs = list(done.status.active_jobs) if done.status is not None else []
+    jobs = _in_queue(run, done.status)
     if done.submission is not None:
         jobs += [job.id for job in done.submission.jobs]
     if done.status is not None and done.status.complete:
@@ -118,6 +118,30 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
         raise RequirementTrouble(
             f"{run.label} is neither complete nor in the queue: {summary}", "esis status tells more"
         )
+
+
+def _in_queue(run: RunDir, status: RunStatus | None) -> list[str]:
+    """Return the jobs of a run that others can wait behind. Raises RequirementTrouble where not all that is active is.
+
+    What runs on a machine has a number, too, and Slurm would take it for the id of some job, or of none.
+    """
+    if status is None:
+        return []
+    queued = {held.seen.job for held in status.queue}
+    groups = status.groups.items()
+    outside = sorted(
+        task
+        for verdict, tasks in groups
+        if verdict.state in ACTIVE_STATES and verdict.job not in queued
+        for task in tasks
+    )
+    if outside:
+        raise RequirementTrouble(
+            f"{run.label}: tasks {format_ranges(outside)} wait or run on a machine, without Slurm, and no job can be "
+            f"queued behind them",
+            f"wait for them (esis wait {shlex.quote(str(run.path))}), then repeat the command",
+        )
+    return list(status.active_jobs)
 
 
 def _behind(node: Node, known: _Known) -> str | None:
@@ -222,15 +246,17 @@ def _check_frozen(item: Requirement, status: RunStatus | None, known: _Known) ->
         )
     if status.complete:
         known.complete.add(item.run)
-    elif status.active_jobs:
-        missing = status.indices(TaskState.UNSUBMITTED)
-        if missing:
-            raise RequirementTrouble(
-                f"{item.name} is frozen to {item.run.path}, whose tasks {format_ranges(missing)} were never submitted:"
-                " what waits for the others would start too early",
-                f"esis resubmit {shlex.quote(str(item.run.path))} --unsubmitted, then repeat the command",
-            )
-        known.wait_for(item.run, status.active_jobs, status.evidence)
+        return
+    jobs = _in_queue(item.run, status)
+    missing = status.indices(TaskState.UNSUBMITTED) if jobs else ()
+    if missing:
+        raise RequirementTrouble(
+            f"{item.name} is frozen to {item.run.path}, whose tasks {format_ranges(missing)} were never submitted:"
+            " what waits for the others would start too early",
+            f"esis resubmit {shlex.quote(str(item.run.path))} --unsubmitted, then repeat the command",
+        )
+    if jobs:
+        known.wait_for(item.run, jobs, status.evidence)
     else:
         raise RequirementTrouble(
             f"{item.name} is frozen to {item.run.path}, which is not complete: {status.summary()}",

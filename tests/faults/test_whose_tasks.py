@@ -396,6 +396,37 @@ def test_f109_who_is_building_a_run_is_named(bench: Bench) -> None:
     assert (refused.code, f"process {os.getpid()}" in refused.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("version", ["22.05.8", "24.11.5"])
+@pytest.mark.parametrize("alive", [True, False])
+def test_f141_nothing_is_queued_behind_the_number_of_a_local_run(bench: Bench, version: str, alive: bool) -> None:
+    """F141: of a pinned run that is run on a machine, or of one whose local run was killed; one task waits still."""
+    bench.slurm.set(version=version)
+    place = bench.workflow("a", 2, worker=WORKER)
+    dependant = bench.workflow("b", requires=["a"])
+    with local(bench, place, "run", "--local", "-j", "1") as started:
+        if alive:
+            bench.esis(dependant, "freeze-requirement", "a", only_run(place).name).ok()
+        else:
+            started.kill()
+            started.wait(30)
+        refused = bench.esis(dependant, "dependency")
+        assert refused.code == 3
+        tasks = "0-1" if alive else "0"
+        assert f"tasks {tasks} wait or run on a machine" in refused.stderr
+        assert f"esis wait {only_run(place)}" in refused.stderr
+        assert not any(job.dependency for job in bench.slurm.jobs())
+    if alive:
+        bench.again(place, "run", "--local").ok()
+    else:
+        until(lambda: not list(only_run(place).glob("__esis__/tasks/*.running")), 30)
+        bench.slurm.run()
+    bench.esis(dependant, "dependency").ok()
+    assert bench.slurm.jobs()[-1].dependency == ()
+    bench.slurm.run()
+    assert bench.states(dependant) == {"done": 3}
+    assert times(place, 0, 1) == [1, 1]
+
+
 @pytest.mark.parametrize("accounting", [True, False])
 def test_f81_an_attempt_that_never_began_says_nothing_of_the_one_before(bench: Bench, accounting: bool) -> None:
     """F81: a done task is requeued, and cancelled before it starts again: by scancel, or by esis."""
