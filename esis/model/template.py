@@ -200,7 +200,7 @@ def render(text: str, name: str, values: Values) -> Rendered:
     body = _fill(text, name, values)
     _check_options(body, name, values.array, values.dependency is not None)
     own = own_dependency(body)
-    dependency = values.dependency if own is None else joined(values.dependency, own)
+    dependency = joined(values.dependency, own)
     if values.dependency is not None:
         body = _insert_dependency(body, dependency or "")
     hooked = values.records and is_posix_shell(body)
@@ -220,9 +220,14 @@ def own_dependency(script: str) -> str | None:
     return own if own not in (None, "", "0") else None  # to sbatch an empty one or 0 is none at all
 
 
-def joined(dependency: str | None, own: str) -> str:
+def joined(dependency: str | None, own: str | None) -> str | None:
     """Return a dependency on both; of several options of that name sbatch takes the last alone."""
-    return own if dependency is None else f"{dependency},{own}"
+    return ",".join(part for part in (dependency, own) if part is not None) or None
+
+
+def without(dependency: str | None, own: str | None) -> str | None:
+    """Return what was joined with the script's own."""
+    return (dependency or "").removesuffix(own or "").removesuffix(",") or None
 
 
 def is_posix_shell(text: str) -> bool:

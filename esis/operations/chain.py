@@ -203,8 +203,7 @@ def _revive(node: Node, status: RunStatus, behind: str | None, queue: Queue, con
         return
     evidence = evidence_of(status.run)
     own = own_dependency(read_template(status.run.path / base_name(node.workflow.sbatchtemplate)))
-    if own is not None:
-        behind = joined(behind, own)
+    behind = joined(behind, own)
     for job in sorted(stuck):
         now = _in_turn(evidence, job, behind, {*stuck, *status.active_jobs})
         problem = queue.set_dependency(evidence.job_called(job), now or "")

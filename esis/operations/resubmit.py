@@ -75,7 +75,8 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
     workflow = definition(run)
     _check_template(run, workflow)
     with hold_run(run, context) as found:
-        found = found._replace(submissions=tuple(settle(run, workflow, found.submissions, scheduler, context)))
+        settled = settle(run, workflow, found.submissions, scheduler, context, renew=False)
+        found = found._replace(submissions=tuple(settled))
         # A mark says that all was done then: of what is to be done once more something may wait or run by now.
         done_too = TaskState.DONE in selection.states
         asked = found._replace(marked_complete=False) if done_too else found

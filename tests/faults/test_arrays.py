@@ -826,3 +826,80 @@ def test_arrays_that_take_turns_do_so_when_what_they_wait_for_is_exchanged(bench
     (first / "flaky").unlink()
     bench.slurm.run()
     assert bench.states(second) == {"done": 20}
+
+
+@pytest.fixture
+def cut(bench: Bench) -> tuple[Path, Path]:
+    """A dependant of three arrays: one waits behind its requirement, a task of which fails, the others weren't sent."""
+    bench.slurm.set(max_array_size=2)
+    worker = "#!/bin/sh\necho >>did.$SLURM_ARRAY_TASK_ID\n[ -e ../mended ] || [ ! -e ../../flaky ]\n"
+    first, second = bench.workflow("a", 2, worker=worker), bench.workflow("b", 5, worker=worker, requires=["a"])
+    (first / "flaky").touch()
+    bench.slurm.fail("sbatch", "timeout", skip=2)
+    bench.slurm.fail("squeue", "timeout", skip=1)
+    assert bench.esis(second, "dependency").code == 6
+    bench.slurm.run()
+    (only_run(first) / "mended").touch()
+    return first, second
+
+
+def dependencies(bench: Bench, place: Path) -> list[tuple[int, ...]]:
+    """Return which jobs each job of a workflow waits behind."""
+    jobs = [job for job in bench.slurm.jobs() if Path(job.workdir).is_relative_to(place)]
+    return [tuple(target for _, target, _ in job.dependency) for job in jobs]
+
+
+@pytest.mark.parametrize("version", ["22.05.8", "24.11.5"])
+@pytest.mark.parametrize("how", ["active", "done", "forgotten"])
+def test_f142_what_was_not_sent_waits_behind_what_its_requirement_is_now(
+    bench: Bench, cut: tuple[Path, Path], version: str, how: str
+) -> None:
+    """F142: behind a job that failed it would wait for ever, and one that is forgotten Slurm refuses."""
+    first, second = cut
+    bench.slurm.set(version=version)
+    bench.esis(first, "resubmit").ok()
+    again = bench.slurm.jobs()[-1].id
+    if how != "active":
+        bench.slurm.run()
+    if how == "forgotten":
+        bench.slurm.purge()
+    bench.esis(second, "dependency").ok()
+    assert dependencies(bench, second) == [(again,) if how == "active" else ()] * 3
+    bench.slurm.run()
+    assert bench.states(second) == {"done": 5}
+    assert [len((only_run(second) / f"cwd/did.{task}").read_text().splitlines()) for task in range(5)] == [1] * 5
+
+
+@pytest.mark.parametrize("sent", [1, 2])
+def test_f142_a_resubmission_lets_what_was_not_sent_wait_as_it_was_to(bench: Bench, sent: int) -> None:
+    """F142: of the submission before; without anything to wait behind its tasks would start, and fail."""
+    bench.slurm.set(max_array_size=2)
+    bench.workflow("a", 2)
+    second = bench.workflow("b", 4, requires=["a"])
+    (second / "template.sh").write_text(TEMPLATE.replace("#ESIS_PRIVATE", "#SBATCH -d singleton\n#ESIS_PRIVATE"))
+    bench.slurm.fail("sbatch", "timeout", skip=sent)
+    bench.slurm.fail("squeue", "timeout", skip=1)
+    assert bench.esis(second, "dependency").code == 6
+    assert "nothing to resubmit: 4 waiting" in bench.esis(second, "resubmit").ok().stderr
+    options = [option for call in bench.slurm.calls("sbatch")[1:] for option in call.argv if "dependency" in option]
+    script = (only_run(second) / "sbatch.sh").read_text()
+    assert "#SBATCH --dependency=afterok:1,singleton\n" in script
+    assert set(options) == {"--dependency=afterok:1,singleton"}
+    bench.slurm.run()
+    assert bench.states(second) == {"done": 4}
+
+
+def test_f142_an_array_whose_turn_comes_behind_one_that_is_forgotten_is_sent(bench: Bench) -> None:
+    """F142: from 23.02 on Slurm refuses to let it wait for that; the same command sends it."""
+    bench.slurm.set(max_array_size=2, version="24.11.5")
+    place = bench.workflow("a", 5, worker=WORKER)
+    bench.slurm.fail("sbatch", "timeout", skip=1)
+    bench.slurm.fail("squeue", "timeout")
+    assert bench.esis(place, "run", "-m", "1").code == 6
+    bench.slurm.run()
+    bench.slurm.purge()
+    shown = bench.esis(place, "run", "-m", "1").ok()
+    assert "Job dependency problem" in shown.stderr
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 5}
+    assert did(place) == once(count=5)

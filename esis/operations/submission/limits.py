@@ -13,11 +13,16 @@ from esis.model.workdir import RunDir
 from esis.records import provenance
 from esis.schedulers.base import Scheduler
 
-_SAID = "invalid job array specification"
+_ABOUT_ARRAYS = "invalid job array specification"
+_ABOUT_DEPENDENCIES = "job dependency problem"
 
 
 class ArrayRefused(SlurmRefused):
     """Report that Slurm doesn't take an array as it is cut; nothing of its submission is queued."""
+
+
+class DependencyRefused(SlurmRefused):
+    """Report that Slurm doesn't know what a job was to wait behind (any more); from 23.02 on it refuses that."""
 
 
 def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
@@ -38,9 +43,12 @@ def new_limits(run: RunDir, used: Limits, scheduler: Scheduler, check: Callable[
     return found
 
 
-def is_about_arrays(message: str) -> bool:
-    """Return whether a refusal may be one of an array's size."""
-    return _SAID in message.lower()
+def kind_of_refusal(message: str, queued: bool) -> type[SlurmRefused]:
+    """Return what Slurm's words are about; `queued`: other arrays of the submission are in the queue."""
+    said = message.lower()
+    if _ABOUT_ARRAYS in said and not queued:
+        return ArrayRefused
+    return DependencyRefused if _ABOUT_DEPENDENCIES in said else SlurmRefused
 
 
 def described(limits: Limits) -> str:

@@ -18,11 +18,20 @@ from esis.locks import Owner, require, still
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
+from esis.model.requirements import base_name
+from esis.model.template import joined, own_dependency, read_template, without
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
-from esis.operations.submission.limits import ArrayRefused, described, is_about_arrays, known_limits, new_limits
+from esis.operations.submission.limits import (
+    ArrayRefused,
+    DependencyRefused,
+    described,
+    kind_of_refusal,
+    known_limits,
+    new_limits,
+)
 from esis.operations.submission.lookup import look_up
 from esis.operations.submission.script import render_script, write_script
 from esis.records import job_ids, log_names, submissions, traces
@@ -193,11 +202,13 @@ def settle(
     scheduler: Scheduler,
     context: Context,
     dependency: str | None = None,
+    renew: bool = True,
 ) -> list[Submission]:
-    """Find out what became of submissions to Slurm whose answer was lost; sends again what Slurm never got.
+    """Find out what became of submissions to Slurm whose answer was lost; sends what Slurm never got.
 
-    That then waits behind `dependency`: what it was to wait behind at first may be over and forgotten. Raises
-    SlurmUnanswered where Slurm can't be asked; the same command later finishes the matter.
+    That then waits behind `dependency`: what it was to wait behind at first may have failed, or be over and forgotten.
+    Without `renew` it waits behind that all the same. Raises SlurmUnanswered where Slurm can't be asked; the same
+    command later finishes the matter.
     """
     settled: list[Submission] = []
     for submission in known:
@@ -209,14 +220,19 @@ def settle(
                 )
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             found = _adopted(run, submission, known, scheduler, context)
-            if found is None and not submission.jobs:
-                submission = _renewed(run, workflow, submission, dependency, _present(scheduler, known))
+            submission = found or submission
+            own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
+            behind = dependency if renew else without(submission.dependency, own)
+            if not submission.jobs:
+                submission = _renewed(run, workflow, submission, behind, _present(scheduler, known))
+            elif len(submission.jobs) < len(submission.arrays):
+                submission = submission._replace(dependency=joined(behind, own))
             try:
-                submission = _send_all(run, found or submission, known, scheduler, context, last=found is None)
-            except (LimitReached, ArrayRefused) as refusal:
-                # Nothing of it is queued, and smaller arrays may be taken: its tasks are like any that never were.
+                submission = _send_all(run, submission, known, scheduler, context, last=found is None)
+            except (LimitReached, ArrayRefused, DependencyRefused) as refusal:
+                # What isn't queued is like what never was: smaller arrays, or others to wait behind, may be taken.
                 context.say(refusal.message)
-                submission = submission._replace(outcome=Outcome.REFUSED, message=refusal.message)
+                submission = next(item for item in submissions.read_all(run) if item.number == submission.number)
         settled.append(submission)
     job_ids.mend(run, settled, still(run.lock, run.label))
     return settled
@@ -363,7 +379,7 @@ def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
             f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
             "limit on what one job asks for, ask for less",
         )
-    kind = ArrayRefused if not queued and is_about_arrays(answer.message) else SlurmRefused
+    kind = kind_of_refusal(answer.message, bool(queued))
     raise kind(
         message,
         f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
