@@ -6,7 +6,7 @@ The keys are those of ESIS 0.0.4. Unknown keys are kept as they are, so that a n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -183,10 +183,10 @@ def parse(path: Path, data: bytes) -> Workflow:
     )
 
 
-def save(workflow: Workflow) -> None:
-    """Write the workflow file, atomically. Raises FileTrouble."""
+def save(workflow: Workflow, check: Callable[[], None] | None = None) -> None:
+    """Write the workflow file, atomically, if `check` raises nothing at the last moment. Raises FileTrouble."""
     try:
-        write_atomic(workflow.path, dump(workflow))
+        write_atomic(workflow.path, dump(workflow), check=check)
     except OSError as error:
         raise FileTrouble.of(error, "writing the workflow file") from error
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esis.errors import BadInput
+from esis.errors import BadInput, Busy, CorruptState
+from esis.files import read_limited
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
 from esis.model.requirements import check_names, key_of, resolve, run_parent
@@ -61,13 +62,14 @@ def set_up(
         tasks_parallel=amounts.tasks_parallel,
         workdirpath=stored_path(Path(workdir_path), target) if workdir_path is not None else "./",
     )
+    check = _still_as_it_is(target)
     made = _keep_requirements(made, update, context)
     check_names(made)
     if not os.access(worker, os.X_OK):
         context.say(
             f"note: the worker {worker} is not executable; srun needs that, unless the template names an interpreter"
         )
-    workflow.save(made)
+    workflow.save(made, check)
     return made
 
 
@@ -80,6 +82,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
         raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
     workflow.load(workflow.stand_in(required))
     into = _beside(owner, target)
+    check = _still_as_it_is(into)
     before = workflow.load(owner)
     stored = stored_path(required, into)
     for other in before.requires:
@@ -88,7 +91,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
             stored = other
     made = workflow.require(before, stored, name)._replace(path=into)
     _check_acyclic(made)
-    workflow.save(made)
+    workflow.save(made, check)
     return made
 
 
@@ -98,6 +101,7 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
     The path of that run is taken as well, as `esis list` prints it.
     """
     into = _beside(path, target)
+    check = _still_as_it_is(into)
     before = workflow.load(path)
     stored = before.requirement_called(name)
     parent = run_parent(workflow.load(before.requirement_file(stored)))
@@ -121,16 +125,17 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
             "run the requirement first" if is_hash(digest) else "esis list shows the runs",
         )
     made = workflow.freeze(before, stored, found[0])._replace(path=into)
-    workflow.save(made)
+    workflow.save(made, check)
     return made, found[0]
 
 
 def unfreeze(path: Path, name: str, target: Path | None = None) -> Workflow:
     """Let the requirement called `name` follow its workflow file again."""
     into = _beside(path, target)
+    check = _still_as_it_is(into)
     before = workflow.load(path)
     made = workflow.freeze(before, before.requirement_called(name), None)._replace(path=into)
-    workflow.save(made)
+    workflow.save(made, check)
     return made
 
 
@@ -212,6 +217,24 @@ def _beside(owner: Path, target: Path | None) -> Path:
             f"{target} is not beside {owner}, so its paths would mean other files", "write it into the same directory"
         )
     return target
+
+
+def _still_as_it_is(path: Path) -> Callable[[], None]:
+    """Return what raises Busy where a workflow file has changed since: what is written would take that back."""
+
+    def content() -> bytes | None:
+        try:
+            return read_limited(path, workflow.FILE_LIMIT)
+        except (OSError, CorruptState):  # who reads it for what it says tells why
+            return None
+
+    before = content()
+
+    def check() -> None:
+        if content() != before:
+            raise Busy(f"{path} was changed by another process meanwhile, so nothing was written", "repeat the command")
+
+    return check
 
 
 def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workflow:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from esis.locks import STALE_SECONDS, Owner
 from esis.processes import process_start
-from tests.contract.site import until
+from tests.contract.site import BIN, until
 from tests.faults.bench import REPOSITORY, Bench, only_run
 from tests.faults.conftest import FULL
 
@@ -178,3 +180,38 @@ def test_f31_a_lock_that_another_user_left_is_not_removed(bench: Bench) -> None:
     assert busy.code == 7
     assert "mallory" in busy.stderr
     assert entry.exists()
+
+
+@pytest.mark.parametrize("command", ["setup", "require", "freeze", "unfreeze"])
+def test_f143_what_somebody_else_writes_into_a_workflow_file_stays(bench: Bench, command: str) -> None:
+    """F143: whoever would write over it says so, up to the very last moment, and writes it when it is repeated."""
+    for name in ("a", "b", "c"):
+        bench.workflow(name)
+    place = bench.workflow("d", requires=["b"])
+    bench.esis(bench.home / "b", "run").ok()
+    pin = ["freeze-requirement", "b", only_run(bench.home / "b").name]
+    if command == "unfreeze":
+        bench.esis(place, *pin).ok()
+    argv = {
+        "setup": ["setup", "-m", "3", "setup.sh", "gen.sh", "template.sh", "worker.sh"],
+        "require": ["require", "../a/wf.esis.json", "a"],
+        "freeze": pin,
+        "unfreeze": ["freeze-requirement", "b", "--unfreeze"],
+    }[command]
+    bench.keep()
+    steps = bench.broken(place, argv, "count", 0).steps
+    last = next(at for at, step in enumerate(steps, 1) if step.startswith("os.rename"))
+    edited = (place / "wf.esis.json").read_text()
+    other = {"ESIS_FAULT_MEANWHILE": f"{shlex.quote(str(BIN / 'esis'))} require ../c/wf.esis.json c >&2"}
+    for at in range(1, last):
+        bench.restore()
+        held_up = bench.broken(place, argv, "meanwhile", at, other)
+        assert held_up.result.code == 7, (held_up.hit, held_up.result)
+        assert "was changed by another process meanwhile" in held_up.result.stderr
+        assert '"../c/wf.esis.json": "c"' in (place / "wf.esis.json").read_text()
+        bench.esis(place, *argv).ok()
+        both = json.loads((place / "wf.esis.json").read_text())
+        assert both["requires_names"].pop("../c/wf.esis.json") == "c"
+        both["requires"].remove("../c/wf.esis.json")
+        assert both == json.loads(edited)
+    assert last > 1
