@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import PROBE_PREFIX, is_there
+from esis.files import PROBE_PREFIX, fsync_directory, is_there
 from esis.model.workdir import RunDir
 from esis.records.stage import Stage, is_claimed
 from esis.records.submissions import Submission
@@ -111,3 +111,11 @@ def _shown(place: Path, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more} in {place.name}/"
+
+
+def bring_back(run: RunDir) -> None:
+    """Make the directories again that a copy without empty ones has left out: without them no task leaves a record."""
+    for directory in run.often_empty():
+        if not is_there(directory):
+            directory.mkdir()
+            fsync_directory(directory.parent)

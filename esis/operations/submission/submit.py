@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
-from esis.files import fsync_directory, is_there, write_atomic
+from esis.files import write_atomic
 from esis.locks import Owner, require, still
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
@@ -118,7 +118,7 @@ def _intend(
 ) -> Submission:
     """Write script, map and intent of a submission."""
     run = request.run
-    _bring_back(run)
+    traces.bring_back(run)
     number = next_number(run)
     # On this machine each task is a process of its own.
     packing = request.packing if limits is not None else UNPACKED
@@ -164,14 +164,6 @@ def _intend(
     _save(run, intent)
     _write_map(run, intent)
     return intent
-
-
-def _bring_back(run: RunDir) -> None:
-    """Make the directories again that a copy without empty ones has left out: without them no task leaves a record."""
-    for directory in run.often_empty():
-        if not is_there(directory):
-            directory.mkdir()
-            fsync_directory(directory.parent)
 
 
 def _save(run: RunDir, submission: Submission) -> None:
@@ -323,7 +315,7 @@ def _renewed(
     run: RunDir, workflow: Workflow, intent: Submission, dependency: str | None, cluster: Cluster | None
 ) -> Submission:
     """Write script and intent anew, under the same number, so that the fence holds against the first try."""
-    _bring_back(run)
+    traces.bring_back(run)
     packing = Packing(intent.per_job, intent.parallel)
     rendered = render_script(
         workflow,
