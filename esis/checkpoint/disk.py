@@ -168,6 +168,8 @@ def check_external(link: Path, directory: Path) -> None:
     The link of a copied run leads to those of the first one. A scratch may have been cleared. Raises CheckpointTrouble,
     CorruptState, OSError.
     """
+    from pathlib import Path
+
     place = Path(os.path.realpath(link))
     owner = _owner(place)
     if owner is not None and not _is_one(owner, directory):
