@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from esis.locks import Owner
 from tests.faults.bench import TEMPLATE, Bench, only_run
 
 TASKS, SIZE = 25, 11  # three arrays: tasks 0 to 10, 11 to 21, 22 to 24
@@ -454,6 +456,28 @@ def test_a_feeder_that_is_refused_for_good_ends_and_says_so(bench: Bench, place:
     assert "Invalid account" in log
     assert "nothing submits the rest any more" in log
     assert "esis run --feed goes on" in bench.esis(place, "status").ok().stderr
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_f144_a_feeder_goes_on_where_a_lost_node_has_left_the_lock(bench: Bench, place: Path, silent: bool) -> None:
+    """F144: after 15 minutes without a sign of life, as somebody on a login node would; before, it comes again."""
+    bench.slurm.set(submit_limit=13)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    run = only_run(place)
+    entry = run / "__esis__/lock" / Owner("node17", "boot", 77, 5, "alice", "0").text()
+    entry.parent.mkdir()
+    entry.touch()
+    if silent:
+        os.utime(entry, (0, 0))
+    bench.slurm.run(max_tasks=12)
+    if not silent:
+        assert feeders(bench) == {feeder: "PENDING"}
+        os.utime(entry, (0, 0))
+    for _ in range(8):
+        bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
 
 
 def test_a_place_that_is_kept_for_nothing_is_given_back(bench: Bench, place: Path) -> None:

@@ -34,7 +34,8 @@ _SCRIPT = """\
 #!/bin/sh
 # Submits the tasks of this run that are not submitted yet, as far as Slurm has room for them.
 trap 'exit 130' TERM  # once the command has ended: cancelled, it needs time to leave the run in order
-{python} -m esis resubmit --unsubmitted --feed {throttle}{run}{options}
+# A node that was lost while a job like this one was at work has left the lock of the run.
+{python} -m esis resubmit --unsubmitted --feed --take-over {throttle}{run}{options}
 code=$?
 [ "$code" != 0 ] || exit 0
 case $code.$((${{SLURM_RESTART_COUNT:-0}} < {most})) in
