@@ -195,6 +195,8 @@ def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str
         what = "there is no such run" if status is None else status.summary()
         file = shlex.quote(str(item.workflow_file))
         command = "esis freeze-requirement pins another run" if item.frozen else f"esis run {file}"
+        if status is not None and status.indices(TaskState.FAILED, TaskState.LOST):
+            command = f"esis resubmit {shlex.quote(str(item.run.path))} reruns what failed"
         if status is not None and status.active_jobs:
             command = "wait for it"
         problems.append(f"{item.name} ({item.workflow_file}, {item.run.label}): {what}; {command}")

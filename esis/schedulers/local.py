@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from esis.environment import clean_environment
-from esis.files import write_atomic
+from esis.files import sweep_temporaries, write_atomic
 from esis.hook import FENCE_VARIABLE, LOCAL_VARIABLE, PATH_VARIABLE
 from esis.locks import user_name
 from esis.model.limits import Limits
@@ -102,6 +102,7 @@ def installed_srun(run: RunDir) -> Iterator[Path]:
     source = Path(__file__).parent / "bin" / "srun"
     target = run.local_bin / "srun"
     if not target.exists():
+        sweep_temporaries(run.local_bin)
         write_atomic(target, source.read_bytes(), executable=True)
     if ":" not in str(run.local_bin):
         yield run.local_bin

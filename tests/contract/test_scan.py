@@ -199,6 +199,8 @@ def test_nothing_is_queued_behind_a_failed_requirement(site: Site) -> None:
     assert refused.code == 3
     assert str(site.inside(flows["a"].only_run())) in refused.stderr
     assert flows["b"].runs() == []
+    told = flows["b"].esis("run")
+    assert (told.code, f"esis resubmit {site.inside(flows['a'].only_run())}" in told.stderr) == (3, True)
 
 
 def test_a_dependant_whose_requirement_was_lifted_does_not_start(site: Site) -> None:

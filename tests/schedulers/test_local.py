@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from esis.files import TEMPORARY_PREFIX
 from esis.locks import user_name
 from esis.model.template import Values, render
 from esis.model.workdir import RunDir
@@ -213,8 +214,10 @@ def test_srun_without_a_command_fails(arguments: list[str]) -> None:
 
 
 def test_srun_is_put_into_the_run(tmp_path: Path) -> None:
-    """It is executable, and nothing else is left beside it; a second time nothing happens."""
+    """It is executable, and nothing is left beside it, also of one that was killed; a second time nothing happens."""
     run = make_run(tmp_path, "true")
+    run.local_bin.mkdir()
+    (run.local_bin / f"{TEMPORARY_PREFIX}1-2").touch()
     with installed_srun(run) as programs:
         assert programs == run.local_bin
     before = (run.local_bin / "srun").stat()
