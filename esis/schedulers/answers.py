@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from esis.errors import BadInput, printable
 from esis.model.index_sets import parse_ranges
@@ -182,10 +182,21 @@ def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
     for (job, rest), indices in alike.items():
         if match := _ACCOUNT.match(f"{job}|{rest}"):
             found.append(_accounted(match, indices))
-    for line in others:
-        if match := _ACCOUNT.match(line):
-            found.append(_accounted(match, _indices(match.group("ranges") or "")))
-    return found
+    matches = [match for line in others if (match := _ACCOUNT.match(line))]
+    return [*found, *_left_over([_accounted(match, _indices(match["ranges"] or "")) for match in matches], found)]
+
+
+def _left_over(rest: Sequence[Sighting], named: Sequence[Sighting]) -> Iterator[Sighting]:
+    """Yield what is said of the rests of arrays, without the elements that have a row of their own.
+
+    slurmdbd hears of an element that begins before it hears that the rest is less, and of the latter perhaps never.
+    """
+    for seen in rest:
+        alike = [item for item in named if (item.job, item.place) == (seen.job, seen.place)] if seen.indices else []
+        own = {index for item in alike for index in item.indices or ()}
+        left = [index for index in seen.indices or () if index not in own] if own else seen.indices
+        if left or not own:
+            yield seen._replace(indices=left)
 
 
 def update_problem(error: str, code: int) -> str | None:

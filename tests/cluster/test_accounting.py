@@ -15,6 +15,7 @@ from tests.cluster.harness import SlurmCluster, wait_until
 from tests.cluster.test_faults import (
     COUNTING,
     FATES,
+    HOLDING,
     assert_fates,
     ended,
     executions,
@@ -23,8 +24,10 @@ from tests.cluster.test_faults import (
     frozen,
     grow_older,
     job_of,
+    let_go,
     meet_fates,
     verdicts,
+    wait_started,
     watch_sbatch,
 )
 from tests.contract.site import ClusterSite, Workflow, make_workflow
@@ -182,3 +185,46 @@ def test_f17_what_slurmdbd_missed_is_known_when_it_is_back(
         cluster_accounting.start_daemon("dbd")
     accounted(cluster_accounting, job_of(flow), 2)
     assert verdicts(flow) == HOOKLESS
+
+
+def test_f111_what_sacct_says_of_a_task_outranks_what_it_says_of_the_rest(
+    site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
+    """F111: of an array whose rest is cancelled as a task begins; it may still count that one to the rest."""
+    flow = make_workflow(site, "rest", 6, worker=COUNTING, options=["-m", "1"])
+    flow.esis("run", "--no-task-records").ok()
+    run, job = flow.only_run(), job_of(flow)
+    wait_until(lambda: len(executions(run)) == 2, interval=0.05, what="the second task has begun")
+    site.run(["scancel", "-t", "PENDING", job], site.home).ok()
+    ended(flow)
+    begun = executions(run)
+    accounted(cluster_accounting, job, len(begun) + 1)
+    forget(cluster_accounting, job)
+    found = verdicts(flow)
+    assert {task for task, (state, _) in found.items() if state == "done"} == set(begun)
+    assert {found[task] for task in range(6) if task not in begun} == {("failed", "CANCELLED")}
+
+
+def test_f112_a_task_that_is_cancelled_while_it_is_requeued_can_be_resubmitted(
+    site: ClusterSite, cluster_accounting: SlurmCluster
+) -> None:
+    """F112: sacct says REQUEUED for ever of an attempt that was given back, and came not again."""
+    flow = make_workflow(site, "back", 2, worker=HOLDING.replace("#!/bin/sh", "#!/bin/sh\ntrap '' TERM"))
+    flow.esis("run").ok()
+    wait_started(flow, 0, 1)
+    element = f"{job_of(flow)}_1"
+    # In one go, while the attempt, which ignores SIGTERM, has KillWait left.
+    ending = f"until squeue -h -j {element} -o %T | grep -q COMPLETING; do :; done"
+    site.run(["sh", "-c", f"scontrol requeue {element} && {ending} && scancel {element}"], site.home).ok()
+    active = ["squeue", "-h", "-j", element]
+    wait_until(lambda: site.run(active, site.home).stdout == "", what="the attempt is killed")
+    let_go(flow)
+    ended(flow)
+    forget(cluster_accounting, job_of(flow))
+    grow_older(flow.only_run())
+    said = ["sacct", "-X", "-n", "-P", "-j", element, "-o", "State"]
+    assert site.run(said, site.home).stdout == "REQUEUED\n"
+    assert verdicts(flow)[1][0] == "lost"
+    flow.esis("resubmit").ok()
+    ended(flow)
+    assert flow.states() == {"done": 2}

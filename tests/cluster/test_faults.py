@@ -187,12 +187,12 @@ def kill_esis(flow: Workflow) -> None:
 
 
 def forget(cluster: SlurmCluster, *jobs: str) -> None:
-    """Let slurmctld purge these jobs, as it does MinJobAge after their end (two seconds is its minimum)."""
+    """Let slurmctld purge these jobs or elements, as it does MinJobAge after their end (two seconds is its minimum)."""
     _set_age(cluster, 2)
     try:
 
         def forgotten() -> bool:
-            known = cluster.run(["squeue", "-h", "-t", "all", "-o", "%F"]).stdout.split()
+            known = cluster.run(["squeue", "-h", "-t", "all", "-o", "%F %i"]).stdout.split()
             return not set(known) & set(jobs)
 
         wait_until(forgotten, what=f"jobs {jobs} are forgotten")

@@ -113,6 +113,30 @@ def test_f49_a_preempted_pack_keeps_what_is_done_and_gives_back_what_never_began
     assert executions(flow.only_run()) == {0: 1, 1: 2, 2: 1, 3: 1}
 
 
+FIRST_ENDS = COUNTING + '[ "$SLURM_ARRAY_TASK_ID" = 0 ] || until [ -e ../go ]; do sleep 0.1; done\n'
+
+
+def test_f110_cancelling_what_waits_makes_no_failure_of_what_slurm_has_forgotten(cluster: SlurmCluster) -> None:
+    """F110: without records and accounting: what had ended is unknown, and isn't run again by `esis resubmit`."""
+    site = ClusterSite(cluster, f"verdicts-{secrets.token_hex(4)}")
+    flow = make_workflow(site, "rest", 4, worker=FIRST_ENDS, options=["-m", "1"])
+    flow.esis("run", "--no-task-records").ok()
+    run = flow.only_run()
+    wait_until(lambda: len(executions(run)) == 2, what="the second task has begun")
+    forget(cluster, f"{job_of(flow)}_0")
+    assert flow.states() == {"unknown": 1, "running": 1, "waiting": 2}
+    flow.esis("cancel", "--pending").ok()
+    shown = site.run(["squeue", "-h", "-t", "CANCELLED", "-j", job_of(flow), "-o", "%i"], flow.directory)
+    assert shown.stdout == f"{job_of(flow)}\n", "Slurm names no element"
+    assert flow.states() == {"unknown": 1, "running": 1, "failed": 2}
+    let_go(flow)
+    ended(flow)
+    flow.esis("resubmit", "--no-task-records").ok()
+    assert submissions(run)[1]["tasks"] == "2-3"
+    ended(flow)
+    assert executions(run) == dict.fromkeys(range(4), 1)
+
+
 SIGNALS = (
     "ILL TRAP ABRT BUS FPE SEGV XFSZ VTALRM SYS HUP INT QUIT KILL USR1 USR2 PIPE ALRM TERM STKFLT XCPU PROF IO PWR"
 ).split()

@@ -220,6 +220,18 @@ def test_cancel_ends_every_job_of_the_chosen_tasks(bench: Bench) -> None:
     assert {state for job in bench.slurm.jobs() for state in job.states.values()} == {"CANCELLED"}
 
 
+def test_f110_cancelling_what_waits_makes_no_failure_of_what_slurm_has_forgotten(bench: Bench) -> None:
+    """F110: without records and accounting: what was cancelled is known, what had ended isn't, and isn't run again."""
+    place = bench.workflow("a")
+    bench.esis(place, "run", "--no-task-records").ok()
+    bench.slurm.run(max_tasks=1)
+    bench.slurm.purge()
+    assert bench.states(place) == {"waiting": 2, "unknown": 1}
+    bench.esis(place, "cancel", "--pending").ok()
+    assert bench.states(place) == {"failed": 2, "unknown": 1}
+    assert "2 tasks (1-2" in bench.esis(place, "resubmit").ok().stderr
+
+
 def test_what_a_rerun_without_records_came_to_outranks_the_earlier_record_for_dependants_too(bench: Bench) -> None:
     """Their jobs ask no Slurm: they would never start, whatever `esis status` says of the requirement."""
     worker = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ -e ../mended ] || [ "$SLURM_ARRAY_TASK_ID" != 1 ]\n'

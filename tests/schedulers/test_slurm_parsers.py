@@ -915,6 +915,30 @@ def test_lines_that_differ_in_the_element_alone_are_read_like_any_other(
     assert [seen.indices for seen in together][:3] == [[0, 1, 8], [2], [6]]
 
 
+def test_f111_what_has_a_row_of_its_own_is_not_in_the_rest() -> None:
+    """F111: seen on 22.05: the list of the rest that was cancelled still holds elements which had just begun."""
+    place = "|/a/cwd|sbatch --parsable /a/sbatch.sh"
+    lines = [
+        f"7_0|COMPLETED|0:0|6{place}",
+        f"7_2|COMPLETED|0:0|6{place}",
+        f"7_3|TIMEOUT|0:0|60{place}",
+        f"7_[2-5,9%2]|CANCELLED by 1000|0:0|0{place}",
+        f"7_[2-3]|CANCELLED by 1000|0:0|0{place}",
+        f"7_[0-3]|CANCELLED by 1000|0:0|0{place} of another job with that id",
+        f"8_[0-3]|PENDING|0:0|0{place}",
+        f"7|CANCELLED by 1000|0:0|0{place}",
+    ]
+    found = [(seen.job, seen.indices and list(seen.indices), seen.word) for seen in parse_sacct("\n".join(lines))]
+    assert found == [
+        ("7", [0, 2], "COMPLETED"),
+        ("7", [3], "TIMEOUT"),
+        ("7", [4, 5, 9], "CANCELLED by 1000"),
+        ("7", [0, 1, 2, 3], "CANCELLED by 1000"),
+        ("8", [0, 1, 2, 3], "PENDING"),
+        ("7", None, "CANCELLED by 1000"),
+    ]
+
+
 def test_what_is_completed_can_be_left_out() -> None:
     """By the state alone: a directory may be called whatever it likes."""
     lines = [

@@ -286,7 +286,8 @@ class Judge:
         job = self._sightings.job_of(submission, position)
         if job is None:
             return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
-        seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job)
+        sure = submission.records or submission.arrays[position].tasks == 1
+        seen = self._sightings.ended(job, task) or self._sightings.ended_whole(job, sure)
         if seen is None and self._evidence.is_old:  # which of its jobs has the task isn't recorded
             earlier = (self._sightings.ended(item.jobs[0].id, task) for item in reversed(self._evidence.submissions))
             seen = next((told for told in earlier if told is not None), None)

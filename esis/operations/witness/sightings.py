@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from esis.operations.witness.readings import Place, Readings
 
 _LIVING = (JobState.WAITING, JobState.ACTIVE)
+# So sacct calls an attempt that has ended. Of the next one, which waits, it says PENDING; there may be none.
+_GIVEN_BACK = "REQUEUED"
 
 
 class Owners:
@@ -92,6 +94,7 @@ class Sightings:
                 (self._unshifted.update if plain else self._unshifted.difference_update)(known)
         self._known = frozenset(self._places)
         accounted = snapshot.accounted(evidence.run)
+        self._accounted = frozenset(seen.job for seen in accounted)
         queued = snapshot.of_run(evidence.run, evidence.jobs, evidence.is_old)
         strangers = [seen for seen in chain(queued, accounted) if seen.job not in self._known]
         self._readings: Readings | None = None
@@ -103,7 +106,7 @@ class Sightings:
         # sacct is believed about what lives only where squeue failed: its records lag behind.
         for seen in accounted:
             self._keep(seen, live=snapshot.problem is not None)
-            if snapshot.problem is None and seen.state in _LIVING:
+            if snapshot.problem is None and seen.state in _LIVING and seen.word != _GIVEN_BACK:
                 self._note_alive(seen)
         for seen in queued:
             self._keep(seen, live=True)
@@ -124,9 +127,16 @@ class Sightings:
         seen = self.alive.get(task)
         return seen if seen is not None and seen.job == job else self._alive_whole.get(job)
 
-    def ended_whole(self, job: str) -> Sighting | None:
-        """Return what was said of the end of a job without naming its elements."""
-        return self._whole.get(job)
+    def ended_whole(self, job: str, recorded: bool) -> Sighting | None:
+        """Return what was said of the end of a job without naming its elements.
+
+        Slurm shows so what is left of an array that is cancelled before it began. The others have left a record
+        (`recorded`), or sacct lists them; else the task may be one of those that Slurm has forgotten.
+        """
+        seen = self._whole.get(job)
+        if seen is None or recorded or job in self._accounted or seen.state is not JobState.FAILED:
+            return seen
+        return seen._replace(state=JobState.UNKNOWN, word=f"{seen.word.split()[0]} in part")
 
     @property
     def any_ended(self) -> bool:

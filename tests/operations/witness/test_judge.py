@@ -507,7 +507,7 @@ def test_f49_preempted_is_a_verdict_of_failure(asked: str) -> None:
     assert again.state is TaskState.WAITING
 
 
-@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED", "REQUEUED"])
+@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED"])
 def test_f52_what_sacct_says_is_alive_is_not_lost(word: str) -> None:
     """F52: an answer of squeue without it is no proof of absence then; of other tasks it is."""
     for records in ([], [a_record(0, "71")]):
@@ -516,6 +516,32 @@ def test_f52_what_sacct_says_is_alive_is_not_lost(word: str) -> None:
         assert word in found.reason
         assert judged(*records, accounted=[sighting("71", (1,), word)]).state is TaskState.LOST
     assert judged(a_record(0, "71", 0), accounted=[sighting("71", (0,), word)]).state is TaskState.DONE
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_f110_a_cancelled_rest_of_an_array_is_none_of_its_other_tasks(records: bool) -> None:
+    """F110: Slurm doesn't name the rest, and forgets what has ended: a task that writes no records may be either."""
+    rest, own = sighting("71", None, "CANCELLED"), sighting("71", (1,), "RUNNING")
+    sub = PLAIN._replace(records=records)
+    found = judged(sub=sub, seen=[rest, own])
+    expected = (TaskState.FAILED, "CANCELLED") if records else (TaskState.UNKNOWN, "CANCELLED in part")
+    assert (found.state, found.reason.partition(",")[0]) == expected
+    # sacct lists all that have begun, and an array of one task has no rest.
+    for more in ([own], [rest, sighting("71", (2,), "COMPLETED")]):
+        assert judged(sub=sub, seen=[rest], accounted=more).reason == "CANCELLED"
+    assert judged(sub=sub, seen=[rest], accounted=[sighting("71", (0,), "TIMEOUT")]).reason == "TIMEOUT"
+    assert judged(sub=sub, seen=[rest], accounted=[sighting("70", (1,), "COMPLETED")]).state is expected[0]
+    one = submission(range(1), ["71"], Array("0", 0, 1), records=records)
+    assert judged(sub=one, seen=[rest]).reason == "CANCELLED"
+
+
+def test_f112_an_attempt_that_was_given_back_and_cancelled_is_not_alive() -> None:
+    """F112: of a task that waits again sacct says PENDING, so REQUEUED for ever is nothing that may be running."""
+    told = [sighting("71", (0,), "REQUEUED")]
+    assert judged(a_record(0, "71"), accounted=told).state is TaskState.LOST
+    assert judged(accounted=told).state is TaskState.LOST
+    silent = verdicts(evidence([PLAIN], [a_record(0, "71")], 4), accounted=told, problem="squeue: timed out")
+    assert silent[0].state is TaskState.WAITING
 
 
 @pytest.mark.parametrize(
