@@ -24,8 +24,11 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
 
     run = pick_run(target)
     done = operation(run, pick_tasks(indices), pending, Slurm())
-    if done.gone:
-        say(f"{run.label}: cancelled: {format_ranges(done.gone)}")
+    cancelled = sorted({*done.gone}.difference(done.done))
+    if cancelled:
+        say(f"{run.label}: cancelled: {format_ranges(cancelled)}")
+    if done.done:
+        say(f"{run.label}: done all the same: {format_ranges(done.done)}")
     if done.feeders:
         say(f"{run.label}: cancelled: job {', '.join(done.feeders)}, which would have submitted the rest")
     if done.strangers:

@@ -41,6 +41,7 @@ class Cancelled:
     strangers: tuple[str, ...] = ()  # jobs that were cancelled of which nobody knows the tasks
     strangers_left: tuple[str, ...] = ()
     sender: Owner | None = None  # who was still handing arrays of the run to Slurm when the wait for that was over
+    done: tuple[int, ...] = ()  # of those that are gone: they had come to their end, or were done before
 
 
 class _Element(NamedTuple):
@@ -97,7 +98,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
             raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
     problems = [_interrupt(status, *part) for part in targets.local]
     waited = targets._replace(local=tuple(part for part, problem in zip(targets.local, problems) if problem is None))
-    left, left_jobs = _wait_gone(run, waited, slurm)
+    left, left_jobs, done = _wait_gone(run, waited, slurm)
     left = sorted({*left, *_beyond_reach(status, tasks, pending_only, targets)})
     ended = [task for task in waited.tasks if task not in left]
     _note_unbegun(status, waited, ended, left_jobs)
@@ -117,6 +118,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         tuple(job for job in targets.strangers if job not in left_jobs),
         tuple(left_jobs),
         sender,
+        tuple(task for task in done if task not in left),
     )
 
 
@@ -360,9 +362,12 @@ def _unanswered(
                 yield lost[0], item.seen.job, task
 
 
-def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int], list[str]]:
-    """Wait until nothing of it is active; return the tasks and jobs that still are when the time is over."""
-    left = list(targets.tasks), list(targets.strangers)
+def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int], list[str], list[int]]:
+    """Wait until nothing of it is active; return the tasks and jobs that still are when the time is over.
+
+    And the tasks that are done in the end.
+    """
+    left = list(targets.tasks), list(targets.strangers), list[int]()
 
     def gone() -> bool:
         status = _asked(evidence_of(run), slurm)
@@ -380,6 +385,7 @@ def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int],
             tasks.update(task for task in of_it if not any(item.holds(task) for item in later))
         left[0][:] = sorted(task for task in tasks if status.tasks[task].state in ACTIVE_STATES)
         left[1][:] = sorted(jobs)
+        left[2][:] = [task for task in targets.tasks if status.tasks[task].state is TaskState.DONE]
         return not left[0] and not left[1]
 
     if left[0] or left[1]:

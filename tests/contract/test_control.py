@@ -214,7 +214,8 @@ def test_f81_a_done_task_that_is_queued_again_and_cancelled_is_done(site: Site, 
     (run / "__esis__/complete").unlink()
     assert flow.states() == {"done": 1, "waiting": 1}
     if by_esis:
-        flow.esis("cancel", "--tasks", "1").ok()
+        told = flow.esis("cancel", "--tasks", "1").ok().stderr
+        assert ("done all the same: 1" in told, "cancelled: 1" in told) == (True, False)
     else:
         site.run(["scancel", element], run).ok()
     until(lambda: flow.states().get("waiting") is None, 30)
