@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from esis.model.workdir import RunDir
+from esis.operations.witness.evidence import gather
+from esis.operations.witness.keep import look_and_keep
 from esis.schedulers.slurm import Slurm
 from tests.faults.bench import TEMPLATE, Bench, only_run
 from tests.faults.test_disk import age
@@ -150,6 +153,31 @@ def test_f53_the_owner_of_a_run_is_asked_about(bench: Bench, monkeypatch: pytest
     assert (seen, "PrivateData" in (problem or "")) == (0, True)
     bench.slurm.fail("scontrol", "error", times=None)
     assert asked(65534)[1] is not None
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_f113_who_looks_at_somebody_elses_run_leaves_no_files_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, records: bool
+) -> None:
+    """F113: root may write everywhere; the owner's workers then couldn't write their 1 into completed.state."""
+    place = bench.workflow("a")
+    bench.esis(place, "run", *([] if records else ["--no-task-records"])).ok()
+    bench.slurm.run()
+    for name, value in bench.env().items():
+        monkeypatch.setenv(name, value)
+    run = only_run(place)
+    before = sorted(str(path) for path in run.rglob("*"))
+    found = gather(RunDir(run))
+    assert found is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert look_and_keep(found, Slurm()).complete
+    assert (sorted(str(path) for path in run.rglob("*")), (run / "__esis__/completed.state").read_text()) == (
+        before,
+        "0",
+    )
+    assert look_and_keep(found, Slurm()).complete
+    assert (run / "__esis__/completed.state").read_text() == "1"
 
 
 def test_f45_a_copy_of_a_run_takes_nothing_over_from_the_accounting(bench: Bench) -> None:

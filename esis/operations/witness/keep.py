@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from esis.files import write_atomic
@@ -29,14 +30,16 @@ def keep(status: RunStatus) -> None:
     """Write down what Slurm said and forgets, and that a run is complete. Judging alone writes nothing.
 
     What can't be written (somebody else's run, a full disk) is left: the next look says the same, as long as Slurm
-    remembers.
+    remembers. Nor does root, or who shares the directory, leave files of his own in somebody's run: its workers open
+    completed.state for writing.
     """
     run, news = status.run, status.news
-    if news.complete and not status.feeders:  # nobody asks for those once it is marked
+    own = (news.complete or bool(news.unrecorded)) and _is_own(run)
+    if own and news.complete and not status.feeders:  # nobody asks for those once it is marked
         mark_complete(status.evidence)
     for record, word in news.outranked:
         keep_verdict(run.tasks, record, word)
-    for task, (submission, job, word) in news.unrecorded:
+    for task, (submission, job, word) in news.unrecorded if own else ():
         try:
             note(run.tasks, task, submission, job, word)
         except OSError:
@@ -86,3 +89,10 @@ def _latest_of(evidence: Evidence, task: int) -> tuple[int, str] | None:
         if position < len(sub.jobs):
             return sub.number, sub.jobs[position].id
     return None
+
+
+def _is_own(run: RunDir) -> bool:
+    try:
+        return run.path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
