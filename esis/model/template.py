@@ -232,10 +232,15 @@ def without(dependency: str | None, own: str | None) -> str | None:
 
 def is_posix_shell(text: str) -> bool:
     """Return whether the script is one for a POSIX shell, so that it can source the task hook."""
+    return interpreter(text) in _POSIX_SHELLS
+
+
+def interpreter(text: str) -> str:
+    """Return the name of the program that a script's first line asks for; empty where it asks for none."""
     words = text.partition("\n")[0][2:].split()
     if words and words[0].rsplit("/", 1)[-1] == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-    return bool(words) and words[0].rsplit("/", 1)[-1] in _POSIX_SHELLS
+    return words[0].rsplit("/", 1)[-1] if words else ""
 
 
 def worker_path(worker: str) -> str:

@@ -10,11 +10,12 @@ from esis.operations.advice.shelltext import WORKER, Quotation, quotations
 
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh"})  # whose scripts bash understands as they do
 OF_A_SHELL = frozenset({"flock", "parallel", "ssh"})  # give one of their words to a shell
+DETACHING = frozenset({"at", "batch", "daemonize", "gdb", "sbatch", "screen", "tmux"})  # end with 0 whatever they start
 _VALUED = frozenset({"--rcfile", "--init-file"})
 _SHOWN = re.compile(r"(?:^|[;&|(]\s*)(?:echo|printf|logger)\s[^;&|]*\Z")
 _PARTS = re.compile(r"(\n|;|&&|\|\||<<<|[<>]+[ \t]*\S+)")
 _NO_CALL = re.compile(r"\s*(?:chmod|rm|cat|ls|cp|mv|echo|touch|[<>])")  # what is done to a script's file else
-SEVERAL = re.compile(r"[;&|<>\n]")  # where a word holds more than the call of the worker
+SEVERAL = re.compile(r"[;&|<>\n(\"'`]")  # where a word holds more than the call of the worker
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Inner:
     flags: tuple[str, ...]  # -e, -u, -o pipefail
     words: tuple[str, ...]  # $0, $1, …
     written: bool = False  # into a file, which the script runs later
+    foreign: bool = False  # given to a program of which nobody knows whether it is a shell
 
 
 def inner_script(words: Sequence[str], given: str) -> Inner | None:
@@ -126,4 +128,4 @@ def _handed_on(quoted: Quotation) -> Inner | None:
     if quoted.document or shown:
         pieces = quoted.rest.partition("\n")[0].split("|")[1:]
         return next((found for found in (inner_script(piece.split(), quoted.text) for piece in pieces) if found), None)
-    return Inner(quoted.text, (), ()) if SEVERAL.search(quoted.text) else None
+    return Inner(quoted.text, (), (), foreign=True) if SEVERAL.search(quoted.text) else None

@@ -70,8 +70,9 @@ def check_template(workflow: Workflow, config: Mapping[str, str]) -> Iterator[Fi
 
 
 def _marks(text: str, path: Path) -> Iterator[Finding]:
-    if not path.name.endswith(JINJA_SUFFIX) and WORKER_MARK not in text:
-        yield problem(_SUBJECT, f"{WORKER_MARK} isn't in it, so no worker is called: srun {WORKER_MARK}")
+    commands = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("#"))
+    if not path.name.endswith(JINJA_SUFFIX) and WORKER_MARK not in commands:
+        yield problem(_SUBJECT, f"{WORKER_MARK} isn't in its commands, so no worker is called: srun {WORKER_MARK}")
     if not has_dependency_line(text):
         yield note(
             _SUBJECT,
@@ -101,7 +102,7 @@ def _shell(text: str) -> Iterator[Finding]:
 def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     """Look at the line that calls the worker, and at what becomes of its status."""
     mark = _JINJA_WORKER if path.name.endswith(JINJA_SUFFIX) else WORKER_MARK
-    outer, inner = first_call(re.sub(mark, WORKER, text))
+    outer, inner = first_call(re.sub(mark, WORKER, text).replace("\\\n", " "))
     line = calling_line(outer)
     if line is None:
         return
@@ -111,7 +112,8 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
         yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
     if re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before[0]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
-    if "srun" not in re.split(r"[\s();&|]+", " ".join(before)):
+    kept = re.match(r"\s*(?:export\s+)?\w+=[^\s;&|]*\Z", line) is not None  # in a variable; it is called later
+    if "srun" not in re.split(r"[\s();&|]+", outer if kept else " ".join(before)):
         yield note(
             _SUBJECT,
             "the worker is not called with srun: --signal without B: doesn't reach it, and Slurm counts no step",

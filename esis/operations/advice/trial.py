@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.operations.advice.inner_shells import OF_A_SHELL, SEVERAL, SHELLS, Inner, inner_script
+from esis.operations.advice.inner_shells import DETACHING, OF_A_SHELL, SEVERAL, SHELLS, Inner, inner_script
 from esis.operations.advice.shelltext import WORKER, without_redirections
 from esis.process import capture
 
@@ -42,7 +42,8 @@ esis_run() {{
   for word do
     case ${{word##*/}} in {shells}) shell=1;; esac
     case $word in
-      *{worker}*[\\;\\|\\&\\<\\>\\ $'\\n\\t']*|*[\\;\\|\\&\\<\\>\\ $'\\n\\t']*{worker}*) called=1 text=1;;
+      *{worker}*[\\;\\|\\&\\<\\>\\(\\"\\'\\`\\ $'\\n\\t']*|*[\\;\\|\\&\\<\\>\\(\\"\\'\\`\\ $'\\n\\t']*{worker}*)
+        called=1 text=1;;
       *{worker}*) called=1;;
     esac
   done
@@ -60,6 +61,12 @@ esis_run() {{
   [ -n "$called" ] || return 0
   case "$*" in
     *find$'\\037'*-exec*$'\\037;'*|*find$'\\037'*-ok*$'\\037;'*) printf '{mark}worker\\n' >&2; return 0;;
+  esac
+  case ${{1##*/}} in {detaching})
+    case $IFS$*$IFS in
+      *$'\\037'--wait$'\\037'*|*$'\\037'-W$'\\037'*|*$'\\037'*-return-child-result$'\\037'*) ;;
+      *) printf '{mark}worker\\n' >&2; return 0;;
+    esac;;
   esac
   if [ -z "$shell$text" ]; then printf '{mark}worker\\n' >&2; return "$esis_code"; fi
   word="$*"$'\\n\\037'"$given"$'\\n\\037'"$exported"
@@ -252,6 +259,7 @@ def _copy(script: Inner, body: str, known: _Known, code: int) -> str:
         worker=WORKER,
         mark=_MARK,
         shells="|".join(sorted(SHELLS | OF_A_SHELL)),
+        detaching="|".join(sorted(DETACHING)),
         answers="\n".join(cases),
         evaluated="\n".join(f"{shlex.quote(text)}) {name}; return;;" for text, name in names.items()),
         functions="\n".join(

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from esis.model.template import Values, is_posix_shell, render, worker_path
+from esis.operations.advice.dialects import lost_in_this_shell
 from esis.operations.advice.findings import Finding, note, problem
 from esis.operations.advice.inner_shells import Inner, first_call
 from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.trial import attempt, attempt_inner
 
 _SUBJECT = "template"
-_OWN_TRAP = re.compile(r"^[^#\n]*\btrap\s+(?!-\s)[^\n#]*?\s(?:EXIT|0)\b", re.MULTILINE)
+_OWN_TRAP = re.compile(
+    r"^[^#\n]*\btrap\s+(?!-\s)[^\n#]*?\s(?:EXIT|0)\b|^\s*(?:function\s+)?TRAPEXIT\b",  # the latter is zsh's
+    re.MULTILINE,
+)
 _ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _BETWEEN = re.compile(r";|(?<![&<>|])(&)(?![&<>\d-])")
 _WAIT = r"(?:^|[;&|({]\s*|\b(?:if|elif|while|until|do|then|else|!)\s)\s*wait"
@@ -21,6 +25,9 @@ _CLOSING = frozenset({"", ")", "}", "fi", "done", "esac"})
 _INSIDE = (
     "a shell inside of it goes on behind the worker: begin its text with set -e, or let && stand between its "
     "commands; behind a pipe, set -o pipefail"
+)
+_FOREIGN = (
+    "it stands in a text for a program that is no shell, and may end with 0 all the same: call the worker plainly"
 )
 
 
@@ -43,8 +50,12 @@ def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
         )
     elif (trial is None and why) or ((trial is None or written) and _lost_inside(inner)):
         yield note(_SUBJECT, f"a worker that failed may count as done: {why or _INSIDE}")
+    elif trial is None and inner is not None and inner.foreign:
+        yield note(_SUBJECT, f"a worker that failed may count as done: {_FOREIGN}")
     elif trial is not None and trial.several and not _stops_on_errors(text, lines):
         yield note(_SUBJECT, "the worker is called several times, and without set -e the last call alone decides")
+    for reason in lost_in_this_shell(text, _stops_on_errors(text, lines)):
+        yield note(_SUBJECT, f"a worker that failed may count as done: {reason}")
     own = trial is None and _OWN_TRAP.search("\n".join(lines)) is not None and "esis_end" not in text
     if is_posix_shell(text) and (own or (trial is not None and not trial.recorded)):
         yield problem(

@@ -323,6 +323,89 @@ def test_what_can_not_be_tried_is_told_by_its_form(tmp_path: Path, body: str, pa
     assert (level, "may count as done" in message, part in message) == ("note", True, True), message
 
 
+@pytest.mark.parametrize(
+    ("first", "body", "part"),
+    [
+        ("/bin/sh", "if [[ 1 ]]; then srun WORKERSCRIPT; fi\n", "doesn't know [["),
+        ("/bin/sh", "set -e\nsrun WORKERSCRIPT &>log\n", "doesn't know &>"),
+        ("/usr/bin/env dash", "((1)) && srun WORKERSCRIPT\n", "dash doesn't know (("),
+        ("/bin/dash", "srun WORKERSCRIPT | cat\nexit ${PIPESTATUS[0]}\n", "doesn't know PIPESTATUS"),
+        ("/bin/sh", "trap 'exit 1' ERR\nsrun WORKERSCRIPT\necho\n", "doesn't know trap … ERR"),
+        ("/bin/ksh", 'srun WORKERSCRIPT | cat\nexit "${PIPESTATUS[0]}"\n', "ksh doesn't know PIPESTATUS"),
+        ("/bin/ksh", "set -e\nfunction work {\n  srun WORKERSCRIPT\n  echo\n}\nwork\n", "ksh93 set -e doesn't hold"),
+    ],
+)
+def test_f134_words_of_bash_in_scripts_for_others_are_noted(tmp_path: Path, first: str, body: str, part: str) -> None:
+    """F134: the worker isn't called, goes on in the background, or its status is lost, and the script ends with 0."""
+    ((level, message),) = told(tmp_path, body, HEAD.replace("/bin/bash", first))
+    assert (level, part in message) == ("note", True), message
+
+
+@pytest.mark.parametrize(
+    ("first", "body"),
+    [
+        ("/bin/bash", "if [[ 1 ]]; then srun WORKERSCRIPT &>log; fi\n"),
+        ("/bin/sh", "set -e\necho '[[ ' \"&> a\" # (( &>\nsrun WORKERSCRIPT >log 2>&1\nx=$((1 + 1))\n"),
+        ("/bin/mksh", "srun WORKERSCRIPT | cat\nexit ${PIPESTATUS[0]}\n"),
+        ("/bin/ksh", "set -e\nwork() {\n  srun WORKERSCRIPT\n  echo\n}\nwork\n"),
+    ],
+)
+def test_f134_words_that_a_shell_knows_are_no_finding(tmp_path: Path, first: str, body: str) -> None:
+    assert [level for level, _ in told(tmp_path, body, HEAD.replace("/bin/bash", first))] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "sbatch WORKERSCRIPT\n",
+        "sbatch --wrap WORKERSCRIPT\n",
+        "/usr/bin/screen -dm WORKERSCRIPT\n",
+        "tmux new-session -d 'WORKERSCRIPT; true'\n",
+        "gdb -batch -ex run --args WORKERSCRIPT\n",
+    ],
+)
+def test_f134_what_does_not_wait_for_the_worker_loses_its_status(tmp_path: Path, body: str) -> None:
+    """F134: they end with 0 once it has been started, or whatever it ended with."""
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "tried with one that ends with 3" in message) == ("problem", True), message
+    told_to_wait = body.replace("sbatch ", "sbatch --wait ").replace("gdb ", "gdb -return-child-result ")
+    assert told_to_wait == body or [level for level, _ in told(tmp_path, told_to_wait)] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "python3 -c \"import os; os.system('WORKERSCRIPT')\"\n",
+        "perl -e 'system(\"WORKERSCRIPT\")'\n",
+        "awk 'BEGIN { system(\"WORKERSCRIPT\") }'\n",
+    ],
+)
+def test_f134_a_text_for_another_program_is_noted(tmp_path: Path, body: str) -> None:
+    """F134: nobody can tell what becomes of the status in there."""
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "a program that is no shell" in message) == ("note", True), message
+
+
+@pytest.mark.parametrize(
+    "body", ["# srun WORKERSCRIPT\nsrun ../other\n", "#SBATCH -J WORKERSCRIPT\n  # WORKERSCRIPT\necho\n"]
+)
+def test_f134_a_worker_in_comments_alone_is_never_called(tmp_path: Path, body: str) -> None:
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "no worker is called" in message) == ("problem", True), message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "srun \\\n  --ntasks=1 \\\n  WORKERSCRIPT \\\n  --long\n",
+        'worker=WORKERSCRIPT\nsrun "$worker"\n',
+        "export WORKER=WORKERSCRIPT\nset -e\nsrun $WORKER\n",
+    ],
+)
+def test_f134_an_srun_on_another_line_is_found(tmp_path: Path, body: str) -> None:
+    assert [level for level, _ in found(make(tmp_path, HEAD + body, "#!/bin/sh\n"))] == ["ok"]
+
+
 def test_a_worker_called_in_a_loop_is_noted(tmp_path: Path) -> None:
     """The last call's status alone decides, and a failure of an earlier one is lost."""
     ((level, message),) = told(tmp_path, "for n in 1 2; do srun WORKERSCRIPT $n; done\n")
@@ -341,6 +424,12 @@ def test_a_worker_called_in_a_loop_is_noted(tmp_path: Path) -> None:
 def test_f55_an_own_exit_trap_without_esis_end_is_a_problem(tmp_path: Path, body: str) -> None:
     """F55: no end is recorded; without accounting such tasks are lost."""
     assert [level for level, message in told(tmp_path, body) if "doesn't call esis_end" in message] == ["problem"]
+
+
+def test_f134_an_exit_trap_of_zsh_is_one_too(tmp_path: Path) -> None:
+    body = "TRAPEXIT() { print bye }\nsrun WORKERSCRIPT\n"
+    ((level, message),) = told(tmp_path, body, HEAD.replace("/bin/bash", "/bin/zsh"))
+    assert (level, "doesn't call esis_end" in message) == ("problem", True)
 
 
 def test_trying_a_script_does_no_harm(tmp_path: Path) -> None:
