@@ -19,6 +19,7 @@ DEFAULT = "slurm-%A_%a.out"  # where a script names none
 _MARK = re.compile(r"%(\d*)([%AabJjNnrSstux])")
 _NUMBERS = frozenset("AabJjnrt")
 _OWN = frozenset("AJj")  # no two arrays have the same
+_OF_EACH = frozenset("aJj")  # no two tasks of an array have the same
 _WIDEST = 10  # digits to which Slurm fills up
 UNTOLD = "%b"  # as Slurm 22.05 leaves that field
 
@@ -88,6 +89,11 @@ class Pattern:
     def telling(self) -> bool:
         """Return whether a name is told from those of other files: a part that may be anything stands beside an id."""
         return self.letters <= _NUMBERS or bool(self.letters & _OWN)
+
+    @property
+    def shared(self) -> bool:
+        """Return whether all tasks of an array have the same name."""
+        return not self.letters & _OF_EACH
 
     def filled(self, values: Mapping[str, str]) -> Pattern:
         """Put `values`, by letter, in; the other fields stay."""

@@ -214,3 +214,8 @@ def missing_directories(options: Options, cwd: Path) -> list[Path]:
         if None not in names:
             parents.add("/".join(name for name in names if name is not None) or ("/" if text[0] == "/" else "."))
     return sorted(cwd / parent for parent in parents if not (cwd / parent).is_dir())
+
+
+def overwritten(options: Options) -> bool:
+    """Return whether the tasks of an array write over each other's logs: only what the last one wrote is left."""
+    return Pattern.of(options.output).shared and not options.append and not options.output.startswith("/dev/")

@@ -10,6 +10,7 @@ from pathlib import Path
 from esis.errors import CorruptState, EsisError
 from esis.files import open_regular
 from esis.hook import INDEX_VARIABLE, RECORD_VARIABLE
+from esis.model.log_pattern import DEFAULT
 from esis.model.options import script_options
 from esis.model.template import (
     DEPENDENCY_MARK,
@@ -25,7 +26,7 @@ from esis.operations.advice.findings import Finding, note, ok, problem
 from esis.operations.advice.inner_shells import calling_line, first_call
 from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.worker_status import findings_on_status
-from esis.records.log_names import missing_directories
+from esis.records.log_names import missing_directories, overwritten
 from esis.schedulers.directives import Options
 
 _SUBJECT = "template"
@@ -83,7 +84,14 @@ def _marks(text: str, path: Path) -> Iterator[Finding]:
 
 def _logs(text: str, workflow: Workflow) -> Iterator[Finding]:
     """Look whether the directories of logs will be there: a task without one fails, and leaves no log."""
-    for directory in missing_directories(Options.of(text), Path("/nonexistent")):
+    options = Options.of(text)
+    if overwritten(options):
+        yield note(
+            _SUBJECT,
+            f"all tasks write over one log, {options.output}, and esis log shows of each what the last one wrote: "
+            f"let it have a name for each, like {DEFAULT}",
+        )
+    for directory in missing_directories(options, Path("/nonexistent")):
         made = directory.relative_to("/nonexistent") if directory.is_relative_to("/nonexistent") else directory
         if made == directory:
             yield note(_SUBJECT, f"there is no directory {directory} here for the logs; tasks fail where it is missing")

@@ -478,6 +478,25 @@ def test_scripts_of_other_shells_are_not_tried(shell: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ("-o out.log", True),
+        ("-o out.%A", True),
+        ("-J name --output=%x.%N.log", True),
+        ("-o out.log --open-mode=append", False),
+        ("-o out.%j.log", False),
+        ("-o %x_%3a.log", False),
+        ("-o /dev/null", False),
+        ("-e err.log", False),
+    ],
+)
+def test_f135_a_log_that_all_tasks_write_over_is_noted(tmp_path: Path, options: str, noted: bool) -> None:
+    """F135: what esis log shows of a task is what another one wrote."""
+    shown = told(tmp_path, "srun WORKERSCRIPT\n", HEAD.replace("#ESIS_PRIVATE", f"#SBATCH {options}\n#ESIS_PRIVATE"))
+    assert any(level == "note" and "write over one log" in message for level, message in shown) is noted, shown
+
+
+@pytest.mark.parametrize(
     ("option", "setup", "expected"),
     [
         ("-o logs/%A_%a.out", "#!/bin/sh\n", ["mkdir -p cwd/logs"]),
