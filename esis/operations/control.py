@@ -71,8 +71,8 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     Where none are named, first the jobs that would submit the rest of the run: what they add meanwhile goes, too; and
     the run's jobs of which nobody knows the tasks. A submission under way is waited for, since it sends one array after
     the other. Only what was there then is cancelled, not what somebody submits while this waits for its end. The exit
-    status of scancel tells nothing, so the queue is asked again. Raises BadInput
-    where nothing is active, or a local run can't be ended from here, SlurmUnanswered where the queue can't be asked.
+    status of scancel tells nothing, so the queue is asked again. Raises BadInput where nothing is active, or a local
+    run can't be ended from here, SlurmUnanswered where the queue can't be asked.
     """
     pause_until(lambda: _sender(evidence_of(run)) is None, _SETTLE_SECONDS, first=0.1, longest=2.0)
     evidence = evidence_of(run)
