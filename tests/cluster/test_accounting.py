@@ -223,8 +223,9 @@ def test_f112_a_task_that_is_cancelled_while_it_is_requeued_can_be_resubmitted(
     forget(cluster_accounting, job_of(flow))
     grow_older(flow.only_run())
     said = ["sacct", "-X", "-n", "-P", "-j", element, "-o", "State"]
-    assert site.run(said, site.home).stdout == "REQUEUED\n"
-    assert verdicts(flow)[1][0] == "lost"
+    # 24.11 may hear of the cancellation.
+    given_back = site.run(said, site.home).stdout == "REQUEUED\n"
+    assert verdicts(flow)[1][0] == ("lost" if given_back else "failed")
     flow.esis("resubmit").ok()
     ended(flow)
     assert flow.states() == {"done": 2}
