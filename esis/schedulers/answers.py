@@ -176,14 +176,15 @@ def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
     """
     found: list[Sighting] = []
     lines = stdout.split("\n")
-    if not completed:
+    if not completed and "_[" not in stdout:  # else they tell what isn't in the rest of an array
         lines = [line for line in lines if not line.startswith("COMPLETED|", line.find("|") + 1)]
     alike, others = _elements(lines, "_")
     for (job, rest), indices in alike.items():
         if match := _ACCOUNT.match(f"{job}|{rest}"):
             found.append(_accounted(match, indices))
     matches = [match for line in others if (match := _ACCOUNT.match(line))]
-    return [*found, *_left_over([_accounted(match, _indices(match["ranges"] or "")) for match in matches], found)]
+    found += _left_over([_accounted(match, _indices(match["ranges"] or "")) for match in matches], tuple(found))
+    return found if completed else [seen for seen in found if seen.state is not JobState.COMPLETED]
 
 
 def _left_over(rest: Sequence[Sighting], named: Sequence[Sighting]) -> Iterator[Sighting]:
