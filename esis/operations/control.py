@@ -192,7 +192,9 @@ def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) 
 
 def _beyond_reach(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool, targets: _Targets) -> list[int]:
     """Return the chosen tasks that are active, but neither in Slurm nor of a local run: begun by hand."""
-    return sorted(set(_active(status, tasks, pending_only)).difference(targets.tasks))
+    queued = {held.seen.job for held in status.queue}
+    chosen = set(_active(status, tasks, pending_only)).difference(targets.tasks)
+    return sorted(task for task in chosen if status.tasks[task].job not in queued)
 
 
 def _refuse_part_of_pack(status: RunStatus, pack: Sequence[int], chosen: Sequence[int]) -> None:

@@ -245,6 +245,19 @@ def test_f79_what_never_began_is_still_noted(bench: Bench) -> None:
     assert "failed\t1\t1\tCANCELLED" in bench.esis(place, "status").stdout
 
 
+def test_f79_what_waits_in_a_pack_that_runs_is_left_by_pending(bench: Bench) -> None:
+    """F79: `esis cancel --pending` is done with what waits in the queue; nobody is told to end a process."""
+    place = bench.workflow("a", 4, worker=WORKER)
+    workflow = json.loads((place / "wf.esis.json").read_text())
+    (place / "wf.esis.json").write_text(json.dumps({**workflow, "tasks_per_job": 2}))
+    bench.esis(place, "run", "-m", "0").ok()
+    with running(bench, place, 1, 0):
+        assert "cancelled: 2-3\n" in bench.esis(place, "cancel", "--pending").ok().stderr
+        refused = bench.esis(place, "cancel", "--pending")
+        assert refused.code == 2
+        assert refused.stderr.endswith("there is nothing to cancel: 1 running, 1 waiting, 2 failed\n")
+
+
 def test_f80_slurms_tasks_are_cancelled_behind_a_local_resubmission(bench: Bench) -> None:
     """F80: the latest submission was a local one, which has ended; what waits is Slurm's."""
     place = failed(bench, 6)
