@@ -87,11 +87,14 @@ def run_chain(
                 f"{node.run.label}: Slurm has no room for {done.left} of its tasks, so nothing can be queued behind it",
                 "repeat the command when there is room again",
             )
-        _note(done, scheduler, known)
+        _note(done, scheduler, known, last=node is order[-1])
 
 
-def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
-    """Remember what later workflows have to wait behind. Raises where they would wait for nothing."""
+def _note(done: Done, scheduler: Scheduler, known: _Known, last: bool) -> None:
+    """Remember what later workflows have to wait behind. Raises where they would wait for nothing.
+
+    Behind the `last` one nothing is queued, so that its tasks may run anywhere.
+    """
     run = done.node.run
     if scheduler.name == LOCAL:
         found = gather(run)
@@ -105,16 +108,17 @@ def _note(done: Done, scheduler: Scheduler, known: _Known) -> None:
             )
         known.complete.add(run)
         return
-    jobs = _in_queue(run, done.status)
+    status = done.status
+    jobs = list(status.active_jobs) if last and status is not None else _in_queue(run, status)
     if done.submission is not None:
         jobs += [job.id for job in done.submission.jobs]
-    if done.status is not None and done.status.complete:
+    if status is not None and status.complete:
         known.complete.add(run)
     elif jobs:
         known.wait_for(run, jobs, evidence_of(run))
     else:
-        _check_sound(run, done.status)
-        summary = done.status.summary() if done.status is not None else "no job"
+        _check_sound(run, status)
+        summary = status.summary() if status is not None else "no job"
         raise RequirementTrouble(
             f"{run.label} is neither complete nor in the queue: {summary}", "esis status tells more"
         )

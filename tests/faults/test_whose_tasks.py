@@ -440,6 +440,17 @@ def test_f141_nothing_is_queued_behind_the_number_of_a_local_run(bench: Bench, v
     assert times(place, 0, 1) == [1, 1]
 
 
+def test_f141_what_is_wanted_itself_may_run_anywhere(bench: Bench) -> None:
+    """F141: nothing is queued behind it, so that a task by hand without Slurm is no reason to refuse."""
+    place = failed(bench, 2)
+    (place / "mended").touch()
+    bench.esis(place, "resubmit", "--tasks", "1").ok()
+    bench.slurm.run()
+    with by_hand_without_slurm(bench, place):
+        assert bench.states(place) == {"running": 1, "done": 1}
+        assert "nothing to submit" in bench.esis(place, "dependency").ok().stderr
+
+
 @pytest.mark.parametrize("accounting", [True, False])
 def test_f81_an_attempt_that_never_began_says_nothing_of_the_one_before(bench: Bench, accounting: bool) -> None:
     """F81: a done task is requeued, and cancelled before it starts again: by scancel, or by esis."""
