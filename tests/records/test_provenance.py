@@ -76,3 +76,11 @@ def test_where_there_is_no_repository_no_git_is_started(tmp_path: Path, monkeypa
     git(tmp_path / "repository", "commit", "-q", "-m", "one")
     monkeypatch.setenv("GIT_DIR", os.fspath(tmp_path / "repository/.git"))
     assert told(tmp_path / "plain", tmp_path)["commit"] == git(tmp_path / "repository", "rev-parse", "HEAD")
+
+
+def test_where_nobody_can_tell_whether_there_is_a_repository_there_is_none(tmp_path: Path) -> None:
+    """As of a `.git` that leads to where this user may not look: no reason not to run."""
+    place = tmp_path / "plain"
+    place.mkdir()
+    (place / ".git").symlink_to("n" * 300)
+    assert told(place, tmp_path) is None
