@@ -320,6 +320,17 @@ def test_f121_a_lost_submission_is_sent_again_with_the_directories_that_are_miss
     assert bench.states(place) == {"done": 3}
 
 
+def test_f56_a_lost_answer_is_found_where_the_template_is_gone(bench: Bench) -> None:
+    """F56: the whole submission is queued, so that nothing of the template is needed."""
+    place = bench.workflow("a")
+    bench.slurm.fail("sbatch", "lost_reply")
+    bench.slurm.fail("squeue", "timeout")
+    assert bench.esis(place, "run").code == 6
+    (only_run(place) / "template.sh").unlink()
+    assert "Slurm has it as job 1" in bench.esis(place, "run").ok().stderr
+    assert bench.states(place) == {"waiting": 3}
+
+
 def test_f121_a_working_directory_that_leads_nowhere_is_named(bench: Bench) -> None:
     """F121: a scratch was cleared behind a link; that isn't sbatch's fault."""
     place = bench.workflow("a")

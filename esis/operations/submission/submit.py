@@ -213,12 +213,13 @@ def settle(
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
             found = _adopted(run, submission, known, scheduler, context)
             submission = found or submission
-            own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
-            behind = dependency if renew else without(submission.dependency, own)
-            if not submission.jobs:
-                submission = _renewed(run, workflow, submission, behind, _present(scheduler, known))
-            elif len(submission.jobs) < len(submission.arrays):
-                submission = submission._replace(dependency=joined(behind, own))
+            if len(submission.jobs) < len(submission.arrays):
+                own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
+                behind = dependency if renew else without(submission.dependency, own)
+                if submission.jobs:
+                    submission = submission._replace(dependency=joined(behind, own))
+                else:
+                    submission = _renewed(run, workflow, submission, behind, _present(scheduler, known))
             try:
                 submission = _send_all(run, submission, known, scheduler, context, last=found is None)
             except (LimitReached, ArrayRefused, DependencyRefused) as refusal:
