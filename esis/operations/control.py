@@ -92,10 +92,12 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     if fed:
         status, gone = _starve(status, slurm)
         targets = _targets(status, tasks, pending_only)
-    for job, indices in {**targets.elements, **targets.strangers}.items():
-        refusal = slurm.cancel(status.evidence.job_called(job), sorted(indices), pending_only)
+    meant = {**targets.elements, **targets.strangers}
+    # Where nothing tells the cluster of one of them, none is changed.
+    for job, indices in [(status.evidence.job_called(job), indices) for job, indices in meant.items()]:
+        refusal = slurm.cancel(job, sorted(indices), pending_only)
         if refusal is not None:
-            raise SlurmRefused(f"{run.label}: job {job}: {refusal}", "its owner can cancel it")
+            raise SlurmRefused(f"{run.label}: job {job.id}: {refusal}", "its owner can cancel it")
     problems = [_interrupt(status, *part) for part in targets.local]
     waited = targets._replace(local=tuple(part for part, problem in zip(targets.local, problems) if problem is None))
     left, left_jobs, done = _wait_gone(run, waited, slurm)
@@ -128,10 +130,10 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> tuple[str, ...]:
     jobs = sorted({held.seen.job for held in status.queue}, key=lambda job: (len(job), job))
     if not jobs:
         raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
-    for job, part in zip(jobs, share(limit, len(jobs))):
-        problem = slurm.set_throttle(status.evidence.job_called(job), part)
+    for job, part in zip([status.evidence.job_called(job) for job in jobs], share(limit, len(jobs))):
+        problem = slurm.set_throttle(job, part)
         if problem is not None:
-            raise SlurmRefused(f"{run.label}: job {job}: {problem}")
+            raise SlurmRefused(f"{run.label}: job {job.id}: {problem}")
     return tuple(jobs)
 
 

@@ -385,3 +385,16 @@ def test_f140_where_several_clusters_were_asked_nothing_is_done_to_an_id(
     assert f"job {job} is on one of the clusters a, b" in refused.stderr
     assert f"scancel -M <cluster> {job}" in refused.stderr
     assert (bench.slurm.job(job), other.job(job)) == (own, waiting)
+
+
+@pytest.mark.parametrize("command", [["throttle", "1"], ["cancel"]])
+def test_f140_where_nothing_tells_the_cluster_of_one_job_nothing_is_done_to_the_others(
+    bench: Bench, other: FakeSlurm, remote: Path, command: list[str]
+) -> None:
+    """F140: else half of it is changed, and what is said tells of the other half alone."""
+    bench.esis(remote, "run").ok()
+    by_hand(bench, remote)
+    before = other.jobs()
+    refused = bench.esis(remote, *command, env={"SLURM_CLUSTERS": "a,b"})
+    assert (refused.code, "nothing tells on which" in refused.stderr) == (2, True)
+    assert other.jobs() == before
