@@ -37,7 +37,7 @@ from esis.operations.witness.status import RunStatus, TaskState
 from esis.records import stage
 from esis.records.log_names import LogKind, RunLogs
 from esis.records.results import Unfit, as_line, find_files, folded
-from esis.records.tasks import TaskRecord, folded_lines
+from esis.records.tasks import TaskRecord, folded_lines, folded_order
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
@@ -184,7 +184,8 @@ def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
     """
     ended = _attempts(name for name in judged if not name.endswith(_RUNNING))
     names = sorted(
-        (name for name in _record_names(run) if not name.endswith(_RUNNING) and _attempts((name,)) <= ended), key=_order
+        (name for name in _record_names(run) if not name.endswith(_RUNNING) and _attempts((name,)) <= ended),
+        key=folded_order,
     )
     if not names:
         return 0
@@ -206,7 +207,7 @@ def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
     try:
         with naming(run.folded_tasks), replacing(run.folded_tasks, check=still(run.lock, run.label)) as descriptor:
             before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
-            _write_lines(descriptor, merge(before, added(), key=lambda line: _order(line.partition(" ")[0])))
+            _write_lines(descriptor, merge(before, added(), key=folded_order))
     finally:
         os.close(directory)
     require(run.lock, run.label)
@@ -330,11 +331,6 @@ def _write(descriptor: int, lines: Iterable[bytes]) -> None:
 
 def _why(error: CorruptState | OSError) -> str:
     return error.message if isinstance(error, CorruptState) else f"{error.filename}: {error.strerror}"
-
-
-def _order(name: str) -> tuple[int, str]:
-    task = name.partition(".")[0]
-    return int(task) if task.isascii() and task.isdigit() else -1, name
 
 
 def _one_line(content: bytes) -> str:

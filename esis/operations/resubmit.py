@@ -96,8 +96,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         _check_nothing_in_slurm(before, scheduler)
         if before.complete or found.marked_complete:
             held = still(run.lock, run.label)
-            held()
-            note_unrecorded(found)
+            note_unrecorded(found, held)
             unmark_complete(run, held)
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(

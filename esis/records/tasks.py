@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
+from esis.files import STATE_FILE_LIMIT, naming, open_regular, read_json_object, replacing, write_all
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
@@ -345,9 +345,33 @@ def note(directory: Path, task: int, submission: int, job: str, word: str) -> No
 
     Of single tasks of an array that were cancelled before they began it keeps no trace at all.
     """
+    (directory / _note_name(task, submission, job, word)).touch()
+
+
+def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check: Callable[[], None]) -> None:
+    """Record the same of many tasks (each with its submission and job, sorted), all or none. Raises OSError.
+
+    Among the records that are folded: these count as others do, and there is one file for all. Not written if `check`
+    raises.
+    """
+    from heapq import merge
+
+    added = (f"{_note_name(*item, word)} " for item in told)
+    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
+        for lines in _chunks(merge(folded_lines(run), added, key=folded_order)):
+            write_all(descriptor, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def folded_order(line: str) -> tuple[int, str]:
+    """Return the place of a record, or of its line, among those that are folded."""
+    name = line.partition(" ")[0]
+    task = name.partition(".")[0]
+    return int(task) if task.isascii() and task.isdigit() else -1, name
+
+
+def _note_name(task: int, submission: int, job: str, word: str) -> str:
     now = int(time.time())
-    record = TaskRecord(task, submission, job, 0, now, end=now, verdict=word)
-    (directory / record.name).touch()
+    return TaskRecord(task, submission, job, 0, now, end=now, verdict=word).name
 
 
 class Details(NamedTuple):

@@ -268,6 +268,23 @@ def test_f120_a_complete_run_whose_records_were_removed_stays_complete(bench: Be
     assert bench.states(after) == {"done": 1}
 
 
+def test_f120_the_others_stay_done_wherever_a_resubmission_is_killed(bench: Bench) -> None:
+    """F120: they are noted all at once, and until then the run is complete."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "wait").ok()
+    RECORDS["what is in tasks/ and submissions/"](only_run(place) / "__esis__")
+    bench.keep()
+    whole = bench.broken(place, ["resubmit", "--state", "done", "--tasks", "1"], "kill", 0)
+    assert whole.result.code == 0
+    unmarked = next(at for at, step in enumerate(whole.steps) if step.startswith("os.remove ") and "complete" in step)
+    for at in range(unmarked - 10, unmarked + 3):
+        bench.restore()
+        assert bench.broken(place, ["resubmit", "--state", "done", "--tasks", "1"], "kill", at).hit is not None
+        assert bench.states(place) == {"done": 3}
+
+
 def test_f120_what_was_overruled_by_hand_is_not_noted_as_done(bench: Bench) -> None:
     """F120: a mark by hand tells nothing of the tasks once it is gone."""
     place = bench.workflow("a")

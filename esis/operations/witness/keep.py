@@ -12,7 +12,7 @@ from esis.operations.witness.look import look
 from esis.operations.witness.status import RunStatus
 from esis.records import stage
 from esis.records.old import job_ids_in
-from esis.records.tasks import COMPLETED, keep_verdict, note
+from esis.records.tasks import COMPLETED, keep_verdict, note, note_all
 from esis.schedulers.base import Scheduler
 from esis.version import VERSION
 
@@ -64,22 +64,24 @@ def unmark_complete(run: RunDir, check: Callable[[], None] | None = None) -> Non
     write_atomic(run.completed, "0", check=check)
 
 
-def note_unrecorded(evidence: Evidence) -> None:
+def note_unrecorded(evidence: Evidence, check: Callable[[], None]) -> None:
     """Note of a complete run that the tasks without a record are done, before its marks go. Raises OSError.
 
-    Nothing else tells it: the records were removed, as `esis doc layout` allows, or none were written. Not where
-    somebody has overruled the evidence by hand.
+    Nothing else tells it: the records were removed, as `esis doc layout` allows, or none were written. Of all of them
+    at once, and the marks hold until then. Not where somebody has overruled the evidence by hand.
     """
     run = evidence.run
     if evidence.marked_complete and not stage.has_own_mark(run):
         return
-    records, number, latest = evidence.records, stage.marked_submission(run) or 1, job_ids_in(run.job_ids)[-1:]
-    run.tasks.mkdir(exist_ok=True)
-    for task in evidence.indices:
-        if task not in records:
-            found = _latest_of(evidence, task)
-            for submission, job in [found] if found is not None else [(number, job) for job in latest]:
-                note(run.tasks, task, submission, job, COMPLETED)
+    records, latest = evidence.records, job_ids_in(run.job_ids)
+    otherwise = (stage.marked_submission(run) or 1, latest[-1]) if latest else None
+    told = [
+        (task, *found)
+        for task in evidence.indices
+        if task not in records and (found := _latest_of(evidence, task) or otherwise) is not None
+    ]
+    if told:
+        note_all(run, told, COMPLETED, check)
 
 
 def _latest_of(evidence: Evidence, task: int) -> tuple[int, str] | None:
