@@ -45,6 +45,7 @@ class Judge:
             for task in item.returned:
                 self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
+        self._strange: set[str] = set()  # jobs of Slurm's that no submission names, as a record tells
         # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}
         self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
@@ -227,7 +228,8 @@ class Judge:
             reason = f"{exit_reason(record.code)}{also}".removeprefix("; ")
             return Verdict(state, reason, record.code, record.job)
         local = submission is not None and submission.scheduler == LOCAL
-        if local or submission is None or submission.position_of(record.job) is None:  # else Slurm's: nothing to read
+        nameless = submission is None or submission.position_of(record.job) is None
+        if local or (nameless and record.job not in self._strange):  # else Slurm's: nothing to read
             from esis.operations.witness import on_machine
 
             details = tasks.read_details(self._evidence.run.tasks, record)
@@ -235,6 +237,8 @@ class Judge:
                 return on_machine.by_hand(record, details, lambda: self._sessions)
             if local and submission is not None:
                 return on_machine.of_local_run(record, details, submission, lambda: self._sessions)
+            if details is not None and details.job:  # its other tasks need not be looked at
+                self._strange.add(record.job)
         if seen is not None:
             if seen.state is JobState.COMPLETED:
                 self.outranked[task] = (record, tasks.COMPLETED)

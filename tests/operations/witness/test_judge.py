@@ -33,6 +33,7 @@ from esis.records.submissions import Array, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, TaskRecords, read_records
 from esis.schedulers.answers import classify
 from esis.schedulers.base import JobState, Sighting, Snapshot
+from tests.ground.openings import opened
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = 1_000_000.0
@@ -347,6 +348,19 @@ def test_a_job_submitted_by_hand_counts_as_the_latest_script_does() -> None:
     scattered = submission([1, 3, 5, 7], ["72"], Array("0-3", 0, 4), number=2, mapped=True)
     found = verdicts(evidence([THREE._replace(jobs=()), scattered]), sighting("99", (2,), "RUNNING"))
     assert found[5].state is TaskState.RUNNING
+
+
+def test_of_a_job_by_hand_that_left_no_ends_one_record_is_opened(tmp_path: Path) -> None:
+    """It tells that Slurm knows, or knew, of them all."""
+    run = RunDir.of(tmp_path, "ab" * 32)
+    run.tasks.mkdir(parents=True)
+    records = [a_record(task, "99") for task in range(TASKS)]
+    for record in records:
+        (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": 1, "job": str(100 + record.task)}))
+    told = evidence([THREE], records, run=run)
+    with opened(run.path) as names:
+        assert {verdict.state for verdict in Judge(told, Snapshot(), NOW).groups()} == {TaskState.LOST}
+    assert names == [records[0].name]
 
 
 SENT = f"{RUN.private}/../sbatch.sh|{RUN.cwd}"  # how Slurm shows a job that ESIS submitted
