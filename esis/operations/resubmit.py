@@ -24,7 +24,7 @@ from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.keep import keep, note_unrecorded, unmark_complete
 from esis.operations.witness.look import behind_mark, look
 from esis.operations.witness.old_runs import check_ours
-from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
+from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RunStatus, TaskState
 from esis.operations.witness.target import definition
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.schedulers.base import Scheduler
@@ -96,7 +96,8 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         _check_nothing_in_slurm(before, scheduler)
         if before.complete or found.marked_complete:
             held = still(run.lock, run.label)
-            note_unrecorded(found, held)
+            if all(verdict.reason != CLAIMED for verdict in before.groups):  # else a record would make more of a claim
+                note_unrecorded(found, held)
             unmark_complete(run, held)
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(

@@ -296,6 +296,18 @@ def test_f120_what_was_overruled_by_hand_is_not_noted_as_done(bench: Bench) -> N
     assert bench.states(place) == {"unsubmitted": 2, "waiting": 1}
 
 
+def test_f120_what_a_worker_has_claimed_is_not_noted_as_done(bench: Bench) -> None:
+    """F120: a 1 in completed.state may come from the first task; in a record nothing would outrank it."""
+    place = bench.workflow("a")
+    bench.esis(place, "run", "--no-task-records").ok()
+    bench.slurm.run()
+    bench.slurm.purge()
+    (only_run(place) / "__esis__/completed.state").write_text("1")
+    assert bench.states(place) == {"done": 3}
+    bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok()
+    assert bench.states(place) == {"unknown": 2, "waiting": 1}
+
+
 def test_f120_failures_are_told_where_the_record_of_their_submission_is_gone(bench: Bench) -> None:
     """F120: the task's own record names it; which log is its own nobody knows, and nobody says that it never ran."""
     place = bench.workflow("a")
