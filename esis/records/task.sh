@@ -471,7 +471,7 @@ esis_end() {
         # The script has set them anew: mv may not be found with these, or not start. Whoever calls this keeps them.
         (
             PATH=$esis_path LD_LIBRARY_PATH=$esis_libraries
-            esis_record_end "$1"
+            esis_record_end "$1" || exit 1
         ) && esis_text=0 || esis_text=1
         # Where they are read-only nothing was done, and zsh says that it was.
         if [ -z "$esis_record" ] || ! [ -e "$esis_record.running" ]; then

@@ -536,7 +536,16 @@ def test_a_worker_that_ends_well_after_a_signal_is_not_done(tmp_path: Path, shel
 
 
 @every_shell
-@pytest.mark.parametrize("body", ["exit 75", "exit 0", "set -eu; sh -c 'exit 75'", "trap 'esis_end $?' EXIT; exit 75"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "exit 75",
+        "exit 0",
+        "set -eu; sh -c 'exit 75'",
+        "trap 'esis_end $?' EXIT; exit 75",
+        'PATH="$PATH:/nowhere"; exit 0',
+    ],
+)
 def test_a_marker_makes_the_record_resumable(tmp_path: Path, shell: str, body: str) -> None:
     """Whatever the script ends with: never done, never with 0."""
     run = make_run(tmp_path)
