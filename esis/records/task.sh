@@ -709,8 +709,9 @@ esis_stopped() {
 esis_signalled() {
     esis_child=$(set +u; command printf %s "$!")
     esis_code=$((128 + $2))
-    case $esis_child in "" | 0 | *[!0123456789]*) esis_stopped "$esis_code" ;; esac
-    if kill -s "$1" "$esis_child" 2>/dev/null; then
+    # Without one it goes on below: zsh doesn't stop at an `exit` in an EXIT trap, and number 0 is the whole group.
+    case $esis_child in "" | *[!0123456789]*) esis_child=0 ;; esac
+    if [ "$esis_child" != 0 ] && kill -s "$1" "$esis_child" 2>/dev/null; then
         esis_ended=0
         while kill -0 "$esis_child" 2>/dev/null; do
             wait "$esis_child" && esis_ended=0 || esis_ended=$?

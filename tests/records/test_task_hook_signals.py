@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +93,28 @@ def test_f50_a_signal_to_the_whole_job_is_recorded(tmp_path: Path, shell: str) -
             continue
         assert code is None or code == 128 + number == seen
         assert seen != 0
+
+
+@every_shell
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_f50_a_signal_while_the_end_is_written_is_for_nobody_else(tmp_path: Path, shell: str, number: int) -> None:
+    """F50: there is no worker any more: none of the same group gets it, and nothing waits for one without end."""
+    run = make_run(tmp_path)
+    slow = tmp_path / "bin" / "mv"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\n: >moving\nwhile [ ! -e go ]; do sleep 0.01; done\nexec /bin/mv "$@"\n')
+    slow.chmod(0o755)
+    beside = "(trap ': >hit; exit' TERM USR1; : >ready; while [ ! -e over ]; do sleep 0.01; done) &"
+    job = Job(run, f"sh -c {shlex.quote(beside)} >/dev/null 2>&1\nexit 0", shell)
+    with job.start(job.environment(PATH=f"{slow.parent}:{os.environ['PATH']}")) as child:
+        wait_for((run.cwd / "moving").exists)
+        wait_for((run.cwd / "ready").exists)
+        os.kill(child.pid, number)
+        (run.cwd / "go").touch()
+        assert child.wait(timeout=30) == 128 + number
+        (run.cwd / "over").touch()
+    assert states(run) == [(3, "0001", "77", 0, 0)]
+    assert not (run.cwd / "hit").exists()
 
 
 @every_shell
