@@ -7,8 +7,15 @@ from collections.abc import Iterator
 
 from esis.model.template import interpreter
 
-_QUOTED = re.compile(r"'[^'\n]*'|\"(?:\\.|[^\"\\\n])*\"")
-_COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
+# What holds nothing for the script's own shell: comments, what is quoted, here-documents, sums. What stands in double
+# quotation marks is read all the same for its variables.
+_PASSED = re.compile(
+    r"""
+    \\[^\n] | (?:^|(?<=[\s;&|()]))\#[^\n]* | '[^']*' | (?P<open>"(?:\\.|[^"\\])*") | \$\(\([^\n]*?\)\)
+    | (?<!<)<<-?[ \t]*(?P<mark>['"]?)\\?(?P<word>[\w.+-]+)(?P=mark)[^\n]*\n.*?^\t*(?P=word)$
+    """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
 _BEGIN = r"(?:^|[;&|(!]|\b(?:if|elif|while|until|then|do|else)\b)\s*"
 # What a POSIX shell takes for a command that isn't there, for `&` and another command, or for an empty text. All else
 # of bash's is an error of syntax there: the script fails, and says so.
@@ -27,8 +34,8 @@ _KSH_FUNCTION = re.compile(r"^\s*function\s+\w+", re.MULTILINE)
 def lost_in_this_shell(text: str, stops: bool) -> Iterator[str]:
     """Yield by which words a worker's status may be lost in the script's own shell; `stops`: it holds `set -e`."""
     shell = interpreter(text)
-    lines = [_COMMENT.sub("", line) for line in text.split("\n")]
-    bare = [_QUOTED.sub("''", line) for line in lines]
+    lines = _PASSED.sub(lambda found: found["open"] or "''", text).split("\n")
+    bare = _PASSED.sub("''", text).split("\n")
     known = [
         name
         for name in _MISSING.get(shell, ())
@@ -37,5 +44,5 @@ def lost_in_this_shell(text: str, stops: bool) -> Iterator[str]:
     if known:
         where = "sh, which isn't bash on Debian and Ubuntu," if shell == "sh" else shell
         yield f"{where} doesn't know {' and '.join(known)}, and goes on: write #!/bin/bash"
-    if shell in ("ksh", "ksh93") and stops and _KSH_FUNCTION.search("\n".join(lines)):
+    if shell in ("ksh", "ksh93") and stops and _KSH_FUNCTION.search("\n".join(bare)):
         yield "in ksh93 set -e doesn't hold inside of what begins with `function`: write name() { …"

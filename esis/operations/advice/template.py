@@ -34,6 +34,7 @@ _STOPS = re.compile(
     r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
     rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b"
 )
+_CONTINUED = re.compile(r"(^[ \t]*#.*\n)|\\\n", re.MULTILINE)  # a comment isn't
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(
     r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
@@ -85,7 +86,7 @@ def _marks(text: str, path: Path) -> Iterator[Finding]:
 def _logs(text: str, workflow: Workflow) -> Iterator[Finding]:
     """Look whether the directories of logs will be there: a task without one fails, and leaves no log."""
     options = Options.of(text)
-    if overwritten(options):
+    if overwritten(options) and workflow.tasks_per_job == 1:  # tasks of a pack have a log each
         yield note(
             _SUBJECT,
             f"all tasks write over one log, {options.output}, and esis log shows of each what the last one wrote: "
@@ -110,7 +111,8 @@ def _shell(text: str) -> Iterator[Finding]:
 def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     """Look at the line that calls the worker, and at what becomes of its status."""
     mark = _JINJA_WORKER if path.name.endswith(JINJA_SUFFIX) else WORKER_MARK
-    outer, inner = first_call(re.sub(mark, WORKER, text).replace("\\\n", " "))
+    joined = _CONTINUED.sub(lambda found: found[1] or " ", re.sub(mark, WORKER, text))
+    outer, inner = first_call(joined)
     line = calling_line(outer)
     if line is None:
         return

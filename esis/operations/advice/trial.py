@@ -62,7 +62,8 @@ esis_run() {{
   case "$*" in
     *find$'\\037'*-exec*$'\\037;'*|*find$'\\037'*-ok*$'\\037;'*) printf '{mark}worker\\n' >&2; return 0;;
   esac
-  case ${{1##*/}} in {detaching})
+  case $1 in [!/]*/*) word=;; *) word=${{1##*/}};; esac
+  case $word in {detaching})
     case $IFS$*$IFS in
       *$'\\037'--wait$'\\037'*|*$'\\037'-W$'\\037'*|*$'\\037'*-return-child-result$'\\037'*) ;;
       *) printf '{mark}worker\\n' >&2; return 0;;

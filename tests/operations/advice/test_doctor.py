@@ -330,6 +330,7 @@ def test_what_can_not_be_tried_is_told_by_its_form(tmp_path: Path, body: str, pa
         ("/bin/sh", "set -e\nsrun WORKERSCRIPT &>log\n", "doesn't know &>"),
         ("/usr/bin/env dash", "((1)) && srun WORKERSCRIPT\n", "dash doesn't know (("),
         ("/bin/dash", "srun WORKERSCRIPT | cat\nexit ${PIPESTATUS[0]}\n", "doesn't know PIPESTATUS"),
+        ("/bin/sh", 'srun WORKERSCRIPT | cat\nexit "${PIPESTATUS[0]}" # \'\n', "doesn't know PIPESTATUS"),
         ("/bin/sh", "trap 'exit 1' ERR\nsrun WORKERSCRIPT\necho\n", "doesn't know trap … ERR"),
         ("/bin/ksh", 'srun WORKERSCRIPT | cat\nexit "${PIPESTATUS[0]}"\n', "ksh doesn't know PIPESTATUS"),
         ("/bin/ksh", "set -e\nfunction work {\n  srun WORKERSCRIPT\n  echo\n}\nwork\n", "ksh93 set -e doesn't hold"),
@@ -346,6 +347,10 @@ def test_f134_words_of_bash_in_scripts_for_others_are_noted(tmp_path: Path, firs
     [
         ("/bin/bash", "if [[ 1 ]]; then srun WORKERSCRIPT &>log; fi\n"),
         ("/bin/sh", "set -e\necho '[[ ' \"&> a\" # (( &>\nsrun WORKERSCRIPT >log 2>&1\nx=$((1 + 1))\n"),
+        ("/bin/sh", "set -e\nx=$(((1 + 2) * 3)) y=$(( ((1)) ))\nsrun WORKERSCRIPT\n"),
+        ("/bin/sh", "cat >in <<EOF\n[[ it's ]]\n((1))\nEOF\nsed '\n[[ a\n' in\nset -e\nsrun WORKERSCRIPT\n"),
+        ("/bin/sh", "srun bash -c 'set -e; WORKERSCRIPT | cat; exit ${PIPESTATUS[0]}'\n"),
+        ("/bin/sh", "srun bash -s <<'EOF'\nset -e\nif [[ 1 ]]; then WORKERSCRIPT; fi\nEOF\n"),
         ("/bin/mksh", "srun WORKERSCRIPT | cat\nexit ${PIPESTATUS[0]}\n"),
         ("/bin/ksh", "set -e\nwork() {\n  srun WORKERSCRIPT\n  echo\n}\nwork\n"),
     ],
@@ -370,6 +375,11 @@ def test_f134_what_does_not_wait_for_the_worker_loses_its_status(tmp_path: Path,
     assert (level, "tried with one that ends with 3" in message) == ("problem", True), message
     told_to_wait = body.replace("sbatch ", "sbatch --wait ").replace("gdb ", "gdb -return-child-result ")
     assert told_to_wait == body or [level for level, _ in told(tmp_path, told_to_wait)] == []
+
+
+@pytest.mark.parametrize("body", ["./batch WORKERSCRIPT\n", "../includes/at WORKERSCRIPT\n"])
+def test_f134_a_program_of_ones_own_with_such_a_name_is_like_any_other(tmp_path: Path, body: str) -> None:
+    assert told(tmp_path, body) == []
 
 
 @pytest.mark.parametrize(
@@ -404,6 +414,12 @@ def test_f134_a_worker_in_comments_alone_is_never_called(tmp_path: Path, body: s
 )
 def test_f134_an_srun_on_another_line_is_found(tmp_path: Path, body: str) -> None:
     assert [level for level, _ in found(make(tmp_path, HEAD + body, "#!/bin/sh\n"))] == ["ok"]
+
+
+def test_a_backslash_ends_no_comment(tmp_path: Path) -> None:
+    """The shell goes on with the next line as with any other."""
+    ((level, message),) = told(tmp_path, "# as on other clusters \\\nexec WORKERSCRIPT\n")
+    assert (level, "exec in front of the worker" in message) == ("problem", True), message
 
 
 def test_a_worker_called_in_a_loop_is_noted(tmp_path: Path) -> None:
@@ -494,6 +510,16 @@ def test_f135_a_log_that_all_tasks_write_over_is_noted(tmp_path: Path, options: 
     """F135: what esis log shows of a task is what another one wrote."""
     shown = told(tmp_path, "srun WORKERSCRIPT\n", HEAD.replace("#ESIS_PRIVATE", f"#SBATCH {options}\n#ESIS_PRIVATE"))
     assert any(level == "note" and "write over one log" in message for level, message in shown) is noted, shown
+
+
+def test_f135_tasks_of_packs_have_a_log_each(tmp_path: Path) -> None:
+    """What the template names is then that of the elements."""
+    workflow = make(
+        tmp_path, HEAD.replace("#ESIS_PRIVATE", "#SBATCH -o all.log\n#ESIS_PRIVATE") + "srun WORKERSCRIPT\n"
+    )
+    for number in (1, 2):
+        shown = found(workflow._replace(tasks_per_job=number))
+        assert any("write over one log" in message for _, message in shown) is (number == 1)
 
 
 @pytest.mark.parametrize(
