@@ -12,12 +12,14 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
+from functools import cache
 
 from esis.errors import CorruptState
 
 TYPE_CHECKING = False  # typing itself is never imported: workers pay for each module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from json import JSONDecoder
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -238,14 +240,24 @@ def _rest(descriptor: int, name: str) -> bytes:
 
 def parse_json(data: bytes | str) -> Any:
     """Return what json.loads does, for UTF-8 in two thirds of its time. Raises ValueError, RecursionError."""
-    import json
-
     try:
         text = (data if isinstance(data, str) else data.decode("utf-8")).strip(" \t\n\r")
-        value, end = json.JSONDecoder().raw_decode(text)
-    except ValueError:
-        return json.loads(data)  # another encoding, a byte order mark; or an error, which it describes
-    return value if end == len(text) else json.loads(data)
+        value, end = _decoder().raw_decode(text)
+        if end == len(text):
+            return value
+    except ValueError:  # another encoding, a byte order mark; or an error, which json.loads describes
+        pass
+    import json
+
+    return json.loads(data)
+
+
+@cache
+def _decoder() -> JSONDecoder:
+    """Return the decoder: to make it takes longer than to read a small text."""
+    from json import JSONDecoder
+
+    return JSONDecoder()
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

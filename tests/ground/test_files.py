@@ -186,6 +186,20 @@ def test_no_state_file_is_not_a_corrupt_one(tmp_path: Path) -> None:
         files.read_json_object(tmp_path / "state.json")
 
 
+def test_many_texts_are_read_by_one_decoder() -> None:
+    """To make one takes longer than to read a parameter set, and there are as many as tasks."""
+    assert files.parse_json("[1]") == [1]
+    called = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        value = files.parse_json(b'{"n": 2}\n')
+    finally:
+        sys.setprofile(None)
+    assert value == {"n": 2}
+    assert "raw_decode" in called
+    assert "__init__" not in called
+
+
 def test_reading_is_limited(tmp_path: Path) -> None:
     """F37: a file beyond the limit is refused without being read whole; one at the limit is read."""
     path = tmp_path / "big"
