@@ -32,6 +32,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         self._files = files
         self._readonly = readonly
         self._fresh = fresh
+        self._external_known = readonly  # the link leads to files of its own; what is only read may be anybody's
 
     def __repr__(self) -> str:
         return f"<checkpoint {self._directory}>"
@@ -87,9 +88,10 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
 
         link = self._directory / disk.EXTERNAL
         if link.is_symlink() or link.is_dir():
-            if not self._readonly and not disk.is_ok(self._directory):
+            if not self._external_known and not disk.is_ok(self._directory):
                 with trouble(f"finding the large files of the checkpoint {self._name}"):
                     disk.check_external(link, self._directory)
+                self._external_known = True
             return link
         root = self._meta["external_storage_path"] = self.get_external_storage_path()
         place = Path(root, self._meta["workdir_name"], self._name)

@@ -592,6 +592,21 @@ def test_f123_large_files_can_be_written_again_where_the_scratch_was_cleared(run
     Path(again.get_file_name("big", True)).write_text("2")
 
 
+def test_whose_large_files_they_are_is_looked_up_once(run: RunDir, tmp_path: Path) -> None:
+    """Workers ask for the path in each iteration, and there are many of them on one file system."""
+    facility_on(run, external_storage_path=tmp_path / "large").create_iterative_checkpoint("a").get_file_name("b", True)
+    state = facility_on(run).open_iterative("a")
+    state.get_file_name("b", True)
+    called = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        state.get_file_name("b", True)
+    finally:
+        sys.setprofile(None)
+    assert "_external" in called
+    assert not {"check_external", "read_limited"}.intersection(called)
+
+
 def test_a_place_for_checkpoints_that_leads_nowhere_is_no_other_process(run: RunDir, tmp_path: Path) -> None:
     run.checkpoints.rmdir()
     run.checkpoints.symlink_to(tmp_path / "cleared")
