@@ -937,7 +937,9 @@ def test_f111_what_has_a_row_of_its_own_is_not_in_the_rest() -> None:
         ("8", [0, 1, 2, 3], "PENDING"),
         ("7", None, "CANCELLED by 1000"),
     ]
-    without = [(seen.job, seen.indices and list(seen.indices), seen.word) for seen in parse_sacct("\n".join(lines), False)]
+    without = [
+        (seen.job, seen.indices and list(seen.indices), seen.word) for seen in parse_sacct("\n".join(lines), False)
+    ]
     assert without == found[1:]
 
 
