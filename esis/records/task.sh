@@ -404,12 +404,15 @@ esis_describe() {
     esis_details="$esis_details, \"cpus\": $esis_text"
     esis_json "${esis_kernel#* }"
     esis_details="$esis_details, \"kernel\": \"$esis_text\""
-    # Where Slurm can't tell of the process, the record does: of a local run, or by hand without any job.
-    if [ -n "${SLURM_ESIS_LOCAL:-}" ] || [ -z "${SLURM_JOB_ID:-}" ]; then
+    # Where Slurm can't tell of the process, the record does: of a local run, or begun by hand, for which nothing counts the
+    # tasks of an array. That may be inside of an allocation, whose number is none of the task's.
+    esis_alone=
+    [ -n "${SLURM_ARRAY_TASK_COUNT:-}" ] || [ "$esis_job" = "${SLURM_JOB_ID:-}" ] || esis_alone=1
+    if [ -n "${SLURM_ESIS_LOCAL:-}$esis_alone" ]; then
         esis_started
         esis_details="$esis_details, \"started\": $esis_text"
     fi
-    if [ -z "${SLURM_JOB_ID:-}" ]; then
+    if [ -n "$esis_alone" ]; then
         esis_boot
         esis_details="$esis_details, \"boot\": \"$esis_text\""
     fi

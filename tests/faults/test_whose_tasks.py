@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -330,7 +330,8 @@ def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None
         os.killpg(process, signal.SIGKILL)
 
 
-def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench) -> None:
+@pytest.mark.parametrize("around", [{}, {"SLURM_JOB_ID": "55"}])
+def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench, around: Mapping[str, str]) -> None:
     """F108: it runs as long as its process does, then it is lost; Slurm isn't asked to end it; elsewhere: unknown."""
     place = failed(bench, 2)
     bench.esis(place, "resubmit", "--tasks", "1").ok()
@@ -340,7 +341,7 @@ def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench
         shown = json.loads(bench.esis(place, "status", "--json", "--tasks", "0", patch=now).ok().stdout)
         return [shown["rows"][0][key] for key in ("state", "reason")]
 
-    with by_hand_without_slurm(bench, place) as shell:
+    with by_hand_without_slurm(bench, place, around) as shell:
         assert task() == ["running", f"by hand, process {shell.pid} on {os.uname().nodename}"]
         (record,) = (only_run(place) / "__esis__/tasks").glob("*.running")
         assert bench.esis(place, "resubmit", "--tasks", "0").code == 2
@@ -356,11 +357,11 @@ def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench
 
 
 @contextmanager
-def by_hand_without_slurm(bench: Bench, place: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run task 0 during the block as `esis doc by-hand` says."""
+def by_hand_without_slurm(bench: Bench, place: Path, around: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run task 0 during the block as `esis doc by-hand` says; `around`: variables of an allocation."""
     (place / "mended").touch()
     (place / "slow").touch()
-    env = {**bench.env(), "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1700000000"}
+    env = {**bench.env(), "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1700000000", **around}
     with subprocess.Popen(
         ["bash", "../sbatch.sh"], cwd=only_run(place) / "cwd", env=env, start_new_session=True
     ) as shell:

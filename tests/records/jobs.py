@@ -113,6 +113,7 @@ class Job:
             "SLURM_JOB_ID": str(job + 1),
             "SLURM_SUBMIT_DIR": str(self.run_dir.cwd),
             "SLURM_ARRAY_JOB_ID": str(job),
+            "SLURM_ARRAY_TASK_COUNT": "10",
             "ESIS_REQUIREMENT_WAIT": "0",
             **more,
         }
