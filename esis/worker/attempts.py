@@ -14,10 +14,6 @@ from esis.files import is_there
 from esis.model.workdir import RunDir
 from esis.worker.task import own_record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 _SMALL = 256  # bytes; the longest name has fewer
 _DEPTH = 2  # of a run's directory above that of its records
 _PARTS = 5  # task, submission, job, restart count, start
