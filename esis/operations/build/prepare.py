@@ -36,6 +36,7 @@ from esis.records.log_names import missing_directories
 from esis.records.stage import Stage, State
 from esis.schedulers.directives import Options
 
+_COARSE_NS = 2_000_000_000
 _README = """\
 This directory was made by ESIS (Easy SLURM Isolated Scanner). It is one run of the workflow
 
@@ -210,6 +211,16 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
     return True
 
 
+def _set_back(directory: Path) -> int:
+    """Return a directory's time, in ns since 1970, once it lies so far back that any change to come will show.
+
+    Lustre counts whole seconds, and a setup script may be through in less.
+    """
+    found = directory.stat()
+    os.utime(directory, ns=(found.st_atime_ns, found.st_mtime_ns - _COARSE_NS))
+    return directory.stat().st_mtime_ns
+
+
 def _finish(node: Node, run: RunDir, context: Context) -> None:
     """Run generator and setup script in the published snapshot."""
     held_still = still(run.lock, run.label)
@@ -221,7 +232,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     write_atomic(run.script, script.text, executable=True, check=held_still)
     building = State(Stage.SETTING_UP, indices[0], len(indices), throttle)
     stage.save(run, building, held_still)
-    counted = run.parameters.stat().st_mtime_ns
+    counted = _set_back(run.parameters)
     run_script(node, run, node.workflow.setupscript, run.path, run.setup_log, context, building)
     held_still()
     missing = ParameterSets(run).missing(indices) if run.parameters.stat().st_mtime_ns != counted else ()

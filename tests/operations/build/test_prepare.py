@@ -118,6 +118,17 @@ until [ parameters -nt mark ]; do touch parameters/x; rm parameters/x; done
     assert site.submissions() == 1
 
 
+def test_parameter_sets_that_are_gone_within_the_second_are_missed(site: FakeSite) -> None:
+    """Lustre counts whole seconds; here the scripts set the time of their directory to the same one."""
+    same = "touch -d @1000000000"
+    generator = f"#!/bin/sh\necho {{}} >parameters.0.json\necho {{}} >parameters.1.json\n{same} .\necho 2\n"
+    setup = f"#!/bin/sh\nrm parameters/parameters.1.json\n{same} parameters\n"
+    flow = make_workflow(site, "w", setup=setup, generator_text=generator)
+    refused = flow.esis("run")
+    assert (refused.code, "no parameter sets of 1 tasks, 1 the first of them" in refused.stderr) == (4, True)
+    assert site.submissions() == 0
+
+
 def test_what_the_script_of_an_interrupted_build_left_behind_is_waited_for(site: FakeSite) -> None:
     """The script is gone, and a process of its session, with a group of its own, writes on: into what would be new."""
     setup = "#!/bin/bash\n[ -e $HOME/go ] && exit 0\nset -m; sleep 600 >/dev/null & echo $! >pid; mv pid left; wait\n"
