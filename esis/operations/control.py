@@ -389,7 +389,7 @@ def _wait_gone(run: RunDir, targets: _Targets, slurm: Slurm) -> tuple[list[int],
             tasks.update(task for task in of_it if not any(item.holds(task) for item in later))
         left[0][:] = sorted(task for task in tasks if status.tasks[task].state in ACTIVE_STATES)
         left[1][:] = sorted(jobs)
-        left[2][:] = [task for task in targets.tasks if status.tasks[task].state is TaskState.DONE]
+        left[2][:] = sorted(set(status.indices(TaskState.DONE)).intersection(targets.tasks))  # not each judged alone
         return not left[0] and not left[1]
 
     if left[0] or left[1]:
