@@ -357,11 +357,13 @@ def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench
 
 
 @contextmanager
-def by_hand_without_slurm(bench: Bench, place: Path, around: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def by_hand_without_slurm(
+    bench: Bench, place: Path, around: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run task 0 during the block as `esis doc by-hand` says; `around`: variables of an allocation."""
     (place / "mended").touch()
     (place / "slow").touch()
-    env = {**bench.env(), "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1700000000", **around}
+    env = {**bench.env(), "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1700000000", **(around or {})}
     with subprocess.Popen(
         ["bash", "../sbatch.sh"], cwd=only_run(place) / "cwd", env=env, start_new_session=True
     ) as shell:
