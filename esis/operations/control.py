@@ -19,8 +19,9 @@ from esis.operations.witness.status import ACTIVE_STATES, Held, RunStatus, TaskS
 from esis.operations.witness.target import evidence_of
 from esis.processes import process_alive
 from esis.records import old
+from esis.records.notes import note
 from esis.records.submissions import LOCAL, Outcome, Submission
-from esis.records.tasks import note, read_details
+from esis.records.tasks import read_details
 from esis.schedulers.base import JobState
 from esis.schedulers.identity import is_submitted_by_esis
 from esis.schedulers.slurm import Slurm

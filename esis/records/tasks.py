@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, naming, open_regular, read_json_object, replacing, write_all
+from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
@@ -154,7 +154,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
         found: dict[int, str] = {}
         found_kinds: dict[int, int] = {}
         known: dict[tuple[str, str], int] = {}
-        for chunk in _chunks(self._given):
+        for chunk in chunks(self._given):
             text = "\n".join(chunk)
             rows = _ROW.findall(text)
             if len(rows) != len(chunk) or text.count("\n") >= len(chunk):
@@ -288,6 +288,13 @@ def folded_lines(run: RunDir) -> Iterator[str]:
             yield line.decode("utf-8", "surrogateescape")
 
 
+def folded_order(line: str) -> tuple[int, str]:
+    """Return the place of a record, or of its line, among those that are folded."""
+    name = line.partition(" ")[0]
+    task = name.partition(".")[0]
+    return int(task) if task.isascii() and task.isdigit() else -1, name
+
+
 def _folded_blocks(run: RunDir) -> Iterator[list[bytes]]:
     """Yield the lines of the folded records, a bounded number of bytes at a time. Raises OSError, CorruptState."""
     path = run.folded_tasks
@@ -310,7 +317,7 @@ def _folded_blocks(run: RunDir) -> Iterator[list[bytes]]:
 def submission_numbers(run: RunDir) -> set[int]:
     """Return the numbers of all submissions whose tasks have left records. Raises OSError, CorruptState."""
     found: set[str] = set()
-    for chunk in _chunks(Names(run)):
+    for chunk in chunks(Names(run)):
         found.update(_SUBMISSION.findall("\n".join(chunk)))
     return set(map(int, found))
 
@@ -320,7 +327,8 @@ def read_records(run: RunDir, later: bool = False) -> TaskRecords:
     return TaskRecords(Names(run), later)
 
 
-def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
+def chunks(names: Iterable[str]) -> Iterator[list[str]]:
+    """Yield names, or lines, many at a time."""
     iterator = iter(names)
     while chunk := list(islice(iterator, _CHUNK)):
         yield chunk
@@ -338,40 +346,6 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
         (directory / record.name).rename(directory / kept.name)
     except OSError:
         return
-
-
-def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:
-    """Record what Slurm said of a task that left no record itself, for Slurm forgets it. Raises OSError.
-
-    Of single tasks of an array that were cancelled before they began it keeps no trace at all.
-    """
-    (directory / _note_name(task, submission, job, word)).touch()
-
-
-def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check: Callable[[], None]) -> None:
-    """Record the same of many tasks (each with its submission and job, sorted), all or none. Raises OSError.
-
-    Among the records that are folded: these count as others do, and there is one file for all. Not written if `check`
-    raises.
-    """
-    from heapq import merge
-
-    added = (f"{_note_name(*item, word)} " for item in told)
-    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
-        for lines in _chunks(merge(folded_lines(run), added, key=folded_order)):
-            write_all(descriptor, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
-
-
-def folded_order(line: str) -> tuple[int, str]:
-    """Return the place of a record, or of its line, among those that are folded."""
-    name = line.partition(" ")[0]
-    task = name.partition(".")[0]
-    return int(task) if task.isascii() and task.isdigit() else -1, name
-
-
-def _note_name(task: int, submission: int, job: str, word: str) -> str:
-    now = int(time.time())
-    return TaskRecord(task, submission, job, 0, now, end=now, verdict=word).name
 
 
 class Details(NamedTuple):

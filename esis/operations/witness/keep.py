@@ -11,8 +11,9 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.look import look
 from esis.operations.witness.status import RunStatus
 from esis.records import stage
+from esis.records.notes import note, note_all
 from esis.records.old import job_ids_in
-from esis.records.tasks import COMPLETED, keep_verdict, note, note_all
+from esis.records.tasks import COMPLETED, keep_verdict
 from esis.schedulers.base import Scheduler
 from esis.version import VERSION
 

@@ -1,0 +1,37 @@
+"""Record of tasks that left no record themselves what else is known of them, for Slurm forgets it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from heapq import merge
+from pathlib import Path
+
+from esis.files import naming, replacing, write_all
+from esis.model.workdir import RunDir
+from esis.records.tasks import TaskRecord, chunks, folded_lines, folded_order
+
+
+def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:
+    """Record what Slurm said of a task that left no record itself, for Slurm forgets it. Raises OSError.
+
+    Of single tasks of an array that were cancelled before they began it keeps no trace at all.
+    """
+    (directory / _note_name(task, submission, job, word)).touch()
+
+
+def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check: Callable[[], None]) -> None:
+    """Record the same of many tasks (each with its submission and job, sorted), all or none. Raises OSError.
+
+    Among the records that are folded: these count as others do, and there is one file for all. Not written if `check`
+    raises.
+    """
+    added = (f"{_note_name(*item, word)} " for item in told)
+    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
+        for lines in chunks(merge(folded_lines(run), added, key=folded_order)):
+            write_all(descriptor, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def _note_name(task: int, submission: int, job: str, word: str) -> str:
+    now = int(time.time())
+    return TaskRecord(task, submission, job, 0, now, end=now, verdict=word).name
