@@ -71,7 +71,7 @@ def test_readme_has_the_rows_of_the_peers() -> None:
 
 def test_readme_has_no_row_that_nobody_measures() -> None:
     """The number of rows that each part is known to have."""
-    figures = {"startup": 3, "run": 5, "includes": 6, "status": 11, "export": 6, "million": 5, "peers": 7}
+    figures = {"startup": 4, "run": 5, "includes": 6, "status": 11, "export": 6, "million": 5, "peers": 7}
     assert len(rows_in_readme()) == sum(figures.values())
 
 
