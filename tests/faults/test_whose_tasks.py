@@ -431,10 +431,10 @@ def test_f141_nothing_is_queued_behind_the_number_of_a_local_run(bench: Bench, v
         assert f"tasks {tasks} wait or run on a machine" in refused.stderr
         assert f"esis wait {only_run(place)}" in refused.stderr
         assert not any(job.dependency for job in bench.slurm.jobs())
+    until(lambda: not list(only_run(place).glob("__esis__/tasks/*.running")), 30)
     if alive:
         bench.again(place, "run", "--local").ok()
     else:
-        until(lambda: not list(only_run(place).glob("__esis__/tasks/*.running")), 30)
         bench.slurm.run()
     bench.esis(dependant, "dependency").ok()
     assert bench.slurm.jobs()[-1].dependency == ()
