@@ -18,7 +18,7 @@ from esis.errors import CorruptState
 
 TYPE_CHECKING = False  # typing itself is never imported: workers pay for each module
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from json import JSONDecoder
     from pathlib import Path
     from typing import Any, BinaryIO
@@ -40,6 +40,20 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def write_lines(descriptor: int, lines: Iterable[bytes]) -> None:
+    """Write lines, many at a time where they are short. Raises OSError."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch += (line, b"\n")
+        size += len(line) + 1
+        if size >= CHUNK:
+            write_all(descriptor, b"".join(batch))
+            batch.clear()
+            size = 0
+    write_all(descriptor, b"".join(batch))
 
 
 @contextmanager

@@ -49,4 +49,4 @@ def doctor(workflow_file: str | None, as_json: bool) -> int:
                 click.echo(f"{click.style(f'{word:8}', fg=_COLOURS[word])} {item.subject:20} {text}")
             else:
                 click.echo(f"{word}\t{item.subject}\t{text}")
-    return int(ExitCode.FAILURE if any(item.level is Level.PROBLEM for item in findings) else ExitCode.OK)
+    return ExitCode.FAILURE if any(item.level is Level.PROBLEM for item in findings) else ExitCode.OK

@@ -71,7 +71,7 @@ def list_command(
             )
     for problem in damaged:
         say(problem)
-    return int(ExitCode.FAILURE if damaged else ExitCode.OK)
+    return ExitCode.FAILURE if damaged else ExitCode.OK
 
 
 def _time(started: float | None) -> str:

@@ -136,7 +136,7 @@ def guarded(arguments: list[str], debug: bool) -> int:
         if "" in own_part(arguments):  # most often a variable of a script that isn't set; it would mean the run here
             raise click.UsageError("one of the arguments is empty")
         result: Any = cli.main(arguments, prog_name="esis", standalone_mode=False)
-        code = int(result) if isinstance(result, int) else int(ExitCode.OK)
+        code = int(result) if isinstance(result, int) else ExitCode.OK
     except click.ClickException as error:
         ctx = getattr(error, "ctx", None)
         command = ctx.command_path if ctx is not None else "esis"

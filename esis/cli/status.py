@@ -119,4 +119,4 @@ def status(
         fold_if_many(run, make_context())
     if check:
         return found.exit_code
-    return int(ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK)
+    return ExitCode.UNANSWERED if found.problem is not None and not found.complete else ExitCode.OK

@@ -52,13 +52,13 @@ def verify(target: str | None, as_json: bool) -> int:
     files = f"{report.files} file{'s' if report.files != 1 else ''}"
     if count:
         say(f"{report.path}: {count} problem{'s' if count != 1 else ''} ({files} looked at)")
-        return int(ExitCode.FAILURE)
+        return ExitCode.FAILURE
     if report.unknown:
         say(f"{report.path}: nothing that can be checked was changed ({files} looked at)")
-        return int(ExitCode.OK)
+        return ExitCode.OK
     say(
         f"{report.path}: {files} as they were, and the hash belongs to them"
         if report.kind != "run"
         else f"{report.path}: the hash belongs to its {files}"
     )
-    return int(ExitCode.OK)
+    return ExitCode.OK

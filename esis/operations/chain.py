@@ -19,7 +19,7 @@ from esis.operations.run import Asked, bring_up, check_available
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep, look_and_keep
 from esis.operations.witness.look import look
-from esis.operations.witness.status import ACTIVE_STATES, NEVER, Done, RunStatus, TaskState, describe_failures
+from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, describe_failures
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
@@ -131,14 +131,7 @@ def _in_queue(run: RunDir, status: RunStatus | None) -> list[str]:
     """
     if status is None:
         return []
-    queued = {held.seen.job for held in status.queue}
-    groups = status.groups.items()
-    outside = sorted(
-        task
-        for verdict, tasks in groups
-        if verdict.state in ACTIVE_STATES and verdict.job not in queued
-        for task in tasks
-    )
+    outside = status.outside_slurm()
     if outside:
         raise RequirementTrouble(
             f"{run.label}: tasks {format_ranges(outside)} wait or run on a machine, without Slurm, and no job can be "

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import BadInput, CorruptState, EsisError, SlurmUnanswered
-from esis.files import CHUNK, TEMPORARY_PREFIX, is_there, naming, read_at, replacing, write_all
+from esis.files import TEMPORARY_PREFIX, is_there, naming, read_at, replacing, write_lines
 from esis.locks import require, still
 from esis.model.index_sets import find_parameter_files, format_ranges
 from esis.model.log_pattern import Pattern
@@ -37,7 +37,7 @@ from esis.operations.witness.status import RunStatus, TaskState
 from esis.records import stage
 from esis.records.log_names import LogKind, RunLogs
 from esis.records.results import Unfit, as_line, find_files, folded
-from esis.records.tasks import TaskRecord, folded_lines, folded_order
+from esis.records.tasks import TaskRecord, folded_lines, folded_order, write_folded
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them
@@ -205,9 +205,8 @@ def _fold(run: RunDir, context: Context, judged: frozenset[str]) -> int:
             yield f"{name} {_one_line(content)}"
 
     try:
-        with naming(run.folded_tasks), replacing(run.folded_tasks, check=still(run.lock, run.label)) as descriptor:
-            before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
-            _write_lines(descriptor, merge(before, added(), key=folded_order))
+        before = (line for line in folded_lines(run) if line.partition(" ")[0] not in again)
+        write_folded(run, merge(before, added(), key=folded_order), still(run.lock, run.label))
     finally:
         os.close(directory)
     require(run.lock, run.label)
@@ -291,7 +290,7 @@ def _fold_results(run: RunDir, context: Context, listed: _Listed) -> int:
             yield line
 
     with naming(run.results_lines), replacing(run.results_lines, check=still(run.lock, run.label)) as descriptor:
-        _write(descriptor, lines())
+        write_lines(descriptor, lines())
     require(run.lock, run.label)
     return remove(run.results, written)
 
@@ -309,24 +308,6 @@ def read_log(run: RunDir, path: Path) -> Iterator[bytes] | None:
     except FileNotFoundError:
         return None
     return zipped.read(run.folded_logs, names[-1]) if names else None
-
-
-def _write_lines(descriptor: int, lines: Iterable[str]) -> None:
-    _write(descriptor, (line.encode("utf-8", "surrogateescape") for line in lines))
-
-
-def _write(descriptor: int, lines: Iterable[bytes]) -> None:
-    """Write lines, many at a time where they are short."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        batch += (line, b"\n")
-        size += len(line) + 1
-        if size >= CHUNK:
-            write_all(descriptor, b"".join(batch))
-            batch.clear()
-            size = 0
-    write_all(descriptor, b"".join(batch))
 
 
 def _why(error: CorruptState | OSError) -> str:

@@ -75,8 +75,10 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     status of scancel tells nothing, so the queue is asked again. Raises BadInput where nothing is active, or a local
     run can't be ended from here, SlurmUnanswered where the queue can't be asked.
     """
-    pause_until(lambda: _sender(evidence_of(run)) is None, _SETTLE_SECONDS, first=0.1, longest=2.0)
     evidence = evidence_of(run)
+    if _sender(evidence) is not None:
+        pause_until(lambda: _sender(evidence_of(run)) is None, _SETTLE_SECONDS, first=0.1, longest=2.0)
+        evidence = evidence_of(run)
     sender = _sender(evidence)
     status = _asked(evidence, slurm)
     targets = _targets(status, tasks, pending_only)
@@ -195,9 +197,8 @@ def _active(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool) 
 
 def _beyond_reach(status: RunStatus, tasks: Sequence[int] | None, pending_only: bool, targets: _Targets) -> list[int]:
     """Return the chosen tasks that are active, but neither in Slurm nor of a local run: begun by hand."""
-    queued = {held.seen.job for held in status.queue}
-    chosen = set(_active(status, tasks, pending_only)).difference(targets.tasks)
-    return sorted(task for task in chosen if status.tasks[task].job not in queued)
+    outside = set(status.outside_slurm()).difference(targets.tasks)
+    return sorted(outside.intersection(_active(status, tasks, pending_only)) if outside else ())
 
 
 def _refuse_part_of_pack(status: RunStatus, pack: Sequence[int], chosen: Sequence[int]) -> None:

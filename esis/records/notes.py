@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from heapq import merge
 from pathlib import Path
 
-from esis.files import naming, replacing, write_all
 from esis.model.workdir import RunDir
-from esis.records.tasks import TaskRecord, chunks, folded_lines, folded_order
+from esis.records.tasks import TaskRecord, folded_lines, folded_order, write_folded
 
 
 def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:
@@ -26,10 +24,10 @@ def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check
     Among the records that are folded: these count as others do, and there is one file for all. Not written if `check`
     raises.
     """
+    from heapq import merge  # every look loads this module, and hardly ever is there anything to merge
+
     added = (f"{_note_name(*item, word)} " for item in told)
-    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
-        for lines in chunks(merge(folded_lines(run), added, key=folded_order)):
-            write_all(descriptor, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    write_folded(run, merge(folded_lines(run), added, key=folded_order), check)
 
 
 def _note_name(task: int, submission: int, job: str, word: str) -> str:

@@ -121,14 +121,10 @@ def _git(directory: Path) -> dict[str, Any] | None:
 def _is_in_repository(directory: Path) -> bool:
     """Return whether git, which takes a while to start, would find anything (git(1), GIT_DIR; a .git above)."""
     place = directory.resolve()
-    return "GIT_DIR" in os.environ or any(_exists(above / ".git") for above in (place, *place.parents))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # nobody may look there
-        return False
+    return "GIT_DIR" in os.environ or any(
+        os.path.exists(above / ".git")  # noqa: PTH110  that of Path raises where nobody may look
+        for above in (place, *place.parents)
+    )
 
 
 def _ask_git(directory: Path, *arguments: str) -> str | None:

@@ -93,12 +93,9 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
     ESIS's own mark counts for the run, the submissions and the records that it was written for: a rerun by hand, or a
     mark that came from another run with a copy, makes it void. Records that were removed since, all of them, don't.
     """
-    try:
-        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip(_BLANK)
-    except (CorruptState, OSError):
-        return False
-    if not text.startswith(_OWN_MARK):
-        return bool(text)
+    text = _mark(run)
+    if not text.strip(_BLANK).startswith(_OWN_MARK):
+        return bool(text.strip(_BLANK))
     told = _told(text)
     latest, moment = max((item.number for item in known), default=None), records_moment(run)
     return (
@@ -110,20 +107,14 @@ def is_marked(run: RunDir, known: Iterable[Submission] = ()) -> bool:
 
 def marked_submission(run: RunDir) -> int | None:
     """Return the latest submission of which ESIS's own mark tells; None where there is no such mark of this run."""
-    try:
-        text = read_limited(run.complete_mark).decode("utf-8", "replace").strip(_BLANK)
-    except (CorruptState, OSError):
-        return None
-    told = _told(text) if text.startswith(_OWN_MARK) else {}
+    text = _mark(run)
+    told = _told(text) if text.strip(_BLANK).startswith(_OWN_MARK) else {}
     return _number(told.get("submission")) if told.get("run") == run.digest else None
 
 
 def has_own_mark(run: RunDir) -> bool:
     """Return whether the mark of a complete run is one of ESIS's, not of somebody by hand."""
-    try:
-        return read_limited(run.complete_mark).startswith(_OWN_MARK.encode())
-    except (CorruptState, OSError):
-        return False
+    return _mark(run).startswith(_OWN_MARK)
 
 
 def mark_text(run: RunDir, known: Iterable[Submission], moment: int | None, version: str) -> str:
@@ -138,6 +129,14 @@ def records_moment(run: RunDir) -> int | None:
         return run.tasks.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def _mark(run: RunDir) -> str:
+    """Return the text of the mark of a complete run; nothing where it can't be read."""
+    try:
+        return read_limited(run.complete_mark).decode("utf-8", "replace")
+    except (CorruptState, OSError):
+        return ""
 
 
 def _told(mark: str) -> dict[str, str]:

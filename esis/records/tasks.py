@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, open_regular, read_json_object
+from esis.files import STATE_FILE_LIMIT, naming, open_regular, read_json_object, replacing, write_lines
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
@@ -154,7 +154,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
         found: dict[int, str] = {}
         found_kinds: dict[int, int] = {}
         known: dict[tuple[str, str], int] = {}
-        for chunk in chunks(self._given):
+        for chunk in _chunks(self._given):
             text = "\n".join(chunk)
             rows = _ROW.findall(text)
             if len(rows) != len(chunk) or text.count("\n") >= len(chunk):
@@ -288,6 +288,12 @@ def folded_lines(run: RunDir) -> Iterator[str]:
             yield line.decode("utf-8", "surrogateescape")
 
 
+def write_folded(run: RunDir, lines: Iterable[str], check: Callable[[], None]) -> None:
+    """Let these lines be all that is folded, if `check` raises nothing at the last moment. Raises OSError."""
+    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
+        write_lines(descriptor, (line.encode("utf-8", "surrogateescape") for line in lines))
+
+
 def folded_order(line: str) -> tuple[int, str]:
     """Return the place of a record, or of its line, among those that are folded."""
     name = line.partition(" ")[0]
@@ -317,7 +323,7 @@ def _folded_blocks(run: RunDir) -> Iterator[list[bytes]]:
 def submission_numbers(run: RunDir) -> set[int]:
     """Return the numbers of all submissions whose tasks have left records. Raises OSError, CorruptState."""
     found: set[str] = set()
-    for chunk in chunks(Names(run)):
+    for chunk in _chunks(Names(run)):
         found.update(_SUBMISSION.findall("\n".join(chunk)))
     return set(map(int, found))
 
@@ -327,8 +333,7 @@ def read_records(run: RunDir, later: bool = False) -> TaskRecords:
     return TaskRecords(Names(run), later)
 
 
-def chunks(names: Iterable[str]) -> Iterator[list[str]]:
-    """Yield names, or lines, many at a time."""
+def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
     iterator = iter(names)
     while chunk := list(islice(iterator, _CHUNK)):
         yield chunk

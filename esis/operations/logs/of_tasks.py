@@ -160,10 +160,8 @@ def group_failures(status: RunStatus, evidence: Evidence) -> list[Group]:
 
 def _group(state: TaskState, reason: str, items: Sequence[tuple[int, str, Path | None]]) -> Group:
     _, line, log = items[0]
-    if log is None:
-        return Group(state, reason, line, tuple(task for task, _, _ in items), None)
-    there, place = log.exists(), log.parent
-    missing = None if there or place.is_dir() or "*" in str(place) else place
+    there, place = log is not None and log.exists(), log.parent if log is not None else None
+    missing = None if there or place is None or place.is_dir() or "*" in str(place) else place
     return Group(state, reason, line, tuple(task for task, _, _ in items), log if there else None, missing)
 
 

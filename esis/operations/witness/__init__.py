@@ -1,9 +1,9 @@
 """What is known of a run and its tasks; imports no other room.
 
 `evidence` reads the run's directory, `sightings` sorts what squeue and sacct say by task (`readings` finds out what a
-job works on that no submission names), `judge` hears the three witnesses (`packs` and `words` help it), `look` asks
-Slurm, `status` counts. Judging writes nothing; `keep` alone writes down what Slurm forgets. Of a run that is marked as
-complete `status` tells without the others, so that they need not be loaded.
+job works on that no submission names), `judge` hears the three witnesses (`on_machine`, `packs` and `words` help
+it), `look` asks Slurm, `status` counts. Judging writes nothing; `keep` alone writes down what Slurm forgets. Of a run
+that is marked as complete `status` tells without the others, so that they need not be loaded.
 
 A task is judged in this order, the first that knows it decides:
 

@@ -1,4 +1,4 @@
-"""Judge a task that began and that Slurm can't know: a shell of some machine runs it, for a local run or by hand."""
+"""Judge a task that Slurm can't know: a shell of some machine runs it, or will, for a local run or by hand."""
 
 from __future__ import annotations
 

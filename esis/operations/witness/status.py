@@ -156,6 +156,16 @@ class RunStatus(NamedTuple):
         found = [tasks for verdict, tasks in self.groups.items() if verdict.state in states]
         return list(found[0]) if len(found) == 1 else sorted(chain.from_iterable(found))
 
+    def outside_slurm(self) -> list[int]:
+        """Return the sorted indices of the active tasks that no queued job works on: a shell of some machine does."""
+        queued = {held.seen.job for held in self.queue}
+        found = (
+            tasks
+            for verdict, tasks in self.groups.items()
+            if verdict.state in ACTIVE_STATES and verdict.job not in queued
+        )
+        return sorted(chain.from_iterable(found))
+
     @property
     def stuck(self) -> bool:
         """Return whether all tasks that are left wait for something that can't happen any more."""
