@@ -165,6 +165,11 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     given = Path(output)
+    own = _own_descriptor(output)
+    if own is not None:
+        with naming(given, others=True), os.fdopen(os.dup(own), "wb") as stream:
+            yield stream
+        return
     if given.exists() and not given.is_file():
         with naming(given, others=True), given.open("wb") as stream:  # /dev/null; what /dev/stdout leads to has no name
             yield stream
@@ -172,3 +177,22 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(output))  # what a link points to is replaced, not the link
     with output_file(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as stream:
         yield stream
+
+
+def _own_descriptor(output: str) -> int | None:
+    """Return which open file of this process a name like /dev/stdout leads to; None where it is another one.
+
+    Its file, by its name, would be replaced by another one: what `>>` was to append to would be gone.
+    """
+    import os
+
+    own = os.path.realpath("/proc/self/fd")
+    place = Path(output)
+    for _ in range(40):  # as many links as Linux follows
+        if place.name.isdecimal() and os.path.realpath(place.parent) == own:
+            return int(place.name)
+        try:
+            place = place.parent / place.readlink()
+        except OSError:
+            return None
+    return None

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from esis.environment import named_clusters
 from esis.errors import LimitReached, RequirementTrouble, SlurmRefused, TasksFailed
 from esis.model.index_sets import format_ranges
 from esis.model.requirements import Node, Requirement, base_name, chain
@@ -24,7 +23,7 @@ from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
 from esis.schedulers.base import Queue, Scheduler
 from esis.schedulers.commands import behind as turns_behind
-from esis.schedulers.directives import Options
+from esis.schedulers.directives import chosen_clusters
 
 
 @dataclass
@@ -161,7 +160,7 @@ def _check_reach(node: Node, status: RunStatus | None, known: _Known, queue: Que
     path = node.workflow.resolve(node.workflow.sbatchtemplate)
     if status is not None:
         path = status.run.path / base_name(node.workflow.sbatchtemplate)
-    wanted = named_clusters() or Options.of(read_template(path)).clusters or ("",)
+    wanted = chosen_clusters(read_template(path)) or ("",)
     waiting = {verdict.job for verdict in status.groups if verdict.reason == NEVER} if status is not None else set()
     own = {*wanted, *(status.evidence.cluster_of(job) for job in waiting if job is not None and status is not None)}
     behind = {item.run: known.clusters[item.run] for item in node.requirements if item.run not in known.complete}

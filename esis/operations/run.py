@@ -18,6 +18,7 @@ from esis.operations.build.prepare import prepared, trial
 from esis.operations.context import Context
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import drop_held, submit_what_fits
+from esis.operations.submission.limits import asked_limits
 from esis.operations.submission.submit import Request, settle
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
@@ -107,7 +108,8 @@ def bring_up(
     if old.is_old(node.run) or old.is_oldest(node.run):
         return Done(node, None, leave_alone(node.run, finished, scheduler, context))
     fresh = finished is None or not finished.built
-    with prepared(node, context, scheduler.limits() if fresh else None) as found:
+    template = node.workflow.resolve(node.workflow.sbatchtemplate)
+    with prepared(node, context, asked_limits(template, scheduler) if fresh else None) as found:
         workflow = definition(node.run)
         known = settle(node.run, workflow, found.submissions, scheduler, context, dependency)
         found = found._replace(submissions=tuple(known))

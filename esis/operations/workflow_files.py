@@ -16,6 +16,7 @@ from esis.model.workdir import PREFIX, RunDir, is_hash, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
 from esis.operations.witness.evidence import gather
+from esis.operations.witness.target import run_at
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
     """
     if not name or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name):
         raise BadInput(f"{name!r} can't be the name of a requirement", "use letters and digits")
+    inside = run_at(required)
+    if inside is not None and os.path.realpath(required) == os.path.realpath(inside.workflow_definition):
+        raise BadInput(
+            f"{required} is a run's copy of its workflow file, and the files that it names aren't beside it",
+            "name the workflow file itself; esis freeze-requirement pins that run",
+        )
     workflow.load(workflow.stand_in(required))
     into = _beside(owner, target)
     check = _still_as_it_is(into)

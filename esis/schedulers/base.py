@@ -174,8 +174,11 @@ class Scheduler(Protocol):
         """Return whether this machine can submit to Slurm at all."""
         ...
 
-    def limits(self) -> Limits | None:
-        """Ask once what the largest array is; None where arrays may have any size."""
+    def limits(self, clusters: Sequence[str] = ()) -> Limits | None:
+        """Ask once how large arrays may be, on each of the clusters (none named: the default one).
+
+        None where arrays may have any size.
+        """
         ...
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:

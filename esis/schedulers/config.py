@@ -13,7 +13,8 @@ from esis.schedulers.query import ask
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[\d+\])?)\s*=\s?(.*)\Z")
 _ARRAY_TASKS = re.compile(r"\bmax_array_tasks=(\d+)")
 _CONTROLLER = re.compile(r"SlurmctldHost\[\d+\]\Z|ControlMachine\Z|BackupController\d*\Z")  # the others up to 18.08
-ARGV = ("scontrol", "show", "config")
+_SHOW = ("show", "config")
+ARGV = ("scontrol", *_SHOW)
 
 
 def parse_config(stdout: str) -> Mapping[str, str]:
@@ -43,9 +44,12 @@ def cluster_in(config: Mapping[str, str]) -> Cluster | None:
     return Cluster(name, tuple(sorted(hosts - {""})), slurm_route())
 
 
-def ask_config() -> tuple[Mapping[str, str], str | None]:
-    """Return the settings, and what went wrong. A failed query is never an empty answer."""
-    text, problem = ask(ARGV)
+def ask_config(cluster: str = "") -> tuple[Mapping[str, str], str | None]:
+    """Return the settings of a cluster ("": the default one), and what went wrong.
+
+    A failed query is never an empty answer.
+    """
+    text, problem = ask(("scontrol", "-M", cluster, *_SHOW) if cluster else ARGV)
     return parse_config(text), problem
 
 

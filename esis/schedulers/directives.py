@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from esis.environment import named_clusters
 from esis.model import log_pattern
 from esis.model.options import line_options, script_options
 
@@ -33,11 +34,6 @@ class Options:
     ntasks: str | None = None
     cluster: str | None = None
 
-    @property
-    def clusters(self) -> tuple[str, ...]:
-        """Return the clusters among which sbatch chooses; none where it asks the default one."""
-        return tuple(name for name in (self.cluster or "").split(",") if name)
-
     @classmethod
     def of(cls, script: str, given: Sequence[str] = ()) -> Options:
         """Read them from a script's #SBATCH lines and from given ones; the last of a kind counts, as with sbatch."""
@@ -47,3 +43,12 @@ class Options:
                 found[_KEPT[option.name]] = option.value or ""
         append = found.pop("open_mode", "truncate").startswith("a")
         return cls(append=append, **found)
+
+
+def chosen_clusters(script: str, given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the clusters among which sbatch chooses; none where it asks the default one.
+
+    As with sbatch, the environment outranks the script.
+    """
+    named = Options.of(script, given).cluster or ""
+    return named_clusters() or tuple(name for name in named.split(",") if name)

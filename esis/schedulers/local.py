@@ -76,7 +76,7 @@ class Local:
         """Ask Slurm's accounting."""
         return Slurm().account(snapshot, jobs, clusters, since, completed)
 
-    def limits(self) -> Limits | None:
+    def limits(self, clusters: Sequence[str] = ()) -> Limits | None:
         """There are none: one array of any size will do."""
         return None
 

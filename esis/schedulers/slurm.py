@@ -43,8 +43,8 @@ class Slurm:
     name = "slurm"
 
     def __init__(self) -> None:
-        """Know nothing of the cluster yet."""
-        self._config: tuple[Mapping[str, str], str | None] | None = None  # and what went wrong
+        """Know nothing of any cluster yet."""
+        self._config: dict[str, tuple[Mapping[str, str], str | None]] = {}  # by cluster, and what went wrong
 
     @property
     def queue(self) -> Slurm:
@@ -55,12 +55,13 @@ class Slurm:
         """Return whether there is an sbatch at all."""
         return is_on_path("sbatch")
 
-    def limits(self) -> Limits | None:
-        """Ask for the configuration, once in the life of this client; Slurm's defaults where it doesn't answer."""
+    def limits(self, clusters: Sequence[str] = ()) -> Limits | None:
+        """Ask for the configurations, once in the life of this client; Slurm's defaults where it doesn't answer."""
+        from esis.model.limits import common
         from esis.schedulers.config import limits_in  # asked where a run is built
 
-        config, problem = self._configuration()
-        return replace(limits_in(config), problem=problem)
+        asked = [self._configuration(cluster) for cluster in clusters or ("",)]
+        return common([replace(limits_in(config), problem=problem) for config, problem in asked])
 
     def present(self, known: Sequence[Submission], again: bool = False) -> tuple[Cluster | None, str | None]:
         """Return which cluster it is, and why that can't be told; asked for unless a submission went the same way.
@@ -72,15 +73,15 @@ class Slurm:
             return told, None
         from esis.schedulers.config import cluster_in
 
-        config, problem = self._configuration(again)
+        config, problem = self._configuration("", again)
         return cluster_in(config), problem
 
-    def _configuration(self, again: bool = False) -> tuple[Mapping[str, str], str | None]:
-        if self._config is None or (again and self._config[1] is not None):
+    def _configuration(self, cluster: str, again: bool = False) -> tuple[Mapping[str, str], str | None]:
+        if cluster not in self._config or (again and self._config[cluster][1] is not None):
             from esis.schedulers.config import ask_config
 
-            self._config = ask_config()
-        return self._config
+            self._config[cluster] = ask_config(cluster)
+        return self._config[cluster]
 
     def submit(self, run: RunDir, submission: Submission, position: int, acknowledged: Callable[[Job], None]) -> Answer:
         """Call sbatch once. See Scheduler."""

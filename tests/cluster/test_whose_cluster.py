@@ -6,7 +6,7 @@ The numbers are those of the list of faults, as in tests/faults/test_clusters.py
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,17 +50,22 @@ def clean_up(site: ClusterSite) -> None:
 
 
 @contextmanager
-def second_cluster(cluster: SlurmCluster, name: str, first_job: str = "1", accounting: bool = False) -> Iterator[None]:
+def second_cluster(
+    cluster: SlurmCluster, name: str, first_job: str = "1", accounting: bool = False, settings: Sequence[str] = ()
+) -> Iterator[None]:
     """Let login2 be the controller and the login node of a cluster of its own during the block.
 
-    It has the same /home, and no node that is up, so that its jobs wait. Their ids begin at `first_job`.
+    It has the same /home, and no node that is up, so that its jobs wait. Their ids begin at `first_job`. `settings` are
+    lines of its slurm.conf.
     """
 
     def root(script: str, check: bool = True, host: str = "login2") -> str:
         return cluster.sh(script, user="root", cwd="/", host=host, check=check).stdout
 
     changes = [f"s/^ClusterName=.*/ClusterName={name}/", "s/^SlurmctldHost=.*/SlurmctldHost=login2/"]
-    changes += [r"s/c\[1-2\]/login2/", f"$ a FirstJobId={first_job}"]
+    changes.append(r"s/c\[1-2\]/login2/")
+    for line in (f"FirstJobId={first_job}", *settings):
+        changes += [f"/^{line.partition('=')[0]}=/d", f"$ a {line}"]
     if not accounting:
         changes.append("/^AccountingStorage/d")
     if accounting:
@@ -307,4 +312,16 @@ def test_f87_steps_find_their_allocation_where_clusters_were_named(
         assert executions(flow.only_run()) == {0: 1, 1: 1}
         for env in ({}, both):
             assert flow.esis("status", env=env).ok().stdout.endswith("done\t2\t0-1\n")
+    clean_up(site)
+
+
+def test_f146_arrays_are_cut_as_the_named_cluster_takes_them(cluster_accounting: SlurmCluster) -> None:
+    """F146: `scontrol -M` tells another cluster's limits."""
+    site = ClusterSite(cluster_accounting, f"sizes-{secrets.token_hex(4)}")
+    with second_cluster(cluster_accounting, "b", accounting=True, settings=["MaxArraySize=4"]):
+        flow = make_workflow(site, "away", 9)
+        flow.esis("run", env={"SBATCH_CLUSTERS": "b"}).ok()
+        (record,) = submissions(flow.only_run())
+        assert [job["cluster"] for job in record["jobs"]] == ["b"] * 3
+        site.run(["scancel", "-M", "b", "--me"], site.home)
     clean_up(site)

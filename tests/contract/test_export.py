@@ -97,6 +97,39 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert esis("export", run.path.name, "-o", "no/such/place.csv", cwd=tmp_path).returncode == 1
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+def test_f145_an_open_file_is_written_to_and_not_replaced(name: str, tmp_path: Path) -> None:
+    """F145: /dev/stdout behind `>>` leads to a file that has a name; what stands in it stays."""
+    run = make_run(tmp_path, [{"n": 1}], {0: {"e": 1}})
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    table = tmp_path / "table.csv"
+    table.write_text("before\n")
+    with table.open("a") as stream:
+        done = esis(
+            "export",
+            run.path.name,
+            "--format",
+            "csv",
+            "--columns",
+            "e",
+            "-o",
+            name,
+            cwd=tmp_path,
+            capture_output=False,
+            stdout=stream,
+        )
+    assert done.returncode == 0
+    assert table.read_text() == "before\ne\n1\n"
+
+
+def test_f145_a_descriptor_that_is_not_open_is_named(tmp_path: Path) -> None:
+    """F145: no traceback, and no file of that name."""
+    run = make_run(tmp_path, [{"n": 1}], {0: {"e": 1}})
+    done = esis("export", run.path.name, "--format", "csv", "-o", "/dev/fd/77", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "/dev/fd/77" in done.stderr
+
+
 # Signals the process at the moment when it is about to give the file its name.
 SIGNALLING = """
 import os, sys

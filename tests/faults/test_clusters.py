@@ -398,3 +398,28 @@ def test_f140_where_nothing_tells_the_cluster_of_one_job_nothing_is_done_to_the_
     refused = bench.esis(remote, *command, env={"SLURM_CLUSTERS": "a,b"})
     assert (refused.code, "nothing tells on which" in refused.stderr) == (2, True)
     assert other.jobs() == before
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_f146_arrays_are_cut_as_the_named_cluster_takes_them(bench: Bench, other: FakeSlurm, later: bool) -> None:
+    """F146: the default one takes larger arrays; also where the other has become stricter since the run was built."""
+    other.set(max_array_size=1001 if later else 4)
+    place = bench.workflow("away", 9)
+    (place / "template.sh").write_text(TEMPLATE.replace("#SBATCH --time", "#SBATCH --clusters=b\n#SBATCH --time"))
+    if later:
+        other.fail("sbatch", "refuse", message="sbatch: error: Requested node configuration is not available")
+        assert bench.esis(place, "run").code == 5
+        other.set(max_array_size=4)
+    bench.esis(place, "run").ok()
+    assert [len(job.states) for job in other.jobs()] == [4, 4, 1]
+    assert not bench.slurm.jobs()
+    assert submission(place, 1)["jobs"] == [{"id": str(job.id), "cluster": "b"} for job in other.jobs()]
+
+
+def test_f146_where_sbatch_chooses_arrays_are_cut_as_each_cluster_takes_them(bench: Bench, other: FakeSlurm) -> None:
+    """F146: of several named clusters the smallest limits count."""
+    bench.slurm.set(max_array_size=6)
+    other.set(max_array_size=5, scheduler_parameters="max_array_tasks=4")
+    place = bench.workflow("away", 9)
+    bench.esis(place, "run", env={"SBATCH_CLUSTERS": "b,a"}).ok()
+    assert [len(job.states) for job in other.jobs()] == [4, 4, 1]

@@ -6,12 +6,15 @@ Then a site has changed its limits since, or the run goes on at another cluster.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from esis.errors import SlurmRefused
 from esis.model.limits import Limits
+from esis.model.template import read_template
 from esis.model.workdir import RunDir
 from esis.records import provenance
 from esis.schedulers.base import Scheduler
+from esis.schedulers.directives import chosen_clusters
 
 _ABOUT_ARRAYS = "invalid job array specification"
 _ABOUT_DEPENDENCIES = "job dependency problem"
@@ -28,7 +31,12 @@ class DependencyRefused(SlurmRefused):
 def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
     """Return the limits that were noted last, else ask for them."""
     noted = provenance.read(run).limits if scheduler.queue is not None else None
-    return noted if noted is not None else scheduler.limits()
+    return noted if noted is not None else asked_limits(run.script, scheduler)
+
+
+def asked_limits(script: Path, scheduler: Scheduler) -> Limits | None:
+    """Ask for the limits where a script, or its template, is sent. Raises OSError, BadInput."""
+    return scheduler.limits(chosen_clusters(read_template(script)) if scheduler.queue is not None else ())
 
 
 def new_limits(run: RunDir, used: Limits, scheduler: Scheduler, check: Callable[[], None]) -> Limits | None:
@@ -36,7 +44,7 @@ def new_limits(run: RunDir, used: Limits, scheduler: Scheduler, check: Callable[
 
     Raises OSError.
     """
-    found = scheduler.limits()
+    found = asked_limits(run.script, scheduler)
     if found is None or found.problem is not None or _sizes(found) == _sizes(used):
         return None
     provenance.note_limits(run, found, check)

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from esis.environment import named_clusters
 from esis.errors import SlurmUnanswered
 from esis.model.index_sets import format_ranges
 from esis.model.template import read_template
@@ -17,7 +16,7 @@ from esis.records.origin import are_different, elsewhere
 from esis.records.submissions import Job, Submission
 from esis.records.tasks import Names, TaskRecord
 from esis.schedulers.base import Scheduler
-from esis.schedulers.directives import Options
+from esis.schedulers.directives import chosen_clusters
 
 _POLL_SECONDS = 2.0
 
@@ -27,8 +26,7 @@ def look_up(
 ) -> Job | None:
     """Return the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
     others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
-    # As with sbatch, the environment outranks the script.
-    clusters = named_clusters() or Options.of(read_template(run.script), intent.options).clusters
+    clusters = chosen_clusters(read_template(run.script), intent.options)
     first_absent: float | None = None
     while True:
         job = _find(run, intent, others, scheduler, clusters)

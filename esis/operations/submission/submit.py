@@ -27,6 +27,7 @@ from esis.operations.submission.arrays import UNPACKED, Packing, Plan, plan
 from esis.operations.submission.limits import (
     ArrayRefused,
     DependencyRefused,
+    asked_limits,
     described,
     kind_of_refusal,
     known_limits,
@@ -81,7 +82,7 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
         except ArrayRefused as refusal:
             changed = None if asked or limits is None else new_limits(request.run, limits, scheduler, still_ours)
             if changed is None:
-                latest = scheduler.limits() or limits
+                latest = asked_limits(request.run.script, scheduler) or limits
                 told = f" ({described(latest)})" if latest is not None else ""
                 raise SlurmRefused(f"{refusal.message}{told}", refusal.advice) from refusal
             context.say(f"{refusal.message}; by now Slurm has {described(changed)}: cutting the tasks anew")
