@@ -399,6 +399,17 @@ def test_f37_the_name_of_a_requirement_can_be_written(bench: Bench) -> None:
     )
 
 
+def test_f37_a_runs_copy_of_its_workflow_file_is_no_requirement(bench: Bench) -> None:
+    """F37: the files that it names aren't beside it, so no command could use it."""
+    required = bench.workflow("b")
+    bench.esis(required, "run").ok()
+    copy = only_run(required) / "__esis__/workflow_definition.json"
+    place = bench.workflow("a")
+    done = bench.esis(place, "require", str(copy), "b")
+    assert (done.code, "a run's copy" in done.stderr) == (2, True), done
+    assert json.loads((place / "wf.esis.json").read_text())["requires"] == []
+
+
 @pytest.mark.parametrize("command", ["status", "resubmit", "cancel", "compact", "verify"])
 def test_f37_a_run_that_is_not_there_is_not_called_an_old_one(bench: Bench, command: str) -> None:
     """F37: nor a workflow file."""
