@@ -64,6 +64,24 @@ def sessions() -> dict[int, list[int]]:
     return found
 
 
+def tasks_of_job(job: str) -> set[int]:
+    """Return the indices of an array job's tasks that processes of this user's on this machine belong to.
+
+    Their environment tells, from their first instruction on.
+    """
+    found: set[int] = set()
+    mark, index = f"SLURM_ARRAY_JOB_ID={job}".encode(), b"SLURM_ARRAY_TASK_ID="
+    for name in os.listdir("/proc") if _tells() else ():
+        if name.isdecimal():
+            try:
+                variables = _read(f"/proc/{name}/environ").split(b"\0")
+            except OSError:
+                continue
+            if mark in variables:
+                found.update(int(item[len(index) :]) for item in variables if item.startswith(index))
+    return found
+
+
 def has_left(pid: int, living: Container[int]) -> bool:
     """Return whether a process that began a session has ended, and others live on; `living`: all of `sessions`."""
     return pid in living and (process_start(pid) is None or is_zombie(pid))

@@ -16,7 +16,7 @@ import pytest
 
 from esis.locks import hold
 from tests.contract.site import BIN, until
-from tests.faults.bench import REPOSITORY, Bench, only_run
+from tests.faults.bench import REPOSITORY, TEMPLATE, Bench, only_run
 from tests.faults.test_disk import age
 
 TASKS, SIZE = 25, 11  # three arrays: tasks 0 to 10, 11 to 21, 22 to 24
@@ -328,6 +328,33 @@ def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None
         assert (throttled.code, "no array of it is queued" in throttled.stderr) == (2, True)
         assert bench.slurm.calls("scancel") == []
         os.killpg(process, signal.SIGKILL)
+
+
+def test_f147_a_task_that_a_killed_local_run_had_just_started_is_not_started_again(bench: Bench) -> None:
+    """F147: its shell hasn't come to writing a record yet; its environment tells whose it is."""
+    place = bench.workflow("a", 2, worker=WORKER)
+    shell = place / "bash"
+    shell.write_text(
+        f"#!/bin/sh\n: >{shlex.quote(str(place))}/begun\n"
+        f'while [ -e {shlex.quote(str(place))}/held ]; do sleep 0.05; done\nexec bash "$@"\n'
+    )
+    shell.chmod(0o755)
+    (place / "template.sh").write_text(TEMPLATE.replace("#!/bin/bash", f"#!{shell}"))
+    (place / "held").touch()
+    (place / "mended").touch()
+    command = [str(BIN / "esis"), "run", "--local", "-j", "1"]
+    with subprocess.Popen(command, cwd=place, env=bench.env(), stderr=subprocess.DEVNULL) as started:
+        until((place / "begun").exists, 30)
+        started.kill()
+    assert not list(only_run(place).glob("__esis__/tasks/*"))
+    assert bench.states(place) == {"running": 1, "unsubmitted": 1}
+    refused = bench.esis(place, "run", "--local")
+    assert (refused.code, "tasks 0 are still waiting or running" in refused.stderr) == (1, True), refused
+    (place / "held").unlink()
+    until(lambda: bench.states(place) == {"done": 1, "unsubmitted": 1}, 30)
+    bench.esis(place, "run", "--local").ok()
+    assert bench.states(place) == {"done": 2}
+    assert times(place, 0, 1) == [1, 1]
 
 
 @pytest.mark.parametrize("around", [{}, {"SLURM_JOB_ID": "55"}])

@@ -45,6 +45,7 @@ class Judge:
             for task in item.returned:
                 self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
+        self._begun_of: dict[int, Container[int]] = {}  # by submission
         self._strange: set[str] = set()  # jobs of Slurm's that no submission names, as a record tells
         # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}
@@ -190,6 +191,8 @@ class Judge:
         told = self._sightings.ended(record.job, task) if record is not None else None
         if told is not None and told.sluid:
             return False
+        if record is None and submission is not None and self._begun(submission):
+            return False
         if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
             return False
         return record is None or record.ended or (submission is not None and record.submission < submission.number)
@@ -286,7 +289,7 @@ class Judge:
         if submission.scheduler == LOCAL:
             from esis.operations.witness import on_machine
 
-            return on_machine.waits(submission)
+            return on_machine.waits(submission, task, self._begun(submission))
         job = self._sightings.job_of(submission, position)
         if job is None:
             return Verdict(TaskState.UNKNOWN, "outcome of the submission unknown")
@@ -314,6 +317,16 @@ class Judge:
                 return Verdict(TaskState.DONE, CLAIMED, job=job)
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
         return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
+
+    def _begun(self, submission: Submission) -> Container[int]:
+        """Return which tasks of a local run have a process, and perhaps no record."""
+        if submission.scheduler != LOCAL:
+            return ()
+        if submission.number not in self._begun_of:
+            from esis.operations.witness import on_machine
+
+            self._begun_of[submission.number] = on_machine.just_begun(submission)
+        return self._begun_of[submission.number]
 
     @cached_property
     def _sessions(self) -> Container[int]:

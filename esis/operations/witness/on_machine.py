@@ -7,16 +7,26 @@ from collections.abc import Callable, Container
 from esis.locks import Owner
 from esis.operations.witness.status import TaskState, Verdict
 from esis.operations.witness.words import elsewhere
-from esis.processes import has_left, process_alive
+from esis.processes import has_left, process_alive, tasks_of_job
 from esis.records.submissions import Submission
 from esis.records.tasks import Details, TaskRecord
 
 
-def waits(submission: Submission) -> Verdict:
-    """Judge a task to which its local run hasn't come."""
+def just_begun(submission: Submission) -> Container[int]:
+    """Return the tasks that a local run, which was killed, had started a moment before: they may have no record yet."""
+    owner = Owner.parse(submission.owner)
+    if not submission.jobs or owner is None or not owner.is_here() or not owner.is_dead():
+        return ()
+    return tasks_of_job(submission.jobs[0].id)
+
+
+def waits(submission: Submission, task: int, begun: Container[int]) -> Verdict:
+    """Judge a task to which its local run hasn't come, or only just: then it is among `begun`."""
     owner = Owner.parse(submission.owner)
     if owner is None or not owner.is_here():
         return Verdict(TaskState.UNKNOWN, elsewhere(owner))
+    if task in begun:
+        return Verdict(TaskState.RUNNING, "begins", job=submission.jobs[0].id)
     if owner.is_dead():
         return Verdict(TaskState.UNSUBMITTED, "its local run was killed")
     return Verdict(TaskState.WAITING, "local")
