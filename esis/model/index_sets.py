@@ -16,13 +16,16 @@ _RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?\Z")
 MOST_TASKS = 10_000_000  # of a run; more is a typing error, or a damaged file, and would take all memory
 
 
-def find_parameter_files(directory: Path) -> list[int]:
-    """Return the sorted indices n of the files `parameters.<n>.json` in `directory`."""
+def find_parameter_files(directory: Path) -> Sequence[int]:
+    """Return the sorted indices n of the files `parameters.<n>.json` in `directory`; a range where they are one."""
     names = os.listdir(directory)
     text = "\n".join(names)  # a hundred thousand names are faster looked at together
     if text.count("\n") >= len(names):
         text = "\n".join(name for name in names if "\n" not in name)
-    return sorted(map(int, _FILES.findall(text)))
+    found = list(map(int, _FILES.findall(text)))
+    if found and max(found) - min(found) + 1 == len(found):  # no two names have the same number
+        return range(min(found), max(found) + 1)
+    return sorted(found)
 
 
 def check_indices(indices: Sequence[int], announced: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from esis.errors import Busy, CorruptState
@@ -76,6 +75,8 @@ def discard(run: RunDir, owner: Owner) -> None:
 
 def remove(path: Path) -> None:
     """Remove a directory that no run is, as far as that can be done."""
+    import shutil  # draws in four compressions, and seldom is there anything to remove
+
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -57,7 +57,7 @@ def _written(run: RunDir) -> Sequence[int]:
     """Return the indices of what the generator wrote: files, or the lines of one file."""
     files = find_parameter_files(run.parameters)
     if not is_there(run.parameters_lines):
-        return range(files[0], files[0] + len(files)) if files and files[-1] - files[0] + 1 == len(files) else files
+        return files
     if files:
         raise UserScriptFailed(
             f"the parameter generator wrote {run.parameters_lines.name} and {len(files)} files parameters.<n>.json",

@@ -7,11 +7,11 @@ that the fence in the job lets just one of the two do the work.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from esis.digests import sha256
 from esis.errors import BadInput, Busy, CorruptState, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
 from esis.files import write_atomic
 from esis.locks import Owner, require, still
@@ -342,7 +342,7 @@ def _renewed(
 
 
 def _digest(script: str) -> str:
-    return hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(script.encode("utf-8", "surrogateescape"))
 
 
 def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
