@@ -345,14 +345,17 @@ def _sync_each(root: Path) -> None:
         fsync_directory(place)
 
 
+def names_in(directory: Path) -> list[str]:
+    """Return what is in a directory, in no order; nothing where there is none. Raises OSError."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
 def sweep_temporaries(directory: Path) -> None:
     """Remove what interrupted writes left in `directory`; call it only while holding the run's lock."""
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in [name for name in names_in(directory) if name.startswith(TEMPORARY_PREFIX)]:
         _unlink_quietly(directory / name)
 
 

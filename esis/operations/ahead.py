@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from esis.errors import EsisError
-from esis.files import CHUNK
+from esis.files import CHUNK, names_in
 from esis.model.requirements import Node, base_name, key_of, resolve, run_parent
 from esis.model.sources import Source, Sources
 from esis.model.workdir import STAGING_PREFIX, RunDir, is_run_name
@@ -110,11 +110,7 @@ class _Early:
 def _may_be_there(parent: Path, name: str, source: Source) -> bool:
     """Return whether a run holds an include of that name whose largest file not remembered has the same size."""
     relative, size = max(source.unknown.items(), key=lambda item: item[1])
-    try:
-        runs = [run for run in os.listdir(parent) if is_run_name(run)]
-    except FileNotFoundError:
-        return False
-    for run in runs:
+    for run in filter(is_run_name, names_in(parent)):
         try:
             if os.lstat(RunDir(parent / run).includes / name / relative).st_size == size:
                 return True

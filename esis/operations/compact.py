@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import BadInput, CorruptState, EsisError, SlurmUnanswered
-from esis.files import TEMPORARY_PREFIX, is_there, naming, read_at, replacing, write_lines
+from esis.files import TEMPORARY_PREFIX, is_there, names_in, naming, read_at, replacing, write_lines
 from esis.locks import require, still
 from esis.model.index_sets import find_parameter_files, format_ranges
 from esis.model.log_pattern import Pattern
@@ -30,7 +30,7 @@ from esis.operations.build.prepare import hold_run
 from esis.operations.context import Context
 from esis.operations.logs import zipped
 from esis.operations.logs.whose import Whose
-from esis.operations.unchanged import Signature, names_in, put_back, remove, signature_of, signatures
+from esis.operations.unchanged import Signature, put_back, remove, signature_of, signatures
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.operations.witness.status import RunStatus, TaskState

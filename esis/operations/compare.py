@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from esis.errors import BadInput, CorruptState, EsisError
+from esis.files import names_in
 from esis.model.fingerprint import HASHED_ROLES, Kind, read_status, status_lines, text_digest
 from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
@@ -97,11 +98,7 @@ def workflow_of(run: RunDir) -> Path:
 
 def _runs(parent: Path) -> Iterator[RunDir]:
     """Yield the runs in a directory that were built, or that 0.0.4 made."""
-    try:
-        names = sorted(filter(is_run_name, os.listdir(parent)))
-    except FileNotFoundError:
-        return
-    for run in (RunDir(parent / name) for name in names):
+    for run in (RunDir(parent / name) for name in sorted(filter(is_run_name, names_in(parent)))):
         with suppress(CorruptState, OSError):
             state = stage.read(run)
             if state is None or state.stage is Stage.PREPARED:

@@ -7,20 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from esis.files import TEMPORARY_PREFIX
+from esis.files import TEMPORARY_PREFIX, names_in
 
 _ASIDE = f"{TEMPORARY_PREFIX}folded-"  # before the name of a file that is about to be removed
 _LONGEST_NAME = 255  # bytes
 
 Signature = tuple[int, int, int, int]
-
-
-def names_in(directory: Path) -> list[str]:
-    """Return what is in a directory; nothing where there is none. Raises OSError."""
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
 
 
 def signatures(directory: Path, names: Iterable[str]) -> dict[str, Signature]:

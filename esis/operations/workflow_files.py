@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esis.errors import BadInput, Busy, CorruptState
-from esis.files import read_limited
+from esis.files import names_in, read_limited
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
 from esis.model.requirements import check_names, key_of, resolve, run_parent
@@ -148,12 +148,8 @@ def unfreeze(path: Path, name: str, target: Path | None = None) -> Workflow:
 
 def run_digests(parent: Path) -> list[str]:
     """Return the sorted hashes of the runs in a directory; half-built ones are none."""
-    try:
-        names = sorted(name for name in os.listdir(parent) if is_run_name(name))
-    except FileNotFoundError:
-        return []
     digests = []
-    for name in names:
+    for name in sorted(filter(is_run_name, names_in(parent))):
         run = RunDir(parent / name)
         found = gather(run)
         if found is not None and found.built:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -12,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from esis.errors import BadInput, CorruptState
-from esis.files import read_limited, write_json
+from esis.files import names_in, read_limited, write_json
 from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import RunDir
 from esis.typed import LATEST, Fields, parse_object
@@ -389,10 +388,6 @@ def _same(tasks: Sequence[int], others: Sequence[int]) -> bool:
 
 
 def _paths(run: RunDir) -> Iterator[Path]:
-    try:
-        names = sorted(os.listdir(run.submissions))
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in sorted(names_in(run.submissions)):
         if _NAME.match(name):
             yield run.submissions / name

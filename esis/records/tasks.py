@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, naming, open_regular, read_json_object, replacing, write_lines
+from esis.files import STATE_FILE_LIMIT, names_in, naming, open_regular, read_json_object, replacing, write_lines
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
@@ -266,10 +265,7 @@ class Names:
 
     def __iter__(self) -> Iterator[str]:
         """Read them anew."""
-        try:
-            names = os.listdir(self._run.tasks)
-        except FileNotFoundError:
-            names = []
+        names = names_in(self._run.tasks)
         yield from _folded_names(self._run)
         yield from names
 

@@ -6,13 +6,12 @@ queued and results are there. So every name counts, whether the file can be read
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from esis.errors import CorruptState
-from esis.files import PROBE_PREFIX, fsync_directory, is_there
+from esis.files import PROBE_PREFIX, fsync_directory, is_there, names_in
 from esis.model.workdir import RunDir
 from esis.records.stage import Stage, is_claimed
 from esis.records.submissions import Submission
@@ -35,8 +34,8 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     tells whether it was over, what is there counts.
     """
     # What asks a file server tells of nothing; half a record does.
-    intents = [name for name in _names(run.submissions) if not name.startswith(PROBE_PREFIX)]
-    told = [_shown(run.submissions, intents), _shown(run.tasks, _names(run.tasks))]
+    intents = [name for name in sorted(names_in(run.submissions)) if not name.startswith(PROBE_PREFIX)]
+    told = [_shown(run.submissions, intents), _shown(run.tasks, sorted(names_in(run.tasks)))]
     single = [
         path
         for path in (run.folded_tasks, run.folded_logs, run.job_ids, run.start_time, run.complete_mark)
@@ -45,10 +44,10 @@ def found(run: RunDir, stage: Stage | None) -> list[str]:
     told += [path.name for path in single]
     if is_claimed(run):
         told.append(f"a 1 in {run.completed.name}")
-    results = _names(run.results)
+    results = sorted(names_in(run.results))
     told.append(_shown(run.results, results if stage is None else [name for name in results if _RESULT.match(name)]))
     if stage in (None, Stage.SNAPSHOT):
-        told += [_shown(place, _names(place)) for place in (run.cwd, run.checkpoints)]
+        told += [_shown(place, sorted(names_in(place))) for place in (run.cwd, run.checkpoints)]
     return [text for text in told if text]
 
 
@@ -93,17 +92,10 @@ def next_number(run: RunDir, known: Iterable[Submission], refused: Iterable[int]
 
 
 def _numbered(run: RunDir) -> Iterable[tuple[int, str]]:
-    for name in _names(run.submissions):
+    for name in sorted(names_in(run.submissions)):
         match = _OF_A_SUBMISSION.match(name)
         if match is not None:
             yield int(match.group(1)), name
-
-
-def _names(place: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(place))
-    except FileNotFoundError:
-        return []
 
 
 def _shown(place: Path, names: list[str]) -> str:
