@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+_COLLECTED = 50_000  # new objects between two searches for cycles: modules bring as many, and all of them stay
+
 
 def start() -> None:
     """Run the command line and exit; a Ctrl-C on the way to it ends it like one that comes later."""
@@ -21,6 +23,9 @@ def _start() -> None:
 
         if _answer(f"esis, version {VERSION}\n", 1):
             return
+    import gc
+
+    gc.set_threshold(_COLLECTED)
     from esis.cli.main import run
 
     run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -119,10 +118,10 @@ def run() -> NoReturn:
     lost = what_was_lost(out)
     if lost is not None:
         code = _say(lost, code or ExitCode.FAILURE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done, and Python's own end would show a traceback
-    if sys.flags.inspect:  # PYTHONINSPECT: Python would show SystemExit, and end with a status of its own
-        os._exit(code)
-    sys.exit(code)
+    sys.stderr.flush()
+    # All is done and written. Python's own end would take a module apart after the other (9 of 70 ms), show a traceback
+    # of a Ctrl-C, and SystemExit under PYTHONINSPECT.
+    os._exit(code)
 
 
 def own_part(arguments: list[str]) -> list[str]:

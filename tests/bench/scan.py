@@ -54,13 +54,15 @@ print(sys.argv[1])
 """,
 }
 TEMPLATE = "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#SBATCH --time=5\n#ESIS_PRIVATE\nset -e\nWORKERSCRIPT\n"
-# Kept by atexit: the largest memory of this process alone, which neither wait4 nor getrusage tells.
+# Kept at the end: the largest memory of this process alone, which neither wait4 nor getrusage tells.
 WATCHED = """\
-import atexit, os
-def tell():
+import os
+end = os._exit
+def tell(code):
     with open("/proc/self/status") as status, open(os.environ["BENCH_MEMORY"], "w") as stream:
         stream.write(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
-atexit.register(tell)
+    end(code)
+os._exit = tell
 from esis.__main__ import start
 start()
 """

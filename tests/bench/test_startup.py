@@ -39,15 +39,21 @@ HEAVY = {
 }
 NAMES = {"esis", "esis.__main__", "esis.errors", "esis.cli", "esis.cli.main", "esis.cli.streams"}
 ENTRANCE = """
-import atexit, json, os, sys
+import json, os, sys
 before = set(sys.modules)
-def tell():
+end = os._exit
+def tell(code):
     sys.stdout.flush()
     with open(os.environ["ESIS_LOADED"], "w") as stream:
         json.dump(sorted(set(sys.modules) - before), stream)
-atexit.register(tell)
+    end(code)
+os._exit = tell
 from esis.__main__ import start
-start()
+try:
+    start()
+except SystemExit as left:  # completion
+    tell(left.code)
+tell(0)
 """
 
 
