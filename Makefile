@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench test test-unit test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
+.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
@@ -31,6 +31,11 @@ test-cluster-faults: $(BIN)/.ready
 # Every kill point and every file system error in run, resubmit and dependency, counted; ends with the table.
 faults: $(BIN)/.ready
 	@ci/faults $(BIN)/python
+
+# Every disk that a power cut may leave in the middle of a command; half an hour on two cores. COMMANDS="run compact": these.
+crash: $(BIN)/.ready
+	@ci/test-programs
+	@$(BIN)/python -m tests.crash_states --workers 2 $(addprefix --command ,$(COMMANDS))
 
 # What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
 bench: $(BIN)/.ready

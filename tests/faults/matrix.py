@@ -50,6 +50,10 @@ def lay_out(bench: Bench, command: str, worker: str = WORKER) -> Path:
         bench.esis(place, "run").ok()
         bench.slurm.run()
         (only_run(place) / "mended").touch()
+    if command == "compact":
+        bench.esis(place, "run").ok()
+        bench.slurm.run()
+        bench.esis(place, "status").ok()
     if command == "dependency":
         place = bench.workflow("b", worker=worker, requires=["a"])
     return place
@@ -74,10 +78,12 @@ class Scene:
         return ["run" if self.command == "arrays" else self.command]
 
     @classmethod
-    def make(cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench) -> Scene:
+    def make(
+        cls, directory: Path, command: str, nursery: Nursery | None, kind: type[Bench] = Bench, worker: str = WORKER
+    ) -> Scene:
         """Build the scene as it is before the command, and see what the command does undisturbed."""
         bench = kind(directory, nursery)
-        place = lay_out(bench, command)
+        place = lay_out(bench, command, worker)
         bench.keep()
         scene = cls(bench, command, place, tasks=TASKS.get(command, 3))
         untouched = bench.broken(place, scene.argv, "count", 0)
@@ -133,7 +139,7 @@ def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point |
     broken = bench.broken(scene.place, scene.argv, kind, at)
     if broken.hit is None:
         return None
-    told = [*_check_broken(scene, kind, broken), *_check_list(scene)]
+    told = [*_check_broken(scene, kind, broken), *check_list(scene)]
     again = bench.again(scene.place, *scene.argv)
     if again.code != 0:
         told.append(f"the same command again ended with {again.code}: {again.stderr.strip()}")
@@ -150,7 +156,7 @@ def try_point(scene: Scene, kind: str, at: int, finish: bool = False) -> Point |
         if not (kind not in ("kill", "short") and "provenance.json" in what and _may_differ(what, broken))
     ]
     if finish and not told and not wrong:
-        told += _check_finish(scene)
+        told += check_finish(scene)
     litter = sum(map(is_litter, wrong))
     return Point(
         scene.command, kind, at, shortened(broken.hit, bench.home), duplicates, lost, litter, (*told, *wrong), absorbed
@@ -210,10 +216,13 @@ def _may_differ(what: str, broken: Broken) -> bool:
     return ("provenance.json" in what and "Popen" in hit) or ("/lock" in what and removing)
 
 
-def _check_list(scene: Scene) -> Iterator[str]:
+def check_list(scene: Scene) -> Iterator[str]:
     """See that a list shows whole runs only."""
     bench = scene.bench
-    for line in bench.esis(bench.home, "list", "-r").ok().stdout.splitlines():
+    listed = bench.esis(bench.home, "list", "-r")
+    if listed.code != 0:
+        yield f"the list ended with {listed.code}: {listed.stderr.strip()}"
+    for line in listed.stdout.splitlines():
         run = Path(line)
         state = json.loads((run / "__esis__/state.json").read_text())
         whole = (
@@ -228,7 +237,7 @@ def _check_list(scene: Scene) -> Iterator[str]:
             yield f"the list shows a half-built run (stage {state['stage']}, without {missing})"
 
 
-def _check_finish(scene: Scene) -> Iterator[str]:
+def check_finish(scene: Scene) -> Iterator[str]:
     """Let the jobs run: each task does its work once, and the run becomes complete."""
     bench = scene.bench
     before = {path: len(path.read_text().splitlines()) for path in bench.home.rglob("did.*")}
