@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from esis.errors import SlurmRefused
+from esis.files import is_there
 from esis.model.limits import Limits
 from esis.model.template import read_template
 from esis.model.workdir import RunDir
@@ -35,8 +36,9 @@ def known_limits(run: RunDir, scheduler: Scheduler) -> Limits | None:
 
 
 def asked_limits(script: Path, scheduler: Scheduler) -> Limits | None:
-    """Ask for the limits where a script, or its template, is sent. Raises OSError, BadInput."""
-    return scheduler.limits(chosen_clusters(read_template(script)) if scheduler.queue is not None else ())
+    """Ask for the limits where a script, or its template, is sent; if it is gone, where others are. Raises BadInput."""
+    named = scheduler.queue is not None and is_there(script)
+    return scheduler.limits(chosen_clusters(read_template(script)) if named else ())
 
 
 def new_limits(run: RunDir, used: Limits, scheduler: Scheduler, check: Callable[[], None]) -> Limits | None:
