@@ -83,11 +83,12 @@ def squeue_argv(clusters: Sequence[str] = (), owners: Sequence[int] = (), fields
     """Return the one query for the states of all jobs of some users; none named: of this one.
 
     Without -r what waits of an array is one line, and a cancelled remainder keeps its indices. With the header, which
-    comes also where there are no jobs: no output is no answer. Clusters are named only where sbatch named them: `-M`
-    needs slurmdbd.
+    comes also where there are no jobs: no output is no answer. Without -a jobs in partitions that are hidden, or closed
+    to the group of who asks, are left out, even his own. Clusters are named only where sbatch named them: `-M` needs
+    slurmdbd.
     """
     whose = ["--me"] if set(owners) <= {os.getuid()} else ["-u", ",".join(map(str, sorted(owners)))]
-    return ["squeue", "-t", "all", *whose, "-o", fields, *_on(clusters)]
+    return ["squeue", "-a", "-t", "all", *whose, "-o", fields, *_on(clusters)]
 
 
 def sacct_argv(jobs: Sequence[str], clusters: Sequence[str], since: float, fields: str = SACCT_FORMAT) -> list[str]:

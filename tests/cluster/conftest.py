@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 PREEMPTING = """PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
-PartitionName=low Nodes=c[1-2] PriorityTier=0 PreemptMode=CANCEL DefaultTime=10 State=UP"""
-"""Jobs of the partition low give way to those of the others, and are not requeued."""
+PartitionName=low Nodes=c[1-2] PriorityTier=0 PreemptMode=CANCEL DefaultTime=10 State=UP
+PartitionName=hidden Nodes=c[1-2] Hidden=YES DefaultTime=10 State=UP"""
+"""Jobs of the partition low give way to those of the others, and are not requeued; those of hidden aren't shown."""
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.site import WORKER, Site, Workflow, make_workflow, until
+from tests.contract.site import TEMPLATE, WORKER, FakeSite, Site, Workflow, make_workflow, until
 
 SLOW = WORKER + "while ! [ -e ../go ]; do sleep 0.1; done\n"
 # What people export to see less, or otherwise. squeue's others are in tests/ground/test_environment.py.
@@ -124,6 +124,23 @@ def test_f46_a_template_with_chdir_is_refused(site: Site) -> None:
     assert done.code == 2
     assert "--chdir" in done.stderr
     assert flow.runs() == []
+
+
+def test_f150_tasks_in_a_hidden_partition_are_seen(site: Site) -> None:
+    """F150: squeue leaves them out, also for their owner: they are seen, not done twice, throttled and cancelled."""
+    if isinstance(site, FakeSite):
+        site.slurm.set(partitions=["debug", "hidden"], hidden_partitions=["hidden"])
+    template = TEMPLATE.replace("#ESIS_PRIVATE", "#SBATCH --partition=hidden\n#ESIS_PRIVATE")
+    flow = make_workflow(site, "hidden", 3, template=template, worker=SLOW, options=["-m", "2"])
+    flow.esis("run").ok()
+    run = flow.only_run()
+    until(lambda: len(list((run / "cwd").glob("seen.*"))) == 2, 60)
+    assert queued(site, (run / "__esis__/jobid.tx").read_text().strip()) == ""
+    assert flow.states() == {"running": 2, "waiting": 1}
+    assert "nothing to resubmit" in flow.esis("resubmit").ok().stderr
+    flow.esis("throttle", "1").ok()
+    flow.esis("cancel").ok()
+    assert flow.states() == {"failed": 3}
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))

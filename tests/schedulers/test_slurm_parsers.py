@@ -565,6 +565,7 @@ def test_the_query_names_clusters_only_where_sbatch_did() -> None:
     assert "-M" not in commands.squeue_argv()
     assert commands.squeue_argv(["a", "b"])[-2:] == ["-M", "a,b"]
     assert "--me" in commands.squeue_argv()
+    assert "-a" in commands.squeue_argv()  # hidden partitions
     assert "-h" not in commands.squeue_argv()  # no header, no answer
     assert "-r" not in commands.squeue_argv()
     assert commands.squeue_argv()[commands.squeue_argv().index("-t") + 1] == "all"

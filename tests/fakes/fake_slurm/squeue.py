@@ -28,6 +28,7 @@ VALUED = words(
 )
 ENVIRONMENT = {
     "SQUEUE_ACCOUNT": "account",
+    "SQUEUE_ALL": "all",
     "SQUEUE_ARRAY": "array",
     "SQUEUE_CLUSTERS": "clusters",
     "SLURM_CLUSTERS": "clusters",
@@ -200,6 +201,8 @@ def _select(cluster: Cluster, knobs: Knobs, options: Mapping[str, str], states: 
         if user is not None and not {job.user, str(job.uid)} & set(user.split(",")):
             continue
         if "jobs" in knobs.private_data.split(",") and job.uid != os.getuid():
+            continue
+        if job.partition in knobs.hidden_partitions and "all" not in options and wanted is None:
             continue
         # No job of the fake has licenses, and there is one QOS.
         actual = {"name": job.name, "partition": job.partition, "account": job.account, "qos": QOS, "licenses": ""}

@@ -28,6 +28,7 @@ class Knobs:
         self.nodes: list[str] = ["n1", "n2"]
         self.partition: str = "debug"
         self.partitions: list[str] = ["debug"]
+        self.hidden_partitions: list[str] = []  # squeue leaves their jobs out, also their owner's, unless -a is given
         self.max_array_size: int = 1001
         self.max_job_count: int = 10000
         self.max_script_size: int = 4 * 1024 * 1024
