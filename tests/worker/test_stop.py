@@ -171,6 +171,19 @@ def test_squeue_is_asked_once_where_slurm_told_no_end(monkeypatch: pytest.Monkey
     assert calls.read_text() == "standard -h -j 20_3 -o %e\n"
 
 
+@pytest.mark.parametrize("name", ["SQUEUE_STATES", "SQUEUE_PARTITION", "SQUEUE_USERS", "SLURM_CLUSTERS"])
+def test_f47_filters_in_the_environment_hide_no_time_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """F47: squeue would leave the job out, which looks as if it had no limit."""
+    squeue(tmp_path / "bin", f"[ -n \"${{{name}:-}}\" ] || date -d '+90 seconds' +%Y-%m-%dT%H:%M:%S")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "20")
+    monkeypatch.setenv(name, "other")
+    with esis.stopping(margin=120) as flag:
+        assert flag
+
+
 @pytest.mark.parametrize("answer", ["echo NONE", "echo N/A", "echo Unknown", "true"])
 def test_a_job_without_a_limit_is_never_near_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str) -> None:
     squeue(tmp_path / "bin", answer)
