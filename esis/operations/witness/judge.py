@@ -46,7 +46,8 @@ class Judge:
                 self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
         self._begun_of: dict[int, Container[int]] = {}  # by submission
-        self._strange: set[str] = set()  # jobs of Slurm's that no submission names, as a record tells
+        # Jobs of Slurm's that no submission names, as a record tells; and whose, if squeue isn't asked about that user.
+        self._strange: dict[str, str | None] = {}
         # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}
         self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
@@ -240,13 +241,16 @@ class Judge:
                 return on_machine.by_hand(record, details, lambda: self._sessions)
             if local and submission is not None:
                 return on_machine.of_local_run(record, details, submission, lambda: self._sessions)
-            if details is not None and details.job:  # its other tasks need not be looked at
-                self._strange.add(record.job)
+            whose = on_machine.stranger(self._evidence, record)  # who may keep what stands in it to himself
+            if whose is not None or (details is not None and details.job):  # its other tasks need not be looked at
+                self._strange[record.job] = whose
         if seen is not None:
             if seen.state is JobState.COMPLETED:
                 self.outranked[task] = (record, tasks.COMPLETED)
                 return Verdict(TaskState.DONE, _NO_END, job=record.job)
             return Verdict(TaskState.UNKNOWN, seen.word, job=record.job)
+        if (stranger := self._strange.get(record.job)) is not None:
+            return Verdict(TaskState.UNKNOWN, f"begun by {stranger}, whose jobs aren't asked for", job=record.job)
         return self._absent(task, record.start, record.job, "started, and left no record of its end")
 
     def _runs_again(self, task: int, record: TaskRecord, seen: Sighting, submission: Submission) -> bool:

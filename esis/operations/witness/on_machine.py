@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from esis.locks import Owner
+from esis.locks import Owner, user_name
+from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.status import TaskState, Verdict
 from esis.operations.witness.words import elsewhere
 from esis.processes import has_left, process_alive, tasks_of_job
@@ -60,6 +61,15 @@ def by_hand(record: TaskRecord, details: Details, sessions: Callable[[], Contain
         )
     verdict = _of_process(record, details, sessions)
     return verdict._replace(reason=verdict.reason or f"by hand, {shell}")
+
+
+def stranger(evidence: Evidence, record: TaskRecord) -> str | None:
+    """Return who began a task by hand, if that is nobody whose jobs are asked for: several may share a run."""
+    try:
+        uid = (evidence.run.tasks / record.name).stat().st_uid
+    except OSError:
+        return None
+    return None if uid in evidence.owners else user_name(uid)
 
 
 def _of_process(record: TaskRecord, details: Details, sessions: Callable[[], Container[int]]) -> Verdict:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esis.locks import Owner
+from esis.locks import Owner, user_name
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
@@ -361,6 +361,23 @@ def test_of_a_job_by_hand_that_left_no_ends_one_record_is_opened(tmp_path: Path)
     with opened(run.path) as names:
         assert {verdict.state for verdict in Judge(told, Snapshot(), NOW).groups()} == {TaskState.LOST}
     assert names == [records[0].name]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_f151_a_task_that_another_user_began_by_hand_is_unknown_until_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """F151: several may share a run; squeue is asked for the jobs of its owner, so that theirs are never in it."""
+    run = RunDir.of(tmp_path, "ab" * 32)
+    run.tasks.mkdir(parents=True)
+    began, ended, own = a_record(1, "99"), a_record(2, "99", 0), a_record(3, "71")
+    for record in (began, ended, own):
+        (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": 1, "job": record.job} if readable else {}))
+    assert verdicts(evidence([THREE], [began, ended, own], run=run))[1].state is TaskState.LOST
+    monkeypatch.setattr(Evidence, "owners", (4242,))
+    found = verdicts(evidence([THREE], [began, ended, own], run=run))
+    assert (found[1].state, found[2].state, found[3].state) == (TaskState.UNKNOWN, TaskState.DONE, TaskState.LOST)
+    assert found[1].reason == f"begun by {user_name(os.getuid())}, whose jobs aren't asked for"
 
 
 SENT = f"{RUN.private}/../sbatch.sh|{RUN.cwd}"  # how Slurm shows a job that ESIS submitted
