@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 # Which controller, and how to be let in. All else that is called SLURM_* tells of an enclosing job, or changes what
@@ -48,6 +49,8 @@ _QUERIES: Final = ("SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SQUEUE_")
 def clean_environment(**extra: str) -> dict[str, str]:
     """Return the user's environment for the user's scripts and local tasks, plus `extra`."""
     kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
+    if kept.get("SLURM_CONF"):
+        kept["SLURM_CONF"] = _absolute(kept["SLURM_CONF"])
     kept.update(extra)
     return kept
 
@@ -80,8 +83,16 @@ def slurm_route() -> tuple[str, ...]:
     places = (os.path.join(directory, "sbatch") for directory in os.get_exec_path())  # noqa: PTH118
     program = next((place for place in places if os.access(place, os.X_OK)), "")
     named = {name: os.environ.get(name, "") for name in ("SLURM_CONF", "SLURM_CONF_SERVER")}
+    named["SLURM_CONF"] = named["SLURM_CONF"] and _absolute(named["SLURM_CONF"])
     named["SLURM_CLUSTERS"] = _clusters(os.environ)
     return program, *(f"{name}={value}" for name, value in sorted(named.items()) if value)
+
+
+def _absolute(path: str) -> str:
+    """Return a path as it is meant here: the programs start in other directories."""
+    with suppress(OSError):  # this one is gone
+        return os.path.abspath(path)  # noqa: PTH100
+    return path
 
 
 def _clusters(environment: Mapping[str, str]) -> str:

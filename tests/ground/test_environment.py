@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from esis.environment import clean_environment, named_clusters, query_environment, submit_environment
+from esis.environment import clean_environment, named_clusters, query_environment, slurm_route, submit_environment
 
 # The manual pages of 20.11, 22.05, 24.11 and 26.05, and names that only the programs hold.
 FILTERS = """
@@ -22,7 +24,7 @@ BREAKING = """
     SBATCH_OUTPUT SBATCH_ERROR SBATCH_INPUT SBATCH_EXPORT SBATCH_TEST_ONLY SBATCH_DEBUG SBATCH_OF_A_LATER_VERSION
 """.split()
 THE_USERS = """
-    SLURM_CONF SLURM_CLUSTERS SLURM_JWT SBATCH_ACCOUNT SBATCH_PARTITION SBATCH_QOS SBATCH_TIMELIMIT
+    SLURM_CLUSTERS SLURM_JWT SBATCH_ACCOUNT SBATCH_PARTITION SBATCH_QOS SBATCH_TIMELIMIT
     SBATCH_THREADS_PER_CORE HOME_OF_MINE SLURMX XSLURM_JOB_ID
 """.split()
 
@@ -48,6 +50,25 @@ def test_what_the_user_may_set_stays(monkeypatch: pytest.MonkeyPatch, name: str)
     """Which cluster, account, partition: these are the user's; everything else of the environment stays too."""
     monkeypatch.setenv(name, "7")
     assert clean_environment()[name] == query_environment()[name] == "7"
+
+
+def test_f152_a_relative_slurm_conf_is_meant_from_where_the_user_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """F152: sbatch, generator and setup script start elsewhere; and the same words in two places are two clusters."""
+    monkeypatch.setenv("SLURM_CONF", "slurm.conf")
+    routes = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        meant = str(tmp_path / name / "slurm.conf")
+        assert {submit_environment()["SLURM_CONF"], query_environment()["SLURM_CONF"]} == {meant}
+        routes.add(slurm_route())
+    assert len(routes) == 2
+    monkeypatch.setenv("SLURM_CONF", "")
+    assert submit_environment()["SLURM_CONF"] == ""
+    monkeypatch.delenv("SLURM_CONF")
+    assert "SLURM_CONF" not in submit_environment()
 
 
 def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
