@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults lint cluster-up cluster-shell cluster-down clean
+.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model lint cluster-up cluster-shell
+.PHONY: cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
@@ -36,6 +37,11 @@ faults: $(BIN)/.ready
 crash: $(BIN)/.ready
 	@ci/test-programs
 	@$(BIN)/python -m tests.crash_states --workers 2 $(addprefix --command ,$(COMMANDS))
+
+# The protocol of submission as a model: all its states, and mutations that have to break it; two minutes, needs spin.
+model: $(BIN)/.ready
+	@ci/test-programs
+	@$(BIN)/python -m tests.model_check.check
 
 # What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
 bench: $(BIN)/.ready
