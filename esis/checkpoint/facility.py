@@ -9,7 +9,7 @@ from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
 from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
 from esis.checkpoint.restore import restore
-from esis.checkpoint.writers import BEGUN, OPEN, forget, forget_quietly, may_put_back, note, noted
+from esis.checkpoint.writers import BEGUN, OPEN, Writer, claim, forget, forget_quietly, may_put_back, note, noted
 from esis.errors import BadInput, CorruptState
 from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
@@ -98,13 +98,15 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
     def has_iterative_checkpoint(self, name: str) -> bool:
         """Return whether there is an iterative checkpoint of that name.
 
-        One whose maker was killed before anything was kept isn't: there is nothing to go on from.
+        One whose maker was killed before anything was kept isn't: there is nothing to go on from. Where that can't be
+        known (another task, on another machine) it is there.
         """
         directory = self._directory(name)
         if not _is_iterative(directory):
             return False
         begun = noted(directory, BEGUN)
-        return not begun or any(writer.lives() for writer in begun) or _kept(directory) is not None
+        ended = begun and all(writer.has_ended(self._run.tasks) for writer in begun)
+        return not ended or _kept(directory) is not None
 
     def create_iterative_checkpoint(self, name: str) -> iterative_checkpoint:
         """Begin an iterative checkpoint at iteration 0, without files. Raises as create_checkpoint does."""
@@ -170,19 +172,21 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         """Make the directory of a new checkpoint, with what stands in its meta data. Raises CheckpointTrouble."""
         self._check_writable()
         directory = self._directory(name)
-        new = not directory.exists()
-        _check_free(directory, name)
+        begun = noted(directory, BEGUN)
+        _check_unused(directory, name, begun)
+        _check_nobody_makes_it(directory, name, begun, self._run.tasks)
         external = self._external or os.environ.get(disk.EXTERNAL_VARIABLE) or None
         meta = disk.new_meta(kind, directory, self._run.path, self._baseseed, external)
         with trouble(f"beginning the checkpoint {name}"):
+            directory.mkdir(parents=True, exist_ok=True)
+            if not claim(directory, begun):
+                raise _being_made(directory, name, "another process")
             try:
-                directory.mkdir(parents=True, exist_ok=not new)
-            except FileExistsError:
-                if not directory.is_dir():  # a link above it leads nowhere
-                    raise
-                raise _being_made(directory, name, "another process") from None
+                _check_unused(directory, name, begun)  # whoever was faster may have completed it meanwhile
+            except CheckpointTrouble:
+                forget(directory, BEGUN)
+                raise
             sweep(directory)
-            note(directory, BEGUN, writes=True)
             if kind == disk.ITERATIVE:
                 note(directory, OPEN, writes=True)
             for leftover in (disk.STORAGE, disk.KEPT):
@@ -218,16 +222,12 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             forget(directory, BEGUN)
 
 
-def _check_free(directory: Path, name: str) -> None:
-    """Raise CheckpointTrouble where something of that name is of use, or being made."""
+def _check_unused(directory: Path, name: str, begun: list[Writer]) -> None:
+    """Raise CheckpointTrouble where something of that name is of use; `begun`: who had begun it."""
     if disk.is_ok(directory):
         raise CheckpointTrouble(
             f"there is a complete checkpoint {name} in {directory.parent}", "load it, or choose another name"
         )
-    begun = noted(directory, BEGUN)
-    alive = next((writer for writer in begun if writer.lives()), None)
-    if alive is not None:
-        raise _being_made(directory, name, f"process {alive.pid}")
     going_on = not begun and _stored(directory).get("__type__") == disk.ITERATIVE and disk.exists(directory)
     if going_on or _kept(directory) is not None:
         raise CheckpointTrouble(
@@ -236,10 +236,19 @@ def _check_free(directory: Path, name: str) -> None:
         )
 
 
-def _being_made(directory: Path, name: str, by: str) -> CheckpointTrouble:
-    return CheckpointTrouble(
-        f"the checkpoint {name} in {directory.parent} is being made by {by}", "choose another name"
-    )
+def _check_nobody_makes_it(directory: Path, name: str, begun: list[Writer], records: Path) -> None:
+    """Raise CheckpointTrouble where somebody who has begun it is at it, or may be."""
+    maker = next((writer for writer in begun if not writer.has_ended(records)), None)
+    if maker is not None and maker.lives():
+        raise _being_made(directory, name, f"process {maker.pid}")
+    if maker is not None:
+        raise _being_made(
+            directory, name, f"process {maker.pid} on {maker.host}", f"if that is gone: remove {directory}"
+        )
+
+
+def _being_made(directory: Path, name: str, by: str, advice: str = "choose another name") -> CheckpointTrouble:
+    return CheckpointTrouble(f"the checkpoint {name} in {directory.parent} is being made by {by}", advice)
 
 
 def _is_iterative(directory: Path) -> bool:

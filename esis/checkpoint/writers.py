@@ -8,17 +8,21 @@ that is writing them: a second look (a plot of a running calculation, another ra
 - The files go back only where all others are over: on this machine where the process is gone; on another one where this
   process is a later attempt at the same task (or that one was no task at all).
 - A task doesn't mind those who only look: somebody's notebook may be open for weeks.
+- Nor is what somebody has begun, and nothing was kept of, begun anew while he may be at it: of another task he is over
+  where its record says so.
 - What this process has begun to write itself is left alone, too. One that only looked may put the files back if others
   have come and gone since.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
 from esis.processes import UNKNOWN_BOOT, boot, process_alive, process_start
+from esis.worker.durable import aside
 from esis.worker.task import own_record
 
 TYPE_CHECKING = False
@@ -31,6 +35,7 @@ _SMALL = 64 * 1024  # bytes
 _MOST = 100  # lines that are kept
 _WORDS = 6
 _NOTHING, _WRITES, _LOOKS = "-", "writes", "looks"
+_RECORDED = 4  # dots in the name of an attempt that has a record
 
 
 class Writer:
@@ -82,6 +87,12 @@ class Writer:
             return not lives
         return own not in ("", self.attempt) and _task(self.attempt) in ("", _task(own))
 
+    def has_ended(self, records: Path) -> bool:
+        """Return whether it is over, or the record of its attempt at a task, in `records`, tells of an end."""
+        if self.lives() is None and self.attempt.count(".") == _RECORDED and records.is_dir():
+            return self.is_over() or not (records / f"{self.attempt}.running").exists()
+        return self.is_over()
+
 
 def may_put_back(directory: Path) -> bool:
     """Return whether the files of a checkpoint may be put back to what was kept."""
@@ -91,6 +102,37 @@ def may_put_back(directory: Path) -> bool:
         return False
     others = [writer for at, writer in enumerate(known) if at != own and (writer.writes or me.attempt == "")]
     return all(writer.is_over() for writer in others)
+
+
+def claim(directory: Path, before: list[Writer]) -> bool:
+    """Write down that this process begins a checkpoint; False where another one did at the same moment. Raises OSError.
+
+    `before`: whose mark of that kind is there, and who are over. It is taken away in one step, so one process gets it;
+    and put back if it turns out to be that of a process which was faster.
+    """
+    mark, fresh, taken = directory / BEGUN, aside(directory), aside(directory)
+    try:
+        write_atomic(fresh, f"{Writer.current(writes=True).line()}\n")
+        if before:
+            mark.rename(taken)
+            if _lines(noted(directory, taken.name)) != _lines(before):
+                os.link(taken, mark)
+                return False
+        os.link(fresh, mark)
+    except (FileExistsError, FileNotFoundError):  # whoever has it sweeps
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        fresh.replace(mark)  # a file system without hard links
+    finally:
+        for path in (fresh, taken):
+            path.unlink(missing_ok=True)
+    return True
+
+
+def _lines(writers: list[Writer]) -> list[str]:
+    return [writer.line() for writer in writers]
 
 
 def note(directory: Path, name: str, writes: bool = False, alone: bool = True) -> None:

@@ -74,7 +74,7 @@ def sweep(parent: Path) -> None:
             if path.is_dir() and not path.is_symlink():
                 _remove(path)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
 
 def _remove(directory: Path) -> None:

@@ -20,7 +20,7 @@ import esis
 import esis.checkpoint
 from esis.checkpoint import checkpoint_facility
 from esis.checkpoint.disk import seed_number, seed_text
-from esis.checkpoint.writers import Writer
+from esis.checkpoint.writers import Writer, claim
 from esis.errors import BadInput, CorruptState, EsisError, FileTrouble
 from esis.model.workdir import RunDir
 from esis.processes import process_start
@@ -279,6 +279,97 @@ def test_one_name_is_created_once(run: RunDir) -> None:
     os.waitpid(child, 0)
     anew = facility.create_checkpoint("b")
     assert os.listdir(Path(anew.get_file_name("x")).parent) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "running", "free"),
+    [
+        ("3.1.70.0.1700000000", "3.1.70.0.1700000000", True, False),  # another rank of one attempt
+        ("3.1.70.0.1700000000", "4.1.70.0.1700000000", True, False),  # another task
+        ("3.0.70.0", "4.1.70.0.1700000000", False, False),  # the same, and it writes no records
+        ("3.1.70.0.1700000000", "", True, False),  # by hand on the login node
+        ("", "", False, False),
+        ("3.1.70.0.1700000000", "3.2.88.0.1700000900", True, True),  # resubmitted
+        ("3.1.70.0.1700000000", "4.1.70.0.1700000000", False, True),  # its end is recorded
+        ("3.1.70.0.1700000000", "", False, True),
+    ],
+)
+def test_f160_what_a_process_on_another_machine_makes_is_not_begun_anew_under_its_hands(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, theirs: str, mine: str, running: bool, free: bool
+) -> None:
+    """Two tasks that need one thing, or ranks: one set_OK would declare a mixture of both their files complete."""
+    for name, create in (
+        ("a", facility_on(run).create_checkpoint),
+        ("b", facility_on(run).create_iterative_checkpoint),
+    ):
+        Path(create(name).get_file_name("f")).write_text("theirs")
+        writer = Writer.current()
+        writer.host, writer.attempt, writer.writes = "elsewhere", theirs, True
+        (run.checkpoints / name / "checkpoint.begun").write_text(f"{writer.line()}\n")
+    run.tasks.mkdir(exist_ok=True)
+    if running:
+        (run.tasks / f"{theirs}.running").touch()
+    if mine:
+        monkeypatch.setenv("SLURM_ESIS_RECORD", str(run.tasks / mine))
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", mine.split(".")[2])
+    facility = facility_on(run)
+    assert facility.has_iterative_checkpoint("b") is not free
+    for name, create in (("a", facility.create_checkpoint), ("b", facility.create_iterative_checkpoint)):
+        if free:
+            assert os.listdir(Path(create(name).get_file_name("x")).parent) == []
+            continue
+        with pytest.raises(ValueError, match="on elsewhere; if that is gone: remove "):
+            create(name)
+        assert (run.checkpoints / name / "storage" / "f").read_text() == "theirs"
+
+
+RACE = """
+import sys
+import esis.checkpoint
+facility = esis.checkpoint.checkpoint_facility(1)
+for number in range(20):
+    input()
+    try:
+        with open(facility.create_checkpoint(f"{sys.argv[1]}{number}").get_file_name("f"), "w") as stream:
+            stream.write(sys.argv[2])
+        print("made", flush=True)
+    except ValueError:
+        print("refused", flush=True)
+"""
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_f161_of_processes_that_begin_one_at_the_same_moment_one_does(run: RunDir, left: bool) -> None:
+    """Also where a killed one has left it; the others get the ValueError that they got from 0.0.4."""
+    dead = dead_writer().line()
+    for number in range(20) if left else ():
+        facility_on(run).create_checkpoint(f"c{number}")
+        (run.checkpoints / f"c{number}" / "checkpoint.begun").write_text(f"{dead}\n")
+    argv = [sys.executable, "-c", RACE, "c"]
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": run.cwd, "text": True, "bufsize": 1}
+    env = {"PYTHONPATH": str(ROOT)}
+    racers = [subprocess.Popen([*argv, str(which)], env=env, **pipe) for which in range(3)]  # type: ignore[call-overload]
+    for number in range(20):
+        for racer in racers:
+            racer.stdin.write("\n")
+        said = [racer.stdout.readline().strip() for racer in racers]
+        assert sorted(said) == ["made", "refused", "refused"]
+        assert (run.checkpoints / f"c{number}" / "storage" / "f").read_text() == str(said.index("made"))
+        assert not [name for name in os.listdir(run.checkpoints / f"c{number}") if name.startswith(".esis-tmp-")]
+    for racer in racers:
+        racer.communicate()
+
+
+def test_f161_a_slow_one_takes_nothing_from_one_that_was_faster(run: RunDir) -> None:
+    """It had judged what a killed process left; by now a living one makes it, or has completed it."""
+    directory = run.checkpoints / "a"
+    facility_on(run).create_checkpoint("a")
+    judged = [dead_writer()]
+    mark = (directory / "checkpoint.begun").read_text()
+    assert not claim(directory, judged)
+    assert (directory / "checkpoint.begun").read_text() == mark
+    assert not claim(directory, [])
+    assert sorted(os.listdir(directory)) == ["checkpoint.begun", "checkpoint.meta.json", "storage"]
 
 
 def test_one_that_is_not_ok_can_be_loaded_and_completed(run: RunDir) -> None:
