@@ -16,6 +16,7 @@ from esis.model.requirements import Node, Requirement, base_name
 from esis.model.sources import Source, file_digests
 from esis.model.workdir import RunDir, is_run_name
 from esis.model.workflow import Workflow, stand_in
+from esis.operations.witness.moved import moved_along
 from esis.operations.witness.target import definition
 from esis.records import provenance, stage
 from esis.records.stage import Stage
@@ -93,7 +94,7 @@ def workflow_of(run: RunDir) -> Path:
     found = provenance.read(run).workflow_file
     if found is None:
         raise BadInput(f"{run.path} doesn't tell which workflow file it is of", "name the workflow file, too")
-    return stand_in(Path(found))
+    return stand_in(moved_along(run, Path(found)))
 
 
 def _runs(parent: Path) -> Iterator[RunDir]:

@@ -6,18 +6,35 @@ newline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
 from esis.model.workdir import RunDir
 
+_LINE = re.compile(r"([0-9]{1,12}):([0-9]{1,12}):(.+)\Z", re.DOTALL)
 
-def save(run: RunDir, required: Iterable[tuple[int, int, Path]]) -> None:
-    """Write the list, of each run the first and the last task and where it is; without any there is none."""
+Entry = tuple[int, int, Path]  # the first and the last task of a run, and where it is
+
+
+def save(run: RunDir, required: Iterable[Entry], check: Callable[[], None] | None = None) -> None:
+    """Write the list, if `check` raises nothing at the last moment; without any run there is none."""
     lines = [f"{first}:{last}:{path}\n" for first, last, path in required]
     if lines:
-        write_atomic(run.requirements, "".join(lines))
+        write_atomic(run.requirements, "".join(lines), check=check)
+
+
+def entries(run: RunDir) -> list[Entry]:
+    """Return what the list holds. Raises CorruptState, OSError."""
+    found = []
+    for line in _lines(run):
+        match = _LINE.match(line)
+        if match is None:
+            raise CorruptState(f"{run.requirements} is corrupt: {line!r} is no <first task>:<last task>:<path>")
+        found.append((int(match[1]), int(match[2]), Path(match[3])))
+    return found
 
 
 def paths(run: RunDir) -> list[Path]:

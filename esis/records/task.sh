@@ -595,8 +595,10 @@ esis_check_requirements() {
             until esis_is_complete "$esis_tasks" "${esis_line%%:*}" "${esis_line#*:}"; do
                 if [ "$esis_waited" -ge "$esis_wait" ]; then
                     # Not echo: some shells' echo takes the backslashes of a path away.
-                    command printf 'ESIS: the required run %s is not complete, so this task does not start; %s\n' \
-                        "${esis_line#*:}" "esis status on it tells why" >&2 || :
+                    esis_text='is not complete, so this task does not start; esis status on it tells why'
+                    [ -d "${esis_line#*:}" ] \
+                        || esis_text="is not there, so this task does not start; if it was moved: mend $esis_needs"
+                    command printf 'ESIS: the required run %s %s\n' "${esis_line#*:}" "$esis_text" >&2 || :
                     return 1
                 fi
                 esis_waited=$((esis_waited + 5))

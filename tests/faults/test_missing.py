@@ -474,3 +474,66 @@ def test_f75_a_run_that_cannot_be_looked_at_is_not_built_again(
     monkeypatch.setattr(os, "lstat", refuse)
     with pytest.raises(OSError, match=os.strerror(number)):
         check_untouched(run, State(Stage.SNAPSHOT))
+
+
+NO_WAIT = {"ESIS_REQUIREMENT_WAIT": "0"}
+
+
+def moved_after_failures(bench: Bench, name: str = "moved home") -> Path:
+    """Let tasks of a workflow that requires another one fail, move all of it, and mend the cause; return its place."""
+    bench.workflow("a")
+    place = bench.workflow("b", requires=["a"])
+    (place / "flaky").touch()
+    bench.esis(place, "dependency", env=NO_WAIT).ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 1, "failed": 2}
+    bench.home.rename(bench.directory / name)
+    place = bench.directory / name / "b"
+    (place / "flaky").unlink()
+    return place
+
+
+def test_f162_what_was_moved_together_finds_the_runs_that_it_requires(bench: Bench) -> None:
+    """Its tasks used to end with 75, each time that they were resubmitted: the old path was written down."""
+    place = moved_after_failures(bench)
+    run, required = only_run(place), only_run(place.parent / "a")
+    assert "there is no workflow file" not in bench.esis(place, "why", str(run)).ok().stderr
+    assert "1,1,1,failed" in bench.esis(place, "export", "--requirements", "a:n").ok().stdout
+    told = bench.esis(place, "resubmit", env=NO_WAIT).ok().stderr
+    assert f"which is {required} by now" in told
+    assert (run / "__esis__/requirements").read_text() == f"0:2:{required}\n"
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+    assert "by now" not in bench.esis(place, "resubmit", "--state", "done", env=NO_WAIT).ok().stderr
+
+
+def test_f162_a_submission_without_an_answer_is_sent_again_from_where_it_is(bench: Bench) -> None:
+    place = moved_after_failures(bench)
+    place.parent.rename(bench.home)
+    bench.slurm.fail("sbatch", "timeout", times=2)
+    assert bench.esis(bench.home / "b", "resubmit", env=NO_WAIT).code == 6
+    bench.home.rename(place.parent)
+    bench.esis(place, "resubmit", "--tasks", "0", env=NO_WAIT).ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+
+
+def test_f162_a_required_run_that_is_nowhere_is_called_that_and_the_list_stays(bench: Bench) -> None:
+    place = moved_after_failures(bench)
+    run = only_run(place)
+    shutil.rmtree(only_run(place.parent / "a"))
+    before = (run / "__esis__/requirements").read_text()
+    bench.esis(place, "resubmit", "--tasks", "1", env=NO_WAIT).ok()
+    assert (run / "__esis__/requirements").read_text() == before
+    bench.slurm.run()
+    assert "is not there" in bench.esis(place, "log", "1").stdout
+    assert bench.states(place) == {"done": 1, "failed": 2}
+
+
+def test_f162_one_that_was_copied_keeps_to_the_runs_of_the_first(bench: Bench) -> None:
+    """They are there, and their hash is the same."""
+    place = moved_after_failures(bench)
+    shutil.copytree(place.parent, bench.home, symlinks=True)
+    before = (only_run(place) / "__esis__/requirements").read_text()
+    bench.esis(place, "resubmit", "--tasks", "1", env=NO_WAIT).ok()
+    assert (only_run(place) / "__esis__/requirements").read_text() == before

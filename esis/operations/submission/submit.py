@@ -34,6 +34,7 @@ from esis.operations.submission.limits import (
     new_limits,
 )
 from esis.operations.submission.lookup import look_up
+from esis.operations.submission.moved import follow
 from esis.operations.submission.script import render_script, write_script
 from esis.records import job_ids, log_names, submissions, traces
 from esis.records.origin import origin_here
@@ -120,6 +121,7 @@ def _intend(
     """Write script, map and intent of a submission."""
     run = request.run
     traces.bring_back(run)
+    follow(run, context)
     number = next_number(run)
     # On this machine each task is a process of its own.
     packing = request.packing if limits is not None else UNPACKED
@@ -215,6 +217,7 @@ def settle(
             found = _adopted(run, submission, known, scheduler, context)
             submission = found or submission
             if len(submission.jobs) < len(submission.arrays):
+                follow(run, context)
                 own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
                 behind = dependency if renew else without(submission.dependency, own)
                 if submission.jobs:

@@ -14,6 +14,7 @@ from esis.model.parametersets import ParameterSets
 from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
 from esis.model.workflow import load
+from esis.operations.witness.moved import moved_along
 from esis.operations.witness.target import definition
 from esis.records import provenance, required
 
@@ -102,7 +103,7 @@ def required_runs(run: RunDir) -> list[Required]:
         if digest is None:
             raise CorruptState(f"{run.wf_status} has no hash of the requirement {stored!r}")
         wanted = RunDir.of(Path(), digest).path.name
-        place = listed.get(wanted)
+        place = moved_along(run, listed[wanted]) if wanted in listed else None
         if place is None or not place.is_dir():
             place = _beside_its_workflow(run, stored, wanted)
         if place is None:
@@ -121,7 +122,7 @@ def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
     if origin is None:
         return None
     try:
-        workflow = definition(run)._replace(path=Path(origin))
+        workflow = definition(run)._replace(path=moved_along(run, Path(origin)))
         place = run_parent(load(workflow.requirement_file(stored))) / name
     except (EsisError, OSError):
         return None
