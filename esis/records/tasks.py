@@ -172,6 +172,8 @@ class TaskRecords(Mapping[int, TaskRecord]):
                 if task not in found:
                     found[task], found_kinds[task] = name, kind
                     continue
+                if name == found[task]:
+                    continue  # in a file and in a line: a fold was killed, or an older copy of the files came back
                 new, old = TaskRecord.parse(name), TaskRecord.parse(found[task])
                 if new is None or old is None:
                     continue

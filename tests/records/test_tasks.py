@@ -174,6 +174,19 @@ def test_folded_records_count_like_files(tmp_path: Path) -> None:
     assert {task: record.code for task, record in read_records(run).items()} == {3: 0, 4: 3}
 
 
+def test_a_record_in_a_file_and_in_a_line_is_one(tmp_path: Path) -> None:
+    """A fold that was killed, or an older copy of the files that came back: no second end was recorded."""
+    run = RunDir(tmp_path)
+    run.tasks.mkdir(parents=True)
+    names = ["0.0001.7.0.5.exit0.6", "1.0001.7.0.5.exit3.6"]
+    run.folded_tasks.write_text("".join(f"{name} {{}}\n" for name in names))
+    for name in names:
+        (run.tasks / name).touch()
+    found = read_records(run)
+    assert [found.rival(task) for task in (0, 1)] == [None, None]
+    assert found.kind(0) != found.kind(1)
+
+
 @RELAXED
 @given(
     st.lists(
