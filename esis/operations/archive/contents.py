@@ -178,7 +178,8 @@ def _item(listing: Listing, relative: str, note: Callable[[str], None]) -> Item 
         with contextlib.suppress(OSError):  # it points to nothing
             there = os.stat(path) if top in _DATA else there  # noqa: PTH116  a hundred thousand times
         mode = there.st_mode
-        if not stat.S_ISREG(mode):
+        # The whole of it may lie on another file system; a link to a directory further down may lead round in a circle.
+        if not stat.S_ISREG(mode) and not (relative in _DATA and relative != _CWD and stat.S_ISDIR(mode)):
             note(f"left out: {relative} is a link to {target}")
             return None
     if stat.S_ISDIR(mode):

@@ -440,6 +440,27 @@ def test_links_among_results_are_followed_and_what_is_no_file_is_left_out_with_a
     ]
 
 
+@pytest.mark.parametrize("place", ["results", "parameters"])
+@pytest.mark.parametrize("ending", ["zip", "tar.zst"])
+def test_f164_results_that_the_setup_script_has_put_elsewhere_are_packed(
+    run: RunDir, tmp_path: Path, place: str, ending: str
+) -> None:
+    """A link to a directory on a scratch in the place of results/; a link to one further down is left out."""
+    copy = RunDir(copied(run, tmp_path / "w"))
+    pack(copy, tmp_path / f"before.{ending}")
+    (tmp_path / "scratch").mkdir()
+    (copy.path / place).rename(tmp_path / "scratch" / place)
+    (copy.path / place).symlink_to(tmp_path / "scratch" / place)
+    notes: list[str] = []
+    pack(copy, tmp_path / f"after.{ending}", notes=notes)
+    assert notes == []
+    assert names(tmp_path / f"after.{ending}") == names(tmp_path / f"before.{ending}")
+    assert problems(tmp_path / f"after.{ending}") == []
+    (copy.results / "round").symlink_to(".")
+    pack(copy, tmp_path / f"after.{ending}", notes=notes)
+    assert [note.partition(": ")[2] for note in notes] == ["left out: results/round is a link to ."]
+
+
 def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: Path) -> None:
     """In none of ESIS's own files, whatever was recorded; and it can still be verified."""
     home = tmp_path / ALICE
