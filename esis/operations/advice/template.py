@@ -34,6 +34,7 @@ _STOPS = re.compile(
     r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
     rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b"
 )
+_KEPT = re.compile(r"\s*(?:export\s+)?\w+=\"?(?:\$\((?:readlink|realpath)\s[^;&|]*|[^\s;&|]*)\Z")
 _CONTINUED = re.compile(r"(^[ \t]*#.*\n)|\\\n", re.MULTILINE)  # a comment isn't
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(
@@ -122,7 +123,7 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
         yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
     if re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before[0]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
-    kept = re.match(r"\s*(?:export\s+)?\w+=[^\s;&|]*\Z", line) is not None  # in a variable; it is called later
+    kept = _KEPT.match(line) is not None  # in a variable; it is called later
     if "srun" not in re.split(r"[\s();&|]+", outer if kept else " ".join(before)):
         yield note(
             _SUBJECT,

@@ -23,7 +23,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.operations.advice.inner_shells import DETACHING, OF_A_SHELL, SEVERAL, SHELLS, Inner, inner_script
+from esis.operations.advice.inner_shells import (
+    DETACHING,
+    HANDLING,
+    NAMING,
+    OF_A_SHELL,
+    SEVERAL,
+    SHELLS,
+    Inner,
+    inner_script,
+)
 from esis.operations.advice.shelltext import WORKER, without_redirections
 from esis.process import capture
 
@@ -59,6 +68,10 @@ esis_run() {{
     case $exported in *{worker}*) called=1;; *) exported='';; esac
   fi
   [ -n "$called" ] || return 0
+  case ${{1##*/}} in
+    {naming}) printf '%s\n' "${{!#}}"; return 0;;
+    {handling}) return 0;;
+  esac
   case "$*" in
     *find$'\\037'*-exec*$'\\037;'*|*find$'\\037'*-ok*$'\\037;'*) printf '{mark}worker\\n' >&2; return 0;;
   esac
@@ -261,6 +274,8 @@ def _copy(script: Inner, body: str, known: _Known, code: int) -> str:
         mark=_MARK,
         shells="|".join(sorted(SHELLS | OF_A_SHELL)),
         detaching="|".join(sorted(DETACHING)),
+        naming="|".join(sorted(NAMING)),
+        handling="|".join(sorted(HANDLING)),
         answers="\n".join(cases),
         evaluated="\n".join(f"{shlex.quote(text)}) {name}; return;;" for text, name in names.items()),
         functions="\n".join(

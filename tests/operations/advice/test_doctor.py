@@ -272,6 +272,7 @@ def told(directory: Path, body: str, head: str = HEAD, name: str = "t.sh") -> li
         ("timeout 5 srun WORKERSCRIPT; echo $?\n", "status"),
         ("srun WORKERSCRIPT; srun ../post\n", "status"),
         ("srun WORKERSCRIPT\ncode=$?\nmodule purge\n", "without set -e"),
+        ("set +e\nworker=$(realpath WORKERSCRIPT)\nsrun $worker\necho\n", "status"),
         ("exec >log 2>&1\ncd /tmp\nsrun WORKERSCRIPT\n/bin/rm -rf scratch\n", "without set -e"),
     ],
 )
@@ -300,6 +301,9 @@ def test_a_failing_worker_that_ends_as_done_is_found_by_trying(tmp_path: Path, b
         "cat >in <<'EOF'\na > b $(\nEOF\nsrun WORKERSCRIPT <in\n",
         "set -eu\nif (( SLURM_NTASKS > 3 )) || [[ a > b ]]; then echo; fi\nsrun WORKERSCRIPT ${NAME:-a>b}\necho\n",
         OWN_TRAP + "srun WORKERSCRIPT\n",
+        "worker=$(realpath WORKERSCRIPT)\ncd /tmp\nsrun $worker\n",
+        'set -e\nworker=$(readlink -f WORKERSCRIPT)\nsrun "$worker"\necho\n',
+        "set -e\nchmod +x WORKERSCRIPT || :\nsrun WORKERSCRIPT\n",
     ],
 )
 def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
@@ -315,6 +319,8 @@ def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
         ("set -e\nflag -c 'srun WORKERSCRIPT; echo'\n", "shell inside"),
         ("zsh -c 'WORKERSCRIPT | tee log'\n", "shell inside"),
         ("cat < <(srun WORKERSCRIPT)\n", "process substitution"),
+        ("ln -s WORKERSCRIPT here\n./here\n", "without set -e"),
+        ("cp WORKERSCRIPT /tmp/here\n/tmp/here\n", "without set -e"),
         ("[ -e nowhere ] && srun WORKERSCRIPT | tee log\n", "pipefail"),
     ],
 )
