@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from esis.errors import Busy, EsisError
-from esis.processes import UNKNOWN_BOOT, boot, process_alive, process_start
+from esis.processes import UNKNOWN_BOOT, boot, has_open, process_alive, process_start
 
 HEARTBEAT_SECONDS = 60.0
 STALE_SECONDS = 900.0  # 15 missed heartbeats: a lock of another host may then be taken over, on request
@@ -76,17 +76,17 @@ class Owner:
         """Return True only where it is certain: it was here, and there is no such process (any more)."""
         return self.is_here() and not process_alive(self.pid, self.started)
 
-    def interrupt(self) -> bool:
+    def interrupt(self, at: Path | None = None) -> bool:
         """Send it SIGINT, and let it go on if it is stopped. Raises PermissionError.
 
-        False where it isn't certain to be this process, or has ended.
+        False where it isn't certain to be this process, has ended, or hasn't open the directory `at` that it works on.
         """
         if not self.is_here() or self.started == 0:
             return False
         # Its number may be used again at any moment; a descriptor goes on meaning the process that it was got for.
         handle = _process_handle(self.pid)
         try:
-            if not process_alive(self.pid, self.started):
+            if not process_alive(self.pid, self.started) or (at is not None and not has_open(self.pid, at)):
                 return False
             for number in (signal.SIGINT, signal.SIGCONT):  # one that is stopped would hear of it when it goes on
                 if handle is not None:

@@ -95,6 +95,22 @@ def is_zombie(pid: int) -> bool:
         return False
 
 
+def has_open(pid: int, directory: str | os.PathLike[str]) -> bool:
+    """Return whether a process has a directory open, by whatever name; also where nobody can tell."""
+    place = f"/proc/{pid}/fd"
+    try:
+        return any(_is_same(f"{place}/{name}", directory) for name in os.listdir(place))
+    except OSError:
+        return True
+
+
+def _is_same(path: str, directory: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(path, directory)
+    except OSError:
+        return False
+
+
 def _tells() -> bool:
     return os.path.exists("/proc/self/stat")
 

@@ -305,13 +305,13 @@ def _interrupt(status: RunStatus, submission: Submission, tasks: Sequence[int]) 
             "end these processes there, each with its session: kill -- -<process>",
         )
     try:
-        if owner is not None and owner.interrupt():
+        if owner is not None and owner.interrupt(status.run.path):
             return None
     except PermissionError:
         pass
     return BadInput(
         f"{label}: its local run belongs to {owner or 'an unknown process'}, which can't be signalled from here",
-        "end that process on its own machine, as its own user",
+        "end that process on its own machine, as its own user; if this is a copy of the run: cancel that one",
     )
 
 

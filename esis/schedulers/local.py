@@ -85,7 +85,7 @@ class Local:
         # Microseconds: unique on this machine, also as SLURM_JOB_ID of the single tasks, and in the order of time.
         job = time.time_ns() // 1000
         script = run.script.read_text("utf-8", "surrogateescape")
-        with installed_srun(run) as programs:
+        with _open(run.path), installed_srun(run) as programs:
             acknowledged(Job(str(job)))
             options = Options.of(script, submission.options)
             batch = _Batch(run, submission, job, options, programs, self._parallel, self._progress)
@@ -93,6 +93,16 @@ class Local:
         batch.record_silent_ends()
         message = "interrupted" if returned else ""
         return Answer(Outcome.SUBMITTED, message, returned)
+
+
+@contextmanager
+def _open(directory: Path) -> Iterator[None]:
+    """Have a directory open: whoever cancels the run can tell this process from that of a run which was copied."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

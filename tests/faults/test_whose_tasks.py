@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,6 +309,18 @@ def test_f80_both_are_ended_where_both_are_at_work(bench: Bench) -> None:
         assert started.wait(30) == 130
     assert bench.slurm.jobs()[-1].states == {0: "CANCELLED", 2: "CANCELLED"}
     assert bench.states(place) == {"unsubmitted": 1, "failed": 2}
+
+
+def test_f166_a_copy_of_a_run_ends_no_local_run_of_the_first(bench: Bench) -> None:
+    """It names the same living process, by host, number and start; that one has the first run's directory open."""
+    place = bench.workflow("a", 1, worker=WORKER)
+    with local(bench, place, "run", "--local") as started:
+        shutil.copytree(place, bench.home / "copy", symlinks=True)
+        refused = bench.esis(bench.home / "copy", "cancel")
+        assert (refused.code, "if this is a copy of the run: cancel that one" in refused.stderr) == (2, True)
+        assert started.poll() is None
+        assert "cancelled: 0" in bench.esis(place, "cancel").ok().stderr
+        assert started.wait(30) == 130
 
 
 def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None:
