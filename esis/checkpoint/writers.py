@@ -166,9 +166,13 @@ def forget(directory: Path, name: str) -> None:
 
 
 def forget_quietly(directory: Path, name: str) -> None:
-    """Take that away at the end of a process, whatever has become of the directory."""
+    """Take its mark away at the end of a process, whatever has become of the directory.
+
+    A process that was forked from it ends in the same way, and leaves the mark.
+    """
     try:
-        forget(directory, name)
+        if all(writer.is_same(Writer.current()) for writer in noted(directory, name)):
+            forget(directory, name)
     except OSError:
         return
 

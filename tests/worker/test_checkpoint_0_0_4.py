@@ -421,6 +421,23 @@ def test_one_exists_from_its_creation_on_unless_its_maker_died_before_anything_w
             create("mc3")
 
 
+def test_f167_the_end_of_a_forked_process_is_not_that_of_the_maker(run: RunDir) -> None:
+    """It runs what was registered for the end, too; what the maker leaves when it is killed is half a file."""
+    code = """
+import os, signal, sys
+import esis.checkpoint
+esis.checkpoint.checkpoint_facility(1).create_iterative_checkpoint("a")
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=run.cwd, env={"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not facility_on(run).has_iterative_checkpoint("a")
+
+
 def test_one_is_finished_once_set_ok_was_called(run: RunDir) -> None:
     facility = facility_on(run)
     assert not facility.iterative_checkpoint_is_finished("a")
