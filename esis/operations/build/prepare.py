@@ -241,6 +241,12 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
             f"the setup script left no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",
             "let it leave parameters/ as it is; nothing was submitted",
         )
+    for stored in (node.workflow.sbatchtemplate, node.workflow.workerscript):
+        if not is_there(run.path / base_name(stored)):  # no task could be submitted, or begin, ever
+            raise UserScriptFailed(
+                f"{base_name(stored)} is not in {run.path} any more: the generator or the setup script took it away",
+                "let it stay; nothing was submitted",
+            )
     for directory in missing_directories(Options.of(script.text), run.cwd):
         context.say(
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "

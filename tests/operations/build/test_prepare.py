@@ -118,6 +118,19 @@ until [ parameters -nt mark ]; do touch parameters/x; rm parameters/x; done
     assert site.submissions() == 1
 
 
+@pytest.mark.parametrize("name", ["template.sh", "worker.sh"])
+def test_f168_a_setup_script_that_takes_template_or_worker_away_stops_the_run(site: FakeSite, name: str) -> None:
+    """Such a run could not be finished, and counted as built; the other copies are not needed any more."""
+    flow = make_workflow(site, "w", setup=f"#!/bin/sh\n[ -e $HOME/mended ] || rm {name}\nrm gen.py\n")
+    env = {"HOME": str(site.home)}
+    refused = flow.esis("run", env=env)
+    assert (refused.code, f"{name} is not in " in refused.stderr) == (4, True), refused
+    assert site.submissions() == 0
+    (site.home / "mended").touch()
+    flow.esis("run", env=env).ok()
+    assert site.submissions() == 1
+
+
 def test_parameter_sets_that_are_gone_within_the_second_are_missed(site: FakeSite) -> None:
     """Lustre counts whole seconds; here the scripts set the time of their directory to the same one."""
     same = "touch -d @1000000000"
