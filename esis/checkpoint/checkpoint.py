@@ -145,7 +145,7 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
         with trouble(f"keeping the checkpoint {self._name}"):
             import shutil  # draws in much
 
-            saved = Checkpoints(self._directory / disk.KEPT, keep=1)
+            saved = Checkpoints(self._directory / disk.KEPT, keep=1, sweeps=False)  # all ranks may be at it
             with saved.save(iteration, before=self._meta["iteration"], finished=finished) as copy:
                 shutil.copytree(self._files, copy / disk.STORAGE, symlinks=True)
             meta = {**self._meta, "iteration": iteration}

@@ -15,7 +15,7 @@ from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoint, Checkpoints
-from esis.worker.durable import discard, sweep
+from esis.worker.durable import discard, insist, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             self._restore(latest, directory, meta)
         if not self._readonly:
             with trouble(f"opening the checkpoint {name}"):
+                if alone and (directory / disk.KEPT).is_dir():
+                    sweep(directory / disk.KEPT)
                 note(directory, OPEN, alone=alone)
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
@@ -218,7 +220,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             sweep(directory)
             restore(latest / disk.STORAGE, directory / disk.STORAGE, directory)
             if _stored(directory) != meta:
-                disk.write_meta(directory, meta)
+                insist(lambda: disk.write_meta(directory, meta))
             forget(directory, BEGUN)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import stat
 
-from esis.worker.durable import aside, discard
+from esis.worker.durable import aside, discard, insist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 1024 * 1024  # bytes
-_TRIES = 5
 
 
 def restore(kept: Path, files: Path, beside: Path) -> None:
@@ -39,18 +38,14 @@ def restore(kept: Path, files: Path, beside: Path) -> None:
 def _put(source: Path, target: Path, beside: Path) -> None:
     import shutil  # draws in much, and seldom is there anything to put back
 
-    for tried in range(_TRIES):
+    def put() -> None:
         fresh = aside(beside)
         shutil.copy2(source, fresh, follow_symlinks=False)
         if target.is_dir() and not target.is_symlink():
             discard(target)
-        try:
-            fresh.replace(target)
-        except FileNotFoundError:  # another process has swept it away
-            if tried == _TRIES - 1:
-                raise
-        else:
-            return
+        fresh.replace(target)
+
+    insist(put)
 
 
 def _remove(path: Path) -> None:

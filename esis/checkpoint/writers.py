@@ -22,7 +22,7 @@ import os
 from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
 from esis.processes import UNKNOWN_BOOT, boot, process_alive, process_start
-from esis.worker.durable import aside
+from esis.worker.durable import aside, insist
 from esis.worker.task import own_record
 
 TYPE_CHECKING = False
@@ -143,7 +143,8 @@ def note(directory: Path, name: str, writes: bool = False, alone: bool = True) -
     if any(writer.writes or not me.writes for writer in same):
         return
     kept = [writer for writer in before if writer not in same]
-    write_atomic(directory / name, "".join(f"{writer.line()}\n" for writer in [*kept, me]))
+    text = "".join(f"{writer.line()}\n" for writer in [*kept, me])
+    insist(lambda: write_atomic(directory / name, text))
 
 
 def noted(directory: Path, name: str) -> list[Writer]:

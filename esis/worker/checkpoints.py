@@ -75,16 +75,18 @@ class Checkpoint:
 class Checkpoints:
     """Be the checkpoints of one name, of which the last `keep` are kept."""
 
-    def __init__(self, directory: Path, keep: int = 2, allowed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, directory: Path, keep: int = 2, allowed: Callable[[], None] | None = None, sweeps: bool = True
+    ) -> None:
         """Name the directory that holds them; it is made with the first one.
 
-        `allowed` raises where nothing may be saved any more.
+        `allowed` raises where nothing may be saved any more; `sweeps`: nobody else saves here at the same time.
         """
         if keep < 1:
             raise BadInput(f"keep={keep} would keep no checkpoint", "keep at least 1")
         self.directory = directory
         self.keep = keep
-        self._swept = False
+        self._swept = not sweeps
         self._allowed = allowed or _always
 
     def all(self) -> list[Checkpoint]:

@@ -10,7 +10,10 @@ from esis.files import TEMPORARY_PREFIX, fsync_directory, naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+_TRIES = 5
 
 
 def aside(parent: Path) -> Path:
@@ -75,6 +78,20 @@ def sweep(parent: Path) -> None:
                 _remove(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def insist(act: Callable[[], object]) -> None:
+    """Do it once more where another process has swept away what was half done: several may open one checkpoint at once.
+
+    Raises FileNotFoundError in the end, and what `act` raises else.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            act()
+        except FileNotFoundError:
+            continue
+        return
+    act()
 
 
 def _remove(directory: Path) -> None:

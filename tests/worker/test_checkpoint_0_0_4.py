@@ -421,6 +421,52 @@ def test_one_exists_from_its_creation_on_unless_its_maker_died_before_anything_w
             create("mc3")
 
 
+RANK = """
+import sys
+import esis.checkpoint
+rank = sys.argv[1]
+state = esis.checkpoint.checkpoint_facility(1).open_iterative("a")
+for step in range(1, 21):
+    input()
+    with open(state.get_latest(rank), "w") as stream:
+        stream.write(str(step))
+    print("written", flush=True)
+    input()
+    state.set_iteration(step)
+    print(state.get_iteration(), flush=True)
+input()
+state.set_OK()
+print("ok", flush=True)
+"""
+
+
+def test_f169_all_ranks_may_set_the_iteration_at_the_same_moment(run: RunDir) -> None:
+    """They did with 0.0.4. What a killed attempt has left half-way goes when the next one opens it."""
+    facility_on(run).create_iterative_checkpoint("a").set_iteration(0)
+    opened_by_a_dead_process(run, "a")
+    (run.checkpoints / "a/kept/.esis-tmp-1-ab").mkdir()
+    argv = [sys.executable, "-c", RANK]
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": run.cwd, "text": True, "bufsize": 1}
+    env = {"PYTHONPATH": str(ROOT)}
+    ranks = [subprocess.Popen([*argv, str(rank)], env=env, **pipe) for rank in range(3)]  # type: ignore[call-overload]
+
+    def all_say() -> list[str]:
+        for rank in ranks:
+            rank.stdin.write("\n")
+        return [rank.stdout.readline().strip() for rank in ranks]
+
+    for step in range(1, 21):
+        assert all_say() == ["written"] * 3
+        assert all_say() == [str(step)] * 3
+        (number,) = os.listdir(run.checkpoints / "a/kept")
+        assert {path.read_text() for path in (run.checkpoints / "a/kept" / number / "storage").iterdir()} == {str(step)}
+    assert all_say() == ["ok"] * 3
+    for rank in ranks:
+        rank.communicate()
+    assert facility_on(run).iterative_checkpoint_is_finished("a")
+    assert facility_on(run).open_iterative("a").get_iteration() == 20
+
+
 def test_f167_the_end_of_a_forked_process_is_not_that_of_the_maker(run: RunDir) -> None:
     """It runs what was registered for the end, too; what the maker leaves when it is killed is half a file."""
     code = """
