@@ -530,6 +530,21 @@ def test_f162_a_required_run_that_is_nowhere_is_called_that_and_the_list_stays(b
     assert bench.states(place) == {"done": 1, "failed": 2}
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_f162_what_is_moved_once_more_is_found_again(bench: Bench, back: bool) -> None:
+    """By then the list holds a place that is neither that of the build nor one of today."""
+    place = moved_after_failures(bench)
+    bench.esis(place, "resubmit", "--tasks", "1", env=NO_WAIT).ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 2, "failed": 1}
+    home = bench.home if back else bench.directory / "elsewhere"
+    place.parent.rename(home)
+    told = bench.esis(home / "b", "resubmit", env=NO_WAIT).ok().stderr
+    assert f"which is {only_run(home / 'a')} by now" in told
+    bench.slurm.run()
+    assert bench.states(home / "b") == {"done": 3}
+
+
 def test_f162_one_that_was_copied_keeps_to_the_runs_of_the_first(bench: Bench) -> None:
     """They are there, and their hash is the same."""
     place = moved_after_failures(bench)

@@ -6,7 +6,7 @@ from esis.errors import CorruptState
 from esis.locks import still
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
-from esis.operations.witness.moved import moved_along
+from esis.operations.witness.moved import required_along
 from esis.records import required
 
 
@@ -19,7 +19,7 @@ def follow(run: RunDir, context: Context) -> None:
         listed = required.entries(run)
     except CorruptState:
         return
-    found = [(first, last, moved_along(run, path)) for first, last, path in listed]
+    found = [(first, last, required_along(run, path)) for first, last, path in listed]
     if found == listed:
         return
     for (_, _, before), (_, _, now) in zip(listed, found):

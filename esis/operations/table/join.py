@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from esis.errors import BadInput, CorruptState, EsisError, RequirementTrouble
+from esis.errors import BadInput, CorruptState, RequirementTrouble
 from esis.model.fingerprint import read_status, status_lines
 from esis.model.parametersets import ParameterSets
-from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
-from esis.model.workflow import load
-from esis.operations.witness.moved import moved_along
+from esis.operations.witness.moved import beside_its_workflow, moved_along
 from esis.operations.witness.target import definition
-from esis.records import provenance, required
+from esis.records import required
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def required_runs(run: RunDir) -> list[Required]:
         wanted = RunDir.of(Path(), digest).path.name
         place = moved_along(run, listed[wanted]) if wanted in listed else None
         if place is None or not place.is_dir():
-            place = _beside_its_workflow(run, stored, wanted)
+            place = beside_its_workflow(run, stored, wanted)
         if place is None:
             where = listed.get(wanted, wanted)
             raise RequirementTrouble(
@@ -114,19 +112,6 @@ def required_runs(run: RunDir) -> list[Required]:
             )
         found.append(Required(name, RunDir(place)))
     return found
-
-
-def _beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
-    """Return where the required workflow, as it is now, keeps its runs."""
-    origin = provenance.read(run).workflow_file
-    if origin is None:
-        return None
-    try:
-        workflow = definition(run)._replace(path=moved_along(run, Path(origin)))
-        place = run_parent(load(workflow.requirement_file(stored))) / name
-    except (EsisError, OSError):
-        return None
-    return place if place.is_dir() else None
 
 
 def _value(parameters: Mapping[str, Any], key: str, what: str) -> Any:

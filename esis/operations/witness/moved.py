@@ -7,8 +7,10 @@ from pathlib import Path
 
 from esis.errors import EsisError
 from esis.files import is_there
+from esis.model.fingerprint import read_status, status_lines
 from esis.model.requirements import run_parent
 from esis.model.workdir import RunDir
+from esis.model.workflow import load
 from esis.operations.witness.target import definition
 from esis.records import provenance
 
@@ -29,3 +31,35 @@ def moved_along(run: RunDir, place: Path) -> Path:
         return found if is_there(found) else place
     except (EsisError, OSError):
         return place
+
+
+def required_along(run: RunDir, place: Path) -> Path:
+    """Return where a required run is: at `place`, or moved along, or where its workflow keeps its runs by now.
+
+    The latter after a second move: `place` is then where a submission between the two found it. `place` itself, where
+    it is at none of them, or nobody can tell.
+    """
+    found = moved_along(run, place)
+    try:
+        if is_there(found):
+            return found
+        hashes = dict(status_lines(read_status(run)))
+        for stored in definition(run).requires:
+            if stored in hashes and RunDir.of(Path(), hashes[stored]).path.name == place.name:
+                return beside_its_workflow(run, stored, place.name) or place
+    except (EsisError, OSError):
+        return place
+    return place
+
+
+def beside_its_workflow(run: RunDir, stored: str, name: str) -> Path | None:
+    """Return the required run of that name where the workflow, by its path as stored, keeps its runs as it is now."""
+    origin = provenance.read(run).workflow_file
+    if origin is None:
+        return None
+    try:
+        workflow = definition(run)._replace(path=moved_along(run, Path(origin)))
+        place = run_parent(load(workflow.requirement_file(stored))) / name
+    except (EsisError, OSError):
+        return None
+    return place if place.is_dir() else None
