@@ -134,6 +134,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         if latest is not None and not _belongs(latest, stored, disk.is_ok(directory)):
             latest = None
         alone = not self._readonly and may_put_back(directory)
+        if alone and (directory / disk.KEPT).is_dir():
+            with trouble(f"opening the checkpoint {name}"):
+                sweep(directory / disk.KEPT)  # at once: to put files back takes long, and others may copy by then
         if latest is not None and (self._readonly or alone or "iteration" not in stored):
             meta["iteration"] = latest.step
         if latest is not None and self._readonly:
@@ -142,8 +145,6 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             self._restore(latest, directory, meta)
         if not self._readonly:
             with trouble(f"opening the checkpoint {name}"):
-                if alone and (directory / disk.KEPT).is_dir():
-                    sweep(directory / disk.KEPT)
                 note(directory, OPEN, alone=alone)
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
@@ -189,6 +190,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
                 forget(directory, BEGUN)
                 raise
             sweep(directory)
+            if not noted(directory, BEGUN):  # a slow one had taken the mark, and it was swept before he put it back
+                note(directory, BEGUN, writes=True)
             if kind == disk.ITERATIVE:
                 note(directory, OPEN, writes=True)
             for leftover in (disk.STORAGE, disk.KEPT):

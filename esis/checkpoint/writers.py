@@ -108,27 +108,35 @@ def claim(directory: Path, before: list[Writer]) -> bool:
     """Write down that this process begins a checkpoint; False where another one did at the same moment. Raises OSError.
 
     `before`: whose mark of that kind is there, and who are over. It is taken away in one step, so one process gets it;
-    and put back if it turns out to be that of a process which was faster.
+    and put back if it turns out to be that of a process which was faster since the look before.
     """
     mark, fresh, taken = directory / BEGUN, aside(directory), aside(directory)
     try:
         write_atomic(fresh, f"{Writer.current(writes=True).line()}\n")
         if before:
+            if _lines(noted(directory, BEGUN)) != _lines(before):
+                return False
             mark.rename(taken)
             if _lines(noted(directory, taken.name)) != _lines(before):
-                os.link(taken, mark)
+                _give(taken, mark)
                 return False
-        os.link(fresh, mark)
+        _give(fresh, mark)
     except (FileExistsError, FileNotFoundError):  # whoever has it sweeps
         return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        fresh.replace(mark)  # a file system without hard links
     finally:
         for path in (fresh, taken):
             path.unlink(missing_ok=True)
     return True
+
+
+def _give(path: Path, name: Path) -> None:
+    """Give a file a name that no other one has. Raises FileExistsError, OSError."""
+    try:
+        os.link(path, name)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        path.replace(name)  # a file system without hard links, or somebody else's file
 
 
 def _lines(writers: list[Writer]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -20,10 +21,12 @@ import esis
 import esis.checkpoint
 from esis.checkpoint import checkpoint_facility
 from esis.checkpoint.disk import seed_number, seed_text
+from esis.checkpoint.restore import restore
 from esis.checkpoint.writers import Writer, claim
 from esis.errors import BadInput, CorruptState, EsisError, FileTrouble
 from esis.model.workdir import RunDir
 from esis.processes import process_start
+from esis.worker.durable import sweep
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -370,6 +373,66 @@ def test_f161_a_slow_one_takes_nothing_from_one_that_was_faster(run: RunDir) -> 
     assert (directory / "checkpoint.begun").read_text() == mark
     assert not claim(directory, [])
     assert sorted(os.listdir(directory)) == ["checkpoint.begun", "checkpoint.meta.json", "storage"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_f161_a_mark_that_was_taken_from_a_faster_one_is_put_back(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """He was faster after the last look; also on a file system without hard links."""
+    directory = run.checkpoints / "a"
+    facility_on(run).create_checkpoint("a")
+    mark, faster = directory / "checkpoint.begun", (directory / "checkpoint.begun").read_text()
+    judged = dead_writer()
+    mark.write_text(f"{judged.line()}\n")
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        if path == mark:
+            mark.write_text(faster)
+        return rename(path, target)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(Path, "rename", late)
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    assert not claim(directory, [judged])
+    assert mark.read_text() == faster
+    assert sorted(os.listdir(directory)) == ["checkpoint.begun", "checkpoint.meta.json", "storage"]
+
+
+def test_f161_the_mark_is_there_again_where_it_was_swept_from_a_slow_ones_hands(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a kill would leave half a file that counts as something to go on from."""
+    mark = run.checkpoints / "a" / "checkpoint.begun"
+
+    def taken(directory: Path) -> None:
+        mark.rename(directory / ".esis-tmp-1-ab")
+        sweep(directory)
+
+    monkeypatch.setattr("esis.checkpoint.facility.sweep", taken)
+    facility_on(run).create_iterative_checkpoint("a")
+    assert Writer.parse(mark.read_text()).is_same(Writer.current())
+
+
+def test_f169_what_another_rank_copies_while_files_are_put_back_is_left_alone(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both had found nobody at it; one is through, and sets an iteration, while the other still compares files."""
+    facility_on(run).create_iterative_checkpoint("a").set_iteration(1)
+    opened_by_a_dead_process(run, "a")
+
+    def slow(*places: Path) -> None:
+        (run.checkpoints / "a/kept/.esis-tmp-1-ab").mkdir()
+        restore(*places)
+
+    monkeypatch.setattr("esis.checkpoint.facility.restore", slow)
+    (run.checkpoints / "a/kept/.esis-tmp-1-cd").mkdir()
+    facility_on(run).open_iterative("a")
+    assert sorted(os.listdir(run.checkpoints / "a/kept")) == [".esis-tmp-1-ab", "1"]
 
 
 def test_one_that_is_not_ok_can_be_loaded_and_completed(run: RunDir) -> None:
