@@ -52,4 +52,5 @@ def _lines(run: RunDir) -> list[str]:
         text = read_limited(run.requirements).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
-    return text.split("\n")[:-1]
+    lines = text.split("\n")
+    return lines if lines[-1] else lines[:-1]  # an editor may leave the last newline out; task.sh reads that line, too
