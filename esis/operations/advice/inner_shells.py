@@ -11,9 +11,11 @@ from esis.operations.advice.shelltext import WORKER, Quotation, quotations
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh"})  # whose scripts bash understands as they do
 OF_A_SHELL = frozenset({"flock", "parallel", "ssh"})  # give one of their words to a shell
 DETACHING = frozenset({"at", "batch", "daemonize", "gdb", "sbatch", "screen", "tmux"})  # end with 0 whatever they start
-NAMING = frozenset({"readlink", "realpath"})  # tell the path of the worker, which is called later
-HANDLING = frozenset({"cat", "chmod", "cp", "head", "install", "ln", "ls", "md5sum", "mv", "rsync", "scp", "sha256sum"})
+NAMING = frozenset({"basename", "readlink", "realpath"})  # tell the path of the worker, which is called later
+_READING = frozenset({"cat", "dirname", "file", "grep", "head", "ls", "md5sum", "sha1sum", "sha256sum", "stat", "wc"})
+HANDLING = _READING | {"chmod", "cp", "dos2unix", "install", "ln", "mv", "rsync", "scp", "sed"}
 _VALUED = frozenset({"--rcfile", "--init-file"})
+_DIRECTORY = re.compile(r"\$\(dirname\s[^()]*\)")
 _SHOWN = re.compile(r"(?:^|[;&|(]\s*)(?:echo|printf|logger)\s[^;&|]*\Z")
 _PARTS = re.compile(r"(\n|;|&&|\|\||<<<|[<>]+[ \t]*\S+)")
 _NO_CALL = re.compile(r"\s*(?:chmod|rm|cat|ls|cp|mv|echo|touch|[<>])")  # what is done to a script's file else
@@ -73,7 +75,8 @@ def _of_options(words: Sequence[str], given: str) -> Inner | None:
 def calling_line(script: str) -> str | None:
     """Return the first line with the worker that is no comment; what only handles its file if there is no other one."""
     lines = [line for line in script.split("\n") if WORKER in line and not line.lstrip().startswith("#")]
-    return next((line for line in lines if line.split()[0] not in HANDLING), lines[0] if lines else None)
+    calls = (line for line in lines if line.split()[0] not in HANDLING and WORKER in _DIRECTORY.sub("", line))
+    return next(calls, lines[0] if lines else None)
 
 
 def first_call(script: str) -> tuple[str, Inner | None]:

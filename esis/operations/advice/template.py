@@ -23,7 +23,7 @@ from esis.model.template import (
 )
 from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
-from esis.operations.advice.inner_shells import calling_line, first_call
+from esis.operations.advice.inner_shells import NAMING, calling_line, first_call
 from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.worker_status import findings_on_status
 from esis.records.log_names import missing_directories, overwritten
@@ -34,7 +34,7 @@ _STOPS = re.compile(
     r"\besis\.(?:requeue|should_stop|stopping)\b|scontrol requeue"
     rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b"
 )
-_KEPT = re.compile(r"\s*(?:export\s+)?\w+=\"?(?:\$\((?:readlink|realpath)\s[^;&|]*|[^\s;&|]*)\Z")
+_KEPT = re.compile(rf"\s*(?:export\s+)?\w+=\"?(?:\$\((?:{'|'.join(sorted(NAMING))})\s[^;&|]*|[^\s;&|]*)\Z")
 _CONTINUED = re.compile(r"(^[ \t]*#.*\n)|\\\n", re.MULTILINE)  # a comment isn't
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(

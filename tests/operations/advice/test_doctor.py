@@ -304,6 +304,8 @@ def test_a_failing_worker_that_ends_as_done_is_found_by_trying(tmp_path: Path, b
         "worker=$(realpath WORKERSCRIPT)\ncd /tmp\nsrun $worker\n",
         'set -e\nworker=$(readlink -f WORKERSCRIPT)\nsrun "$worker"\necho\n',
         "set -e\nchmod +x WORKERSCRIPT || :\nsrun WORKERSCRIPT\n",
+        'place=$(dirname WORKERSCRIPT)\nname=$(basename WORKERSCRIPT)\nsrun "$place/$name"\n',
+        "sed -i s/x/y/ WORKERSCRIPT\nsrun WORKERSCRIPT\n",
     ],
 )
 def test_a_status_that_arrives_is_no_finding(tmp_path: Path, body: str) -> None:
