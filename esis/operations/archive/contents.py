@@ -179,7 +179,7 @@ def _item(listing: Listing, relative: str, note: Callable[[str], None]) -> Item 
             there = os.stat(path) if top in _DATA else there  # noqa: PTH116  a hundred thousand times
         mode = there.st_mode
         # The whole of it may lie on another file system; a link to a directory further down may lead round in a circle.
-        if not stat.S_ISREG(mode) and not (relative in _DATA and relative != _CWD and stat.S_ISDIR(mode)):
+        if not stat.S_ISREG(mode) and not (stat.S_ISDIR(mode) and _lies_elsewhere(listing.run, relative)):
             note(f"left out: {relative} is a link to {target}")
             return None
     if stat.S_ISDIR(mode):
@@ -199,6 +199,15 @@ def _item(listing: Listing, relative: str, note: Callable[[str], None]) -> Item 
             return None
         return Item(relative, kind, content=content, mine=True)
     return Item(relative, kind, source=Path(path), mine=mine)
+
+
+def _lies_elsewhere(run: RunDir, relative: str) -> bool:
+    """Return whether a link stands for all of results/ or parameters/, and leads to none of what is chosen from."""
+    if relative not in _DATA or relative == _CWD:
+        return False
+    there, private = os.path.realpath(run.path / relative), os.path.realpath(run.private)
+    holds_logs = os.path.commonpath([there, os.path.realpath(run.cwd)]) == there
+    return not holds_logs and os.path.commonpath([there, private]) not in (there, private)
 
 
 def _matches(run: RunDir, patterns: Sequence[str]) -> tuple[set[str], set[str]]:

@@ -461,6 +461,20 @@ def test_f164_results_that_the_setup_script_has_put_elsewhere_are_packed(
     assert [note.partition(": ")[2] for note in notes] == ["left out: results/round is a link to ."]
 
 
+@pytest.mark.parametrize("target", ["cwd", ".", "..", "__esis__", "__esis__/tasks"])
+def test_f164_a_link_to_what_is_chosen_from_brings_no_logs_and_records_in(
+    run: RunDir, tmp_path: Path, target: str
+) -> None:
+    """Below results/ nobody would leave the logs out, or take from ESIS's own files who made the run."""
+    copy = RunDir(copied(run, tmp_path / "w"))
+    shutil.rmtree(copy.results)
+    copy.results.symlink_to(target)
+    notes: list[str] = []
+    pack(copy, tmp_path / "a.zip", notes=notes)
+    assert [note.partition(": ")[2] for note in notes] == [f"left out: results is a link to {target}"]
+    assert not [name for name in names(tmp_path / "a.zip") if name.startswith("results/")]
+
+
 def test_an_anonymous_archive_tells_no_user_host_or_path(run: RunDir, tmp_path: Path) -> None:
     """In none of ESIS's own files, whatever was recorded; and it can still be verified."""
     home = tmp_path / ALICE
