@@ -159,9 +159,10 @@ def bring_up(
 def require_answer(evidence: Evidence, snapshot: Snapshot, scheduler: Scheduler) -> None:
     """Raise SlurmUnanswered where the queue had to be asked before anything is submitted, and gave no answer.
 
-    A failed query proves nothing: the tasks may be queued, also by hand.
+    A failed query proves nothing: the tasks may be queued, also by hand, and of a run that ESIS never submitted.
     """
-    if snapshot.problem is not None and (evidence.in_slurm or (evidence.records and scheduler.has_slurm())):
+    asked = scheduler.queue is not None or evidence.in_slurm or (evidence.records and scheduler.has_slurm())
+    if snapshot.problem is not None and asked:
         raise SlurmUnanswered(
             f"{evidence.run.label}: nothing was submitted, for the queue can't be asked whether the "
             f"tasks are in it: {snapshot.problem}",

@@ -558,3 +558,31 @@ def test_f82_a_run_declared_complete_by_hand_is_taken_at_its_word(bench: Bench) 
     assert "nothing to resubmit" in bench.esis(place, "resubmit", "--state", "done", "--tasks", "1").ok().stderr
     assert "1 task" in bench.esis(place, "resubmit", "--state", "done", "--tasks", "2").ok().stderr
     assert bench.states(place) == {"waiting": 2, "failed": 1}
+
+
+def test_f172_what_is_queued_by_hand_before_all_else_is_seen(bench: Bench) -> None:
+    """Of a run that is built and that no submission names, as a kill leaves it."""
+    place = bench.workflow("a", 2)
+    bench.slurm.fail("sbatch", "refuse", message="Invalid account")
+    assert bench.esis(place, "run").code == 5
+    run = only_run(place)
+    (run / "__esis__/submissions/0001.json").unlink()
+    assert bench.states(place) == {"unsubmitted": 2}
+    assert bench.slurm.call("sbatch", "../sbatch.sh", cwd=run / "cwd").returncode == 0
+    assert bench.states(place) == {"waiting": 2}
+    bench.esis(place, "run").ok()
+    assert len(bench.slurm.jobs()) == 1
+
+
+def test_f170_what_is_queued_by_hand_is_not_submitted_while_squeue_fails(bench: Bench) -> None:
+    """Also where Slurm has taken nothing of the run from ESIS, so far."""
+    place = bench.workflow("a", 2)
+    bench.slurm.fail("sbatch", "refuse", message="Invalid account")
+    assert bench.esis(place, "run").code == 5
+    assert bench.slurm.call("sbatch", "../sbatch.sh", cwd=only_run(place) / "cwd").returncode == 0
+    bench.slurm.fail("squeue", "timeout")
+    left = bench.esis(place, "run")
+    assert left.code == 6, left.stderr
+    assert "nothing was submitted" in left.stderr
+    bench.esis(place, "run").ok()
+    assert len(bench.slurm.jobs()) == 1

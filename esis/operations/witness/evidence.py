@@ -120,8 +120,8 @@ class Evidence(_Read):
         return tuple(sorted(found))
 
     def needs_queue(self) -> bool:
-        """Return whether the queue could add anything; jobs may have been submitted by hand, too."""
-        return not self.marked_complete and bool(self.submissions or self.records or self.fed)
+        """Return whether the queue could add anything; jobs may have been submitted by hand, the first ones, too."""
+        return not self.marked_complete and bool(self.submissions or self.records or self.fed or self.built)
 
     def job_called(self, job: str) -> Job:
         """Return the job of that id with its cluster, as far as that has to be named. Raises BadInput as `queued` does.
