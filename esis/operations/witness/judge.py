@@ -105,19 +105,14 @@ class Judge:
 
     def _certain(self, task: int) -> Verdict:
         """Judge a task by what is certainly about it."""
-        seen, record = self._sightings.live.get(task), self._evidence.records.get(task)
+        record = self._evidence.records.get(task)
         submission, position = self._owners.place(task)
         current = record is not None and (submission is None or record.submission >= submission.number)
-        if seen is not None:
-            script = self._packed_by(seen)
-            if script is None:
-                return _waits_or_runs(seen)
-            if record is None or self._is_earlier(record, seen, script):
-                return _waits_in_pack(seen)
-            if not record.ended:
-                return _waits_or_runs(seen)
-            if self._runs_again(task, record, seen, script):
-                return _waits_in_pack(seen)
+        seen = self._sightings.live.get(task)
+        for job in (seen, *self._sightings.more.get(task, ())) if seen is not None else ():
+            queued = self._queued(task, job, record)
+            if queued is not None:
+                return queued
         if (
             submission is not None
             and submission.number in self._returned.get(task, ())
@@ -137,6 +132,17 @@ class Judge:
         if submission is None:
             return Verdict(TaskState.UNSUBMITTED)
         return self._unrecorded(task, submission, position)
+
+    def _queued(self, task: int, seen: Sighting, record: TaskRecord | None) -> Verdict | None:
+        """Judge a task that a job in the queue holds; None where that job works through a pack, and is past it."""
+        script = self._packed_by(seen)
+        if script is None:
+            return _waits_or_runs(seen)
+        if record is None or self._is_earlier(record, seen, script):
+            return _waits_in_pack(seen)
+        if not record.ended:
+            return _waits_or_runs(seen)
+        return _waits_in_pack(seen) if self._runs_again(task, record, seen, script) else None
 
     def _said(self, tasks_: Sequence[int]) -> Iterable[object] | None:
         """Return for each task a key that is the same where all witnesses say the same; None: nobody says anything."""

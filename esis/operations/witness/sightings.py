@@ -72,6 +72,7 @@ class Sightings:
     def __init__(self, evidence: Evidence, snapshot: Snapshot, taken: Sequence[Submission]) -> None:
         """Sort the sightings of a run; its `taken` submissions tell which tasks they are about."""
         self.live: dict[int, Sighting] = {}  # what waits or runs
+        self.more: dict[int, list[Sighting]] = {}  # other jobs with the same task, where one may have come past it
         self.perhaps: dict[int, Sighting] = {}  # what waits or runs, and may hold the task; nobody knows
         self.queue: list[Held] = []  # the same by job
         self._kinds: dict[int, int] = {}  # by task the place in what was told of it
@@ -80,6 +81,7 @@ class Sightings:
         self.alive: dict[int, Sighting] = {}  # what waits or runs as sacct says, which may be late
         self._alive_whole: dict[str, Sighting] = {}  # the same of jobs, where their elements aren't named
         self._claims = evidence.claims
+        self._packs = any(item.packed for item in taken)
         self._places: dict[str, Place] = {}
         self._unshifted: set[str] = set()  # jobs whose indices are the tasks
         for item in taken:
@@ -169,7 +171,11 @@ class Sightings:
         submission, position = self._places.get(seen.job, (None, 0))
         known = seen.job in self._places
         self.queue.append(Held(seen, submission, position, known, seen.job in self._known))
-        if known:
+        if known and self._packs:
+            for task in tasks:
+                if self.live.setdefault(task, seen) is not seen:
+                    self.more.setdefault(task, []).append(seen)
+        elif known:
             for task in tasks:
                 self.live.setdefault(task, seen)
         elif self._readings is not None:

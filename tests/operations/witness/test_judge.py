@@ -805,6 +805,16 @@ def test_the_task_that_was_cut_off_is_unsubmitted_unless_it_had_all_the_time() -
     assert {task: word for task, (_, word) in judge.outranked.items()} == {0: "TIMEOUT", 2: CUT_OFF, 7: "TIMEOUT"}
 
 
+@pytest.mark.parametrize("word", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_f171_what_another_job_will_come_to_waits(word: str, turned: bool) -> None:
+    """F171: one works on, past a task that failed; the other, by hand, hasn't come to it. In any order."""
+    records = [a_record(0, "71", 3), a_record(1, "71")]
+    seen = [sighting("71", (0,), "RUNNING"), sighting("75", (0,), word)]
+    found = verdicts(evidence([PACKS], records), *(reversed(seen) if turned else seen))
+    assert (found[0].state, found[0].job) == (TaskState.WAITING, "75")
+
+
 def test_what_is_said_of_a_whole_job_of_packs_is_said_of_each_pack() -> None:
     """sacct names no elements: what became of a task depends on whether its own pack had begun."""
     packs = submission(range(4), ["20"], Array("0-1", 0, 4), per_job=3)
