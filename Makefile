@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model lint cluster-up cluster-shell
-.PHONY: cluster-down clean
+.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model simulate lint
+.PHONY: cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
 demo:
@@ -42,6 +42,10 @@ crash: $(BIN)/.ready
 model: $(BIN)/.ready
 	@ci/test-programs
 	@$(BIN)/python -m tests.model_check.check
+
+# Random worlds with a seed, WORLDS=10000 of them from SEED=1 on: kills, lost answers, crashes, requeues, several hosts.
+simulate: $(BIN)/.ready
+	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(SEED),--seed $(SEED))
 
 # What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
 bench: $(BIN)/.ready

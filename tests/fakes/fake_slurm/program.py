@@ -66,7 +66,11 @@ def main(program: str, arguments: list[str]) -> int:
     root = os.environ.get("FAKE_SLURM_STATE")
     if not root:
         return fail(f"{program}: error: fake Slurm: FAKE_SLURM_STATE is not set")
-    store = Store(root)
+    return client_of(Store(root), program, arguments)
+
+
+def client_of(store: Store, program: str, arguments: list[str]) -> int:
+    """Run one client on a state; tests/simulation has its own, in memory."""
     store.log_call(program, arguments)
     if program == "srun":
         from .srun import main as client

@@ -5,13 +5,14 @@ the moments after an event raise none, so these functions are wrapped. The child
 clients) are not affected: the variables below are taken out of the environment as soon as they have been read.
 
     ESIS_FAULT_REPORT   file that gets one line per step, the hit one with HIT before it
-    ESIS_FAULT_KIND     count, kill, meanwhile, short, full, or the name of an errno (ENOSPC, EDQUOT, EIO, EACCES)
+    ESIS_FAULT_KIND     count, kill, meanwhile, ask, short, full, or the name of an errno (ENOSPC, EDQUOT, EIO, EACCES)
     ESIS_FAULT_AT       number of the step, from 1
     ESIS_FAULT_MEANWHILE    shell command for the kind `meanwhile`
 
 kill: SIGKILL before the event; after it as well for rename, fsync and Popen; half-way through a write. meanwhile: at
 the same moments the process is held up until the command has ended, and knows nothing of it. short: os.write
 takes 10 bytes. full: from the step on nothing can be created or written any more (ENOSPC). An errno: that one step.
+ask: a function of the process itself is called at all moments of a kill (see `arm`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _EVENTS = frozenset(
     }
 )
 _NOT_AN_OPERATION = frozenset({"shutil.rmtree"})  # its own steps follow, so here an error would be nobody's
-_ALL_MOMENTS = frozenset({"count", "kill", "meanwhile"})  # also those behind an event, and half-way through it
+_ALL_MOMENTS = frozenset({"count", "kill", "meanwhile", "ask"})  # also those behind an event, and half-way through it
 _STANDARD = (1, 2)  # what a command says; tests/cli/test_streams.py breaks that
 _NEEDS_SPACE = frozenset({"open", "os.mkdir", "os.link", "os.symlink", "os.write", "os.fsync"})
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -63,6 +64,7 @@ class _Fault:
         self.at = int(environment.get("ESIS_FAULT_AT", "0"))
         self.meanwhile = environment.get("ESIS_FAULT_MEANWHILE", "")
         self.count = 0
+        self.ask: Callable[[int, bool], str | None] = lambda number, can_fail: None
         self.quiet = False
         self.report = os.open(
             environment["ESIS_FAULT_REPORT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
@@ -96,6 +98,11 @@ class _Fault:
         if self.kind == "full" and event not in _NEEDS_SPACE:
             return
         self.count += 1
+        if self.kind == "ask":
+            answer = self.ask(self.count, not after and event not in _NOT_AN_OPERATION)
+            if answer is not None:
+                self.fail(getattr(errno, answer), path, other)
+            return
         hit = self.count == self.at or (self.kind == "full" and 0 < self.at < self.count)
         what = f"{'after ' if after else ''}{event} {shown if shown is not None else _shown(path)}"
         if other is not None:
@@ -108,7 +115,10 @@ class _Fault:
             return
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        code = errno.ENOSPC if self.kind == "full" else getattr(errno, self.kind)
+        self.fail(errno.ENOSPC if self.kind == "full" else getattr(errno, self.kind), path, other)
+
+    def fail(self, code: int, path: Any, other: Any) -> None:
+        """Raise what the system says."""
         if isinstance(path, int):
             raise OSError(code, os.strerror(code))  # as write(2) and fsync(2) do: without a name
         raise OSError(code, os.strerror(code), *((path, None, other) if other is not None else (path,)))
@@ -181,10 +191,15 @@ def _install() -> None:
     subprocess.Popen.__init__ = started  # type: ignore[method-assign]
 
 
-def arm(environment: MutableMapping[str, str]) -> None:
-    """Begin to count as `environment` says, and take our variables out of it."""
+def arm(environment: MutableMapping[str, str], ask: Callable[[int, bool], str | None] | None = None) -> None:
+    """Begin to count as `environment` says, and take our variables out of it.
+
+    `ask` is told the number of a step, and whether that may fail; it returns an errno's name, or None to go on.
+    """
     if "ESIS_FAULT_REPORT" in environment:
         fault = _Fault(environment)
+        if ask is not None:
+            fault.ask = ask
         _armed.append(fault)
         sys.addaudithook(fault.hook)
     for name in VARIABLES:

@@ -1,0 +1,81 @@
+"""Live many worlds in a few processes, and add up what they tell."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from types import ModuleType
+
+from tests.simulation import child
+from tests.simulation.shrink import shrink
+from tests.simulation.steps import Story, invent
+from tests.simulation.telling import Report, tell
+
+_CHUNK = 20  # worlds that a worker lives before it tells
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a worker tells of some worlds."""
+
+    failed: tuple[tuple[int, tuple[str, ...]], ...]
+    worlds: int
+    counts: Counter[str]
+    rules: Counter[str]
+    pairs: frozenset[tuple[str, str]]
+
+
+_warm: list[ModuleType] = []  # in a worker: the injector
+
+
+def begin() -> None:
+    """Import all of the product, once in a process."""
+    _warm.append(child.warm_up())
+    gc.collect()
+    gc.freeze()
+
+
+def live(story: Story) -> Report:
+    """Live one world."""
+    try:
+        return tell(story, _warm[0])
+    except Exception as error:  # of the simulation itself: told like a finding, with the seed
+        return Report((f"the world broke: {type(error).__name__}: {error}",), (), (), Counter())
+
+
+def _some(seeds: range) -> Told:
+    failed, counts, rules, pairs = [], Counter[str](), Counter[str](), set()
+    for seed in seeds:
+        report = live(invent(seed))
+        if report.problems:
+            failed.append((seed, report.problems))
+        counts.update(report.counts)
+        rules.update(report.rules)
+        pairs |= {(one, other) for at, one in enumerate(report.rules) for other in report.rules[at + 1 :]}
+    return Told(tuple(failed), len(seeds), counts, rules, frozenset(pairs))
+
+
+def shrunk(story: Story) -> Story:
+    """Return a shorter story that fails in the same way."""
+    return shrink(story, lambda trial: live(trial).problems)
+
+
+def live_all(first: int, worlds: int, workers: int, stop_at: int) -> Iterator[Told]:
+    """Yield what became of worlds, some at a time, in any order; no more once `stop_at` have failed."""
+    chunks = [range(at, min(at + _CHUNK, first + worlds)) for at in range(first, first + worlds, _CHUNK)]
+    context = get_context("spawn")
+    failed = 0
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin) as pool:
+        waiting = [pool.submit(_some, chunk) for chunk in chunks]
+        for at, future in enumerate(waiting):
+            told = future.result()
+            failed += len(told.failed)
+            yield told
+            if failed >= stop_at:
+                for later in waiting[at + 1 :]:
+                    later.cancel()
+                return

@@ -1,0 +1,89 @@
+"""Tell a story: live it, and go on without faults until everything is done."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from types import ModuleType
+
+from esis.errors import ExitCode
+from tests.simulation import child
+from tests.simulation.files import scratch
+from tests.simulation.steps import Step, Story
+from tests.simulation.world import World
+
+_ROUNDS = 12  # in which the world has to come to its end, once nothing goes wrong any more
+_REPEAT = (ExitCode.UNANSWERED, ExitCode.BUSY)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a story."""
+
+    problems: tuple[str, ...]
+    log: tuple[str, ...]
+    rules: tuple[str, ...]  # what happened, in order
+    counts: Counter[str]
+
+
+def tell(story: Story, injector: ModuleType) -> Report:
+    """Live one world and return what came of it."""
+    with scratch() as root:
+        world = World(root, story, injector)
+        try:
+            world.live()
+            if not world.problems:
+                end_well(world)
+        finally:
+            for command in world.held:
+                os.kill(command.pid, 9)
+                child.reap(command.pid)
+            world.jobs.close()
+        return Report(tuple(world.problems), tuple(world.log), tuple(world.rules), world.counts)
+
+
+def end_well(world: World) -> None:
+    """Let nothing go wrong any more and the user repeat what the messages name: all has to be done then."""
+    world.log.append("--- from here on nothing goes wrong")
+    world.slurm.store.set_knobs(faults=[], down=False)
+    while world.held:
+        world.do_go(Step("go"))
+        world.settle()
+    for _ in range(_ROUNDS):
+        if world.problems or _round(world):
+            return
+    world.oracle.problems.append(f"not complete after {_ROUNDS} rounds without faults")
+
+
+def _round(world: World) -> bool:
+    """Let all jobs end, and the user look and repeat; return whether everything is done."""
+    world.do_tick(Step("tick", number=400))
+    world.jobs.obey()
+    world.jobs.end_strangers()
+    while True:
+        while world.jobs.running:
+            world.do_end(Step("end", "ok"))
+        if not world.jobs.start():
+            break
+        world.jobs.end_strangers()
+    world.settle()
+    status = world.esis(("status", "--json", "--tasks"), "a")
+    world.settle()
+    told = status.stdout if status.code == 0 else ""
+    states = {state for state in ("failed", "lost", "unsubmitted", "unknown", "waiting") if f'"{state}"' in told}
+    run = world.run
+    if status.code == 0 and not states and run is not None:
+        tasks = range(world.story.settings.tasks)
+        open_tasks = [task for task in tasks if not any(item.good for item in world.truth.of_task(str(run), task))]
+        wrong = [task for task in open_tasks if not world.truth.is_doubtful(str(run), task)]
+        if wrong:
+            world.oracle.problems.append(f"all tasks are called done, and {wrong} are not")
+        return True
+    command = "resubmit" if states & {"failed", "lost"} else "run"
+    for host in "ab":
+        done = world.esis((command,), host)
+        world.settle()
+        if done.code not in _REPEAT:
+            break
+    return False

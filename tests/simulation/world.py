@@ -1,0 +1,322 @@
+"""A world: a directory, a Slurm, commands of ESIS that come and go, and an oracle that knows the truth."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+
+from esis.errors import ExitCode
+from tests.simulation import child
+from tests.simulation.files import Places, age
+from tests.simulation.jobs import Jobs
+from tests.simulation.messages import Asked, Order, Paused, Reply, Slept, Stop
+from tests.simulation.oracle import Oracle
+from tests.simulation.slurm import Clock, Slurm
+from tests.simulation.steps import Step, Story
+from tests.simulation.truth import BY_ESIS, BY_HAND, STRANGER, TrueJob, Truth, describe
+
+CRASH_SECONDS = 5.0  # slurmctld saves its state so long after it has answered, at the latest
+
+
+@dataclass
+class Command:
+    """A command of ESIS, as long as it lives."""
+
+    argv: tuple[str, ...]
+    pid: int
+    line: Connection
+    out: Path
+    seen: list[TrueJob]  # jobs that squeue could show when it began, or was asked last
+    done: set[int]  # tasks that were done then
+    faulty: bool = False  # an answer went wrong, or something else happened meanwhile
+    code: int | None = None
+
+    @property
+    def stdout(self) -> str:
+        return self.out.read_text("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        return Path(f"{self.out}.err").read_text("utf-8", "replace")
+
+
+class World:
+    """Tell a story, and see what is true and what is said."""
+
+    def __init__(self, root: Path, story: Story, injector: ModuleType) -> None:
+        settings = story.settings
+        self.story = story
+        self.places = Places(root)
+        self.places.lay_out(settings.tasks)
+        self.clock = Clock(self.places.clock)
+        self.slurm = Slurm(str(self.places.slurm), self.clock)
+        self.slurm.store.set_knobs(
+            max_array_size=settings.largest,
+            accounting=settings.accounting,
+            sacct_lag=float(settings.lag),
+            min_job_age=float(settings.age),
+            requeue_delay=float(settings.delay),
+            version=settings.version,
+        )
+        self.truth = Truth()
+        self.jobs = Jobs(self.places, self.slurm, self.truth)
+        self.oracle = Oracle(self.slurm, self.truth)
+        self.held: list[Command] = []
+        self.log: list[str] = []
+        self.rules: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self._injector = injector
+        self._number = 0
+        self._environment = self.places.environment()
+
+    @property
+    def run(self) -> Path | None:
+        """Return the run, once there is one."""
+        return next(iter(sorted(self.places.workflow.glob("wrkdir.*"))), None)
+
+    def live(self) -> None:
+        """Tell the story to its end."""
+        pack = self.story.settings.pack
+        files = ("setup.sh", "gen.sh", "template.sh", "worker.sh")
+        self.esis(("setup", *files, "--tasks-per-job", str(pack)), "a")
+        for step in self.story.steps:
+            self.log.append(f"[{self.clock.now - 2.1e9:.0f}] {step}")
+            self.counts["steps"] += 1
+            self.perform(step)
+            if self.problems:
+                return
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.oracle.problems, *self.jobs.problems]
+
+    def perform(self, step: Step) -> None:
+        """Let one thing happen."""
+        if step.verb == "esis":
+            self._command(step)
+        else:
+            getattr(self, f"do_{step.verb}")(step)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give the files that were touched the world's time, unless a command is in the middle of something."""
+        if not self.held:
+            age(self.places.root / "home", self.clock.now)
+
+    # --- commands
+
+    def esis(self, argv: tuple[str, ...], host: str, stop: Stop | None = None, late: bool = False) -> Command:
+        """Start a command, and follow it to its end or to where it is held."""
+        self._number += 1
+        self.counts["commands"] += 1
+        out = self.places.root / f"command.{self._number}"
+        ours, theirs = Pipe()
+        order = Order(
+            argv,
+            str(self.places.workflow),
+            self._environment,
+            f"login-{host}",
+            self.clock.now,
+            f"{self.story.seed}.{self._number}",
+            str(out),
+            f"{out}.err",
+            stop,
+            late,
+        )
+        pid = child.fork(order, theirs, self._injector)
+        theirs.close()
+        command = Command(argv, pid, ours, out, self.visible(), self.done())
+        self._follow(command)
+        return command
+
+    def visible(self) -> list[TrueJob]:
+        """Return the jobs that squeue would show now."""
+        jobs = self.slurm.store.look().jobs
+        return [true for true in self.truth.jobs if not true.lost and true.id in jobs]
+
+    def done(self) -> set[int]:
+        """Return the tasks that are done now."""
+        run = str(self.run)
+        return {task for task in range(self.story.settings.tasks) if self.truth.is_done(run, task)}
+
+    def _follow(self, command: Command) -> None:
+        while True:
+            try:
+                said = command.line.recv()
+            except (EOFError, ConnectionError):
+                self._ended(command)
+                return
+            if isinstance(said, Paused):
+                self.held.append(command)
+                command.faulty = True
+                self.rules.append(f"held {command.argv[0]}")
+                self.log.append(f"    {said.what}")
+                return
+            if isinstance(said, Slept):
+                self.clock.pass_by(said.seconds)
+                self.jobs.obey()
+                self._say(command, self.clock.now)
+            else:
+                self._say(command, self._answer(command, said))
+
+    def _say(self, command: Command, what: object) -> None:
+        with suppress(ConnectionError):  # killed meanwhile; the end is heard of next
+            command.line.send(what)
+
+    def _ended(self, command: Command) -> None:
+        command.code = child.reap(command.pid)
+        command.line.close()
+        self.rules.append(f"{command.argv[0]} {command.code}")
+        self.log += [f"    {line}" for line in command.stderr.splitlines()] + [f"    exit code {command.code}"]
+        self.oracle.ended(command.argv, command.code, command.stderr)
+        run = self.run
+        if run is None:
+            return
+        self.oracle.recorded(run)
+        if command.argv[0] == "status" and command.code in (0, ExitCode.UNANSWERED):
+            self.oracle.told(str(run), command.stdout, not command.faulty)
+
+    def _answer(self, command: Command, asked: Asked) -> Reply:
+        """Let Slurm answer, and hear what that means."""
+        before = self.slurm.store.knobs()
+        fault = next((item for item in before.faults if item["program"] == asked.argv[0]), None)
+        nearest = self.slurm.cluster().next_id
+        foreign = self.oracle.foreign(str(self.run))
+        reply = self.slurm.call(asked.argv, asked.cwd, asked.env, asked.timeout)
+        after = self.slurm.cluster()
+        if fault is not None:
+            command.faulty = True
+            self.rules.append(f"{asked.argv[0]} {fault['kind']}")
+            self.log.append(f"    {asked.argv[0]}: {fault['kind']}")
+        if before.down or (reply.code != 0 and (asked.argv[0] != "sacct" or before.accounting)):
+            command.faulty = True
+        if asked.argv[0] == "squeue" and fault is None and reply.code == 0:
+            command.seen += self.visible()
+            command.done |= self.done()
+        self.oracle.changed(asked, str(self.run), foreign)
+        if asked.argv[0] == "sbatch" and after.next_id > nearest:
+            made = self._note(nearest, asked.env, BY_ESIS)
+            self.oracle.accepted(made, command.seen, command.done)
+        self.jobs.obey()
+        return reply
+
+    def _note(self, number: int, env: Mapping[str, str], maker: str) -> TrueJob:
+        job = self.slurm.cluster().jobs[number]
+        script = Path(self.slurm.store.spool(number), "slurm_script").read_bytes()
+        true = describe(job, script, env, maker, self.clock.now)
+        self.truth.jobs.append(true)
+        self.log.append(f"    job {number} by {maker}: tasks {list(true.tasks)} {true.fence}")
+        return true
+
+    def _command(self, step: Step) -> None:
+        argv: tuple[str, ...] = (step.word,)
+        if step.word == "status":
+            argv = ("status", "--json", "--tasks")
+        elif step.word == "throttle":
+            argv = ("throttle", str(step.number))
+        elif step.word == "wait":
+            argv = ("wait", "--timeout", "600")
+        elif step.word == "cancel-pending":
+            argv = ("cancel", "--pending")
+        elif step.word == "take-over":
+            argv = ("run", "--take-over")
+        self.esis(argv, step.host, step.stop, step.late)
+
+    def do_go(self, step: Step) -> None:
+        """Let a command that is held go on."""
+        if self.held:
+            command = self.held.pop(step.number % len(self.held))
+            self.rules.append(f"go {command.argv[0]}")
+            self._say(command, self.clock.now)
+            self._follow(command)
+
+    # --- Slurm and others
+
+    def do_start(self, step: Step) -> None:
+        for _ in range(step.number):
+            if not self.jobs.start(step.word == "dies"):
+                break
+            self.rules.append(f"start {step.word}".strip())
+
+    def do_end(self, step: Step) -> None:
+        if self.jobs.running:
+            self.clock.pass_by(7)
+            item = self.jobs.running[step.number % len(self.jobs.running)]
+            self.rules.append(f"end {step.word}")
+            self.log.append(f"    job {item.job}_{item.key}")
+            self.jobs.end(item, step.word)
+
+    def do_tick(self, step: Step) -> None:
+        self.rules.append(f"tick {step.number}")
+        self.clock.pass_by(step.number)
+
+    def do_fault(self, step: Step) -> None:
+        program, _, kind = step.word.partition(":")
+        details: dict[str, object] = {}
+        if kind == "lost_reply":
+            details["seconds"] = step.number
+        elif kind == "hang":
+            details["accepted"] = bool(step.number)
+        elif kind == "cut":
+            details["bytes"] = step.number
+        elif kind == "refuse":
+            details["message"] = "Invalid account or account/partition combination specified"
+        self.slurm.store.add_fault({"program": program, "kind": kind, "times": 1, "skip": 0, **details})
+
+    def do_down(self, step: Step) -> None:
+        self.slurm.store.set_knobs(down=True)
+        self.rules.append("down")
+
+    def do_up(self, step: Step) -> None:
+        self.slurm.store.set_knobs(down=False)
+
+    def do_crash(self, step: Step) -> None:
+        """Kill slurmctld: what it acknowledged a moment ago is lost, and the ids are used again."""
+        cluster = self.slurm.cluster()
+        lost = [true for true in self.truth.jobs if not true.lost and self.clock.now - true.accepted < CRASH_SECONDS]
+        lost = [true for true in lost if true.id in cluster.jobs and not true.began]
+        for true in lost:
+            true.lost = True
+            del cluster.jobs[true.id]
+            cluster.next_id = min(cluster.next_id, true.id)
+            self.log.append(f"    job {true.id} is lost")
+        if lost:
+            self.rules.append("crash")
+            self.slurm.store.write(cluster)
+
+    def do_stranger(self, step: Step) -> None:
+        """Let the user submit jobs of his own from the run's cwd/, or from elsewhere."""
+        run = self.run
+        place = str(run / "cwd") if run is not None and step.word != "elsewhere" else str(self.places.root / "home")
+        if not os.path.isdir(place):
+            return
+        argv = (
+            ["sbatch", "--wrap", "sleep 1000"] if step.word == "wrap" else ["sbatch", str(self.places.root / "own.sh")]
+        )
+        for _ in range(step.number):
+            self._submit(argv, place, STRANGER)
+
+    def do_hand(self, step: Step) -> None:
+        """Let the user rerun the latest script by hand.
+
+        Of a run that ESIS has submitted, while no answer is missing and no command is at work: else what the user does
+        is seen late, or stands in the way until he moves it (README.md here).
+        """
+        run = self.run
+        known = [path.read_text() for path in run.glob("__esis__/submissions/*.json")] if run is not None else []
+        if run is not None and known and not self.held and not any('"open"' in text for text in known):
+            self._submit(["sbatch", "../sbatch.sh"], str(run / "cwd"), BY_HAND)
+
+    def _submit(self, argv: list[str], place: str, maker: str) -> None:
+        number = self.slurm.cluster().next_id
+        self.slurm.call(argv, place, self._environment, 300.0)
+        if self.slurm.cluster().next_id > number:
+            self._note(number, self._environment, maker)
+            self.rules.append(maker)
