@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Mapping
@@ -115,6 +116,7 @@ def run() -> NoReturn:
     if debug:
         arguments.remove("--debug")
     code = guarded(arguments or ["--help"], debug)
+    atexit._run_exitfuncs()  # of libraries: matplotlib may have a temporary directory to remove
     lost = what_was_lost(out)
     if lost is not None:
         code = _say(lost, code or ExitCode.FAILURE)

@@ -298,6 +298,18 @@ def test_f47_what_python_is_told_changes_no_exit_code(place: Place, options: str
     assert place.shell("status no-such-run").returncode == 2
 
 
+def test_what_libraries_leave_for_the_end_of_python_is_done(place: Place) -> None:
+    """Where HOME can't be written to, matplotlib has a temporary directory for that time."""
+    text = (
+        "import atexit, sys; sys.argv[1:] = ['list']; "
+        "atexit.register(print, 'the end'); from esis.__main__ import start; start()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=place.directory, env=place.env, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("the end\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_f64_other_signals_end_it_without_a_traceback(place: Place, number: signal.Signals) -> None:
     """F64: they end it as they end any program."""
