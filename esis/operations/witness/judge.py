@@ -198,11 +198,12 @@ class Judge:
         told = self._sightings.ended(record.job, task) if record is not None else None
         if told is not None and told.sluid:
             return False
-        if record is None and submission is not None and self._begun(submission):
+        earlier = record is None or (submission is not None and record.submission < submission.number)
+        if earlier and submission is not None and self._begun(submission):
             return False
         if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
             return False
-        return record is None or record.ended or (submission is not None and record.submission < submission.number)
+        return record is None or record.ended or earlier
 
     def _recorded(self, task: int, record: TaskRecord, submission: Submission | None) -> Verdict:
         """Judge a task whose present attempt left a record."""

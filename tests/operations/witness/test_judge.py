@@ -21,6 +21,7 @@ from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.workdir import RunDir
 from esis.operations.submission.arrays import UNPACKED, Packing, plan
+from esis.operations.witness import on_machine
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.judge import GRACE_SECONDS, Judge
 from esis.operations.witness.keep import keep
@@ -378,6 +379,21 @@ def test_f151_a_task_that_another_user_began_by_hand_is_unknown_until_its_end(
     found = verdicts(evidence([THREE], [began, ended, own], run=run))
     assert (found[1].state, found[2].state, found[3].state) == (TaskState.UNKNOWN, TaskState.DONE, TaskState.LOST)
     assert found[1].reason == f"begun by {user_name(os.getuid())}, whose jobs aren't asked for"
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("begun", [0, 1])
+def test_f147_of_tasks_that_are_alike_those_are_told_apart_that_a_killed_local_run_had_just_started(
+    monkeypatch: pytest.MonkeyPatch, earlier: bool, begun: int
+) -> None:
+    """F147: also where an earlier submission left the same record of each."""
+    monkeypatch.setattr(on_machine, "just_begun", lambda item: {begun} if item.number == 2 else ())
+    dead = replace(Owner.current(), pid=2**22 + 1, started=1)
+    first = submission(range(3), ["10"], Array("0-2", 0, 3), scheduler="local", owner=dead.text())
+    second = first._replace(number=2, jobs=(Job("20"),))
+    records = [a_record(task, "10", 1) for task in range(3)] if earlier else []
+    found = states(verdicts(evidence([first, second], records, tasks=3)))
+    assert found == {"running": [begun], "unsubmitted": sorted({0, 1, 2} - {begun})}
 
 
 SENT = f"{RUN.private}/../sbatch.sh|{RUN.cwd}"  # how Slurm shows a job that ESIS submitted
