@@ -78,7 +78,8 @@ def tasks_of_job(job: str) -> set[int]:
             except OSError:
                 continue
             if mark in variables:
-                found.update(int(item[len(index) :]) for item in variables if item.startswith(index))
+                told = [item[len(index) :] for item in variables if item.startswith(index)]
+                found.update(int(text) for text in told if text.isdigit())  # a worker may have set another one
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from esis.errors import EsisError
 from esis.process import capture, run_logged, signal_session, spawn
+from esis.processes import tasks_of_job
 
 MEBIBYTE = 1024 * 1024
 
@@ -232,3 +233,25 @@ def test_signalling_a_session_that_is_gone_is_no_error(tmp_path: Path) -> None:
     child.wait(30)
     signal_session(child, signal.SIGTERM)
     assert child.returncode == 0
+
+
+def test_the_tasks_of_a_job_are_those_of_its_processes(tmp_path: Path) -> None:
+    """A worker may give its programs another index, or none."""
+    children = [
+        spawn(
+            ["/bin/sleep", "30"],
+            cwd=tmp_path,
+            env={"SLURM_ARRAY_JOB_ID": "1764284474000001", "SLURM_ARRAY_TASK_ID": index},
+            stdout=tmp_path / "log",
+            stderr=None,
+            append=True,
+        )
+        for index in ("3", "", "none", "12")
+    ]
+    try:
+        wait_for(lambda: tasks_of_job("1764284474000001") == {3, 12})
+    finally:
+        for child in children:
+            signal_session(child, signal.SIGKILL)
+            child.wait()
+    assert tasks_of_job("1764284474000001") == set()
