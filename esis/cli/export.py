@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from esis.cli.common import (
     target_argument,
     tasks_option,
 )
+from esis.cli.streams import Failing
 from esis.errors import BadInput, ExitCode
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ def destination(output: str | None) -> Iterator[BinaryIO]:
     given = Path(output)
     own = _own_descriptor(output)
     if own is not None:
-        with naming(given, others=True), os.fdopen(os.dup(own), "wb") as stream:
+        with naming(given, others=True), io.BufferedWriter(Failing.on(own)) as stream:
             yield stream
         return
     if given.exists() and not given.is_file():

@@ -67,6 +67,17 @@ class Stream(io.FileIO):
                 self.trouble = error
 
 
+class Failing(Stream):
+    """Write to a descriptor, and raise OSError where that fails."""
+
+    def write(self, data: object) -> int:
+        """Write all of it, also where the descriptor doesn't block."""
+        length = super().write(data)
+        if self.trouble is not None:
+            raise self.trouble
+        return length
+
+
 def open_closed() -> None:
     """Let standard streams that are closed lead nowhere: a file of the run would get their numbers."""
     for descriptor in range(3):

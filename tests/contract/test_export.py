@@ -130,6 +130,28 @@ def test_f145_a_descriptor_that_is_not_open_is_named(tmp_path: Path) -> None:
     assert "/dev/fd/77" in done.stderr
 
 
+def test_f145_an_open_file_that_does_not_block_gets_all_of_the_table(tmp_path: Path) -> None:
+    """F145: it is that of whoever started esis, with the flags that he gave it."""
+    run = make_run(tmp_path, [{"n": 1}, {"n": 2}], {0: {"e": "x" * 100_000}, 1: {"e": "y" * 100_000}})
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    command = [str(BIN / "esis"), "export", run.path.name, "--format", "csv", "--columns", "e", "-o", "/dev/stdout"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=writing) as started, os.fdopen(reading) as stream:
+        os.close(writing)
+        with pytest.raises(subprocess.TimeoutExpired):
+            started.wait(2)
+        assert stream.read() == f"e\n{'x' * 100_000}\n{'y' * 100_000}\n"
+    assert started.returncode == 0
+
+
+def test_f145_an_open_file_that_is_full_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [{"n": 1}], {0: {"e": 1}})
+    with open("/dev/full", "wb") as full:
+        given = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        done = esis("export", run.path.name, "--format", "csv", "-o", "/dev/fd/1", cwd=tmp_path, **given)
+    assert (done.returncode, "/dev/fd/1" in done.stderr, "ENOSPC" in done.stderr) == (1, True, True)
+
+
 # Signals the process at the moment when it is about to give the file its name.
 SIGNALLING = """
 import os, sys
