@@ -60,7 +60,8 @@ class Slurm:
         from esis.model.limits import common
         from esis.schedulers.config import limits_in  # asked where a run is built
 
-        asked = [self._configuration(cluster) for cluster in clusters or ("",)]
+        named = [name for name in clusters if name != "all"]  # as sbatch calls them; scontrol takes the name of one
+        asked = [self._configuration(cluster) for cluster in named or ("",)]
         return common([replace(limits_in(config), problem=problem) for config, problem in asked])
 
     def present(self, known: Sequence[Submission], again: bool = False) -> tuple[Cluster | None, str | None]:

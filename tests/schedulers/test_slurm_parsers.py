@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -971,3 +971,20 @@ def each(found: Sequence[Sighting]) -> list[tuple[object, ...]]:
         for index in (seen.indices if seen.indices is not None else (None,))
     ]
     return sorted(told, key=str)
+
+
+@pytest.mark.parametrize(("clusters", "expected"), [((), [""]), (("all",), [""]), (("b", "a"), ["b", "a"])])
+def test_f146_the_limits_of_the_named_clusters_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, clusters: Sequence[str], expected: Sequence[str]
+) -> None:
+    """F146: `--clusters=all` is no name that scontrol takes; those of the default one are better than none."""
+    asked: list[str] = []
+
+    def answer(cluster: str) -> tuple[Mapping[str, str], str | None]:
+        asked.append(cluster)
+        return {"MaxArraySize": "2000"}, None
+
+    monkeypatch.setattr("esis.schedulers.config.ask_config", answer)
+    limits = slurm.Slurm().limits(clusters)
+    assert limits is not None
+    assert (asked, limits.max_array_size) == (expected, 2000)
