@@ -64,22 +64,23 @@ def sessions() -> dict[int, list[int]]:
     return found
 
 
-def tasks_of_job(job: str) -> set[int]:
+def tasks_of_job(job: str) -> dict[int, int]:
     """Return the indices of an array job's tasks that processes of this user's on this machine belong to.
 
-    Their environment tells, from their first instruction on.
+    And of each the session of one of these. Their environment tells, from their first instruction on.
     """
-    found: set[int] = set()
+    found: dict[int, int] = {}
     mark, index = f"SLURM_ARRAY_JOB_ID={job}".encode(), b"SLURM_ARRAY_TASK_ID="
     for name in os.listdir("/proc") if _tells() else ():
         if name.isdecimal():
             try:
                 variables = _read(f"/proc/{name}/environ").split(b"\0")
+                session = int(_words(name)[3]) if mark in variables else 0
             except OSError:
                 continue
-            if mark in variables:
-                told = [item[len(index) :] for item in variables if item.startswith(index)]
-                found.update(int(text) for text in told if text.isdigit())  # a worker may have set another one
+            for item in variables if session else ():
+                if item.startswith(index) and item[len(index) :].isdigit():  # a worker may have set another one
+                    found.setdefault(int(item[len(index) :]), session)
     return found
 
 

@@ -343,8 +343,8 @@ def test_f80_the_number_of_a_local_run_is_no_job_of_slurms(bench: Bench) -> None
         os.killpg(process, signal.SIGKILL)
 
 
-def test_f147_a_task_that_a_killed_local_run_had_just_started_is_not_started_again(bench: Bench) -> None:
-    """F147: its shell hasn't come to writing a record yet; its environment tells whose it is."""
+def holding(bench: Bench) -> Path:
+    """Return a workflow of two tasks whose shell waits, while there is a file `held`, before it reads its script."""
     place = bench.workflow("a", 2, worker=WORKER)
     shell = place / "bash"
     shell.write_text(
@@ -353,12 +353,25 @@ def test_f147_a_task_that_a_killed_local_run_had_just_started_is_not_started_aga
     )
     shell.chmod(0o755)
     (place / "template.sh").write_text(TEMPLATE.replace("#!/bin/bash", f"#!{shell}"))
+    return place
+
+
+def killed_at_once(bench: Bench, place: Path, *command: str) -> None:
+    """Kill a local run when it has started a task, whose shell waits then."""
     (place / "held").touch()
-    (place / "mended").touch()
-    command = [str(BIN / "esis"), "run", "--local", "-j", "1"]
-    with subprocess.Popen(command, cwd=place, env=bench.env(), stderr=subprocess.DEVNULL) as started:
+    (place / "begun").unlink(missing_ok=True)
+    with subprocess.Popen(
+        [str(BIN / "esis"), *command, "--local", "-j", "1"], cwd=place, env=bench.env(), stderr=subprocess.DEVNULL
+    ) as started:
         until((place / "begun").exists, 30)
         started.kill()
+
+
+def test_f147_a_task_that_a_killed_local_run_had_just_started_is_not_started_again(bench: Bench) -> None:
+    """F147: its shell hasn't come to writing a record yet; its environment tells whose it is."""
+    place = holding(bench)
+    (place / "mended").touch()
+    killed_at_once(bench, place, "run")
     assert not list(only_run(place).glob("__esis__/tasks/*"))
     assert bench.states(place) == {"running": 1, "unsubmitted": 1}
     refused = bench.esis(place, "run", "--local")
@@ -368,6 +381,24 @@ def test_f147_a_task_that_a_killed_local_run_had_just_started_is_not_started_aga
     bench.esis(place, "run", "--local").ok()
     assert bench.states(place) == {"done": 2}
     assert times(place, 0, 1) == [1, 1]
+
+
+def test_f147_of_a_second_attempt_that_had_just_begun_nothing_of_the_first_is_told(bench: Bench) -> None:
+    """F147: the number of the first one's process may be anybody's by now."""
+    place = holding(bench)
+    assert bench.esis(place, "run", "--local").code == 8
+    pids = [json.loads(path.read_text())["pid"] for path in only_run(place).glob("__esis__/tasks/*")]
+    killed_at_once(bench, place, "resubmit")
+    assert bench.states(place) == {"running": 1, "unsubmitted": 1}
+    rows = json.loads(bench.esis(place, "status", "--tasks", "--json").ok().stdout)["rows"]
+    assert [row["elapsed"] for row in rows] == [None, None]
+    told = bench.esis(place, "cancel").stderr
+    process = int(told.partition("task 0: process ")[2].split()[0])
+    assert len(pids) == 2
+    assert process not in pids
+    assert os.getsid(process) == process
+    os.killpg(process, signal.SIGKILL)
+    until(lambda: bench.states(place) == {"unsubmitted": 2}, 30)
 
 
 @pytest.mark.parametrize("around", [{}, {"SLURM_JOB_ID": "55"}])

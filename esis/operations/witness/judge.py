@@ -86,7 +86,8 @@ class Judge:
         if verdict.state is TaskState.RUNNING:
             if seen is not None and self._packed_by(seen) is None:
                 return TaskStatus(verdict, seen.elapsed)
-            return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None else None)
+            own = record is not None and record.job == verdict.job  # else of an earlier attempt
+            return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None and own else None)
         if verdict.state not in (TaskState.DONE, TaskState.FAILED):
             return TaskStatus(verdict)
         if record is not None and record.job == verdict.job and record.code is not None and record.end is not None:
