@@ -51,7 +51,7 @@ def save(run: RunDir, workflow: Workflow, argv: Sequence[str], limits: Limits | 
             **origin_here().to_json(),
             "workflow_file": str(workflow.path),
             "slurm": limits.version if limits is not None else None,
-            "slurm_limits": _told(limits) if limits is not None and limits.version is not None else None,
+            "slurm_limits": _told(limits) if limits is not None and _is_answer(limits) else None,
             "git": _git(workflow.directory),
             "argv": list(masked(argv)),
         },
@@ -78,6 +78,11 @@ def read(run: RunDir) -> Provenance:
         return Provenance()
     told = {key: _text(fields, key) for key in ("workflow_file", "user", "host", "esis", "slurm")}
     return Provenance(**told, limits=_limits(fields))
+
+
+def _is_answer(limits: Limits) -> bool:
+    """Return whether Slurm told them; of several clusters each."""
+    return limits.version is not None and limits.problem is None
 
 
 def _told(limits: Limits) -> dict[str, Any]:

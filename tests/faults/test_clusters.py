@@ -423,3 +423,12 @@ def test_f146_where_sbatch_chooses_arrays_are_cut_as_each_cluster_takes_them(ben
     place = bench.workflow("away", 9)
     bench.esis(place, "run", env={"SBATCH_CLUSTERS": "b,a"}).ok()
     assert [len(job.states) for job in other.jobs()] == [4, 4, 1]
+
+
+def test_f146_limits_of_which_one_cluster_told_none_are_not_noted(bench: Bench, other: FakeSlurm) -> None:
+    """F146: Slurm's defaults would be taken for them from then on."""
+    place = bench.workflow("away", 3)
+    bench.slurm.fail("scontrol", "timeout", skip=1)
+    bench.esis(place, "run", env={"SBATCH_CLUSTERS": "a,b"})
+    told = json.loads((only_run(place) / "__esis__/provenance.json").read_text())
+    assert told["slurm_limits"] is None
