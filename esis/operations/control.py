@@ -15,9 +15,10 @@ from esis.operations.submission.arrays import share
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
 from esis.operations.witness.look import behind_mark
+from esis.operations.witness.on_machine import left_behind
 from esis.operations.witness.status import ACTIVE_STATES, Held, RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
-from esis.processes import process_alive, tasks_of_job
+from esis.processes import process_alive
 from esis.records import old
 from esis.records.notes import note
 from esis.records.submissions import LOCAL, Outcome, Submission
@@ -294,14 +295,8 @@ def _interrupt(status: RunStatus, submission: Submission, tasks: Sequence[int]) 
     """
     label, owner = status.run.label, Owner.parse(submission.owner)
     if owner is not None and owner.is_dead():
-        shown = []
-        begun = tasks_of_job(submission.jobs[0].id) if submission.jobs else {}
-        for task in tasks:
-            record = status.evidence.records.get(task)
-            mine = record is not None and submission.position_of(record.job) is not None  # else of an earlier process
-            details = read_details(status.run.tasks, record) if record is not None and mine else None
-            process = details.pid if details is not None else begun.get(task, "unknown")
-            shown.append(f"task {task}: process {process}")
+        begun = left_behind(status.evidence, submission, tasks)
+        shown = [f"task {task}: process {process or 'unknown'}" for task, process in begun]
         return BadInput(
             f"{label}: its local run was killed, and what it had begun goes on by itself ({', '.join(shown)} on "
             f"{owner.host})",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from esis.locks import Owner, user_name
 from esis.operations.witness.evidence import Evidence
@@ -10,7 +10,7 @@ from esis.operations.witness.status import TaskState, Verdict
 from esis.operations.witness.words import elsewhere
 from esis.processes import has_left, process_alive, tasks_of_job
 from esis.records.submissions import Submission
-from esis.records.tasks import Details, TaskRecord
+from esis.records.tasks import Details, TaskRecord, read_details
 
 
 def just_begun(submission: Submission) -> Container[int]:
@@ -19,6 +19,21 @@ def just_begun(submission: Submission) -> Container[int]:
     if not submission.jobs or owner is None or not owner.is_here() or not owner.is_dead():
         return ()
     return tasks_of_job(submission.jobs[0].id)
+
+
+def left_behind(evidence: Evidence, submission: Submission, tasks: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Return for each task of a local run, which was killed, the process that goes on; None where nobody tells.
+
+    Not that of an earlier attempt: its number may be anybody's by now.
+    """
+    begun = tasks_of_job(submission.jobs[0].id) if submission.jobs else {}
+    found = []
+    for task in tasks:
+        record = evidence.records.get(task)
+        mine = record is not None and submission.position_of(record.job) is not None
+        details = read_details(evidence.run.tasks, record) if record is not None and mine else None
+        found.append((task, details.pid if details is not None else begun.get(task)))
+    return found
 
 
 def waits(submission: Submission, task: int, begun: Container[int]) -> Verdict:
