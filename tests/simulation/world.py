@@ -285,9 +285,11 @@ class World:
         for true in lost:
             true.lost = True
             del cluster.jobs[true.id]
-            cluster.next_id = min(cluster.next_id, true.id)
             self.log.append(f"    job {true.id} is lost")
         if lost:
+            first = min(true.id for true in lost)
+            # Ids are counted on from those that were saved.
+            cluster.next_id = max([first, *(job + 1 for job in cluster.jobs)])
             self.rules.append("crash")
             self.slurm.store.write(cluster)
 

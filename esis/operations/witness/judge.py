@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, leaves_no_ends, of_pack
+from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, is_alone, leaves_no_ends, of_pack
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
 from esis.operations.witness.words import exit_reason, failure_reason
@@ -222,6 +222,8 @@ class Judge:
             # Whatever became of its job afterwards: the state is saved.
             return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
         packed = submission is not None and submission.packed
+        if failed is not None and packed and submission is not None and record.code == 0:
+            packed = not is_alone(self._evidence.records, submission, record)
         if failed is not None and (not packed or record.code in (None, TERMINATED)):
             word = failed.word.split()[0]
             if packed and submission is not None and cuts_off(word, record.code is None):

@@ -32,6 +32,22 @@ def of_pack(records: Mapping[int, TaskRecord], submission: Submission, task: int
             yield record
 
 
+def is_alone(records: Mapping[int, TaskRecord], submission: Submission, record: TaskRecord) -> bool:
+    """Return whether a task was all that was left of its pack for a start of its job: then Slurm's word is about it.
+
+    The others were done before it began.
+    """
+    position, index = submission.place_of(record.task)
+    others = (records.get(task) for task in submission.tasks_at(position, (index,)) if task != record.task)
+    return all(
+        other is not None
+        and other.done
+        and (other.job, other.restart) != (record.job, record.restart)
+        and (other.end or 0) <= record.start
+        for other in others
+    )
+
+
 def leaves_no_ends(records: Mapping[int, TaskRecord], submission: Submission, record: TaskRecord) -> bool:
     """Return whether more tasks of a pack lack an end than were under way at any time.
 

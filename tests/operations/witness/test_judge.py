@@ -286,6 +286,20 @@ def test_a_pack_that_was_ended_cuts_off_the_tasks_that_had_a_part_of_its_time() 
     assert told[2].reason == "cut off at the end of its job"
 
 
+def test_f173_what_is_said_of_a_job_with_one_task_of_a_pack_is_said_of_that_task() -> None:
+    """F173: its script ended with 0 all the same; where several tasks were at work nobody knows whose the word is."""
+    found = submission(range(5), ["10"], Array("0-2", 0, 5), per_job=2)
+    records = [a_record(task, "10", 0) for task in range(5)]
+    told = verdicts(evidence([found], records, tasks=5), sighting("10", [0, 1, 2], "OUT_OF_MEMORY"))
+    assert states(told) == {"done": [0, 1, 2, 3], "failed": [4]}
+    earlier = [a_record(0, "10", 0), a_record(1, "10", 0, start=200, restart=1)]
+    told = verdicts(evidence([found], [*earlier, *records[2:]], tasks=5), sighting("10", [0], "OUT_OF_MEMORY"))
+    assert states(told) == {"done": [0, 2, 3, 4], "failed": [1]}
+    later = [a_record(0, "10", 0), a_record(1, "11", 0, start=200)]  # who knows what job 10 did to the second one
+    told = verdicts(evidence([found], [*later, *records[2:]], tasks=5), sighting("10", [0], "FAILED"))
+    assert states(told) == {"done": [0, 1, 2, 3, 4]}
+
+
 @RELAXED
 @given(situations())
 def test_nothing_is_done_without_a_word_of_it(situation: tuple[Evidence, Snapshot, list[tuple[str, str]]]) -> None:
