@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from esis.errors import Busy, EsisError
+from esis.files import names_in
 from esis.processes import UNKNOWN_BOOT, boot, has_open, process_alive, process_start
 
 HEARTBEAT_SECONDS = 60.0
@@ -231,11 +232,7 @@ def holder(lock: Path) -> Owner | None:
 
 def sweep(lock: Path) -> None:
     """Remove what dead processes of this host left beside `lock` while they tried to take it."""
-    try:
-        names = sorted(os.listdir(lock.parent))
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in sorted(names_in(lock.parent)):
         owner = Owner.parse(name[len(lock.name) + 1 :]) if name.startswith(f"{lock.name}.") else None
         if owner is not None and owner.is_dead():
             _remove_lock_directory(lock.parent / name)
@@ -298,10 +295,7 @@ def _age(lock: Path, name: str) -> float | None:
 def _entries(lock: Path) -> list[str]:
     if lock.is_symlink():
         raise EsisError(f"{lock} is a symbolic link, not a lock of ESIS", "look at it, and remove it")
-    try:
-        return sorted(os.listdir(lock))
-    except FileNotFoundError:
-        return []
+    return sorted(names_in(lock))
 
 
 def _remove_lock_directory(directory: Path) -> None:

@@ -11,7 +11,7 @@ import os
 from contextlib import contextmanager
 
 from esis.errors import BadInput, FileTrouble
-from esis.files import write_all
+from esis.files import names_in, write_all
 from esis.worker.durable import aside, discard, publish, sweep
 from esis.worker.objects import encode, read
 
@@ -91,11 +91,7 @@ class Checkpoints:
 
     def all(self) -> list[Checkpoint]:
         """Return what is there, the latest last."""
-        try:
-            names = os.listdir(self.directory)
-        except FileNotFoundError:
-            return []
-        numbers = sorted(int(name) for name in names if _is_number(name))
+        numbers = sorted(int(name) for name in names_in(self.directory) if _is_number(name))
         return [Checkpoint(self.directory / str(number), number) for number in numbers]
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from esis.records.submissions import Submission
@@ -23,10 +23,15 @@ def cuts_off(word: str, began: bool) -> bool:
     return word in _CUTTING or (word == _FAILED and began)
 
 
+def _pack(submission: Submission, task: int) -> Sequence[int]:
+    """Return the tasks of the pack that holds a task."""
+    position, index = submission.place_of(task)
+    return submission.tasks_at(position, (index,))
+
+
 def of_pack(records: Mapping[int, TaskRecord], submission: Submission, task: int, job: str) -> Iterator[TaskRecord]:
     """Yield what a job has recorded of the tasks in the pack of one of them."""
-    position, index = submission.place_of(task)
-    for other in submission.tasks_at(position, (index,)):
+    for other in _pack(submission, task):
         record = records.get(other)
         if record is not None and record.job == job:
             yield record
@@ -37,8 +42,7 @@ def is_alone(records: Mapping[int, TaskRecord], submission: Submission, record: 
 
     The others were done before it began.
     """
-    position, index = submission.place_of(record.task)
-    others = (records.get(task) for task in submission.tasks_at(position, (index,)) if task != record.task)
+    others = (records.get(task) for task in _pack(submission, record.task) if task != record.task)
     return all(
         other is not None
         and other.done
