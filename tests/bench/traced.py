@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+_UNFINISHED = "<unfinished ...>"
 _READ = re.compile(
     r"(?:read|pread64|readv|preadv|copy_file_range|sendfile|mmap)\((?:NULL, \d+, [A-Z_|]+, [A-Z_|]+, )?"
     r"\d+<([^>]*)>.* = (\d+|0x[0-9a-f]+)$"
@@ -42,18 +43,26 @@ def works() -> bool:
         return False
 
 
+def calls(log: str) -> Iterator[tuple[int, str]]:
+    """Yield process and text of what strace's output (-f) tells, in the order in which it ended.
+
+    A call during which another process's was told is put together again.
+    """
+    begun: dict[int, str] = {}
+    for line in log.splitlines():
+        process, _, rest = line.partition(" ")
+        pid, call = int(process), rest.strip()
+        if call.endswith(_UNFINISHED):
+            begun[pid] = call[: -len(_UNFINISHED)].rstrip()
+            continue
+        if call.startswith("<... "):
+            call = begun.pop(pid, "") + call.partition("resumed>")[2]
+        yield pid, call
+
+
 def reads_of(log: str) -> Iterator[tuple[str, int]]:
     """Yield file and bytes of each call in strace's output; those that were interrupted by another thread's, too."""
-    begun: dict[str, str] = {}
-    for line in log.splitlines():
-        pid, _, call = line.partition(" ")
-        call = call.strip()
-        if call.endswith("<unfinished ...>"):
-            begun[pid] = call[: -len("<unfinished ...>")]
-            continue
-        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", call)
-        if resumed is not None:
-            call = begun.pop(pid, "") + resumed[1]
+    for _, call in calls(log):
         match = _READ.match(call)
         if match is not None:
             size = re.match(r"mmap\(NULL, (\d+)", call)

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -293,12 +293,11 @@ def after(
     before: Disk,
     operations: Sequence[Operation],
     end: int,
-    missing: frozenset[int],
-    half: Mapping[int, object] | Iterable[int],
+    missing: frozenset[int] = frozenset(),
+    half: frozenset[int] = frozenset(),
 ) -> Disk:
     """Return what is on disk after a cut."""
     disk = before.copy()
-    halved = frozenset(half)
     for number in range(end):
         operation = operations[number]
         if isinstance(operation, Synced):
@@ -308,7 +307,7 @@ def after(
                 # Its inode may be there by another name.
                 disk.nodes.setdefault(operation.node, operation.new.copy())
             continue
-        if isinstance(operation, Written) and operation.node in halved and operation.data:
+        if isinstance(operation, Written) and operation.node in half and operation.data:
             operation = Written(
                 operation.node, operation.offset, operation.data[: len(operation.data) // 2], operation.end
             )

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from tests.crash_states import trace
 from tests.crash_states.disk import Disk, Model, Node, Operation, Synced, after, lost, pending
+from tests.faults.bench import WORKER as PLAIN
 from tests.faults.bench import Nursery, differences
 from tests.faults.matrix import Scene, check_finish, check_list, queue
 
 # A task says what it was given: one that works on an empty file would be seen.
-WORKER = """#!/bin/sh
-cat ../parameters/parameters.$SLURM_ARRAY_TASK_ID.json >>"did.$SLURM_ARRAY_TASK_ID"
-[ -e ../mended ] || [ "$SLURM_ARRAY_TASK_ID" = 0 ] || [ ! -e ../../flaky ]
-"""
+WORKER = PLAIN.replace('echo "$SLURM_ARRAY_TASK_ID"', "cat ../parameters/parameters.$SLURM_ARRAY_TASK_ID.json")
 # What records tell of the command is the same as of those that the nursery starts.
 _LIKE_THE_NURSERY = "import sys; sys.argv[0] = 'esis'; from esis.cli.main import run; run()"
 # Breaks of the product, each to be noticed.
@@ -76,21 +74,21 @@ class Traced:
         bench = self.scene.bench
         for root, before in ((bench.home, self.home), (bench.slurm.state_dir, self.slurm)):
             operations = [operation for place, operation in self.operations if place == root]
-            replayed = after(before, operations, len(operations), frozenset(), ())
+            replayed = after(before, operations, len(operations))
             there, made = dict(Disk.read(root).reachable()), dict(replayed.reachable())
             wrong = sorted(path for path in there.keys() | made.keys() if not _alike(there.get(path), made.get(path)))
             assert not wrong, wrong
 
-    def states(self, every: int = 1, part: int = 0) -> Iterator[State]:
-        """Yield what each cut may leave, every disk once; `every`: only each such cut, from `part` on."""
+    def states(self) -> Iterator[State]:
+        """Yield what each cut may leave, every disk once."""
         bench = self.scene.bench
         seen: set[tuple[bytes, bytes]] = set()
         cuts = [number for number, (_, item) in enumerate(self.operations, 1) if not isinstance(item, Synced)]
-        for end in [0, *cuts][part::every]:
+        for end in (0, *cuts):
             done = self.operations[:end]
             mine = [operation for root, operation in done if root == bench.home]
             theirs = [operation for root, operation in done if root == bench.slurm.state_dir]
-            slurm = after(self.slurm, theirs, len(theirs), frozenset(), ())
+            slurm = after(self.slurm, theirs, len(theirs))
             there = slurm.digest()
             for model in Model:
                 for what, missing, half in lost(mine, pending(mine, len(mine), model), model):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
+from tests.bench.traced import calls
 from tests.crash_states.disk import Changed, Disk, Gone, Kind, Made, Moved, Node, Operation, Synced, Written
 
 _CALLS = (
@@ -18,7 +19,6 @@ _CALLS = (
     "sync syncfs lseek dup dup2 dup3"
 ).split()
 _STRACE = ("strace", "-f", "-y", "-xx", "-s", "1000000", "-qq", "-e", "signal=none", "-e", f"trace={','.join(_CALLS)}")
-_LINE = re.compile(r"(\d+) +(.*)\Z")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<([^>]*)>)?(?: (E[A-Z]+))?")
 _TOKEN = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?|(AT_FDCWD|\d+)<((?:\\x[0-9a-f]{2}|[^>])*)>|(-?\w[\w|]*)')
 _UMASK = 0o022
@@ -39,7 +39,6 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _Descriptor:
-    number: str
     path: str
 
 
@@ -284,20 +283,11 @@ def record(
 
 def _calls(text: str) -> Iterator[tuple[str, list[object], int, str | None]]:
     """Yield the calls that succeeded, in the order in which they ended."""
-    begun: dict[str, str] = {}
-    for line in text.splitlines():
-        match = _LINE.match(line)
-        assert match is not None, line
-        process, rest = match.groups()
-        if rest.endswith("<unfinished ...>"):
-            begun[process] = rest[: -len("<unfinished ...>")].rstrip()
-            continue
-        if rest.startswith("<... "):
-            rest = begun.pop(process) + rest.partition("resumed>")[2]
-        call = _CALL.match(rest)
+    for _, told in calls(text):
+        call = _CALL.match(told)
         if call is None or call.group(5) is not None:
-            if call is None and not rest.startswith(("+++", "---", "exit")) and " = ?" not in rest:
-                raise Unknown(line)
+            if call is None and not told.startswith(("+++", "---", "exit")) and " = ?" not in told:
+                raise Unknown(told)
             continue
         name, arguments, result, given, _ = call.groups()
         yield name, list(_words(name, arguments)), int(result), _text(given) if given is not None else None
@@ -313,7 +303,7 @@ def _words(name: str, arguments: str) -> Iterator[object]:
             raw = bytes.fromhex(string.replace("\\x", ""))
             yield raw if data else os.fsdecode(raw)
         elif number is not None:
-            yield _Descriptor(number, _text(path))
+            yield _Descriptor(_text(path))
         else:
             yield other
 

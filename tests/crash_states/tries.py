@@ -62,10 +62,10 @@ def _work(given: argparse.Namespace, part: int) -> list[tuple[str, int, list[Tri
             every = given.every * given.workers
             for item in attempts(traced, range(given.first + part * given.every, sys.maxsize, every)):
                 tried.append(item)
-                if item.wrong and (given.broken is None or len(tried) < 2):
+                if item.wrong:
                     print(f"UNCLEAN {item}", flush=True)
-                if item.wrong and given.broken is not None:
-                    break
+                    if given.broken is not None:
+                        break
             found.append((command, len(traced.operations), tried))
             traced.scene.bench.slurm.close()
     finally:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.traced import calls as calls_in
 from tests.contract.site import BIN
 from tests.faults.bench import Bench, generator
 
-_LINE = re.compile(r"(\d+) +(.*)\Z", re.DOTALL)
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<([^>]*)>")
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -91,16 +91,7 @@ def traced(bench: Bench, place: Path, *arguments: str) -> list[Call]:
 
 
 def _parse(text: str) -> Iterator[Call]:
-    begun: dict[int, str] = {}
-    for line in text.splitlines():
-        match = _LINE.match(line)
-        assert match is not None, line
-        pid, rest = int(match.group(1)), match.group(2)
-        if rest.endswith("<unfinished ...>"):
-            begun[pid] = rest[: -len("<unfinished ...>")]
-            continue
-        if rest.startswith("<... "):
-            rest = begun.pop(pid) + rest.partition("resumed>")[2]
+    for pid, rest in calls_in(text):
         call = _CALL.match(rest)
         if call is None or int(call.group(3)) < 0:
             continue

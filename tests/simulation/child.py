@@ -6,10 +6,8 @@ os.urandom and one thread are replaced. A kill is SIGKILL of this process, so no
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
-import pkgutil
 import random
 import re
 import signal
@@ -23,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import esis
 import esis.process
 from esis.locks import HEARTBEAT_SECONDS
+from tests import forked
 from tests.simulation.messages import ERRNOS, Asked, Order, Paused, Reply, Slept
 
 _PATIENCE = 120  # seconds: what blocks is ended by SIGALRM
@@ -35,11 +33,7 @@ _COUNT = re.compile(rb"echo (\d+)\s*\Z")
 
 def warm_up() -> ModuleType:
     """Import all that a command may need, and return the injector of faults, not armed."""
-    for found in pkgutil.walk_packages(esis.__path__, "esis."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
-    for name in ("pwd", "stat", "tempfile", "encodings.unicode_escape", "zoneinfo"):
-        importlib.import_module(name)
+    forked.preload("zoneinfo")
     spec = importlib.util.spec_from_file_location("injector", _INJECTOR)
     if spec is None or spec.loader is None:
         raise ImportError(str(_INJECTOR))
@@ -50,24 +44,7 @@ def warm_up() -> ModuleType:
 
 def fork(order: Order, line: Connection, injector: ModuleType) -> int:
     """Start a command and return its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        _Child(order, line, injector).run()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
+    return forked.fork(_Child(order, line, injector).run)
 
 
 class _Child:
@@ -81,19 +58,7 @@ class _Child:
 
     def run(self) -> None:
         order = self.order
-        os.setsid()
-        os.chdir(order.cwd)
-        for number, name, flags in (
-            (0, os.devnull, os.O_RDONLY),
-            (1, order.stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-            (2, order.stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        ):
-            descriptor = os.open(name, flags, 0o600)
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.environ.clear()
-        os.environ.update(order.env)
-        sys.argv = ["esis", *order.argv]
+        forked.become(order.argv, order.cwd, order.env, order.stdout, order.stderr)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_PATIENCE)
         self._replace()
@@ -199,15 +164,7 @@ class _Child:
         return esis.process.Completed(argv, reply.code, reply.stdout, reply.stderr, reply.timed_out)
 
     def _run_logged(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: Path,
-        env: Mapping[str, str],
-        log: Path,
-        timeout: float | None,
-        live: bool = False,
-        started: Callable[[int], None] | None = None,
+        self, argv: Sequence[str], *, cwd: Path, log: Path, started: Callable[[int], None] | None = None, **_: object
     ) -> esis.process.Completed:
         """Do what the generator and the setup script do; files.py has the same as shell scripts."""
         sys.audit("subprocess.Popen", argv[0], list(argv), None, None)

@@ -11,44 +11,28 @@ import os
 
 os.environ.pop("ESIS_FAULT_NURSERY", None)
 
-import importlib
 import json
-import pkgutil
 import signal
 import sys
+from functools import partial
 
 import sitecustomize
 
+from tests.forked import become, fork, preload
+
 _PATIENCE = 120  # seconds
-
-
-def preload() -> None:
-    """Import all that a command may need."""
-    import esis
-
-    for found in pkgutil.walk_packages(esis.__path__, "esis."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
-    for name in ("pwd", "stat", "tempfile", "encodings.unicode_escape"):
-        importlib.import_module(name)
 
 
 def _be_esis(request: dict[str, object]) -> None:
     from esis.cli.main import run
 
-    os.setsid()
-    os.chdir(str(request["cwd"]))
-    for number, name, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, str(request["stdout"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (2, str(request["stderr"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-    ):
-        descriptor = os.open(name, flags, 0o600)
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(request["env"])  # type: ignore[call-overload]
-    sys.argv = ["esis", *request["argv"]]  # type: ignore[misc]
+    become(
+        request["argv"],  # type: ignore[arg-type]
+        str(request["cwd"]),
+        request["env"],  # type: ignore[arg-type]
+        str(request["stdout"]),
+        str(request["stderr"]),
+    )
     for name, value in request.get("patch", {}).items():  # type: ignore[attr-defined]
         module, _, attribute = name.rpartition(".")
         if not hasattr(sys.modules[module], attribute):
@@ -59,33 +43,12 @@ def _be_esis(request: dict[str, object]) -> None:
     run()
 
 
-def _fork(request: dict[str, object]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        _be_esis(request)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-
-
 def main() -> None:
     """Serve until stdin ends."""
     preload()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        children = [_fork(request) for request in json.loads(line)]
+        children = [fork(partial(_be_esis, request)) for request in json.loads(line)]
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
         answers.write(json.dumps(codes) + "\n")
         answers.flush()
