@@ -20,7 +20,8 @@ from esis.operations.run import check_available, require_answer
 from esis.operations.submission.arrays import Packing
 from esis.operations.submission.choice import Selection, choose
 from esis.operations.submission.feed import drop_held, submit_what_fits
-from esis.operations.submission.submit import Request, settle
+from esis.operations.submission.settle import settle
+from esis.operations.submission.submit import Request
 from esis.operations.witness.keep import keep, note_unrecorded, unmark_complete
 from esis.operations.witness.look import behind_mark, look
 from esis.operations.witness.old_runs import check_ours

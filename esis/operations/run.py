@@ -19,7 +19,8 @@ from esis.operations.context import Context
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.limits import asked_limits
-from esis.operations.submission.submit import Request, settle
+from esis.operations.submission.settle import settle
+from esis.operations.submission.submit import Request
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
 from esis.operations.witness.look import look, status_after, status_of

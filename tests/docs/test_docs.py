@@ -31,7 +31,7 @@ from esis.model.workdir import RunDir
 from esis.operations import control
 from esis.operations.submission import choice
 from esis.operations.submission.arrays import ARRAY_SPEC_LIMIT
-from esis.operations.submission.submit import MINIMUM_GRACE_SECONDS
+from esis.operations.submission.send import MINIMUM_GRACE_SECONDS
 from esis.operations.table import collect, formats
 from esis.operations.table.rows import Row
 from esis.operations.witness.evidence import Evidence

@@ -12,7 +12,7 @@ import pytest
 
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
-from esis.operations.submission import submit
+from esis.operations.submission import send
 from esis.schedulers import slurm as client
 from esis.schedulers.query import QUERY_SECONDS
 from tests.faults.bench import Bench, only_run
@@ -104,13 +104,13 @@ def test_f10_one_look_proves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPat
     for name, value in bench.env().items():
         monkeypatch.setenv(name, value)
     unbuilt = RunDir(bench.home / "wrkdir.x")
-    assert submit._grace(unbuilt, client.Slurm(), Context()) == 30.0
+    assert send._grace(unbuilt, client.Slurm(), Context()) == 30.0
     bench.slurm.set(message_timeout=100)
-    assert submit._grace(unbuilt, client.Slurm(), Context()) == 200.0
+    assert send._grace(unbuilt, client.Slurm(), Context()) == 200.0
     place = bench.workflow("a")
     bench.esis(place, "run").ok()
     bench.slurm.set(down=True)
-    assert submit._grace(RunDir(only_run(place)), client.Slurm(), Context()) == 200.0, "noted when the run was built"
+    assert send._grace(RunDir(only_run(place)), client.Slurm(), Context()) == 200.0, "noted when the run was built"
 
 
 @pytest.mark.parametrize("message", REFUSALS)

@@ -24,7 +24,8 @@ class Break:
     new: str
 
 
-_SUBMIT = "operations/submission/submit.py"
+_SEND = "operations/submission/send.py"
+_SETTLE = "operations/submission/settle.py"
 _JUDGE = "operations/witness/judge.py"
 BREAKS = {
     "no-fence": Break(
@@ -35,13 +36,13 @@ BREAKS = {
     ),
     "grace-0": Break(
         "one look that shows no job is enough to send a submission again",
-        _SUBMIT,
+        _SEND,
         "    limits = known_limits(run, scheduler)\n    return max(MINIMUM_GRACE_SECONDS, 2 * ",
         "    limits = known_limits(run, scheduler)\n    return min(0.0, 2 * ",
     ),
     "intent-after": Break(
         "nothing is on the disk when sbatch is called",
-        _SUBMIT,
+        _SEND,
         "    submissions.save(run, submission, still(run.lock, run.label))\n",
         "    if submission.outcome is not Outcome.OPEN or submission.jobs:\n"
         "        submissions.save(run, submission, still(run.lock, run.label))\n",
@@ -103,7 +104,7 @@ BREAKS = {
     ),
     "open-is-forgotten": Break(
         "a submission without an answer is not looked up",
-        _SUBMIT,
+        _SETTLE,
         "        if submission.outcome is Outcome.OPEN and submission.scheduler == Slurm.name:",
         "        if submission.outcome is Outcome.OPEN and submission.scheduler == scheduler.name == 'x':",
     ),

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from esis.digests import sha256
 from esis.errors import CorruptState
 from esis.files import read_limited, write_atomic
+from esis.locks import still
 from esis.model import template
 from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.submission.arrays import UNPACKED, Packing, Plan
 from esis.records import required
+from esis.records.submissions import Submission
 
 
 def render_script(
@@ -55,3 +58,18 @@ def write_script(run: RunDir, text: str, check: Callable[[], None] | None = None
         if read_limited(run.script) == text.encode("utf-8", "surrogateescape"):
             return
     write_atomic(run.script, text, executable=True, check=check)
+
+
+def write_map(run: RunDir, intent: Submission) -> None:
+    """Write the list that the jobs of a mapped submission read.
+
+    Behind the intent: a map without its record means that the record was lost.
+    """
+    if intent.mapped:
+        text = "".join(f"{task}\n" for task in intent.tasks)
+        write_atomic(run.map(intent.number), text, check=still(run.lock, run.label))
+
+
+def digest_of(script: str) -> str:
+    """Return the SHA-256 of a script."""
+    return sha256(script.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,160 @@
+"""Send the arrays of an intent that is on disk, and find out what became of them where the answer is lost.
+
+The job is looked up by its place and adopted. Only error-free "not there" answers over a grace period allow the same
+submission to be sent again, under the same number, so that the fence in the job lets just one of the two do the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from esis.errors import Busy, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.locks import require, still
+from esis.model.workdir import RunDir
+from esis.operations.context import Context
+from esis.operations.submission.limits import kind_of_refusal, known_limits
+from esis.operations.submission.lookup import look_up
+from esis.records import job_ids, submissions
+from esis.records.submissions import Cluster, Job, Outcome, Submission
+from esis.schedulers.base import Answer, Scheduler
+
+MINIMUM_GRACE_SECONDS = 30.0
+
+
+def send_all(
+    run: RunDir,
+    intent: Submission,
+    known: Sequence[Submission],
+    scheduler: Scheduler,
+    context: Context,
+    last: bool = False,
+) -> Submission:
+    """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
+    current = intent
+    while len(current.jobs) < len(current.arrays):
+        try:
+            current = _send(run, current, known, scheduler, context, last)
+        except SlurmRefused as refusal:
+            if not current.jobs:
+                raise
+            done = _cut_short(run, current, refusal)
+            if not isinstance(refusal, LimitReached):
+                raise
+            context.say(refusal.message)
+            return done
+        last = False
+    return current
+
+
+def save(run: RunDir, submission: Submission) -> None:
+    """Write the record, if this process still has the run; else it is the record of whoever took the run over."""
+    submissions.save(run, submission, still(run.lock, run.label))
+
+
+def present(scheduler: Scheduler, known: Sequence[Submission]) -> Cluster | None:
+    """Return the cluster to which a submission goes that names none; None where that isn't known."""
+    # Once more where the limits couldn't be asked a moment ago: without a name, any cluster's queue would be believed.
+    return scheduler.queue.present(known, again=True)[0] if scheduler.queue is not None else None
+
+
+def adopted(
+    run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context
+) -> Submission | None:
+    """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
+    job = look_up(run, intent, known, scheduler, context, _grace(run, scheduler, context))
+    return _record_job(run, intent, job) if job is not None else None
+
+
+def _send(
+    run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context, last: bool
+) -> Submission:
+    """Send one array and record the answer; where none comes, look for the job, and try once more at most."""
+    recorded = [intent]
+
+    def acknowledged(job: Job) -> None:
+        try:
+            recorded[0] = _record_job(run, intent, job)
+        except Busy as lost:
+            # The record is that process's. Its intent has the same number: of the two jobs one does the work.
+            raise Busy(f"{lost.message}; job {job.id} is queued", lost.advice) from lost
+
+    require(run.lock, run.label)
+    answer = scheduler.submit(run, intent, len(intent.jobs), acknowledged)
+    if answer.outcome is Outcome.SUBMITTED:
+        if answer.returned:
+            recorded[0] = recorded[0]._replace(returned=answer.returned)
+            save(run, recorded[0])
+        elif answer.message:
+            context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
+        return recorded[0]
+    if answer.outcome is Outcome.REFUSED:
+        _refuse(run, intent, answer)
+    context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
+    found = adopted(run, intent, known, scheduler, context)
+    if found is not None:
+        return found
+    if last:
+        raise SlurmUnanswered(
+            f"{run.label}: Slurm took the job neither time, and said no neither time: {answer.message}",
+            "repeat the command later",
+        )
+    return _send(run, intent, known, scheduler, context, last=True)
+
+
+def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
+    """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
+    arrays = sent.arrays[: len(sent.jobs)]
+    done = sent._replace(
+        arrays=arrays,
+        tasks=sent.tasks[: sum(array.tasks for array in arrays)],
+        outcome=Outcome.SUBMITTED,
+        message=refusal.message,
+        answered=time.time(),
+    )
+    save(run, done)
+    return done
+
+
+def _record_job(run: RunDir, intent: Submission, job: Job) -> Submission:
+    jobs = (*intent.jobs, job)
+    whole = len(jobs) == len(intent.arrays)
+    done = intent._replace(jobs=jobs, outcome=Outcome.SUBMITTED if whole else Outcome.OPEN, answered=time.time())
+    save(run, done)
+    job_ids.save(run, done, still(run.lock, run.label))
+    return done
+
+
+def _refuse(run: RunDir, intent: Submission, answer: Answer) -> None:
+    """Record and raise a refusal; where other arrays of the submission were taken, the record is the caller's."""
+    queued = ", ".join(job.id for job in intent.jobs)
+    if queued and not answer.asked:
+        # Nothing of Slurm's: the record stays open, and the next command sends the arrays that are left.
+        raise SlurmUnanswered(
+            f"{run.label}: {answer.message}; job {queued} is queued, and not all of the submission",
+            "once that is mended, the same command goes on",
+        )
+    if not queued:
+        save(run, intent._replace(outcome=Outcome.REFUSED, message=answer.message, answered=time.time()))
+    message = f"Slurm refused {'more of ' if queued else ''}{run.label}: {answer.message}"
+    kept = f"{f'job {queued}' if queued else 'nothing'} was queued and the run is kept"
+    if answer.at_limit:
+        raise LimitReached(
+            message,
+            f"{kept}: repeat the command when there is room (esis doc scale); or, if it is a "
+            "limit on what one job asks for, ask for less",
+        )
+    kind = kind_of_refusal(answer.message, bool(queued))
+    raise kind(
+        message,
+        f"{kept}: mend the cause (sbatch options can come from SBATCH_* variables or a new "
+        "template), then repeat the command",
+    )
+
+
+def _grace(run: RunDir, scheduler: Scheduler, context: Context) -> float:
+    """Return how many seconds of absence prove that a submission never arrived."""
+    if context.grace is not None:
+        return context.grace
+    limits = known_limits(run, scheduler)
+    return max(MINIMUM_GRACE_SECONDS, 2 * limits.message_timeout if limits is not None else 0.0)
