@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from esis.errors import CorruptState
+from esis.files import fsync_directory
 from esis.model.workdir import RunDir
 from esis.records.submissions import JOB_ID, Submission
 
@@ -29,6 +31,15 @@ def read_claim(run: RunDir, number: int, position: int = 0) -> str | None:
     if JOB_ID.match(job) is None:
         raise CorruptState(f"{path} is corrupt: expected the id of a job, found {job[:60]!r}", _ADVICE)
     return job
+
+
+def make_claim(run: RunDir, number: int, position: int, job: str) -> str:
+    """Name the job that does the work of an array, as the fence does; return which one does. Raises as read_claim."""
+    with suppress(FileExistsError):
+        os.symlink(job, run.claim(number, position))  # noqa: PTH211
+        fsync_directory(run.submissions)
+        return job
+    return read_claim(run, number, position) or ""
 
 
 def claims(run: RunDir, submission: Submission) -> list[str | None]:

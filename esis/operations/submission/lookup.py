@@ -1,10 +1,13 @@
-"""Find the job of a submission whose answer was lost: by its claim, in the queue, or by what ESIS noted of it."""
+"""Find the job of a submission whose answer was lost: by its claim, in the queue, or by what ESIS noted of it.
+
+Jobs that somebody typed in meanwhile have the same script and the number of that submission, but no fence.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from esis.errors import SlurmUnanswered
 from esis.model.index_sets import format_ranges
@@ -15,7 +18,7 @@ from esis.records.claims import read_claim
 from esis.records.origin import are_different, elsewhere
 from esis.records.submissions import Job, Submission
 from esis.records.tasks import Names, TaskRecord
-from esis.schedulers.base import Scheduler
+from esis.schedulers.base import JobState, Scheduler
 from esis.schedulers.directives import chosen_clusters
 
 _POLL_SECONDS = 2.0
@@ -25,7 +28,7 @@ def look_up(
     run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context, grace: float
 ) -> Job | None:
     """Return the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
-    others = {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
+    others = _others(intent, known)
     clusters = chosen_clusters(read_template(run.script), intent.options)
     first_absent: float | None = None
     while True:
@@ -41,8 +44,45 @@ def look_up(
         if now - first_absent >= grace:
             break
         time.sleep(min(_POLL_SECONDS, grace / 5))
-    context.say(f"{run.label}: Slurm never got it; submitting again")
     return None
+
+
+def typed_meanwhile(
+    run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler
+) -> Mapping[str, bool]:
+    """Return the jobs by hand that the queue or their records show, of an intent of which there is no trace itself.
+
+    With each, whether it waits or runs. Raises SlurmUnanswered where the queue can't be asked.
+    """
+    others = _others(intent, known)
+    clusters = chosen_clusters(read_template(run.script), intent.options)
+    snapshot = scheduler.observe(clusters)
+    if snapshot.problem is not None:
+        raise _unanswered(run, intent, snapshot.problem)
+    found = {record.job: False for record in _records(run, intent)}
+    for seen in snapshot.of_run(run, others):
+        found[seen.job] = found.get(seen.job, False) or seen.state in (JobState.WAITING, JobState.ACTIVE)
+    return {job: found[job] for job in sorted(found, key=int) if job not in others}
+
+
+def _others(intent: Submission, known: Sequence[Submission]) -> set[str]:
+    """Return the jobs that were there before, or are those of other arrays."""
+    return {job.id for item in (*known, intent) for job in item.jobs} | set(intent.seen)
+
+
+def _records(run: RunDir, intent: Submission) -> list[TaskRecord]:
+    """Return the records of tasks under the number of a submission."""
+    mark = f".{intent.number:04d}."
+    records = (TaskRecord.parse(name) for name in Names(run) if mark in name)
+    return [item for item in records if item is not None and item.submission == intent.number]
+
+
+def _unanswered(run: RunDir, intent: Submission, problem: str, advice: str = "later") -> SlurmUnanswered:
+    return SlurmUnanswered(
+        f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and Slurm can't be asked: "
+        f"{problem}",
+        f"repeat the command {advice}: it finds out",
+    )
 
 
 def _check_cluster(run: RunDir, intent: Submission, asked: Sequence[str], scheduler: Scheduler) -> None:
@@ -53,11 +93,7 @@ def _check_cluster(run: RunDir, intent: Submission, asked: Sequence[str], schedu
     if present is not None and are_different(intent.cluster, present):
         problem = elsewhere(intent.cluster, present)
     if problem is not None:
-        raise SlurmUnanswered(
-            f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and Slurm can't be asked: "
-            f"{problem}",
-            "repeat the command there: it finds out",
-        )
+        raise _unanswered(run, intent, problem, "there")
 
 
 def _find(
@@ -81,11 +117,7 @@ def _find(
         return Job(claim)
     problem = next((snapshot.problem for snapshot in snapshots if snapshot.problem is not None), None)
     if problem is not None:
-        raise SlurmUnanswered(
-            f"{run.label}: tasks {format_ranges(intent.tasks)} may or may not be queued, and "
-            f"Slurm can't be asked: {problem}",
-            "repeat the command later: it finds out",
-        )
+        raise _unanswered(run, intent, problem)
     noted = _noted(run, intent, others)
     return Job(noted[0], *(clusters if len(clusters) == 1 else ())) if noted else None
 
@@ -99,14 +131,9 @@ def _noted(run: RunDir, intent: Submission, others: set[str]) -> list[str]:
     position = len(intent.jobs)
     start = sum(array.tasks for array in intent.arrays[:position])
     tasks = set(intent.tasks[start : start + intent.arrays[position].tasks])
-    mark = f".{intent.number:04d}."
-    records = (TaskRecord.parse(name) for name in Names(run) if mark in name)
     counted = Counter(
         item.job
-        for item in records
-        if item is not None
-        and (item.submission, item.verdict is not None, item.end) == (intent.number, True, item.start)
-        and item.task in tasks
-        and item.job not in others
+        for item in _records(run, intent)
+        if item.verdict is not None and item.end == item.start and item.task in tasks and item.job not in others
     )
     return sorted(counted, key=lambda job: (-counted[job], int(job)))

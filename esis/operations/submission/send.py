@@ -7,15 +7,18 @@ submission to be sent again, under the same number, so that the fence in the job
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from esis.errors import Busy, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.errors import Busy, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
+from esis.files import is_there, write_atomic
 from esis.locks import require, still
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
 from esis.operations.submission.limits import kind_of_refusal, known_limits
-from esis.operations.submission.lookup import look_up
+from esis.operations.submission.lookup import look_up, typed_meanwhile
 from esis.records import job_ids, submissions
+from esis.records.claims import make_claim
+from esis.records.start_time import format_start_time
 from esis.records.submissions import Cluster, Job, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler
 
@@ -31,6 +34,8 @@ def send_all(
     last: bool = False,
 ) -> Submission:
     """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
+    if intent.number == 1 and not is_there(run.start_time):  # behind the intent, whose traces tell that there was one
+        write_atomic(run.start_time, format_start_time(time.time()), check=still(run.lock, run.label))
     current = intent
     while len(current.jobs) < len(current.arrays):
         try:
@@ -38,7 +43,7 @@ def send_all(
         except SlurmRefused as refusal:
             if not current.jobs:
                 raise
-            done = _cut_short(run, current, refusal)
+            done = _cut_short(run, current, refusal.message)
             if not isinstance(refusal, LimitReached):
                 raise
             context.say(refusal.message)
@@ -61,9 +66,52 @@ def present(scheduler: Scheduler, known: Sequence[Submission]) -> Cluster | None
 def adopted(
     run: RunDir, intent: Submission, known: Sequence[Submission], scheduler: Scheduler, context: Context
 ) -> Submission | None:
-    """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again."""
+    """Adopt the job of `intent`; None after the grace period without a trace of it, so that it may be sent again.
+
+    Raises QueuedByHand where somebody has queued tasks of it meanwhile.
+    """
     job = look_up(run, intent, known, scheduler, context, _grace(run, scheduler, context))
-    return _record_job(run, intent, job) if job is not None else None
+    if job is not None:
+        return _record_job(run, intent, job)
+    typed = typed_meanwhile(run, intent, known, scheduler)
+    if typed:
+        raise _left_to(typed, run, intent)
+    context.say(f"{run.label}: Slurm never got it; submitting again")
+    return None
+
+
+class QueuedByHand(SlurmUnanswered):
+    """Slurm never got a submission, and somebody has typed sbatch in the meantime; its record is closed."""
+
+
+def _left_to(jobs: Mapping[str, bool], run: RunDir, intent: Submission) -> EsisError:
+    """Close a submission, whose tasks are what others make of them from now on; return what is to be raised.
+
+    Its own job, should it come after all, finds a claim and steps aside.
+    """
+    listed = ", ".join(jobs)
+    if intent.jobs and any(jobs.values()):  # which of the arrays it is, the record has to go on telling
+        return SlurmUnanswered(
+            f"{run.label}: job {listed} was queued by hand, and may have tasks of submission {intent.number}, of which "
+            f"Slurm never got all",
+            "wait for it, or cancel it, then repeat the command",
+        )
+    first = next(iter(jobs))
+    for position in range(len(intent.jobs), len(intent.arrays)):
+        if make_claim(run, intent.number, position, first) != first:
+            return SlurmUnanswered(
+                f"{run.label}: submission {intent.number} has begun, and so has job {listed}, by hand",
+                "cancel what is too much, then repeat the command",
+            )
+    done = QueuedByHand(
+        f"{run.label}: Slurm never got submission {intent.number}, and job {listed} was queued by hand meanwhile",
+        "the same command submits what that leaves",
+    )
+    if intent.jobs:
+        _cut_short(run, intent, done.message)
+    else:
+        save(run, intent._replace(outcome=Outcome.REFUSED, message=done.message, answered=time.time()))
+    return done
 
 
 def _send(
@@ -102,14 +150,14 @@ def _send(
     return _send(run, intent, known, scheduler, context, last=True)
 
 
-def _cut_short(run: RunDir, sent: Submission, refusal: SlurmRefused) -> Submission:
+def _cut_short(run: RunDir, sent: Submission, message: str) -> Submission:
     """Keep the arrays that were taken; the tasks of the others are unsubmitted again."""
     arrays = sent.arrays[: len(sent.jobs)]
     done = sent._replace(
         arrays=arrays,
         tasks=sent.tasks[: sum(array.tasks for array in arrays)],
         outcome=Outcome.SUBMITTED,
-        message=refusal.message,
+        message=message,
         answered=time.time(),
     )
     save(run, done)

@@ -15,7 +15,7 @@ from esis.operations.submission.arrays import Packing, Plan
 from esis.operations.submission.limits import ArrayRefused, DependencyRefused
 from esis.operations.submission.moved import follow
 from esis.operations.submission.script import digest_of, render_script, write_map, write_script
-from esis.operations.submission.send import adopted, present, save, send_all
+from esis.operations.submission.send import QueuedByHand, adopted, present, save, send_all
 from esis.records import job_ids, submissions, traces
 from esis.records.submissions import Cluster, Outcome, Submission
 from esis.schedulers.base import Scheduler
@@ -46,25 +46,38 @@ def settle(
                     "esis run (without --local) finds out",
                 )
             context.say(f"{run.label}: the answer to submission {submission.number} is missing; asking Slurm")
-            found = adopted(run, submission, known, scheduler, context)
-            submission = found or submission
-            if len(submission.jobs) < len(submission.arrays):
-                follow(run, context)
-                own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
-                behind = dependency if renew else without(submission.dependency, own)
-                if submission.jobs:
-                    submission = submission._replace(dependency=joined(behind, own))
-                else:
-                    submission = _renewed(run, workflow, submission, behind, present(scheduler, known))
             try:
-                submission = send_all(run, submission, known, scheduler, context, last=found is None)
-            except (LimitReached, ArrayRefused, DependencyRefused) as refusal:
+                submission = _settled(run, workflow, submission, known, scheduler, context, dependency, renew)
+            except (LimitReached, ArrayRefused, DependencyRefused, QueuedByHand) as reason:
                 # What isn't queued is like what never was: smaller arrays, or others to wait behind, may be taken.
-                context.say(refusal.message)
+                context.say(reason.message)
                 submission = next(item for item in submissions.read_all(run) if item.number == submission.number)
         settled.append(submission)
     job_ids.mend(run, settled, still(run.lock, run.label))
     return settled
+
+
+def _settled(
+    run: RunDir,
+    workflow: Workflow,
+    submission: Submission,
+    known: Sequence[Submission],
+    scheduler: Scheduler,
+    context: Context,
+    dependency: str | None,
+    renew: bool,
+) -> Submission:
+    found = adopted(run, submission, known, scheduler, context)
+    submission = found or submission
+    if len(submission.jobs) < len(submission.arrays):
+        follow(run, context)
+        own = own_dependency(read_template(run.path / base_name(workflow.sbatchtemplate)))
+        behind = dependency if renew else without(submission.dependency, own)
+        if submission.jobs:
+            submission = submission._replace(dependency=joined(behind, own))
+        else:
+            submission = _renewed(run, workflow, submission, behind, present(scheduler, known))
+    return send_all(run, submission, known, scheduler, context, last=found is None)
 
 
 def _renewed(

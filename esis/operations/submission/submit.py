@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput, CorruptState, LimitReached, SlurmRefused
-from esis.files import write_atomic
 from esis.locks import Owner, still
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
@@ -26,7 +25,6 @@ from esis.operations.submission.script import digest_of, render_script, write_ma
 from esis.operations.submission.send import present, save, send_all
 from esis.records import log_names, submissions, traces
 from esis.records.origin import origin_here
-from esis.records.start_time import format_start_time
 from esis.records.submissions import Outcome, Submission
 from esis.schedulers.base import Scheduler
 
@@ -124,8 +122,6 @@ def _intend(
         )
     held = still(run.lock, run.label)
     write_script(run, rendered.text, held)
-    if number == 1:
-        write_atomic(run.start_time, format_start_time(time.time()), check=held)
     intent = Submission(
         number=number,
         scheduler=scheduler.name,

@@ -73,8 +73,9 @@ class Judge:
         for task, said in zip(indices, said_of_each):
             tasks_alike = alike.get(said)
             if tasks_alike is None:
-                tasks_alike = found.setdefault(self.verdict(task), [])
-                if self._is_one_of_many(task):
+                verdict = self.verdict(task)
+                tasks_alike = found.setdefault(verdict, [])
+                if self._is_one_of_many(task, verdict):
                     alike[said] = tasks_alike
             tasks_alike.append(task)
         return found
@@ -132,7 +133,12 @@ class Judge:
             return Verdict(TaskState.UNKNOWN, "submitted by an ESIS that kept no records (0.0.4)")
         if submission is None:
             return Verdict(TaskState.UNSUBMITTED)
-        return self._unrecorded(task, submission, position)
+        verdict = self._unrecorded(task, submission, position)
+        if verdict.state is TaskState.LOST and record is not None and record.start >= submission.created:
+            # Its answer came too late, and so did it: it was at work behind a resubmission that Slurm lost.
+            own = next((item for item in self._evidence.submissions if item.number == record.submission), None)
+            return self._recorded(task, record, own)
+        return verdict
 
     def _queued(self, task: int, seen: Sighting, record: TaskRecord | None) -> Verdict | None:
         """Judge a task that a job in the queue holds; None where that job works through a pack, and is past it."""
@@ -182,8 +188,8 @@ class Judge:
         earlier = record.submission < script.number or (len(record.job), record.job) < (len(seen.job), seen.job)
         return earlier or seen.state is JobState.WAITING
 
-    def _is_one_of_many(self, task: int) -> bool:
-        """Return whether the verdict holds for all tasks of which the same is said.
+    def _is_one_of_many(self, task: int, verdict: Verdict) -> bool:
+        """Return whether its verdict holds for all tasks of which the same is said.
 
         Not where records and queue are compared task by task (packs, SLUIDs), where the place in a pack, a start time
         or a process counts, or where the record has to be put right.
@@ -200,7 +206,7 @@ class Judge:
         if told is not None and told.sluid:
             return False
         earlier = record is None or (submission is not None and record.submission < submission.number)
-        if earlier and submission is not None and self._begun(submission):
+        if earlier and submission is not None and (self._begun(submission) or _is_late(record, submission, verdict)):
             return False
         if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
             return False
@@ -372,6 +378,11 @@ class Judge:
 def _never_began(seen: Sighting) -> bool:
     """Return whether Slurm speaks of an attempt that was cancelled while it waited: it took no time at all."""
     return seen.word.split()[0] == _CANCELLED and seen.used != "" and seen.elapsed == 0
+
+
+def _is_late(record: TaskRecord | None, submission: Submission, verdict: Verdict) -> bool:
+    """Return whether the start time counts of a record from before a task's present submission."""
+    return record is not None and (verdict.state is TaskState.LOST or record.start >= submission.created)
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:

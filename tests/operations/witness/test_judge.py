@@ -506,6 +506,18 @@ def test_f81_only_an_attempt_that_began_outranks_a_good_end(word: str, used: str
     assert verdicts(told, sighting("71", (3,), word, used=used))[3].state.value == state
 
 
+def test_f176_what_came_later_than_a_lost_resubmission_counts() -> None:
+    """Job 10 came after its tasks had been resubmitted, as job 20, which Slurm lost."""
+    first = submission(range(6), ["10"], Array("0-5", 0, 6))
+    second = first._replace(number=2, jobs=(Job("20"),), created=500.0, answered=501.0)
+    records = [a_record(0, "10", 0, start=600), a_record(1, "10", 3, start=600), a_record(2, "10", 0, start=400)]
+    found = verdicts(evidence([first, second], [*records, a_record(3, "10", start=600)], tasks=6))
+    assert states(found) == {"done": [0], "failed": [1], "lost": [2, 3, 4, 5]}
+    assert found[1].reason == "exit code 3"
+    waits = verdicts(evidence([first, second], records, tasks=6), sighting("20", range(6), "PENDING"))
+    assert states(waits) == {"waiting": [0, 1, 2, 3, 4, 5]}
+
+
 def test_absence_is_judged_by_the_age_of_its_own_submission() -> None:
     """In the grace period unknown, afterwards lost; with a silent queue never lost."""
     fresh = THREE._replace(answered=NOW - 1)
