@@ -96,11 +96,11 @@ BREAKS = {
         '        return Answer(Outcome.OPEN, shown or f"sbatch ended with',
         '        return Answer(Outcome.REFUSED, shown or f"sbatch ended with',
     ),
-    "unknown-is-resubmitted": Break(
-        "esis resubmit takes tasks of which nobody knows anything certain",
-        "operations/submission/choice.py",
-        "DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED)",
-        "DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED, TaskState.UNKNOWN)",
+    "doubtful-job-is-ignored": Break(
+        "a job that may hold a task, or others, counts for none",
+        _JUDGE,
+        "        if perhaps is None or verdict.state in ACTIVE_STATES:\n",
+        "        if perhaps is None or verdict.state is not None:\n",
     ),
     "open-is-forgotten": Break(
         "a submission without an answer is not looked up",
@@ -111,8 +111,8 @@ BREAKS = {
     "queue-not-asked": Break(
         "esis run submits without asking what the queue has",
         "operations/run.py",
-        "snapshot = Snapshot() if untouched else scheduler.observe(found.clusters, found.owners)",
-        "snapshot = Snapshot()",
+        "            snapshot, _ = look([found], scheduler)\n",
+        "            snapshot = Snapshot()\n",
     ),
     "end-is-not-written": Break(
         "a task that ends well leaves no record of its end",

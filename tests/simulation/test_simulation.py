@@ -66,6 +66,46 @@ STORIES = {
         esis run
         go
     """,
+    "what was queued by hand behind a refusal isn't submitted as well": """
+        world tasks=2
+        fault sbatch:refuse
+        esis run
+        hand
+        esis run
+    """,
+    "by hand, one of two arrays, and nobody knows which: what it may hold is left alone": """
+        world tasks=4 largest=2
+        esis run
+        start 4
+        end fail
+        end fail
+        end fail
+        end fail
+        hand
+        esis resubmit
+    """,
+    "F174: by hand while the answer is missing, and Slurm never got it": """
+        world tasks=2
+        fault sbatch:timeout
+        esis run killcall=4
+        hand
+        esis run
+        start 1
+        esis run
+    """,
+    "F176: what a late job did counts where the job of the resubmission is lost": """
+        world tasks=1
+        fault sbatch:lost_reply 400
+        esis run
+        esis cancel
+        esis resubmit
+        crash
+        tick 400
+        start 1
+        end ok
+        tick 400
+        esis status
+    """,
 }
 
 
@@ -97,6 +137,8 @@ def test_what_went_wrong_once(story: str, tmp_path: Path) -> None:
         ("no-fence", 3),
         ("absence-is-failure", 4),
         ("lock-not-held", 5),
+        ("queue-not-asked", 6),
+        ("doubtful-job-is-ignored", 7),
     ],
 )
 def test_a_broken_product_is_caught_by_its_story(name: str, story: int, tmp_path: Path) -> None:

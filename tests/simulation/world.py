@@ -306,14 +306,10 @@ class World:
             self._submit(argv, place, STRANGER)
 
     def do_hand(self, step: Step) -> None:
-        """Let the user rerun the latest script by hand.
-
-        Of a run that ESIS has submitted, while no answer is missing and no command is at work: else what the user does
-        is seen late, or stands in the way until he moves it (README.md here).
-        """
+        """Let the user submit the latest script by hand, once the run is built."""
         run = self.run
-        known = [path.read_text() for path in run.glob("__esis__/submissions/*.json")] if run is not None else []
-        if run is not None and known and not self.held and not any('"open"' in text for text in known):
+        stage = run / "__esis__/state.json" if run is not None else None
+        if run is not None and stage is not None and stage.exists() and '"prepared"' in stage.read_text():
             self._submit(["sbatch", "../sbatch.sh"], str(run / "cwd"), BY_HAND)
 
     def _submit(self, argv: list[str], place: str, maker: str) -> None:

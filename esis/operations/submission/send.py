@@ -17,7 +17,7 @@ from esis.operations.context import Context
 from esis.operations.submission.limits import kind_of_refusal, known_limits
 from esis.operations.submission.lookup import look_up, typed_meanwhile
 from esis.records import job_ids, submissions
-from esis.records.claims import make_claim
+from esis.records.claims import give_up, is_given_up
 from esis.records.start_time import format_start_time
 from esis.records.submissions import Cluster, Job, Outcome, Submission
 from esis.schedulers.base import Answer, Scheduler
@@ -70,11 +70,12 @@ def adopted(
 
     Raises QueuedByHand where somebody has queued tasks of it meanwhile.
     """
-    job = look_up(run, intent, known, scheduler, context, _grace(run, scheduler, context))
+    given_up = is_given_up(run, intent.number, len(intent.jobs))  # by a command that was killed behind that
+    job = look_up(run, intent, known, scheduler, context, _grace(run, scheduler, context)) if not given_up else None
     if job is not None:
         return _record_job(run, intent, job)
     typed = typed_meanwhile(run, intent, known, scheduler)
-    if typed:
+    if typed or given_up:
         raise _left_to(typed, run, intent)
     context.say(f"{run.label}: Slurm never got it; submitting again")
     return None
@@ -87,24 +88,22 @@ class QueuedByHand(SlurmUnanswered):
 def _left_to(jobs: Mapping[str, bool], run: RunDir, intent: Submission) -> EsisError:
     """Close a submission, whose tasks are what others make of them from now on; return what is to be raised.
 
-    Its own job, should it come after all, finds a claim and steps aside.
+    Its own job, should it come after all, finds that nobody is to do the work, and steps aside.
     """
-    listed = ", ".join(jobs)
     if intent.jobs and any(jobs.values()):  # which of the arrays it is, the record has to go on telling
         return SlurmUnanswered(
-            f"{run.label}: job {listed} was queued by hand, and may have tasks of submission {intent.number}, of which "
-            f"Slurm never got all",
+            f"{run.label}: job {', '.join(jobs)} was queued by hand, and may have tasks of submission "
+            f"{intent.number}, of which Slurm never got all",
             "wait for it, or cancel it, then repeat the command",
         )
-    first = next(iter(jobs))
-    for position in range(len(intent.jobs), len(intent.arrays)):
-        if make_claim(run, intent.number, position, first) != first:
-            return SlurmUnanswered(
-                f"{run.label}: submission {intent.number} has begun, and so has job {listed}, by hand",
-                "cancel what is too much, then repeat the command",
-            )
+    positions = range(len(intent.jobs), len(intent.arrays))
+    if sum(give_up(run, intent.number, position) for position in positions) < len(positions):
+        return SlurmUnanswered(
+            f"{run.label}: a job of submission {intent.number} has begun just now", "repeat the command: it finds out"
+        )
+    by_hand = f"job {', '.join(jobs)} was" if jobs else "some of its tasks were"
     done = QueuedByHand(
-        f"{run.label}: Slurm never got submission {intent.number}, and job {listed} was queued by hand meanwhile",
+        f"{run.label}: Slurm never got submission {intent.number}, and {by_hand} queued by hand meanwhile",
         "the same command submits what that leaves",
     )
     if intent.jobs:
