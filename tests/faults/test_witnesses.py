@@ -277,3 +277,16 @@ def test_what_a_rerun_without_records_came_to_outranks_the_earlier_record_for_de
     bench.slurm.run()
     assert bench.states(second) == {"done": 3}
     assert bench.states(first) == {"done": 3}
+
+
+def test_f177_what_sacct_has_not_heard_yet_is_not_taken_for_done_for_good(bench: Bench) -> None:
+    """A task ran out of memory, its script ended with 0, accounting lags behind, and squeue fails just then."""
+    bench.slurm.set(accounting=True, sacct_lag=10_000)
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.verdict("OUT_OF_MEMORY", task=1)
+    bench.slurm.run()
+    bench.slurm.fail("squeue", "timeout")
+    bench.esis(place, "run").ok()
+    assert not (only_run(place) / "__esis__/complete").exists()
+    assert bench.states(place) == {"done": 2, "failed": 1}

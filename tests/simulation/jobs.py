@@ -24,7 +24,7 @@ _REASONS = {
     "OUT_OF_MEMORY": "OutOfMemory",
     "FAILED": "NonZeroExitCode",
 }
-ENDS = ("ok", "fail", "oom", "oom0", "timeout", "node", "requeue", "preempt", "dies")
+ENDS = ("ok", "fail", "oom", "oom0", "timeout", "node", "requeue", "preempt", "dies", "split")
 
 
 class StuckError(Exception):
@@ -55,12 +55,13 @@ class Jobs:
         self._slurm = slurm
         self._truth = truth
         self.running: list[Running] = []
+        self.overtaken: list[Running] = []  # on nodes that Slurm takes for lost
         self.problems: list[str] = []
         self._begun = os.open(places.root / "begun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Kill what still runs."""
-        for item in self.running:
+        for item in (*self.running, *self.overtaken):
             _kill(item.process)
         os.close(self._begun)
 
@@ -113,9 +114,37 @@ class Jobs:
             self._terminate(item, "TIMEOUT", "0:0", False)
         elif how == "preempt":
             self._terminate(item, "PREEMPTED", "", True)
+        elif how == "split" and item.attempt is not None and len(self._units(item)) == 1:
+            self._overtake(item, item.attempt)
         else:
             _kill(item.process)
             self._conclude(item, None, "NODE_FAIL", how == "requeue")
+
+    def _units(self, item: Running) -> tuple[int, ...]:
+        true = self._truth.job(item.job)
+        return true.units.get(int(item.key), ()) if true is not None else ()
+
+    def _overtake(self, item: Running, attempt: Attempt) -> None:
+        """Let Slurm lose the node and queue the task again, while the work goes on."""
+        cluster, knobs, now = self._slurm.store.read(), self._slurm.store.knobs(), self._slurm.clock.now
+        job = cluster.jobs[item.job]
+        if job.requeue:
+            put_back(job.tasks[item.key], now, knobs.requeue_delay)
+        else:
+            finish(job, job.tasks[item.key], "NODE_FAIL", "0:0", "NodeDown", now)
+        self._slurm.store.write(cluster)
+        attempt.overtaken = True
+        self.running.remove(item)
+        self.overtaken.append(item)
+
+    def wake(self, item: Running, code: int) -> None:
+        """Let the work of an attempt end that Slurm knows nothing of any more."""
+        attempt = item.attempts[-1]
+        self.overtaken.remove(item)
+        with (self._places.root / f"go.{attempt.raw}.{item.restart or 0}.{attempt.task}").open("w") as stream:
+            stream.write(f"{code}\n")
+        attempt.code = item.process.wait(_PATIENCE)
+        attempt.working, attempt.verdict, attempt.doubtful = False, "NODE_FAIL", attempt.code == 0
 
     @contextlib.contextmanager
     def _dying(self) -> Iterator[None]:
@@ -138,6 +167,15 @@ class Jobs:
             elif task.terminate:
                 self._terminate(item, task.verdict, task.verdict_exit, task.requeue)
 
+    def release(self) -> None:
+        """Let go of all jobs that the user holds."""
+        cluster = self._slurm.store.read()
+        for job in cluster.jobs.values():
+            job.held = False
+            for task in job.tasks.values():
+                task.held = False
+        self._slurm.store.write(cluster)
+
     def end_strangers(self) -> None:
         """Let the jobs that are none of ESIS's end, well or not."""
         cluster, now = self._slurm.store.read(), self._slurm.clock.now
@@ -154,9 +192,7 @@ class Jobs:
         attempt = item.attempt
         if attempt is None:
             return
-        raw = self._raw(item)
-        go = self._places.root / f"go.{raw}.{item.restart or 0}.{attempt.task}"
-        with go.open("w") as stream:
+        with (self._places.root / f"go.{attempt.raw}.{item.restart or 0}.{attempt.task}").open("w") as stream:
             stream.write(f"{code}\n")
         attempt.working = False
         attempt.code = code
@@ -190,7 +226,7 @@ class Jobs:
             self.problems.append(f"task {task} of job {item.job} read the parameters {words[3]}")
         if task not in true.units.get(int(item.key), ()):
             self.problems.append(f"job {item.job}_{item.key} works on task {task}, and holds {true.units}")
-        attempt = Attempt(true.run, task, true, int(item.key), item.restart, self._slurm.clock.now)
+        attempt = Attempt(true.run, task, true, int(item.key), item.restart, self._slurm.clock.now, self._raw(item))
         self._check_begin(attempt)
         item.attempts.append(attempt)
         self._truth.attempts.append(attempt)
@@ -201,7 +237,7 @@ class Jobs:
         what = f"task {attempt.task} in job {attempt.job.id} (restart {attempt.restart})"
         for other in earlier:
             by_hand = "hand" in (attempt.job.maker, other.job.maker)
-            if other.working and not by_hand:
+            if other.working and not by_hand and not other.overtaken:
                 self.problems.append(f"{what} begins while job {other.job.id} is at work on it")
             if (other.job, other.restart) == (attempt.job, attempt.restart):
                 self.problems.append(f"{what} begins twice in one start")

@@ -68,8 +68,8 @@ class Oracle:
         if code not in (*ExitCode.all().values(), _KILLED):
             self._say(f"esis {what} ended with {code}")
 
-    def told(self, run: str, stdout: str, answered: bool) -> None:
-        """Judge a table of states; `answered`: nothing kept squeue and sacct from telling all."""
+    def told(self, run: str, stdout: str, answered: bool, seen: Container[TrueJob]) -> None:
+        """Judge a table of states; `answered`: nothing kept squeue from telling all. `seen`: the jobs it showed."""
         cluster = self._slurm.cluster()
         for row in json.loads(stdout)["rows"]:
             task, state, reason = int(row["task"]), str(row["state"]), str(row["reason"])
@@ -95,7 +95,7 @@ class Oracle:
             if not answered and state == "failed":
                 # As the records tell, and the notes say so; but not of an attempt before the latest submission.
                 last = self._truth.of_task(run, task)[-1:]
-                later = {job.id for job in holders if job.id in busy and job.maker == BY_ESIS}
+                later = {job.id for job in holders if job.id in busy and job.maker == BY_ESIS and job in seen}
                 wrong = (done and not doubtful) or bool(later - {item.job.id for item in last})
             if state == "failed" and reason != "CANCELLED" and holders and all(job.lost for job in holders):
                 wrong = wrong or not self._truth.of_task(run, task)  # nothing is known of it, so it is lost at most

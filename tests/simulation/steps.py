@@ -51,6 +51,7 @@ class Settings:
     age: int = 300  # MinJobAge
     delay: int = 0  # of a requeue
     version: str = "22.05.8"
+    limit: int = 0  # of elements that a user may have in the queue; 0: none
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -112,6 +113,7 @@ def invent(seed: int) -> Story:
         age=chance.choice((300, 300, 2, 60)),
         delay=chance.choice((0, 120)),
         version=chance.choice(VERSIONS),
+        limit=chance.choice((0, 0, 0, 0, 1, 3)),
     )
     steps = list(_course(chance))
     return Story(settings, tuple(steps), seed)
@@ -125,7 +127,8 @@ FAULTS = {
     "scancel": (("error", (0,)),),
     "scontrol": (("error", (0,)),),
 }  # fmt: skip
-_SCENES = ("submit", "work", "crash", "strangers", "queries", "control", "hand", "together", "time", "status", "down")
+_SCENES = ("submit", "work", "crash", "strangers", "queries", "control", "hand", "together", "time", "status", "down",
+           "scontrol", "split")  # fmt: skip
 
 
 def _course(chance: random.Random) -> Iterable[Step]:
@@ -165,6 +168,14 @@ def _scene(chance: random.Random, scene: str, bold: float) -> Iterator[Step]:
         )
     elif scene == "hand":
         yield Step("hand")
+    elif scene == "scontrol":
+        yield Step("control", chance.choice(("hold", "release", "requeue", "requeue")), chance.randrange(4))
+    elif scene == "split":
+        yield Step("start", number=chance.randrange(1, 3))
+        yield Step("end", "split", chance.randrange(4))
+        if chance.random() < 0.7:
+            yield Step("start", number=chance.randrange(1, 3))
+        yield Step("wake", chance.choice(("ok", "ok", "fail")), chance.randrange(4))
     elif scene == "together":
         held = _command(chance, chance.choice(("run", "run", "resubmit", "cancel", "status")), bold)
         yield held._replace(stop=_stop(chance, held.word, chance.choice(("hold", "holdcall"))))

@@ -60,6 +60,9 @@ def _round(world: World) -> bool:
     """Let all jobs end, and the user look and repeat; return whether everything is done."""
     world.do_tick(Step("tick", number=400))
     world.jobs.obey()
+    while world.jobs.overtaken:
+        world.do_wake(Step("wake", "ok"))
+    world.jobs.release()
     world.jobs.end_strangers()
     while True:
         while world.jobs.running:

@@ -93,6 +93,16 @@ STORIES = {
         start 1
         esis run
     """,
+    "F177: squeue is silent and sacct late: a run isn't complete for good": """
+        world tasks=1 accounting=True lag=90
+        esis run
+        start 1
+        end oom0
+        down
+        esis run
+        up
+        esis status
+    """,
     "F176: what a late job did counts where the job of the resubmission is lost": """
         world tasks=1
         fault sbatch:lost_reply 400

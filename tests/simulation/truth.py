@@ -39,10 +39,12 @@ class Attempt:
     index: int | None
     restart: int
     begun: float
+    raw: int  # SLURM_JOB_ID
     working: bool = True
     code: int | None = None  # of its script; None: none was returned
     verdict: str = ""  # Slurm's
     doubtful: bool = False  # Slurm says that it failed, the script ended with 0
+    overtaken: bool = False  # its node was lost for Slurm, which queued the task again, and went on
 
     @property
     def good(self) -> bool:

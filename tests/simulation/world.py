@@ -64,6 +64,7 @@ class World:
             min_job_age=float(settings.age),
             requeue_delay=float(settings.delay),
             version=settings.version,
+            submit_limit=settings.limit,
         )
         self.truth = Truth()
         self.jobs = Jobs(self.places, self.slurm, self.truth)
@@ -181,7 +182,7 @@ class World:
             return
         self.oracle.recorded(run)
         if command.argv[0] == "status" and command.code in (0, ExitCode.UNANSWERED):
-            self.oracle.told(str(run), command.stdout, not command.faulty)
+            self.oracle.told(str(run), command.stdout, not command.faulty, command.seen)
 
     def _answer(self, command: Command, asked: Asked) -> Reply:
         """Let Slurm answer, and hear what that means."""
@@ -252,6 +253,29 @@ class World:
             self.rules.append(f"end {step.word}")
             self.log.append(f"    job {item.job}_{item.key}")
             self.jobs.end(item, step.word)
+
+    def do_wake(self, step: Step) -> None:
+        """Let an attempt end that Slurm takes for lost with its node."""
+        if self.jobs.overtaken:
+            self.rules.append(f"wake {step.word}")
+            self.jobs.wake(self.jobs.overtaken[step.number % len(self.jobs.overtaken)], 1 if step.word == "fail" else 0)
+
+    def do_control(self, step: Step) -> None:
+        """Let the user hold, release or requeue a job of the run by hand, or a task of it that was started."""
+        cluster = self.slurm.cluster()
+        known = [cluster.jobs[true.id] for true in self.truth.of_run(str(self.run)) if true.id in cluster.jobs]
+        named = [str(job.id) for job in known]
+        if step.word == "requeue":
+            named = [f"{job.id}_{task.index}" for job in known for task in job.ordered_tasks() if task.start]
+        if named:
+            self.rules.append(step.word)
+            self.slurm.call(
+                ("scontrol", step.word, named[step.number % len(named)]),
+                str(self.places.root),
+                self._environment,
+                300.0,
+            )
+            self.jobs.obey()
 
     def do_tick(self, step: Step) -> None:
         self.rules.append(f"tick {step.number}")

@@ -57,6 +57,11 @@ class Judge:
         """Return the run's jobs that wait or run."""
         return tuple(self._sightings.queue)
 
+    @property
+    def awaits_verdicts(self) -> bool:
+        """Return whether sacct hasn't heard of an end yet, and squeue tells nothing of it either."""
+        return self._sightings.awaits_ends
+
     def groups(self) -> dict[Verdict, list[int]]:
         """Return the tasks of each verdict, sorted.
 
@@ -206,8 +211,10 @@ class Judge:
         if told is not None and told.sluid:
             return False
         earlier = record is None or (submission is not None and record.submission < submission.number)
-        if earlier and submission is not None and (self._begun(submission) or _is_late(record, submission, verdict)):
-            return False
+        if earlier and submission is not None:
+            late = record is not None and (verdict.state is TaskState.LOST or record.start >= submission.created)
+            if late or self._begun(submission):
+                return False
         if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
             return False
         return record is None or record.ended or earlier
@@ -378,11 +385,6 @@ class Judge:
 def _never_began(seen: Sighting) -> bool:
     """Return whether Slurm speaks of an attempt that was cancelled while it waited: it took no time at all."""
     return seen.word.split()[0] == _CANCELLED and seen.used != "" and seen.elapsed == 0
-
-
-def _is_late(record: TaskRecord | None, submission: Submission, verdict: Verdict) -> bool:
-    """Return whether the start time counts of a record from before a task's present submission."""
-    return record is not None and (verdict.state is TaskState.LOST or record.start >= submission.created)
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:

@@ -201,7 +201,8 @@ def _reading(found: Iterable[Evidence]) -> Iterator[None]:
 def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], snapshot: Snapshot) -> RunStatus:
     states = {verdict.state for verdict in groups}
     complete = evidence.built and (states == {TaskState.DONE} or (not states and evidence.looks_complete))
-    heard = snapshot.accounting_asked and (snapshot.problem is None or snapshot.accounting_problem is None)
+    # sacct may be minutes late with a verdict: it alone proves nothing, nor does what it takes to be alive.
+    heard = snapshot.accounting_asked and snapshot.problem is None and not judge.awaits_verdicts
     # A claim is believed while there is nothing better; to write it down as found would make more of it.
     found = bool(states) and all(verdict.reason != CLAIMED for verdict in groups)
     # With squeue silent, a lagging sacct may still speak of the attempt before a requeue.

@@ -129,6 +129,12 @@ class Sightings:
         seen = self.alive.get(task)
         return seen if seen is not None and seen.job == job else self._alive_whole.get(job)
 
+    @property
+    def awaits_ends(self) -> bool:
+        """Return whether sacct says of anything that it waits or runs of whose end squeue doesn't tell."""
+        ends = (self.ended(seen.job, task) for task, seen in self.alive.items())
+        return any(end is None for end in ends) or not self._whole.keys() >= self._alive_whole.keys()
+
     def ended_whole(self, job: str, recorded: bool) -> Sighting | None:
         """Return what was said of the end of a job without naming its elements.
 

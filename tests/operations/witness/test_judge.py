@@ -506,6 +506,25 @@ def test_f81_only_an_attempt_that_began_outranks_a_good_end(word: str, used: str
     assert verdicts(told, sighting("71", (3,), word, used=used))[3].state.value == state
 
 
+@pytest.mark.parametrize(
+    ("queued", "accounted", "kept"),
+    [((), (), True), ((), ("COMPLETED",), True), ((), ("RUNNING",), False), (("COMPLETED",), ("RUNNING",), True)],
+)
+def test_f177_an_end_that_nobody_told_yet_is_awaited(
+    queued: Sequence[str], accounted: Sequence[str], kept: bool
+) -> None:
+    """Once squeue has forgotten it: sacct takes its time, and may come to another verdict than the record."""
+    told = evidence([submission(range(2), ["10"], Array("0-1", 0, 2))], [a_record(0, "10", 0), a_record(1, "10", 0)], 2)
+    snapshot = Snapshot(
+        tuple(sighting("10", range(2), word) for word in queued),
+        None,
+        tuple(sighting("10", range(2), word, ACCOUNTED) for word in accounted),
+        accounting_asked=True,
+    )
+    status = status_of(told, snapshot, NOW)
+    assert (status.complete, status.news.complete) == (True, kept)
+
+
 def test_f176_what_came_later_than_a_lost_resubmission_counts() -> None:
     """Job 10 came after its tasks had been resubmitted, as job 20, which Slurm lost."""
     first = submission(range(6), ["10"], Array("0-5", 0, 6))
