@@ -151,3 +151,30 @@ def test_f175_a_run_that_was_only_run_by_hand_can_be_finished(bench: Bench) -> N
         assert bench.states(place) == {"done": 3}
         assert times(place, 0, 1, 2) == [2, 2, 2]
     assert tried > 4
+
+
+@pytest.mark.parametrize("command", ["run", "resubmit"])
+def test_f178_what_is_typed_before_a_killed_submission_is_recorded_is_seen_with_all_its_tasks(
+    bench: Bench, command: str
+) -> None:
+    """Its script may hold packs by then."""
+    place = bench.workflow("a", 3, worker=WORKER)
+    (place / "mended").touch()
+    bench.esis(
+        place, "setup", "--tasks-per-job", "2", "setup.sh", "gen.sh", "template.sh", "worker.sh", "helper.txt"
+    ).ok()
+    bench.keep()
+    steps = bench.broken(place, ["run"], "kill", 10**6).steps
+    prepared = max(number for number, step in enumerate(steps) if step.endswith("state.json"))
+    called = next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen sbatch"))
+    for at in range(prepared + 3, called + 2):
+        bench.restore()
+        assert bench.broken(place, ["run"], "kill", at).result.code != 0
+        by_hand(bench, place)
+        bench.esis(place, command).ok()
+        assert len(bench.slurm.jobs()) == 1, steps[at - 2 : at]
+        bench.slurm.run()
+        bench.esis(place, command).ok()
+        bench.slurm.run()
+        assert bench.states(place) == {"done": 3}
+        assert times(place, 0, 1, 2) == [1, 1, 1]

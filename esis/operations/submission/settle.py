@@ -96,7 +96,6 @@ def _renewed(
         intent.records,
         packing,
     )
-    write_script(run, rendered.text, still(run.lock, run.label))
     renewed = intent._replace(
         dependency=rendered.dependency,
         script_digest=digest_of(rendered.text),
@@ -105,4 +104,5 @@ def _renewed(
     )
     save(run, renewed)
     write_map(run, renewed)
+    write_script(run, rendered.text, still(run.lock, run.label))
     return renewed

@@ -120,8 +120,6 @@ def _intend(
             f"records no job can look its task up",
             "use a template for a POSIX shell, without --no-task-records; or give fewer --tasks at a time",
         )
-    held = still(run.lock, run.label)
-    write_script(run, rendered.text, held)
     intent = Submission(
         number=number,
         scheduler=scheduler.name,
@@ -147,6 +145,8 @@ def _intend(
     )
     save(run, intent)
     write_map(run, intent)
+    # Last: who types sbatch before the call finds nothing that no record tells of.
+    write_script(run, rendered.text, still(run.lock, run.label))
     return intent
 
 
