@@ -24,7 +24,7 @@ from esis.records.notes import note
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import read_details
 from esis.schedulers.base import JobState
-from esis.schedulers.identity import is_submitted_by_esis
+from esis.schedulers.identity import sent_as
 from esis.schedulers.slurm import Slurm
 
 _SETTLE_SECONDS = 60.0
@@ -356,7 +356,7 @@ def _unanswered(
         for item in before.evidence.submissions
         if item.outcome is Outcome.OPEN and item.scheduler != LOCAL and len(item.jobs) < len(item.arrays)
     ]
-    held = [item for item in before.queue if not item.known and is_submitted_by_esis(run, item.seen.place)]
+    held = [item for item in before.queue if not item.known and sent_as(run, item.seen.place) is not None]
     jobs = {item.seen.job for item in held}
     if len(lost) != 1 or len(jobs) != 1 or not jobs <= targets.strangers.keys() - set(left_jobs):
         return

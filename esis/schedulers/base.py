@@ -10,7 +10,7 @@ from esis.environment import slurm_route
 from esis.errors import printable
 from esis.model.workdir import RunDir
 from esis.records.submissions import Cluster, Job, Outcome, Submission
-from esis.schedulers.identity import Whose, is_feeder, is_in_cwd, is_submitted_by_esis, whose_accounted, whose_in_queue
+from esis.schedulers.identity import Sent, Whose, is_feeder, is_in_cwd, sent_as, whose_accounted, whose_in_queue
 
 if TYPE_CHECKING:
     from esis.model.limits import Limits
@@ -91,11 +91,11 @@ class Snapshot(NamedTuple):
             if judged[seen.place] is not Whose.FOREIGN
         ]
 
-    def submitted(self, run: RunDir) -> set[str]:
-        """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows."""
-        places = {seen.place for seen in self.sightings}
-        submitted = {place for place in places if is_submitted_by_esis(run, place)}
-        return {seen.job for seen in self.sightings if seen.place in submitted}
+    def submitted(self, run: RunDir) -> dict[str, Sent]:
+        """Return the ids of the jobs that ESIS submitted for a run, and that squeue shows, with what they are."""
+        places = {place: sent_as(run, place) for place in {seen.place for seen in self.sightings}}
+        submitted = {place: sent for place, sent in places.items() if sent is not None}
+        return {seen.job: submitted[seen.place] for seen in self.sightings if seen.place in submitted}
 
     def feeders(self, run: RunDir) -> list[Sighting]:
         """Return the jobs that wait or run to submit the rest of a run."""

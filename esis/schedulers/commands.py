@@ -45,7 +45,7 @@ def sbatch_argv(run: RunDir, submission: Submission, position: int) -> list[str]
     dependency = behind(submission, position)
     if position > 0 or dependency != submission.dependency:
         options.append(f"--dependency={dependency or ''}")
-    return ["sbatch", "--parsable", *options, script_argument(run)]
+    return ["sbatch", "--parsable", *options, script_argument(run, submission.number, position)]
 
 
 def behind(submission: Submission, position: int) -> str | None:

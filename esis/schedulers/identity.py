@@ -13,15 +13,19 @@ led away, may be the run's or not. Nothing is believed of such a job.
 A directory may have several names (a bind mount, a file system that is mounted twice): which one is meant tells the
 disk, by device and inode. One that can't be looked at proves nothing, and one that isn't there may be on another host.
 
-ESIS names the script by a detour, `__esis__/../sbatch.sh`. Slurm shows it as it was written, so a job that ESIS
-submitted is told from one that was typed by hand, in all versions and without a field that users need.
+ESIS names the script by detours, `__esis__/./../__esis__//../__esis__/../sbatch.sh`. Slurm shows it as it was written,
+so a job that ESIS submitted is told from one that was typed by hand, in all versions and without a field that users
+need. The first two tell which array of which submission it is, in binary digits: `/` is a 0 and `/.` a 1. Up to 0.1.0
+there was but the last of them.
 """
 
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 from esis.model.workdir import PREFIX, RunDir
 
@@ -34,17 +38,36 @@ class Whose(Enum):
     FOREIGN = "foreign"
 
 
-def script_argument(run: RunDir) -> str:
-    """Return how ESIS names the script of a run to sbatch."""
-    return f"{run.private}/../{run.script.name}"
+class Sent(NamedTuple):
+    """Say as what ESIS submitted a job."""
+
+    number: int  # of the submission; 0: it doesn't tell
+    position: int  # of the array
 
 
-def is_submitted_by_esis(run: RunDir, place: str) -> bool:
-    """Return whether squeue's `<command>|<working directory>` is that of a job which ESIS itself submitted."""
-    if place.startswith(f"{script_argument(run)}|"):
-        return True
+def script_argument(run: RunDir, number: int, position: int) -> str:
+    """Return how ESIS names the script of a run to sbatch, for an array of a submission."""
+    told = "".join(f"{run.private.name}{_digits(value)}/../" for value in (number, position))
+    return f"{run.path}/{told}{run.private.name}/../{run.script.name}"
+
+
+def sent_as(run: RunDir, place: str) -> Sent | None:
+    """Return as what ESIS itself submitted the job with squeue's `<command>|<working directory>`; None: it didn't."""
     directory, mark, _ = place.partition(f"/{run.private.name}/../{run.script.name}|")
-    return bool(mark) and directory.startswith("/") and _whose_directory(run, directory, known=False) is Whose.OURS
+    if not mark or not directory.startswith("/"):
+        return None
+    told = re.search(rf"/{run.private.name}((?:/\.?)+)/\.\./{run.private.name}((?:/\.?)+)/\.\.\Z", directory)
+    if _whose_directory(run, directory, known=False) is not Whose.OURS:
+        return None
+    return Sent(*map(_value, told.groups())) if told is not None else Sent(0, 0)
+
+
+def _digits(value: int) -> str:
+    return "".join("/." if digit == "1" else "/" for digit in f"{value:b}")
+
+
+def _value(digits: str) -> int:
+    return int("".join(str(len(part)) for part in digits.split("/")[1:]), 2)
 
 
 def is_feeder(run: RunDir, place: str) -> bool:

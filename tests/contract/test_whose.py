@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from esis.model.workdir import RunDir
+from esis.schedulers.identity import sent_as
 from tests.contract.site import TEMPLATE, WORKER, FakeSite, Site, Workflow, make_workflow, until
 
 SLOW = WORKER + "while ! [ -e ../go ]; do sleep 0.1; done\n"
@@ -82,7 +84,11 @@ def test_f45_a_users_own_array_is_not_adopted_as_a_lost_submission(site: Site) -
     flow.esis("run", env={"ESIS_LOOKUP_GRACE": "1"}).ok()
     job = (run / "__esis__/jobid.tx").read_text().strip()
     assert job not in (own, typed)
+    place = site.run(["squeue", "-h", "-t", "all", "--me", "-j", job, "-o", "%o|%Z"], site.home).ok().stdout
+    assert sent_as(RunDir(site.inside(run)), place.splitlines()[0]) == (2, 0), "F174: the first one is closed"
+    assert queued(site, typed) == "PENDING"
     site.run(["scancel", typed], site.home).ok()
+    flow.esis("run").ok()
     until(lambda: queued(site, own) == "PENDING" and (run / "cwd/seen.2").exists() and flow.states() == {"done": 3}, 90)
     assert not (run / "cwd/post-ran").exists()
     site.run(["scancel", own], site.home).ok()

@@ -628,7 +628,9 @@ def test_the_queries_are_those_that_are_called() -> None:
     assert f"    {' '.join(words)} '{last}'" in text
     first = submissions.Submission(1, "slurm", (0,), (submissions.Array("0", 0, 1),), "", 0.0, "", True)
     run = RunDir(Path("<path>/wrkdir.<hash>"))
-    assert f"&& {' '.join(commands.sbatch_argv(run, first, 0))}\n" in text
+    *words, script = commands.sbatch_argv(run, first, 0)
+    assert f"&& {' '.join(words)} {run.private}/…/../sbatch.sh\n" in text
+    assert script.startswith(f"{run.private}/")
     accounting = commands.sacct_argv(["<jobs>"], (), 0.0)
     accounting[accounting.index("-S") + 1] = "<a day before the submission>"
     assert f"    {' '.join(accounting)}\n" in text

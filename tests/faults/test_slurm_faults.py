@@ -86,6 +86,19 @@ def test_f60_a_dependency_of_the_templates_own_holds_for_every_array(bench: Benc
     assert submission(place)["dependency"] == "singleton"
 
 
+def test_f179_a_job_that_appears_too_late_is_not_taken_for_another_array(bench: Bench) -> None:
+    """Two answers were lost: the job of the first array comes while that of the second one is looked for."""
+    bench.slurm.set(max_array_size=2)
+    place = bench.workflow("a", 4)
+    bench.slurm.fail("sbatch", "lost_reply", seconds=0.0, lookups=1)
+    bench.slurm.fail("sbatch", "timeout", skip=1)
+    bench.esis(place, "run", env={"ESIS_LOOKUP_GRACE": "0"}).ok()
+    assert submission(place)["jobs"] == [{"id": "2", "cluster": None}, {"id": "3", "cluster": None}]
+    bench.slurm.run()
+    assert did(place) == {f"did.{n}": 1 for n in range(4)}
+    assert bench.states(place) == {"done": 4}
+
+
 def test_f10_a_job_that_appears_too_late_does_no_work_twice(bench: Bench) -> None:
     """F10: even when the grace period is over too soon and the array is sent twice, the fence lets one work."""
     place = bench.workflow("a")

@@ -77,19 +77,44 @@ def times(place: Path, *tasks: int) -> list[int]:
     return [len(file.read_text().split()) if file.exists() else 0 for file in files]
 
 
+OLD_PATH = """for word; do
+    shift
+    case $word in */__esis__/*/sbatch.sh) word=${word%%/__esis__/*}/__esis__/../sbatch.sh ;; esac
+    set -- "$@" "$word"
+done
+"""
+
+
 @pytest.fixture
-def cut(bench: Bench) -> Path:
+def told() -> str:
+    """Return what lets the path of a job's script tell as little as in 0.1.0, if anything."""
+    return ""
+
+
+@pytest.fixture
+def cut(bench: Bench, told: str) -> Path:
     """A run of three arrays whose esis was killed when Slurm had taken the second one."""
     bench.slurm.set(max_array_size=SIZE)
     place = bench.workflow("a", TASKS, worker=WORKER)
     (place / "mended").touch()
     count = shlex.quote(str(bench.directory / "sent"))
-    bench.wrap("sbatch", f'REAL "$@"; echo >>{count}; [ "$(wc -l <{count})" != 2 ] || kill -9 "$PPID"')
+    bench.wrap("sbatch", f'{told}REAL "$@"; echo >>{count}; [ "$(wc -l <{count})" != 2 ] || kill -9 "$PPID"')
     assert bench.esis(place, "run").code == -signal.SIGKILL
     bench.unwrap()
     return place
 
 
+def test_f179_an_array_whose_id_was_lost_tells_which_one_it_is(bench: Bench, cut: Path) -> None:
+    """F179: by the path of its script."""
+    shown = bench.esis(cut, "status").stdout
+    assert "waiting\t22\t0-21" in shown
+    assert "unknown\t3\t22-24" in shown
+    assert "cancelled: 14\n" in bench.esis(cut, "cancel", "--tasks", "14").ok().stderr
+    assert (cancelled(bench, 1), cancelled(bench, 2)) == ([], [3])
+    assert "cancelled: 0-13, 15-21" in bench.esis(cut, "cancel").ok().stderr.replace(",15", ", 15")
+
+
+@pytest.mark.parametrize("told", [OLD_PATH])
 def test_f77_an_array_whose_id_was_lost_is_not_taken_for_the_first_one(bench: Bench, cut: Path) -> None:
     """F77: its tasks are unknown until it is adopted, and cancelling others leaves it alone."""
     shown = bench.esis(cut, "status").stdout
@@ -106,6 +131,7 @@ def test_f77_an_array_whose_id_was_lost_is_not_taken_for_the_first_one(bench: Be
     assert times(cut, 3, 14, 24) == [0, 1, 1]
 
 
+@pytest.mark.parametrize("told", ["", OLD_PATH])
 def test_f77_a_task_that_has_begun_tells_which_array_it_is(bench: Bench, cut: Path) -> None:
     """F77: then all of its tasks are known."""
     with running(bench, cut, 2, 11):
@@ -114,6 +140,7 @@ def test_f77_a_task_that_has_begun_tells_which_array_it_is(bench: Bench, cut: Pa
         assert cancelled(bench, 2) == [3]
 
 
+@pytest.mark.parametrize("told", [OLD_PATH])
 def test_f77_esis_cancel_alone_names_a_job_whose_tasks_nobody_knows(bench: Bench, cut: Path) -> None:
     """F77: and cancels it."""
     said = bench.esis(cut, "cancel").ok().stderr

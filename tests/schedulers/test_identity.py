@@ -17,8 +17,8 @@ from esis.schedulers.identity import (
     Whose,
     is_feeder,
     is_in_cwd,
-    is_submitted_by_esis,
     script_argument,
+    sent_as,
     whose_accounted,
     whose_in_queue,
 )
@@ -34,7 +34,7 @@ OURS, DOUBTFUL, FOREIGN = Whose.OURS, Whose.DOUBTFUL, Whose.FOREIGN
 @pytest.mark.parametrize(
     ("command", "workdir", "stranger", "known"),
     [
-        (script_argument(RUN), "/elsewhere", OURS, OURS),
+        (script_argument(RUN, 1, 0), "/elsewhere", OURS, OURS),
         (str(RUN.script), "/elsewhere", OURS, OURS),
         (f"{RUN.script} some x|y arguments", "/elsewhere", OURS, OURS),  # 22.05 shows them
         (f"{RUN.cwd}/../sbatch.sh", "/e|f", OURS, OURS),
@@ -73,7 +73,7 @@ def test_f45_a_copy_of_a_run_is_another_run(tmp_path: Path) -> None:
     for run in (original, copy):
         run.cwd.mkdir(parents=True)
     (tmp_path / "link").symlink_to("original")
-    for place in (f"{script_argument(original)}|/tmp", f"../sbatch.sh|{original.cwd}"):
+    for place in (f"{script_argument(original, 1, 0)}|/tmp", f"../sbatch.sh|{original.cwd}"):
         assert whose_in_queue(original, place, known=True) is OURS
         assert whose_in_queue(copy, place, known=True) is FOREIGN
         linked = place.replace("/original/", "/link/")
@@ -99,13 +99,13 @@ def two_names(tmp_path: Path) -> Iterator[tuple[RunDir, RunDir]]:
 def test_f85_a_job_is_the_runs_by_every_name_of_its_directory(two_names: tuple[RunDir, RunDir], known: bool) -> None:
     """F85: submitted by the one name and looked at by the other, it isn't lost."""
     for run, other in (two_names, two_names[::-1]):
-        submitted = f"{script_argument(other)}|{other.cwd}"
+        submitted = f"{script_argument(other, 1, 0)}|{other.cwd}"
         for place in (submitted, f"{other.script}|/tmp", f"../sbatch.sh|{other.cwd}"):
             assert whose_in_queue(run, place, known) is OURS
         assert whose_in_queue(run, f"post.sh|{other.cwd}", known) is (DOUBTFUL if known else FOREIGN)
         assert is_in_cwd(run, f"slurm.sh|{other.cwd}", known) is (OURS if known else FOREIGN)
-        assert is_submitted_by_esis(run, submitted)
-        assert not is_submitted_by_esis(run, f"{other.script}|{other.cwd}")
+        assert sent_as(run, submitted)
+        assert not sent_as(run, f"{other.script}|{other.cwd}")
         assert is_feeder(run, f"{other.feed_script}|{other.private}")
         for place in (f"{other.cwd}|", str(other.cwd), f"{other.cwd}|sbatch ../sbatch.sh", f"/|sbatch {other.script}"):
             assert whose_accounted(run, place) is OURS
@@ -131,32 +131,45 @@ def test_f85_a_directory_that_cannot_be_looked_at_proves_nothing(
 
     monkeypatch.setattr(os, "stat", stat)
     for away in (other, twice):
-        place = f"{script_argument(away)}|{away.cwd}"
+        place = f"{script_argument(away, 1, 0)}|{away.cwd}"
         assert whose_in_queue(run, place, known=True) is DOUBTFUL
         assert whose_in_queue(run, place, known=False) is FOREIGN
         assert whose_in_queue(run, f"post.sh|{away.cwd}", known=True) is DOUBTFUL
-        assert not is_submitted_by_esis(run, place)
-        assert whose_accounted(run, f"{away.cwd}|sbatch {script_argument(away)}") is DOUBTFUL
+        assert not sent_as(run, place)
+        assert whose_accounted(run, f"{away.cwd}|sbatch {script_argument(away, 1, 0)}") is DOUBTFUL
     asked.clear()
-    sightings = [seen("7", JobState.ACTIVE, script_argument(other), index) for index in range(1000)]
+    sightings = [seen("7", JobState.ACTIVE, script_argument(other, 1, 0), index) for index in range(1000)]
     snapshot = Snapshot(tuple(sightings), accounting=tuple(sightings))
     assert {item.state for item in [*snapshot.of_run(run, {"7"}), *snapshot.accounted(run)]} <= {JobState.UNKNOWN}
-    assert (snapshot.submitted(run), len(asked) < 20) == (set(), True)
+    assert (snapshot.submitted(run), len(asked) < 20) == ({}, True)
 
 
 def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
     """Only the former may be adopted where an answer was lost: a rerun by hand has another array, and no fence."""
-    assert is_submitted_by_esis(RUN, f"{script_argument(RUN)}|/x")
-    for command in (str(RUN.script), "../sbatch.sh", f"{RUN.cwd}/../sbatch.sh", script_argument(OTHER), "(null)"):
-        assert not is_submitted_by_esis(RUN, f"{command}|{RUN.cwd}")
-    assert os.path.normpath(script_argument(RUN)) == str(RUN.script)
+    assert sent_as(RUN, f"{script_argument(RUN, 1, 0)}|/x")
+    for command in (str(RUN.script), "../sbatch.sh", f"{RUN.cwd}/../sbatch.sh", script_argument(OTHER, 1, 0), "(null)"):
+        assert not sent_as(RUN, f"{command}|{RUN.cwd}")
+    assert os.path.normpath(script_argument(RUN, 1, 0)) == str(RUN.script)
+    assert sent_as(RUN, f"{RUN.private}/../sbatch.sh|{RUN.cwd}") == (0, 0), "as 0.1.0 did"
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**7))
+def test_f179_a_job_tells_which_array_of_which_submission_it_is(number: int, position: int) -> None:
+    """In the path of its script, as a release that doesn't know that reads it, too."""
+    argument = script_argument(RUN, number, position)
+    assert sent_as(RUN, f"{argument}|/x|y") == (number, position)
+    assert sent_as(OTHER, f"{argument}|{RUN.cwd}") is None
+    assert argument.endswith("/__esis__/../sbatch.sh")
+    assert len(argument) < len(str(RUN.script)) + 150
+    assert whose_in_queue(RUN, f"{argument}|/x", known=False) is OURS
+    assert whose_accounted(RUN, f"/x|sbatch --parsable {argument}") is OURS
 
 
 @pytest.mark.parametrize(
     ("workdir", "line", "ours"),
     [
-        (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN)}", True),
-        ("/tmp", f"sbatch --parsable {script_argument(RUN)}", True),
+        (str(RUN.cwd), f"sbatch --parsable --mem=5 {script_argument(RUN, 1, 0)}", True),
+        ("/tmp", f"sbatch --parsable {script_argument(RUN, 1, 0)}", True),
         (str(RUN.cwd), "sbatch ../sbatch.sh", True),
         (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
         ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", False),

@@ -25,6 +25,8 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 DATA = Path(__file__).parents[1] / "data"
 RUN = RunDir(Path("/scratch/a b|c/wrkdir." + "0" * 64))
 SCRIPT = f"{RUN.path}/__esis__/../sbatch.sh"
+FIRST = f"{RUN.path}/__esis__/./../__esis__//../__esis__/../sbatch.sh"  # as array 0 of submission 1
+SECOND = f"{RUN.path}/__esis__/./../__esis__/./../__esis__/../sbatch.sh"
 
 WAITING = "PENDING CONFIGURING REQUEUED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT EXPEDITING"
 ACTIVE = "RUNNING COMPLETING RESIZING SIGNALING STAGE_OUT SUSPENDED STOPPED"
@@ -732,19 +734,19 @@ def sent(*specs: str, **more: object) -> Submission:
 
 def test_the_command_that_submits() -> None:
     """Given options stand before the script and so outrank its lines; the answer is to be parsable."""
-    assert commands.sbatch_argv(RUN, sent("0-9"), 0) == ["sbatch", "--parsable", SCRIPT]
+    assert commands.sbatch_argv(RUN, sent("0-9"), 0) == ["sbatch", "--parsable", FIRST]
     assert commands.sbatch_argv(RUN, sent("0-9", options=("--mem=1G",)), 0) == [
         "sbatch",
         "--parsable",
         "--mem=1G",
-        SCRIPT,
+        FIRST,
     ]
 
 
 def test_the_command_for_a_further_array() -> None:
     """The script holds the first array; its lines for the others are outranked: indices, logs, dependency."""
     submission = sent("0-99", "0-99", options=("--mem=1G",), dependency="afterok:5", unique_output="out_%A_%a.log")
-    assert commands.sbatch_argv(RUN, submission, 0) == ["sbatch", "--parsable", "--mem=1G", SCRIPT]
+    assert commands.sbatch_argv(RUN, submission, 0) == ["sbatch", "--parsable", "--mem=1G", FIRST]
     assert commands.sbatch_argv(RUN, submission, 1) == [
         "sbatch",
         "--parsable",
@@ -752,14 +754,14 @@ def test_the_command_for_a_further_array() -> None:
         "--array=0-99",
         "--output=out_%A_%a.log",
         "--dependency=afterok:5",
-        SCRIPT,
+        SECOND,
     ]
     assert commands.sbatch_argv(RUN, sent("0-99", "0-99"), 1) == [
         "sbatch",
         "--parsable",
         "--array=0-99",
         "--dependency=",
-        SCRIPT,
+        SECOND,
     ]
 
 

@@ -69,14 +69,14 @@ BREAKS = {
     "lookup-by-directory": Break(
         "a job from the run's cwd/ is taken for the one whose answer was lost",
         "schedulers/base.py",
-        "submitted = {place for place in places if is_submitted_by_esis(run, place)}",
-        'submitted = {place for place in places if place.endswith(f"|{run.cwd}")}',
+        "submitted = {place: sent for place, sent in places.items() if sent is not None}",
+        'submitted = {place: Sent(0, 0) for place in places if place.endswith(f"|{run.cwd}")}',
     ),
     "adopts-the-latest": Break(
         "the highest id of the user's is taken for the one whose answer was lost",
         "schedulers/base.py",
-        "submitted = {place for place in places if is_submitted_by_esis(run, place)}",
-        "submitted = {max(self.sightings, key=lambda seen: int(seen.job)).place} if places else set()",
+        "submitted = {place: sent for place, sent in places.items() if sent is not None}",
+        "submitted = {max(self.sightings, key=lambda seen: int(seen.job)).place: Sent(0, 0)} if places else {}",
     ),
     "id-is-identity": Break(
         "a job with an id that the run knows is the run's",

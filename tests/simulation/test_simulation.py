@@ -93,6 +93,16 @@ STORIES = {
         start 1
         esis run
     """,
+    "F179: a job that comes late isn't taken for one of another submission": """
+        world tasks=3 largest=2 limit=3
+        fault sbatch:lost_reply 100
+        esis run kill=248
+        tick 40
+        esis run
+        esis run killcall=3
+        tick 60
+        esis run
+    """,
     "F177: squeue is silent and sacct late: a run isn't complete for good": """
         world tasks=1 accounting=True lag=90
         esis run

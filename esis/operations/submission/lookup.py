@@ -60,6 +60,7 @@ def typed_meanwhile(
     if snapshot.problem is not None:
         raise _unanswered(run, intent, snapshot.problem)
     found = {record.job: False for record in _records(run, intent)}
+    others |= snapshot.submitted(run).keys()
     for seen in snapshot.of_run(run, others):
         found[seen.job] = found.get(seen.job, False) or seen.state in (JobState.WAITING, JobState.ACTIVE)
     return {job: found[job] for job in sorted(found, key=int) if job not in others}
@@ -108,7 +109,9 @@ def _find(
     snapshots = [scheduler.observe(cluster) for cluster in named]
     for cluster, snapshot in zip(named, snapshots):
         # Not what somebody typed in the meantime: that has its own array, and no fence.
-        found = sorted(snapshot.submitted(run) - others, key=int)
+        sent = snapshot.submitted(run)
+        meant = ((intent.number, len(intent.jobs)), (0, 0))
+        found = sorted((job for job in sent if sent[job] in meant and job not in others), key=int)
         if claim is not None:
             found = [claim] if claim in found else []
         if found and snapshot.problem is None:

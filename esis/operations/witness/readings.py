@@ -13,7 +13,7 @@ from typing import Optional
 from esis.operations.witness.evidence import Evidence
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.schedulers.base import JobState, Sighting
-from esis.schedulers.identity import is_submitted_by_esis
+from esis.schedulers.identity import sent_as
 
 Place = tuple[Optional[Submission], int]  # a submission and the position of an array of it; None: indices are tasks
 
@@ -53,7 +53,14 @@ class Readings:
         if place is not None:
             self.places[job] = place
             return
-        by_esis = is_submitted_by_esis(evidence.run, sightings[0].place)
+        sent = sent_as(evidence.run, sightings[0].place)
+        if sent is not None and sent.number:
+            # It may be of a submission that was made since the records were read.
+            made = [item for item in evidence.submissions if item.number == sent.number]
+            if made and sent.position < len(made[0].arrays):
+                self.places[job] = made[0], sent.position
+            return
+        by_esis = sent is not None
         found: dict[tuple[int, ...], Place] = {}
         for submission, position in self._readings(job, by_esis):
             tasks = tuple(self._of_run(submission.tasks_at(position, indices)))
