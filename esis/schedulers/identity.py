@@ -179,7 +179,8 @@ def _whose_cwd(run: RunDir, place: str) -> Whose:
 def _whose_directory(run: RunDir, directory: str, known: bool) -> Whose:
     """Return whether `directory` is the run's, perhaps by another name; DOUBTFUL where that can't be found out.
 
-    One that isn't there may be its name on another host; one that is there may be a copy of the run.
+    One that isn't there may be its name on another host, or where the run was before somebody moved it; one that is
+    there may be a copy of the run.
     """
     directory = os.path.normpath(directory)
     if directory == str(run.path):
@@ -203,5 +204,18 @@ def _whose_directory(run: RunDir, directory: str, known: bool) -> Whose:
         return Whose.DOUBTFUL
     if (there.st_ino, there.st_dev) == (own.st_ino, own.st_dev):
         return Whose.OURS
+    if known and name == run.path.name and _is_husk(directory, run.private.name):
+        return Whose.OURS
     # A network file system that is mounted twice may be two devices; a copy hardly ever gets the same inode.
     return Whose.DOUBTFUL if there.st_ino == own.st_ino and name == run.path.name else Whose.FOREIGN
+
+
+def _is_husk(directory: str, private: str) -> bool:
+    """Return whether a directory is no run: nodes (24.11) make that of a log anew, where a run was that was moved."""
+    try:
+        os.lstat(os.path.join(directory, private))  # noqa: PTH118
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

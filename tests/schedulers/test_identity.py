@@ -72,6 +72,7 @@ def test_f45_a_copy_of_a_run_is_another_run(tmp_path: Path) -> None:
     original, copy = RunDir(tmp_path / "original" / NAME), RunDir(tmp_path / "copy" / NAME)
     for run in (original, copy):
         run.cwd.mkdir(parents=True)
+        run.private.mkdir()
     (tmp_path / "link").symlink_to("original")
     for place in (f"{script_argument(original, 1, 0)}|/tmp", f"../sbatch.sh|{original.cwd}"):
         assert whose_in_queue(original, place, known=True) is OURS
@@ -83,6 +84,20 @@ def test_f45_a_copy_of_a_run_is_another_run(tmp_path: Path) -> None:
     away = f"/mnt/of-another-host/{NAME}/sbatch.sh|/tmp"
     assert whose_in_queue(copy, away, known=True) is OURS
     assert whose_in_queue(copy, away, known=False) is FOREIGN
+
+
+def test_f180_a_directory_that_a_node_made_for_a_log_is_no_copy(tmp_path: Path) -> None:
+    """Slurm 24.11 does, where a run was that was moved while its tasks wait: these are still its own."""
+    moved, husk = RunDir(tmp_path / "new" / NAME), RunDir(tmp_path / "old" / NAME)
+    moved.private.mkdir(parents=True)
+    husk.cwd.mkdir(parents=True)
+    for place in (f"{script_argument(husk)}|{husk.cwd}", f"../sbatch.sh|{husk.cwd}"):
+        assert whose_in_queue(moved, place, known=True) is OURS
+        assert whose_in_queue(moved, place, known=False) is FOREIGN
+    assert whose_accounted(moved, f"{husk.cwd}|sbatch --parsable {script_argument(husk)}") is OURS
+    assert whose_in_queue(RunDir(tmp_path / "new" / OTHER.path.name), f"{husk.script}|/", known=True) is FOREIGN
+    husk.private.mkdir()
+    assert whose_in_queue(moved, f"{husk.script}|{husk.cwd}", known=True) is FOREIGN
 
 
 @pytest.fixture
@@ -119,6 +134,7 @@ def test_f85_a_directory_that_cannot_be_looked_at_proves_nothing(
     run, other, twice = (RunDir(tmp_path / name / NAME) for name in ("here", "closed", "twice"))
     for made in (run, other, twice):
         made.cwd.mkdir(parents=True)
+        made.private.mkdir()
     real, asked = os.stat, list[str]()
 
     def stat(path: str | Path, **how: Any) -> os.stat_result:
