@@ -496,6 +496,10 @@ esis_record_end() {
     [ -n "$esis_record" ] || return 0
     esis_stem=$esis_record
     esis_record=
+    # Somebody has moved the run under the task, and cwd/ with the shell in it: the record of this name is its own.
+    if ! [ -e "$esis_stem.running" ] && [ -e "../__esis__/tasks/${esis_stem##*/}.running" ]; then
+        esis_stem=../__esis__/tasks/${esis_stem##*/}
+    fi
     esis_status "$1"
     esis_word=exit$esis_text
     [ ! -e "$esis_stem.resume" ] || esis_word=resumable

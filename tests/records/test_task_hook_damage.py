@@ -19,7 +19,18 @@ from esis.model.template import Pack, checksum
 from esis.model.workdir import RunDir
 from esis.records import stage
 from esis.records.stage import Stage, State
-from tests.records.jobs import SHELLS, Job, every_shell, make_run, read_records, shebang, some_shells, states
+from tests.records.jobs import (
+    BLOCK,
+    SHELLS,
+    Job,
+    every_shell,
+    make_run,
+    read_records,
+    shebang,
+    some_shells,
+    states,
+    wait_for,
+)
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 EARLIER = (Path(__file__).parent / "earlier_task.sh").read_text("utf-8")
@@ -524,6 +535,28 @@ def test_a_rename_whose_answer_got_lost_has_been_done(tmp_path: Path, shell: str
     assert (ended, err) == (code, "")
     (name,) = os.listdir(run.tasks)
     assert f".exit{code}." in name
+
+
+@every_shell
+@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize("built", [False, True])
+def test_f181_a_task_whose_run_is_moved_records_its_end_there(
+    tmp_path: Path, shell: str, code: int, built: bool
+) -> None:
+    """F181: cwd/ goes with its shell; another run that is built at the old place gets nothing of it."""
+    run, moved = make_run(tmp_path), tmp_path / "elsewhere"
+    job = Job(run, f"{BLOCK}; exit {code}", shell)
+    with job.start(job.environment(fenced="0001")) as child:
+        wait_for((run.cwd / "ready").exists)
+        run.path.rename(moved)
+        if built:
+            make_run(tmp_path)
+        (moved / "cwd" / "go").touch()
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (code, "")
+    (name,) = os.listdir(moved / "__esis__" / "tasks")
+    assert f".exit{code}." in name
+    assert os.listdir(run.tasks) == [] if built else not run.path.exists()
 
 
 @every_shell
