@@ -227,26 +227,34 @@ def judge(done: Completed) -> Answer:
 
     The message is all that it said, also where it took the job: then these are warnings.
     """
-    error = done.stderr.decode("utf-8", "replace")
+    error, output = (text.decode("utf-8", "replace") for text in (done.stderr, done.stdout))
+    job = parse_job(output)
+    alone = not error.strip() or not output.strip()
+    if job is None and alone:
+        error += output  # of a wrapper that keeps a log: sbatch "$@" 2>&1 | tee …, which ends with 0, too
     shown = said(error)
     if done.timed_out:
         return Answer(Outcome.OPEN, "sbatch gave no answer in time")
-    job = parse_job(done.stdout.decode("utf-8", "replace"))
-    if done.code == 0 and job is None:
-        return Answer(Outcome.OPEN, f"sbatch ended with 0, and its output holds no job id: {shown}")
-    if done.code == 0:
+    if job is not None and done.code == 0:
         return Answer(Outcome.SUBMITTED, shown)
     if job is not None:
         return Answer(Outcome.OPEN, f"sbatch ended with {done.code}, though it names job {job.id}: {shown}")
+    if done.code == 0 and not (alone and _says_no(last_line(error))):
+        return Answer(Outcome.OPEN, f"sbatch ended with 0, and its output holds no job id: {shown}")
     if done.code < 0 or _is_uncertain(error, done.code):
         return Answer(Outcome.OPEN, shown or f"sbatch ended with {done.code} and no message")
     return Answer(Outcome.REFUSED, shown, at_limit=_is_limit(shown))
 
 
+def _says_no(error: str) -> bool:
+    """Return whether the controller's own line about a refusal is there."""
+    return any(text in error.lower() for text in _DEFINITE)
+
+
 def _is_uncertain(error: str, code: int) -> bool:
     """Return whether an error leaves it open what became of the job; an unheard-of one does."""
     lines = [line.strip().lower() for line in error.splitlines()]
-    if any(text in line for line in lines for text in _DEFINITE):
+    if _says_no(error):
         lines = [line for line in lines if _OF_SLURM.match(line) or any(text in line for text in _DEFINITE)]
         return any(text in line for line in lines for text in _UNCERTAIN)
     if any(text in line for line in lines for text in _UNCERTAIN):

@@ -198,6 +198,20 @@ def test_what_goes_wrong_behind_sbatch_in_a_wrapper_leaves_it_open(code: int, st
     assert outcome(code, stderr) is Outcome.OPEN
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_f182_what_a_wrapper_of_sbatch_passes_on_to_standard_output_is_read(code: int) -> None:
+    """F182: `sbatch "$@" 2>&1 | tee -a log` ends with 0 and has all words there; a refusal is one, and is shown."""
+    said = "sbatch: error: Give a project\nsbatch: error: Batch job submission failed: Invalid account\n"
+    done = judge(Completed(["sbatch"], code, said.encode(), b"\n"))
+    assert (done.outcome, done.message) == (Outcome.REFUSED, said.strip().replace("\n", " | "))
+    lost = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
+    assert outcome(code, "", lost) is Outcome.OPEN
+    assert outcome(0, "", f"{said}trying another account\nSubmitted batch job 17\n") is Outcome.OPEN
+    assert outcome(0, said, "Submitted batch job 17\n") is Outcome.OPEN
+    assert outcome(0, "", "sbatch: error: a note of a plugin\n") is Outcome.OPEN, "it may have hidden the id"
+    assert outcome(0, "", f"{said}17\n") is Outcome.SUBMITTED
+
+
 def test_f63_what_was_masked_is_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """F63: a lost submission can't be repeated from its record: sbatch isn't called, and the record is closed."""
     monkeypatch.setattr(slurm, "capture", lambda *_, **__: pytest.fail("sbatch was called"))
