@@ -23,7 +23,7 @@ from esis.schedulers.base import JobState, Sighting, Snapshot
 GRACE_SECONDS = 65.0
 _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
-_CANCELLED = "CANCELLED"
+_ENDS_WHILE_WAITING = ("CANCELLED", "DEADLINE")
 _NO_END = "COMPLETED, no record of the end"
 _NO_ENDS = "its script leaves no records of ends in this pack"
 
@@ -383,8 +383,8 @@ class Judge:
 
 
 def _never_began(seen: Sighting) -> bool:
-    """Return whether Slurm speaks of an attempt that was cancelled while it waited: it took no time at all."""
-    return seen.word.split()[0] == _CANCELLED and seen.used != "" and seen.elapsed == 0
+    """Return whether Slurm speaks of an attempt that it took away while it waited: that took no time at all."""
+    return seen.word.split()[0] in _ENDS_WHILE_WAITING and seen.used != "" and seen.elapsed == 0
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:

@@ -491,6 +491,8 @@ def test_f78_a_pack_by_hand_comes_again_to_what_an_earlier_job_did() -> None:
     [
         ("CANCELLED", "0:00", 0, "done"),
         ("CANCELLED by 1000", "0", 0, "done"),
+        ("DEADLINE", "0:00", 0, "done"),  # --deadline passed while it waited; seen on 24.11
+        ("DEADLINE", "0:01", 0, "failed"),
         ("CANCELLED", "0:01", 0, "failed"),
         ("CANCELLED", "", 0, "failed"),
         ("CANCELLED", "0:00", 4, "failed"),
@@ -500,7 +502,7 @@ def test_f78_a_pack_by_hand_comes_again_to_what_an_earlier_job_did() -> None:
     ],
 )
 def test_f81_only_an_attempt_that_began_outranks_a_good_end(word: str, used: str, code: int | None, state: str) -> None:
-    """F81: a done task that was requeued and cancelled while it waited is still done."""
+    """F81: a done task that was requeued, and taken away while it waited, is still done."""
     one = submission(range(24), ["71"], Array("0-23", 0, 24))
     told = evidence([one], [a_record(3, "71", code)])
     assert verdicts(told, sighting("71", (3,), word, used=used))[3].state.value == state
