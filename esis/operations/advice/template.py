@@ -42,6 +42,12 @@ _WHOLE_ARRAY = re.compile(
     r"(?:$|[;&|#])",
     re.MULTILINE,
 )
+_REQUEUED_WELL = re.compile(
+    r"scontrol\s+requeue\b(?:[^\n;&]|&(?!&))*(?:[\n;]|&&)"
+    r"(?:(?!\s*(?:exit|return|\}))[^\n;]*[\n;]){0,2}"
+    r"\s*exit(?:[ \t]+0)?[ \t]*(?=$|[;&|}\"'#])",
+    re.MULTILINE,
+)
 _INTERPRETER = re.compile(
     r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
     r"(?:\s+-\S+)*\s+[\"']?\Z"
@@ -149,6 +155,12 @@ def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterato
             "worker script",
             f"{whole.group().strip()} requeues the whole array; this one task is "
             f'"${{SLURM_ARRAY_JOB_ID}}_${INDEX_VARIABLE}"',
+        )
+    if _REQUEUED_WELL.search(text) or _REQUEUED_WELL.search(source):
+        yield problem(
+            _SUBJECT,
+            "it asks to be requeued and ends with 0: if it is cancelled while it waits to go on, the task counts as "
+            "done; write exit 75",
         )
     if not _STOPS.search(source):
         return

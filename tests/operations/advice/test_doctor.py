@@ -124,6 +124,30 @@ def test_requeueing_the_whole_array_is_a_problem(tmp_path: Path, line: str, bad:
     assert [("whole array" in message) for message in shown] == [True] * bad
 
 
+@pytest.mark.parametrize(
+    ("lines", "bad"),
+    [
+        ("trap 'scontrol requeue \"$id\"; exit 0' USR1", True),
+        ("trap 'scontrol requeue \"$id\" && exit' USR1", True),
+        ("again() {\n    scontrol requeue $id || true\n    echo requeued; exit 0\n}", True),
+        ("if [ $left -gt 0 ]; then scontrol requeue $id; fi\nexit 0", True),
+        ("again() {\n    scontrol requeue $id\n}\nexit 0", False),
+        ("trap 'scontrol requeue \"$id\"; exit 75' USR1", False),
+        ("scontrol requeue $id\nexit 75\nexit 0", False),
+        ("echo 'scontrol requeue'\nexit 01", False),
+    ],
+)
+@pytest.mark.parametrize("where", ["template", "worker"])
+def test_f183_who_asks_to_be_requeued_and_ends_with_0_is_warned(
+    tmp_path: Path, lines: str, bad: bool, where: str
+) -> None:
+    """F183: cancelled while it waits, the task would be done: its script has said so."""
+    template = GOOD.replace("srun", f"{lines}\nsrun") if where == "template" else GOOD
+    worker = f"#!/bin/sh\n{lines}\n" if where == "worker" else STOPPING
+    shown = [message for level, message in found(make(tmp_path, template, worker)) if level == "problem"]
+    assert ["write exit 75" in message for message in shown if "requeued and ends" in message] == [True] * bad
+
+
 def test_an_include_that_stops_in_time_counts_too(tmp_path: Path) -> None:
     (tmp_path / "loop.py").write_text("import esis\nesis.should_stop()\n")
     made = make(tmp_path, GOOD.replace("#SBATCH --open-mode=append\n", ""), "#!/bin/sh\n")
