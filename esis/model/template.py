@@ -35,7 +35,7 @@ _HOOK = """\
 esis_submission={submission} esis_run={run} esis_arrays={arrays} esis_required={required} esis_mapped={mapped}
 esis_offset={offset}
 esis_pack={pack}
-esis_script=$0 esis_whole='' esis_bound={bound}
+esis_script=$0 esis_whole='' esis_bound={bound} esis_ends={ends}
 esis_hook=../__esis__/task.sh
 [ -r "$esis_hook" ] || esis_hook="${{SLURM_SUBMIT_DIR:-..}}/../__esis__/task.sh"
 if [ -f "$esis_hook" ] && [ -r "$esis_hook" ]; then . "$esis_hook"; fi
@@ -44,6 +44,10 @@ if [ "$esis_whole" = no ] || {{ [ -n "$esis_bound" ] && ! command -v esis_signal
     exit {again}
 fi
 """
+# An EXIT trap of these shells is told 0 where an error of the shell's own (set -u, a file that can't be sourced, set -e
+# behind a pipe) ends the script with another status, so scripts for them say whether they came to their end.
+_SECRETIVE = frozenset({"ksh", "ksh93", "mksh"})
+_END = '# ESIS: else this shell hides from the record whether the script came to its end.\nexit "$?"\n'
 # A hash of the map that awk and any other language can make: exact where numbers are doubles.
 _FACTOR, _MODULUS = 31, 2147483647
 
@@ -359,7 +363,10 @@ def _insert_hook(text: str, values: Values) -> str:
         again=AGAIN,
         pack=shlex.quote("" if pack is None else f"{pack.per_job} {pack.parallel} {pack.first} {pack.last}"),
         bound="1" if bound else f"${{{FENCE_VARIABLE}:-}}",
+        ends="unseen" if interpreter(text) in _SECRETIVE else "''",
     )
+    if interpreter(text) in _SECRETIVE:
+        lines.append(_END if lines[-1].endswith("\n") else f"\n{_END}")
     return "".join([*lines[:at], hook, *lines[at:]])
 
 

@@ -14,10 +14,11 @@ esis_whole=no
 #
 # The environment is input. What is read from it: SLURM_*, ESIS_REQUIREMENT_WAIT, LOADEDMODULES. All else is set before
 # it is used, here or in the lines of sbatch.sh: esis_submission, esis_run (the run's hash), esis_arrays (how many),
-# esis_offset, esis_mapped ("<lines> <checksum>" of the map), esis_pack, esis_required (lines of the list) and
-# esis_script; those of earlier versions set the first, and esis_offset and esis_pack where they have them. Programs are
-# called by `command`, for bash takes functions from the environment, too. Files are made with >|, for `set -C` may hold,
-# and no pipe's status is that of its first part, for `set -o pipefail` may.
+# esis_offset, esis_mapped ("<lines> <checksum>" of the map), esis_pack, esis_required (lines of the list), esis_ends (for
+# ksh and mksh: how the script came to its end) and esis_script; those of earlier versions set the first, and esis_offset
+# and esis_pack where they have them. Programs are called by `command`, for bash takes functions from the environment,
+# too. Files are made with >|, for `set -C` may hold, and no pipe's status is that of its first part, for
+# `set -o pipefail` may.
 
 # --- what this is
 
@@ -731,12 +732,30 @@ esis_signalled() {
     esis_stopped "$esis_code"
 }
 
-# The script has ended with $1.
+# The script has ended with $1. In ksh and mksh 0 stands for any status that the shell itself gave it, and it ends with
+# that one unless something here says otherwise. So where it neither came to its end nor called exit, Slurm's word counts
+# and no record.
 esis_leave() {
+    if [ "$1.${esis_ends:-}" = 0.unseen ]; then
+        command printf 'ESIS: the shell ended this script, and tells Slurm alone with which status\n' >&2 || :
+        return 0
+    fi
     esis_status "$1"
     esis_code=$esis_text
     esis_end "$esis_code" || [ "$esis_code" != 0 ] || esis_code=75
     exit "$esis_code"
+}
+
+# `exit` of the script itself, where its shell is ksh or mksh. In a function these cut a status above 255.
+esis_exit() {
+    esis_text=$?
+    esis_ends=
+    [ "$#" != 0 ] || set -- "$esis_text"
+    case $1 in
+        '' | *[!0123456789]*) exit "$@" ;;
+    esac
+    esis_status "$1"
+    exit "$esis_text"
 }
 
 esis_start
@@ -756,4 +775,7 @@ trap 'esis_signalled TERM 15' TERM
 trap 'esis_leave "$?"' EXIT
 esis_parameters || exit 75
 [ -n "$esis_in_pack" ] || esis_check_requirements || exit 75
+# Not before: what stands above means the shell's own.
+# shellcheck disable=SC2262
+[ -z "${esis_ends:-}" ] || alias exit=esis_exit
 esis_whole=yes

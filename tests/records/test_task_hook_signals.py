@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.records.jobs import Job, every_shell, make_run, read_records, states, wait_for
+from tests.records.jobs import SHELLS, Job, every_shell, make_run, read_records, states, wait_for
 
 # All but KILL and what stops a process or does nothing by itself; 32 and 33 are those of the C library.
 ENDING = [
@@ -147,3 +147,36 @@ def test_traps_of_the_hook_are_no_matter_to_the_worker(tmp_path: Path, shell: st
     run = make_run(tmp_path)
     body = "sh -c 'sh -c \"kill -ABRT \\$\\$; exit 0\"; echo $?' 2>/dev/null"
     assert Job(run, f"ulimit -c 0\n{body}", shell).run()[1] == "134\n"
+
+
+HIDDEN = {
+    "an unset variable": ("set -u\necho $nobody_sets_this\n:", False),
+    "a file that cannot be sourced": (". ./there-is-none\n:", False),
+    "set -e behind a pipe": ("set -eo pipefail\nsh -c 'exit 3' | cat\n:", False),
+    "set -e and an ERR trap": ("set -e\ntrap : ERR\nsh -c 'exit 3'\n:", False),
+    "a sum that has no value": ("x=$((1 / 0))\n:", False),
+    "the end": ("sh -c 'exit 3'\n:", True),
+    "exit": ("sh -c 'exit 0' && exit\n:", True),
+    "exit in a function": ("f() { exit 0; }\nf\nfalse", True),
+}
+
+
+@pytest.mark.parametrize("shell", [name for name in ("ksh", "mksh") if name in SHELLS])
+@pytest.mark.parametrize("what", HIDDEN)
+def test_f190_an_end_that_the_shell_hides_is_no_success(tmp_path: Path, shell: str, what: str) -> None:
+    """F190: where ksh and mksh end a script by themselves they tell an EXIT trap 0, and so it ended."""
+    run = make_run(tmp_path)
+    body, good = HIDDEN[what]
+    code = Job(run, body, shell).run()[0]
+    assert (code == 0) is good
+    (record,) = read_records(run.tasks)
+    assert record.code in ((0,) if good else (None, code))
+
+
+@pytest.mark.parametrize("shell", [name for name in ("ksh", "mksh") if name in SHELLS])
+def test_f190_without_the_hook_the_status_stays(tmp_path: Path, shell: str) -> None:
+    """F190: by hand the script's last line alone must not make a success of it."""
+    run = make_run(tmp_path)
+    job = Job(run, "(exit 3)", shell)
+    run.task_hook.unlink()
+    assert job.run()[0] == 3
