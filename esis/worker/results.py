@@ -30,6 +30,8 @@ class _Turn:
     def renew(self) -> None:
         """Forget whose turn it is. A thread may have two at a time: a handler of a signal exports, too."""
         self.lock = threading.RLock()
+        # What handlers have exported in the middle of another call, which may have read the results before.
+        self.meanwhile: list[tuple[RunDir, int, dict[str, Any]]] | None = None
 
 
 _turn = _Turn()
@@ -43,16 +45,31 @@ def merge(run: RunDir, task: int, values: Mapping[str, object]) -> None:
     and C's strtod() read.
     """
     added = {name: plain(value, name) for name, value in values.items()}
+    with _turn.lock:
+        if _turn.meanwhile is not None:
+            _turn.meanwhile.append((run, task, added))
+            _add(run, task, added)
+            return
+        later: list[tuple[RunDir, int, dict[str, Any]]] = []
+        _turn.meanwhile = later
+        try:
+            _add(run, task, added)
+            while later:
+                _add(*later.pop(0))
+        finally:
+            _turn.meanwhile = None
+
+
+def _add(run: RunDir, task: int, added: Mapping[str, Any]) -> None:
     path = run.result_file(task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _turn.lock:
-        present = _present(run, task)
-        try:
-            content = _encode(path, {**present, **added})
-        except ValueError:
-            # Another program's may have NaN in them, or 1e400.
-            content = _encode(path, {**{name: plain(value, name) for name, value in present.items()}, **added})
-        write_atomic(path, content)
+    present = _present(run, task)
+    try:
+        content = _encode(path, {**present, **added})
+    except ValueError:
+        # Another program's may have NaN in them, or 1e400.
+        content = _encode(path, {**{name: plain(value, name) for name, value in present.items()}, **added})
+    write_atomic(path, content)
 
 
 def _encode(path: Path, values: Mapping[str, Any]) -> bytes:
@@ -124,7 +141,7 @@ def _present(run: RunDir, task: int) -> dict[str, Any]:
     except CorruptState as error:
         aside = _free(path)
         path.replace(aside)
-        warnings.warn(f"{error}; it is kept as {aside.name}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"{error}; it is kept as {aside.name}", RuntimeWarning, stacklevel=5)
         return {}
 
 
@@ -137,7 +154,7 @@ def _folded(run: RunDir, task: int) -> dict[str, Any]:
     try:
         return results_of(run, task)
     except CorruptState as error:
-        warnings.warn(f"{error}; nothing of it is in the results of task {task}", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{error}; nothing of it is in the results of task {task}", RuntimeWarning, stacklevel=6)
         return {}
 
 

@@ -89,6 +89,23 @@ def test_f130_a_process_forked_while_a_thread_exports_can_export(here: RunDir) -
     assert results(here) == {"child": 1}
 
 
+def test_f191_what_a_handler_of_a_signal_exports_meanwhile_stays(here: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F191: the call that it interrupts has read the results before, and would write them back without."""
+    written = write_atomic
+    heard: list[Path] = []
+
+    def interrupted(path: Path, content: bytes) -> None:
+        if not heard:
+            heard.append(path)
+            esis.export(stopped=1)
+        written(path, content)
+
+    monkeypatch.setattr(merging, "write_atomic", interrupted)
+    esis.export(step=7)
+    esis.export(more=8)
+    assert results(here) == {"step": 7, "stopped": 1, "more": 8}
+
+
 def forked() -> int:
     """Return how a child ends that exports, and isn't waited for without end."""
     with warnings.catch_warnings():
