@@ -51,6 +51,8 @@ def set_up(
     template.check(template.read_template(sbatch_template), str(sbatch_template))
     for include in includes:
         _check_include(Path(include))
+    if workdir_path is not None:
+        _check_name(Path(workdir_path))
     made = Workflow(
         path=target,
         setupscript=stored_path(setup, target),
@@ -87,6 +89,7 @@ def add_requirement(required: Path, name: str, owner: Path, target: Path | None,
             f"{required} is a run's copy of its workflow file, and the files that it names aren't beside it",
             "name the workflow file itself; esis freeze-requirement pins that run",
         )
+    _check_name(required)
     workflow.load(workflow.stand_in(required))
     into = _beside(owner, target)
     check = _still_as_it_is(into)

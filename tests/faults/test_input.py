@@ -416,3 +416,13 @@ def test_f37_a_run_that_is_not_there_is_not_called_an_old_one(bench: Bench, comm
     place = bench.workflow("a")
     assert "there is no" in refused(bench, place, command)
     assert "there is no run wrkdir.00 here" in refused(bench, place, command, "wrkdir.00")
+
+
+def test_f192_a_path_that_no_command_reads_again_is_not_stored(bench: Bench) -> None:
+    """F192: a workflow file that requires one in a directory with a newline in its name was of no use any more."""
+    place, other = bench.workflow("b"), bench.workflow("a").rename(bench.home / "a\nb")
+    before = (place / "wf.esis.json").read_bytes()
+    assert bench.esis(place, "require", f"../{other.name}/wf.esis.json", "a").code == 2
+    files = ("setup.sh", "gen.sh", "template.sh", "worker.sh")
+    assert bench.esis(place, "setup", *files, "--workdir-path", "x\ny").code == 2
+    assert (place / "wf.esis.json").read_bytes() == before
