@@ -91,10 +91,10 @@ def test_f180_a_directory_that_a_node_made_for_a_log_is_no_copy(tmp_path: Path) 
     moved, husk = RunDir(tmp_path / "new" / NAME), RunDir(tmp_path / "old" / NAME)
     moved.private.mkdir(parents=True)
     husk.cwd.mkdir(parents=True)
-    for place in (f"{script_argument(husk)}|{husk.cwd}", f"../sbatch.sh|{husk.cwd}"):
+    for place in (f"{script_argument(husk, 1, 0)}|{husk.cwd}", f"../sbatch.sh|{husk.cwd}"):
         assert whose_in_queue(moved, place, known=True) is OURS
         assert whose_in_queue(moved, place, known=False) is FOREIGN
-    assert whose_accounted(moved, f"{husk.cwd}|sbatch --parsable {script_argument(husk)}") is OURS
+    assert whose_accounted(moved, f"{husk.cwd}|sbatch --parsable {script_argument(husk, 1, 0)}") is OURS
     assert whose_in_queue(RunDir(tmp_path / "new" / OTHER.path.name), f"{husk.script}|/", known=True) is FOREIGN
     husk.private.mkdir()
     assert whose_in_queue(moved, f"{husk.script}|{husk.cwd}", known=True) is FOREIGN
