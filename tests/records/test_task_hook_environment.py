@@ -200,7 +200,7 @@ def test_f48_what_another_job_left_in_the_environment(tmp_path: Path, shell: str
         "SLURM_ESIS_LOCAL": "1",
     }
     text = job.spool.read_text()
-    job.spool.write_text(f"{text}env | grep '^SLURM_ESIS_[^R]' >seen || :\n")
+    job.spool.write_text(text.replace("\ncat ", "\nenv | grep '^SLURM_ESIS_[^R]' >seen || :\ncat "))
     check(job, tasks, **left)
     assert (job.run_dir.cwd / "seen").read_text() == "SLURM_ESIS_INDEX=1\n"
 

@@ -27,6 +27,7 @@ class Readings:
         indices = evidence.indices
         self._tasks = indices if isinstance(indices, range) else frozenset(indices)
         self.places: dict[str, Place] = {}
+        self.sent: set[str] = set()  # those of them that ESIS sent, and whose ids it never got
         self._open: dict[str, Sequence[Place]] = {}  # the readings of a job, where they differ
         self._begun: dict[str, list[int]] = {}  # what such a job has begun all the same, with an offset of its own
         by_job: dict[str, list[Sighting]] = {}
@@ -59,6 +60,7 @@ class Readings:
             made = [item for item in evidence.submissions if item.number == sent.number]
             if made and sent.position < len(made[0].arrays):
                 self.places[job] = made[0], sent.position
+                self.sent.add(job)
             return
         by_esis = sent is not None
         found: dict[tuple[int, ...], Place] = {}

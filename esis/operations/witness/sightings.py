@@ -176,7 +176,8 @@ class Sightings:
         """Keep a job that waits or runs."""
         submission, position = self._places.get(seen.job, (None, 0))
         known = seen.job in self._places
-        self.queue.append(Held(seen, submission, position, known, seen.job in self._known))
+        sent = seen.job in self._known or (self._readings is not None and seen.job in self._readings.sent)
+        self.queue.append(Held(seen, submission, position, known, sent))
         if known and self._packs:
             for task in tasks:
                 if self.live.setdefault(task, seen) is not seen:
