@@ -50,8 +50,9 @@ class Running:
 class Jobs:
     """Start and end the tasks of the jobs in Slurm's queue."""
 
-    def __init__(self, places: Places, slurm: Slurm, truth: Truth) -> None:
+    def __init__(self, places: Places, slurm: Slurm, truth: Truth, packed: bool) -> None:
         self._places = places
+        self._packed = packed
         self._slurm = slurm
         self._truth = truth
         self.running: list[Running] = []
@@ -114,15 +115,11 @@ class Jobs:
             self._terminate(item, "TIMEOUT", "0:0", False)
         elif how == "preempt":
             self._terminate(item, "PREEMPTED", "", True)
-        elif how == "split" and item.attempt is not None and len(self._units(item)) == 1:
+        elif how == "split" and item.attempt is not None and not self._packed:
             self._overtake(item, item.attempt)
         else:
             _kill(item.process)
             self._conclude(item, None, "NODE_FAIL", how == "requeue")
-
-    def _units(self, item: Running) -> tuple[int, ...]:
-        true = self._truth.job(item.job)
-        return true.units.get(int(item.key), ()) if true is not None else ()
 
     def _overtake(self, item: Running, attempt: Attempt) -> None:
         """Let Slurm lose the node and queue the task again, while the work goes on."""

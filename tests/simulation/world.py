@@ -35,6 +35,7 @@ class Command:
     out: Path
     seen: list[TrueJob]  # jobs that squeue could show when it began, or was asked last
     done: set[int]  # tasks that were done then
+    stopped: bool = False  # for any time, at any moment
     faulty: bool = False  # an answer went wrong, or something else happened meanwhile
     code: int | None = None
 
@@ -67,7 +68,7 @@ class World:
             submit_limit=settings.limit,
         )
         self.truth = Truth()
-        self.jobs = Jobs(self.places, self.slurm, self.truth)
+        self.jobs = Jobs(self.places, self.slurm, self.truth, settings.pack > 1)
         self.oracle = Oracle(self.slurm, self.truth)
         self.held: list[Command] = []
         self.log: list[str] = []
@@ -156,7 +157,7 @@ class World:
                 return
             if isinstance(said, Paused):
                 self.held.append(command)
-                command.faulty = True
+                command.faulty = command.stopped = True
                 self.rules.append(f"held {command.argv[0]}")
                 self.log.append(f"    {said.what}")
                 return
@@ -204,7 +205,7 @@ class World:
         self.oracle.changed(asked, str(self.run), foreign)
         if asked.argv[0] == "sbatch" and after.next_id > nearest:
             made = self._note(nearest, asked.env, BY_ESIS)
-            self.oracle.accepted(made, command.seen, command.done)
+            self.oracle.accepted(made, command.seen, command.done, command.stopped)
         self.jobs.obey()
         return reply
 
