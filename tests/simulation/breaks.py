@@ -159,9 +159,8 @@ BREAKS = {
 }
 
 
-def broken_copy(name: str, directory: Path) -> Path:
+def broken_copy(broken: Break, directory: Path) -> Path:
     """Make a directory with a broken copy of the product, and these tests."""
-    broken = BREAKS[name]
     shutil.copytree(Path(esis.__file__).parent, directory / "esis", ignore=shutil.ignore_patterns("__pycache__"))
     (directory / "tests").symlink_to(_REPOSITORY / "tests")
     path = directory / "esis" / broken.file
@@ -174,5 +173,12 @@ def broken_copy(name: str, directory: Path) -> Path:
 
 def live_broken(name: str, directory: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Live worlds with a broken product; what is printed is captured."""
-    argv = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(argv, cwd=broken_copy(name, directory), capture_output=True, text=True, check=False)
+    return run_broken(BREAKS[name], directory, "tests.simulation", arguments)
+
+
+def run_broken(
+    broken: Break, directory: Path, module: str, arguments: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a family of tests with a broken product; what is printed is captured."""
+    argv = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(argv, cwd=broken_copy(broken, directory), capture_output=True, text=True, check=False)

@@ -28,6 +28,7 @@ from tests.simulation.messages import ERRNOS, Asked, Order, Paused, Reply, Slept
 
 _PATIENCE = 120  # seconds: what blocks is ended by SIGALRM
 _INJECTOR = Path(__file__).parents[1] / "faults" / "injector" / "sitecustomize.py"
+_OUTSIDE = re.compile(r"^(after )?[a-z.]+ (/proc|/etc|/usr|/sys|/var)|\.pyc?$")  # reading there is no step
 _COUNT = re.compile(rb"echo (\d+)\s*\Z")
 
 
@@ -54,16 +55,21 @@ class _Child:
         self.injector = injector
         self.now = order.now
         self.moments = 0
+        self.steps = 0
+        self.list = -1  # the descriptor to which steps are written
         self.beats: dict[Path, float] = {}  # locks that this command holds, and when it last said so
 
     def run(self) -> None:
         order = self.order
         forked.become(order.argv, order.cwd, order.env, order.stdout, order.stderr)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests are run in the background
         signal.alarm(_PATIENCE)
         self._replace()
+        if order.stop is not None and order.stop.what == "list":
+            self.list = os.open(f"{order.stdout}.steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fault = {"ESIS_FAULT_REPORT": os.devnull, "ESIS_FAULT_KIND": "ask"}
-        self.injector.arm(fault, self._step)
+        self.injector.arm(fault, self._step, order.readings)
         from esis.cli.main import run
 
         run()
@@ -114,18 +120,23 @@ class _Child:
         finally:
             fault.quiet = before
 
-    def _step(self, number: int, can_fail: bool) -> str | None:
+    def _step(self, number: int, can_fail: bool, what: str) -> str | None:
         """Do what is planned for one step; an errno's name is raised."""
         stop = self.order.stop
-        if stop is not None and stop.at == number and stop.what in ("kill", "hold", *ERRNOS):
-            return self._stop(stop.what, can_fail)
+        if stop is None or (self.order.readings and _OUTSIDE.search(what)):
+            return None
+        self.steps += 1
+        if stop.what == "list":
+            self.injector._write(self.list, what.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n")
+        if stop.at == self.steps and stop.what in ("kill", "hold", *ERRNOS):
+            return self._stop(stop.what, can_fail, what)
         return None
 
-    def _stop(self, what: str, can_fail: bool = False) -> str | None:
+    def _stop(self, what: str, can_fail: bool = False, step: str = "") -> str | None:
         if what.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         if what.startswith("hold"):
-            self.line.send(Paused(what))
+            self.line.send(Paused(what, step))
             self.now = self.line.recv()
             return None
         return what if can_fail else None

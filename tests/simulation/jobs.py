@@ -246,6 +246,7 @@ class Jobs:
             last is not None
             and last.good
             and last.job is not attempt.job
+            and not attempt.job.again
             and "hand" not in (attempt.job.maker, last.job.maker)
         ):
             self.problems.append(f"{what} begins, and job {last.job.id} has done it")

@@ -9,7 +9,7 @@ ERRNOS = ("ENOSPC", "EIO", "EDQUOT", "EACCES")
 
 
 class Stop(NamedTuple):
-    """Stop a command at one of its steps: `kill`, `hold`, or an errno's name.
+    """Stop a command at one of its steps: `kill`, `hold`, or an errno's name; `list`: nowhere, they are written down.
 
     `killcall` and `holdcall` count the moments before and behind the calls of Slurm's programs instead.
     """
@@ -31,6 +31,7 @@ class Order(NamedTuple):
     stderr: str
     stop: Stop | None
     reads_late: bool  # records behind the answer of squeue instead of before the question
+    readings: bool = False  # whether what only reads is a step, too
 
 
 class Asked(NamedTuple):
@@ -52,6 +53,7 @@ class Paused(NamedTuple):
     """The command is held until it hears the time."""
 
     what: str
+    step: str = ""
 
 
 class Reply(NamedTuple):

@@ -109,7 +109,8 @@ class Oracle:
         """Judge the ids that ESIS has noted: they have to be those of jobs that it made for that submission."""
         for path in sorted(run.glob("__esis__/submissions/*.json")):
             try:
-                jobs = json.loads(path.read_text())["jobs"]
+                kept = json.loads(path.read_text())
+                jobs = kept["jobs"] if kept["scheduler"] != "local" else ()  # else of nobody else's
             except (OSError, ValueError, KeyError):
                 continue
             for position, job in enumerate(jobs):

@@ -183,7 +183,7 @@ def test_a_broken_product_is_caught_by_some_world(tmp_path: Path) -> None:
 def test_each_break_changes_what_it_means(name: str, tmp_path: Path) -> None:
     """A text that the product doesn't hold any more would break nothing."""
     broken = BREAKS[name]
-    copy = broken_copy(name, tmp_path)
+    copy = broken_copy(broken, tmp_path)
     assert broken.new in (copy / "esis" / broken.file).read_text("utf-8")
 
 

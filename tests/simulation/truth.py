@@ -27,6 +27,7 @@ class TrueJob:
     lost: bool = False  # by a crash of slurmctld
     cancelled: bool = False  # by the user
     began: bool = False  # one of its tasks has been started
+    again: bool = False  # the user wants once more what is done
 
 
 @dataclass(eq=False)

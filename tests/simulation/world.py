@@ -38,6 +38,7 @@ class Command:
     stopped: bool = False  # for any time, at any moment
     faulty: bool = False  # an answer went wrong, or something else happened meanwhile
     code: int | None = None
+    step: str = ""  # where it is held
 
     @property
     def stdout(self) -> str:
@@ -114,16 +115,25 @@ class World:
 
     # --- commands
 
-    def esis(self, argv: tuple[str, ...], host: str, stop: Stop | None = None, late: bool = False) -> Command:
-        """Start a command, and follow it to its end or to where it is held."""
+    def esis(
+        self,
+        argv: tuple[str, ...],
+        host: str,
+        stop: Stop | None = None,
+        late: bool = False,
+        place: Path | None = None,
+        more: Mapping[str, str] | None = None,
+        readings: bool = False,
+    ) -> Command:
+        """Start a command, and follow it to its end or to where it is held; `more`: in its environment."""
         self._number += 1
         self.counts["commands"] += 1
         out = self.places.root / f"command.{self._number}"
         ours, theirs = Pipe()
         order = Order(
             argv,
-            str(self.places.workflow),
-            self._environment,
+            str(place or self.places.workflow),
+            {**self._environment, **(more or {})},
             f"login-{host}",
             self.clock.now,
             f"{self.story.seed}.{self._number}",
@@ -131,6 +141,7 @@ class World:
             f"{out}.err",
             stop,
             late,
+            readings,
         )
         pid = child.fork(order, theirs, self._injector)
         theirs.close()
@@ -158,6 +169,7 @@ class World:
             if isinstance(said, Paused):
                 self.held.append(command)
                 command.faulty = command.stopped = True
+                command.step = said.step
                 self.rules.append(f"held {command.argv[0]}")
                 self.log.append(f"    {said.what}")
                 return
@@ -183,7 +195,11 @@ class World:
             return
         self.oracle.recorded(run)
         if command.argv[0] == "status" and command.code in (0, ExitCode.UNANSWERED):
-            self.oracle.told(str(run), command.stdout, not command.faulty, command.seen)
+            self.judge_states(command, str(run))
+
+    def judge_states(self, command: Command, run: str) -> None:
+        """Judge the table of states that a command has shown."""
+        self.oracle.told(run, command.stdout, not command.faulty, command.seen)
 
     def _answer(self, command: Command, asked: Asked) -> Reply:
         """Let Slurm answer, and hear what that means."""

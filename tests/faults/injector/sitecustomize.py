@@ -47,6 +47,7 @@ _EVENTS = frozenset(
         "subprocess.Popen",
     }
 )
+_READING = frozenset({"os.listdir", "os.scandir"})
 _NOT_AN_OPERATION = frozenset({"shutil.rmtree"})  # its own steps follow, so here an error would be nobody's
 _ALL_MOMENTS = frozenset({"count", "kill", "meanwhile", "ask"})  # also those behind an event, and half-way through it
 _STANDARD = (1, 2)  # what a command says; tests/cli/test_streams.py breaks that
@@ -64,7 +65,8 @@ class _Fault:
         self.at = int(environment.get("ESIS_FAULT_AT", "0"))
         self.meanwhile = environment.get("ESIS_FAULT_MEANWHILE", "")
         self.count = 0
-        self.ask: Callable[[int, bool], str | None] = lambda number, can_fail: None
+        self.ask: Callable[[int, bool, str], str | None] = lambda number, can_fail, what: None
+        self.reads = False  # whether what only reads is a step, too
         self.quiet = False
         self.report = os.open(
             environment["ESIS_FAULT_REPORT"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
@@ -72,11 +74,11 @@ class _Fault:
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Hear of an event that is about to happen."""
-        if self.quiet or event not in _EVENTS:
+        if self.quiet or (event not in _EVENTS and not (self.reads and event in _READING)):
             return
         if event == "open" and (
             not isinstance(arguments[2], int)
-            or not arguments[2] & _WRITING
+            or not (self.reads or arguments[2] & _WRITING)
             or arguments[0] == os.devnull
             or isinstance(arguments[0], int)
         ):
@@ -98,15 +100,15 @@ class _Fault:
         if self.kind == "full" and event not in _NEEDS_SPACE:
             return
         self.count += 1
+        what = f"{'after ' if after else ''}{event} {shown if shown is not None else _shown(path)}"
+        if other is not None:
+            what += f" -> {_shown(other)}"
         if self.kind == "ask":
-            answer = self.ask(self.count, not after and event not in _NOT_AN_OPERATION)
+            answer = self.ask(self.count, not after and event not in _NOT_AN_OPERATION, what)
             if answer is not None:
                 self.fail(getattr(errno, answer), path, other)
             return
         hit = self.count == self.at or (self.kind == "full" and 0 < self.at < self.count)
-        what = f"{'after ' if after else ''}{event} {shown if shown is not None else _shown(path)}"
-        if other is not None:
-            what += f" -> {_shown(other)}"
         self.say(f"HIT {what}" if hit else what)
         if not hit or self.kind in ("count", "short"):
             return
@@ -191,15 +193,21 @@ def _install() -> None:
     subprocess.Popen.__init__ = started  # type: ignore[method-assign]
 
 
-def arm(environment: MutableMapping[str, str], ask: Callable[[int, bool], str | None] | None = None) -> None:
+def arm(
+    environment: MutableMapping[str, str],
+    ask: Callable[[int, bool, str], str | None] | None = None,
+    reads: bool = False,
+) -> None:
     """Begin to count as `environment` says, and take our variables out of it.
 
-    `ask` is told the number of a step, and whether that may fail; it returns an errno's name, or None to go on.
+    `ask` is told the number of a step, whether that may fail, and what it is; it returns an errno's name, or None to go
+    on. With `reads` what lists a directory or opens a file to read it is a step, too.
     """
     if "ESIS_FAULT_REPORT" in environment:
         fault = _Fault(environment)
         if ask is not None:
             fault.ask = ask
+        fault.reads = reads
         _armed.append(fault)
         sys.addaudithook(fault.hook)
     for name in VARIABLES:
@@ -212,6 +220,8 @@ def arm(environment: MutableMapping[str, str], ask: Callable[[int, bool], str | 
 
 
 def _shown(path: Any) -> str:
+    if path is None:
+        return "."
     if isinstance(path, int):
         try:
             return os.readlink(f"/proc/self/fd/{path}")
