@@ -34,8 +34,8 @@ def remove(
 ) -> int:
     """Remove the files that are what they were, while `may` says so; return how many.
 
-    Each is moved `aside` and looked at once more, unless nobody ever changes it: who opens it by its name from then on
-    makes another one.
+    Each is moved `aside`, and all is looked at once more, unless nobody ever changes it: who opens it by its name from
+    then on makes another one.
     """
     if not seen:
         return 0
@@ -52,8 +52,8 @@ def remove(
                     removed += 1
                     continue
                 os.rename(name, moved, src_dir_fd=place, dst_dir_fd=place)
-                # Being renamed is a change of the inode, too.
-                if signature_of(os.stat(moved, dir_fd=place, follow_symlinks=False))[:3] == signature[:3]:
+                # Being renamed is a change of the inode, too. Who has opened it just before may not have written yet.
+                if may() and signature_of(os.stat(moved, dir_fd=place, follow_symlinks=False))[:3] == signature[:3]:
                     os.unlink(moved, dir_fd=place)
                     removed += 1
                 else:

@@ -11,10 +11,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from esis.operations.unchanged import remove, signatures
 from tests.contract.site import BIN, Result
 from tests.faults.bench import REPOSITORY, Bench, Broken, only_run
 from tests.faults.conftest import FULL
@@ -168,3 +169,22 @@ def test_f88_a_run_that_was_declared_complete_is_not_folded_while_nobody_can_tel
     assert content(run) == before
     assert os.listdir(run / "__esis__/tasks") == ["2.0001.1.0.1000.running"]
     assert json.loads(bench.esis(complete, "status", "--json").stdout)["complete"]
+
+
+def test_f200_a_log_that_a_job_opens_just_before_it_is_moved_aside_stays(tmp_path: Path) -> None:
+    """F200: nothing is written into it yet, so it looks as before; but a task has begun, and that is asked once more."""
+    log = tmp_path / "slurm-1_0.out"
+    log.write_text("before\n")
+    job: list[IO[str]] = []
+
+    def is_idle() -> bool:
+        if job:
+            return False
+        job.append(log.open("a"))  # behind the question
+        return True
+
+    assert remove(tmp_path, signatures(tmp_path, [log.name]), is_idle) == 0
+    with job[0] as stream:
+        stream.write("later\n")
+    assert log.read_text() == "before\nlater\n"
+    assert os.listdir(tmp_path) == [log.name]
