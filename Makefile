@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model simulate lint
+.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model simulate interleavings lint
 .PHONY: cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
@@ -46,6 +46,10 @@ model: $(BIN)/.ready
 # Random worlds with a seed, WORLDS=10000 of them from SEED=1 on: kills, lost answers, crashes, requeues, several hosts.
 simulate: $(BIN)/.ready
 	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(SEED),--seed $(SEED))
+
+# One command held at each of its steps while another one runs, for all pairs; FIRST=compact SECOND="resubmit": these.
+interleavings: $(BIN)/.ready
+	@$(BIN)/python -m tests.interleavings $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)") $(ARGUMENTS)
 
 # What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
 bench: $(BIN)/.ready

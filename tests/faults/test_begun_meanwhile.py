@@ -172,7 +172,7 @@ def test_f88_a_run_that_was_declared_complete_is_not_folded_while_nobody_can_tel
 
 
 def test_f200_a_log_that_a_job_opens_just_before_it_is_moved_aside_stays(tmp_path: Path) -> None:
-    """F200: nothing is written into it yet, so it looks as before; but a task has begun, and that is asked once more."""
+    """F200: nothing is written into it yet, so it looks as before; whether a task has begun is asked once more."""
     log = tmp_path / "slurm-1_0.out"
     log.write_text("before\n")
     job: list[IO[str]] = []
