@@ -230,7 +230,7 @@ class Scene(World):
     def finish(self) -> bool:
         """Let all jobs run to their ends; False where that has none."""
         for _ in range(_ROUNDS):
-            self.clock.pass_by(130)  # what was to be tried later is tried now
+            self.clock.pass_by(400)  # what was to be tried later is tried now, and Slurm forgets what has ended
             if not self.jobs.running and self._next() is None:
                 return True
             for _ in range(_ROUNDS):

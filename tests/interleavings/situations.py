@@ -69,7 +69,7 @@ SITUATIONS: dict[str, Situation] = {
     "open, queued": Situation(("esis run killcall=4",)),
     "open, not queued": Situation(("esis run killcall=3",)),
     "arrays": Situation(("fault sbatch:refuse", "esis run"), settings=Settings(tasks=3, largest=2)),
-    "packs": Situation(("esis run", "begin", "end fail"), settings=Settings(tasks=3, pack=2)),
+    "packs": Situation(("esis run", "begin", "end fail", "end ok"), settings=Settings(tasks=3, pack=2)),
     "limit": Situation(("esis run",), settings=Settings(tasks=3, delay=120), knobs={"submit_limit": 2}),
     "fed": Situation(("esis run --feed",), settings=Settings(tasks=3, delay=120), knobs={"submit_limit": 3}),
     "chain": Situation(chain=True),

@@ -72,6 +72,8 @@ class Bench:
         self._check(self.scene.problems)
         self._lay = frozenset(normal.litter(self.scene))  # the killed commands of the situation left it
         self.scene.keep(root / "kept")
+        # The lock of a killed process is only free for others on its host.
+        self._hosts = "aa" if situation.startswith("open") else "ab"
         self._serial: dict[tuple[str, str, bool], str] = {}
 
     def close(self) -> None:
@@ -100,10 +102,10 @@ class Bench:
         if key not in self._serial:
             self._begin()
             if back:
-                second = self._do(pair.second, "b")
+                second = self._do(pair.second, self._hosts[1])
             first = self._do(pair.first, "a")
             if not back:
-                second = self._do(pair.second, "b")
+                second = self._do(pair.second, self._hosts[1])
             self._serial[key] = self._end(pair, first, second)
             self._check(self.scene.problems)
         return self._serial[key]
@@ -116,7 +118,7 @@ class Bench:
             return None
         if pair.second == "run --take-over" and first.step.startswith("subprocess.Popen sbatch"):
             return None  # the moment between question and step, of which esis.locks.require tells
-        second = self._do(pair.second, "ab"[at % 2])
+        second = self._do(pair.second, self._hosts[at % 2])
         self.scene.go_on(first)
         return self._judge(pair, (at,), (first.step,), first, second)
 
@@ -126,7 +128,7 @@ class Bench:
         first = self._do(pair.first, "a", Stop("hold", at))
         if first is None or first not in self.scene.held:
             return None
-        second = self._do(pair.second, "ab"[at % 2], Stop("hold", then))
+        second = self._do(pair.second, self._hosts[at % 2], Stop("hold", then))
         if second is None or second not in self.scene.held:
             return None
         steps = first.step, second.step
@@ -140,7 +142,7 @@ class Bench:
         first = self._do(pair.first, "a", Stop("hold", at))
         if first is None or first not in self.scene.held:
             return []
-        second = self._do(pair.second, "ab"[at % 2], Stop("list", 0))
+        second = self._do(pair.second, self._hosts[at % 2], Stop("list", 0))
         return Path(f"{second.out}.steps").read_text("utf-8", "replace").splitlines() if second is not None else []
 
     def _do(self, name: str, host: str, stop: Stop | None = None) -> Command | None:
@@ -227,6 +229,12 @@ def _is_between(pair: Pair, path: str, value: object) -> bool:
     part, role = path[1:].split("/")[:2]
     if pair.first == "run --local" or pair.second == "run --take-over":
         return part != "states" and not path.startswith("/end/results")
+    if {"cancel", "cancel @base"} & {pair.first, pair.second}:
+        # It takes no lock: what waited is cancelled, and what the other one had chosen before is handed over behind it.
+        # Of a job that was submitted behind its reading of the run no note is left, so that it is lost later.
+        fates = ("done", "failed", "lost") if pair.first.startswith("cancel") else ("done", "failed")
+        if part in ("before the jobs ran", "end") or (part == "states" and value in fates):
+            return True
     if part == "shown" and path.endswith("/r") and value:
         return True  # results are read behind the states
     if part == "shown":

@@ -58,7 +58,12 @@ class Oracle:
         }
 
     def changed(self, asked: Asked, run: str, before: Mapping[int, object]) -> None:
-        """Judge a change that ESIS asked for: it may concern jobs of the run alone."""
+        """Judge a change that ESIS asked for: it may concern jobs of the run alone.
+
+        Whoever asks squeue lets slurmctld lift dependencies that are met.
+        """
+        if asked.argv[0] not in ("scancel", "scontrol"):
+            return
         for number, known in self.foreign(run).items():
             if number in before and before[number] != known:
                 self._say(f"{' '.join(asked.argv)} changed job {number}, which is none of the run's")
