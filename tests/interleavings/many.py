@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 from tests.interleavings.pairs import pairs, writing
-from tests.interleavings.situations import SITUATIONS
 from tests.interleavings.trial import Bench, Pair, Told, points
 from tests.simulation import child
 from tests.simulation.files import scratch
@@ -102,10 +101,13 @@ def chosen(first: str | None, second: str | None, situation: str | None) -> list
 
 
 def one_of_each(seed: int) -> list[Pair]:
-    """Return one pair of each two commands, which first and in which situation is left to the seed."""
-    chance = random.Random(seed)
-    found: dict[frozenset[str], list[Pair]] = {}
-    for pair in pairs():
-        found.setdefault(frozenset((pair.first, pair.second)), []).append(pair)
-    places = list(SITUATIONS)
-    return sorted(map(chance.choice, found.values()), key=lambda pair: (places.index(pair.situation), pair.first))
+    """Return one pair of each two commands; which is the first and in which situation is left to the seed."""
+    together = [list(some) for _, some in groupby(pairs(), lambda pair: (pair.situation, pair.first))]
+    random.Random(seed).shuffle(together)
+    met = set[frozenset[str]]()
+    wanted = []
+    for some in together:  # few situations, for each takes its time
+        new = [pair for pair in some if frozenset((pair.first, pair.second)) not in met]
+        met.update(frozenset((pair.first, pair.second)) for pair in new)
+        wanted += new
+    return wanted

@@ -59,6 +59,8 @@ def _fits(first: str, second: str, situation: str) -> bool:
         return False
     if (first, situation) in _LONG and second not in _FEW:
         return False
+    if second == "cancel" and situation in ("limit", "fed"):
+        return False  # it makes room for what is just being refused, or takes the feeding job: neither before nor after
     if second == "run --take-over":
         return first in _TAKEN_OVER
     if second == "a task runs by hand":

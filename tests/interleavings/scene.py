@@ -58,6 +58,9 @@ class Scene(World):
         self._kept: Path | None = None
         self._memory: tuple[float, dict[str, str], dict[str, Any], int] | None = None
         (self.places.workflow / "worker.sh").write_text(WORKER)
+        # A job gives what it requires a minute, which nothing here would use.
+        (self.places.root / "bin" / "sleep").write_text("#!/bin/sh\n")
+        (self.places.root / "bin" / "sleep").chmod(0o755)
         shutil.copytree(self.places.workflow, self.base)
         (self.base / "worker.sh").write_text(WORKER + "# the base\n")
 

@@ -74,6 +74,7 @@ class Bench:
         self.scene.keep(root / "kept")
         # The lock of a killed process is only free for others on its host.
         self._hosts = "aa" if situation.startswith("open") else "ab"
+        self._under_way = False  # a submission was on the disk, and not answered, when the second began
         self._serial: dict[tuple[str, str, bool], str] = {}
 
     def close(self) -> None:
@@ -118,6 +119,7 @@ class Bench:
             return None
         if pair.second == "run --take-over" and first.step.startswith("subprocess.Popen sbatch"):
             return None  # the moment between question and step, of which esis.locks.require tells
+        self._under_way = self._is_under_way()
         second = self._do(pair.second, self._hosts[at % 2])
         self.scene.go_on(first)
         return self._judge(pair, (at,), (first.step,), first, second)
@@ -128,6 +130,7 @@ class Bench:
         first = self._do(pair.first, "a", Stop("hold", at))
         if first is None or first not in self.scene.held:
             return None
+        self._under_way = self._is_under_way()
         second = self._do(pair.second, self._hosts[at % 2], Stop("hold", then))
         if second is None or second not in self.scene.held:
             return None
@@ -144,6 +147,10 @@ class Bench:
             return []
         second = self._do(pair.second, self._hosts[at % 2], Stop("list", 0))
         return Path(f"{second.out}.steps").read_text("utf-8", "replace").splitlines() if second is not None else []
+
+    def _is_under_way(self) -> bool:
+        found = self.scene.places.root.glob("home/*/wrkdir.*/__esis__/submissions/*.json")
+        return any('"outcome": "open"' in path.read_text() for path in found)
 
     def _do(self, name: str, host: str, stop: Stop | None = None) -> Command | None:
         scene = self.scene
@@ -165,7 +172,11 @@ class Bench:
         problems, log = list(scene.problems), tuple(scene.log)
         nearest: list[str] | None = None
         for back in (False, True):
-            different = list(_walk(pair, outcome, json.loads(self.serial(pair, back)), ""))
+            different = [
+                what
+                for what in _walk(pair, outcome, json.loads(self.serial(pair, back)), "")
+                if self._under_way or not _by_the_fate(pair, what)
+            ]
             nearest = different if nearest is None or len(different) < len(nearest) else nearest
             if not nearest:
                 break
@@ -229,12 +240,6 @@ def _is_between(pair: Pair, path: str, value: object) -> bool:
     part, role = path[1:].split("/")[:2]
     if pair.first == "run --local" or pair.second == "run --take-over":
         return part != "states" and not path.startswith("/end/results")
-    if {"cancel", "cancel @base"} & {pair.first, pair.second}:
-        # It takes no lock: what waited is cancelled, and what the other one had chosen before is handed over behind it.
-        # Of a job that was submitted behind its reading of the run no note is left, so that it is lost later.
-        fates = ("done", "failed", "lost") if pair.first.startswith("cancel") else ("done", "failed")
-        if part in ("before the jobs ran", "end") or (part == "states" and value in fates):
-            return True
     if part == "shown" and path.endswith("/r") and value:
         return True  # results are read behind the states
     if part == "shown":
@@ -243,3 +248,18 @@ def _is_between(pair: Pair, path: str, value: object) -> bool:
     if part == "codes" and name == "compact" and value == ExitCode.BAD_INPUT:
         return True  # it saw that a task has begun, though that one may have ended by now
     return part == "codes" and name in READERS and value in (ExitCode.UNANSWERED, ExitCode.INCOMPLETE)
+
+
+def _by_the_fate(pair: Pair, what: str) -> bool:
+    """Return whether a difference is one that a cancellation may make where no submission was under way.
+
+    It takes no lock: what waited is cancelled, and what the other one had chosen before is handed over behind it. Of a
+    job that was submitted behind its reading of the run no note is left, so that it is lost later.
+    """
+    if not {"cancel", "cancel @base"} & {pair.first, pair.second}:
+        return False
+    path, _, values = what.partition(": ")
+    fates = ("done", "failed", "lost") if pair.first.startswith("cancel") else ("done", "failed")
+    return path.startswith(("/before the jobs ran", "/end")) or (
+        path.startswith("/states") and values.split(" ")[0] in fates
+    )
