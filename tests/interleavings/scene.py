@@ -156,9 +156,11 @@ class Scene(World):
     def judge_states(self, command: Command, run: str) -> None:
         """Judge them, unless it was held: then it tells of an earlier moment, and the serial orders judge.
 
-        Nor where what was done was submitted again: then that counts, whatever becomes of it.
+        Nor where what was done was submitted again: then that counts, whatever becomes of it. Nor beside a local run,
+        of which the truth hears task by task.
         """
-        if not command.step and not any(job.again for job in self.truth.jobs):
+        beside_local = any("--local" in held.argv for held in self.held)
+        if not command.step and not beside_local and not any(job.again for job in self.truth.jobs):
             super().judge_states(command, run)
 
     def _note(self, number: int, env: Mapping[str, str], maker: str) -> TrueJob:
