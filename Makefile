@@ -47,7 +47,7 @@ model: $(BIN)/.ready
 simulate: $(BIN)/.ready
 	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(SEED),--seed $(SEED))
 
-# One command held at each of its steps while another one runs, for all pairs; FIRST=compact SECOND="resubmit": these.
+# One command held at each of its steps while another one runs; hours. FIRST=compact SECOND=resubmit: these.
 interleavings: $(BIN)/.ready
 	@$(BIN)/python -m tests.interleavings $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)") $(ARGUMENTS)
 
