@@ -185,7 +185,7 @@ class Scene(World):
             if any(item.job.maker == HERE and item.job.id == number for item in self.truth.attempts):
                 continue
             true = TrueJob(number, HERE, self.clock.now, str(run), tasks=(task,), units={task: (task,)}, began=True)
-            attempt = Attempt(str(run), task, true, task, 0, self.clock.now, False, 0, "COMPLETED")
+            attempt = Attempt(str(run), task, true, task, 0, self.clock.now, number, False, 0, "COMPLETED")
             self.jobs._check_begin(attempt)
             self.truth.attempts.append(attempt)
 

@@ -24,10 +24,10 @@ class Oracle:
         self._truth = truth
         self.problems: list[str] = []
 
-    def accepted(self, made: TrueJob, seen: Sequence[TrueJob], done: Container[int], stopped: bool) -> None:
+    def accepted(self, made: TrueJob, seen: Sequence[TrueJob], done: Container[int], overtaken: bool) -> None:
         """Judge a submission of ESIS's own; the command had to know of the jobs `seen`, and of the tasks `done`.
 
-        One that was `stopped` may have been taken over since it looked: the fence has to hold then.
+        One that was `overtaken` had the run no more: the fence has to hold then.
         """
         now, cluster = self._slurm.clock.now, self._slurm.cluster()
         for other in self._truth.of_run(made.run):
@@ -38,7 +38,7 @@ class Oracle:
             if other.fence == made.fence and (busy or other.began):
                 if other in seen:
                     self._say(f"job {made.id} is submission {made.fence} once more, and squeue shows job {other.id}")
-                elif now - other.accepted < GRACE and not stopped:
+                elif now - other.accepted < GRACE and not overtaken:
                     self._say(f"job {made.id} is submission {made.fence} once more, {now - other.accepted:.0f} s later")
             elif other in seen:
                 both = sorted(set(made.tasks) & busy.keys())

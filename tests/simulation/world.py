@@ -35,7 +35,7 @@ class Command:
     out: Path
     seen: list[TrueJob]  # jobs that squeue could show when it began, or was asked last
     done: set[int]  # tasks that were done then
-    stopped: bool = False  # for any time, at any moment
+    overtaken: bool = False  # it was stopped, and another one has taken the run over meanwhile, as told to
     faulty: bool = False  # an answer went wrong, or something else happened meanwhile
     code: int | None = None
     step: str = ""  # where it is held
@@ -168,7 +168,7 @@ class World:
                 return
             if isinstance(said, Paused):
                 self.held.append(command)
-                command.faulty = command.stopped = True
+                command.faulty = True
                 command.step = said.step
                 self.rules.append(f"held {command.argv[0]}")
                 self.log.append(f"    {said.what}")
@@ -221,7 +221,7 @@ class World:
         self.oracle.changed(asked, str(self.run), foreign)
         if asked.argv[0] == "sbatch" and after.next_id > nearest:
             made = self._note(nearest, asked.env, BY_ESIS)
-            self.oracle.accepted(made, command.seen, command.done, command.stopped)
+            self.oracle.accepted(made, command.seen, command.done, command.overtaken)
         self.jobs.obey()
         return reply
 
@@ -245,6 +245,8 @@ class World:
             argv = ("cancel", "--pending")
         elif step.word == "take-over":
             argv = ("run", "--take-over")
+            for held in self.held:
+                held.overtaken = True
         self.esis(argv, step.host, step.stop, step.late)
 
     def do_go(self, step: Step) -> None:

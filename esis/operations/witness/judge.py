@@ -142,7 +142,7 @@ class Judge:
         if verdict.state is TaskState.LOST and record is not None and record.start >= submission.created:
             # Its answer came too late, and so did it: it was at work behind a resubmission that Slurm lost.
             own = next((item for item in self._evidence.submissions if item.number == record.submission), None)
-            return self._recorded(task, record, own)
+            return self._recorded(task, record, own)._replace(unread=True)
         return verdict
 
     def _queued(self, task: int, seen: Sighting, record: TaskRecord | None) -> Verdict | None:

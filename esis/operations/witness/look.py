@@ -156,7 +156,7 @@ def _hangs_on_the_queue(groups: Mapping[Verdict, object]) -> bool:
     return (
         bool(states & _UNEXPLAINED)
         or states == {TaskState.DONE}
-        or any(verdict.reason in _BELIEVED for verdict in groups)
+        or any(verdict.reason in _BELIEVED or verdict.unread for verdict in groups)
     )
 
 
