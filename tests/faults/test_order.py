@@ -230,7 +230,7 @@ def test_f02_resubmission_keeps_the_same_order(bench: Bench) -> None:
     for numbers in found.values():
         for number in numbers:
             check_record(calls, number)
-    assert found["__esis__/completed.state"][0] < found["sbatch.sh"][0] < intent < sbatch < answer
+    assert found["__esis__/completed.state"][0] < intent < found["sbatch.sh"][0] < sbatch < answer
     assert (run / "__esis__/completed.state").read_text() == "0"
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from esis.errors import Busy, EsisError, LimitReached, SlurmRefused, SlurmUnanswered
-from esis.files import is_there, write_atomic
+from esis.files import write_atomic
 from esis.locks import require, still
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
@@ -34,7 +34,7 @@ def send_all(
     last: bool = False,
 ) -> Submission:
     """Send the arrays that aren't sent yet, one after the other; each answer is on disk before the next call."""
-    if intent.number == 1 and not is_there(run.start_time):  # behind the intent, whose traces tell that there was one
+    if intent.number == 1 and not intent.jobs:  # behind the intent: it stands for one
         write_atomic(run.start_time, format_start_time(time.time()), check=still(run.lock, run.label))
     current = intent
     while len(current.jobs) < len(current.arrays):
