@@ -349,7 +349,7 @@ def _unbegun(before: RunStatus, targets: _Targets, gone: Collection[int]) -> Ite
 def _unanswered(
     before: RunStatus, targets: _Targets, left_jobs: Sequence[str]
 ) -> Iterator[tuple[Submission, str, int]]:
-    """Yield the same of the one job that ESIS submitted and whose id it never got: nothing else tells of it later."""
+    """Yield the same of the one job that ESIS submitted, and neither an id nor a path tells as what (up to 0.1.0)."""
     run = before.run
     lost = [
         item

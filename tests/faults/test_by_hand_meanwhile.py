@@ -20,6 +20,13 @@ def unanswered(bench: Bench, tasks: int = 3) -> Path:
     return place
 
 
+def steps_from_here(bench: Bench, place: Path) -> tuple[tuple[str, ...], int]:
+    """Keep this moment; return the steps of `esis run`, and with which of them the run is built."""
+    bench.keep()
+    steps = bench.broken(place, ["run"], "kill", 10**6).steps
+    return steps, max(number for number, step in enumerate(steps) if step.endswith("state.json"))
+
+
 def test_f174_what_was_typed_meanwhile_is_not_submitted_as_well(bench: Bench) -> None:
     """Also once it is over."""
     place = unanswered(bench)
@@ -128,9 +135,7 @@ def test_f174_within_the_very_command(bench: Bench) -> None:
 def test_f175_a_run_that_was_only_run_by_hand_can_be_finished(bench: Bench) -> None:
     """Killed at any step before its submission is on the disk; what was typed then has failed."""
     place = bench.workflow("a", 3, worker=WORKER)
-    bench.keep()
-    steps = bench.broken(place, ["run"], "kill", 10**6).steps
-    prepared = max(number for number, step in enumerate(steps) if step.endswith("state.json"))
+    steps, prepared = steps_from_here(bench, place)
     recorded = next(number for number, step in enumerate(steps) if step.endswith("0001.json"))
     tried = 0
     for at in range(prepared, recorded + 3):
@@ -163,9 +168,7 @@ def test_f178_what_is_typed_before_a_killed_submission_is_recorded_is_seen_with_
     bench.esis(
         place, "setup", "--tasks-per-job", "2", "setup.sh", "gen.sh", "template.sh", "worker.sh", "helper.txt"
     ).ok()
-    bench.keep()
-    steps = bench.broken(place, ["run"], "kill", 10**6).steps
-    prepared = max(number for number, step in enumerate(steps) if step.endswith("state.json"))
+    steps, prepared = steps_from_here(bench, place)
     called = next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen sbatch"))
     for at in range(prepared + 3, called + 2):
         bench.restore()

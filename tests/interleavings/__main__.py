@@ -9,14 +9,12 @@ import argparse
 import os
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 from tests.interleavings.breaks import BREAKS
 from tests.interleavings.many import Plan, Tried, chosen, one_of_each, try_all
-from tests.simulation.breaks import run_broken
+from tests.simulation.running import fix_hashes, tell_broken
 
 
 def main() -> int:
@@ -36,14 +34,8 @@ def main() -> int:
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS), help="with a product that is broken so")
     given = parser.parse_args()
     if given.broken is not None:
-        rest = [word for word in sys.argv[1:] if word not in ("--break", given.broken)]
-        with tempfile.TemporaryDirectory(prefix="esis-broken-") as directory:
-            done = run_broken(BREAKS[given.broken].broken, Path(directory), "tests.interleavings", rest)
-        print(done.stdout + done.stderr, end="")
-        return done.returncode
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a world
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.interleavings", *sys.argv[1:]])
+        return tell_broken(given.broken, BREAKS[given.broken].broken, "tests.interleavings")
+    fix_hashes("tests.interleavings")
     plan = Plan(given.every_step, given.switches, given.sample or int(given.one_of_each), given.seed)
     wanted = one_of_each(given.seed) if given.one_of_each else chosen(given.first, given.second, given.situation)
     part, parts = map(int, given.part.split("/"))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import groupby
 from multiprocessing import get_context
-from types import ModuleType
 from typing import NamedTuple
 
 from tests.interleavings.pairs import pairs, writing
 from tests.interleavings.trial import Bench, Pair, Told, points
-from tests.simulation import child
 from tests.simulation.files import scratch
+from tests.simulation.running import begin, injector
 
 _TWICE = 0.4  # how many of a sample of trials have two switches, where both commands write
-_warm: list[ModuleType] = []  # in a worker: the injector
 
 
 class Plan(NamedTuple):
@@ -38,17 +35,10 @@ class Tried(NamedTuple):
     failed: tuple[Told, ...]
 
 
-def begin() -> None:
-    """Import all of the product, once in a process."""
-    _warm.append(child.warm_up())
-    gc.collect()
-    gc.freeze()
-
-
 def try_some(some: Sequence[Pair], plan: Plan) -> list[Tried]:
     """Try pairs of one situation and one first command."""
     with scratch() as root:
-        bench = Bench(root, some[0].situation, _warm[0])
+        bench = Bench(root, some[0].situation, injector())
         try:
             steps = bench.steps(some[0].first)
             return [_try_pair(bench, pair, steps, plan) for pair in some]

@@ -16,7 +16,6 @@ from typing import Any
 from esis.model.workdir import RunDir
 from tests.fakes.fake_slurm.queue import advance, finish, next_task
 from tests.fakes.fake_slurm.records import Job, Task
-from tests.simulation import child
 from tests.simulation.messages import Stop
 from tests.simulation.steps import Settings, Step, Story
 from tests.simulation.truth import BY_ESIS, BY_HAND, Attempt, TrueJob
@@ -115,11 +114,7 @@ class Scene(World):
 
     def end_all(self) -> None:
         """Kill what is at work."""
-        for command in self.held:
-            os.kill(command.pid, 9)
-            child.reap(command.pid)
-            command.line.close()
-        self.held.clear()
+        self.kill_held()
         for item in list(self.jobs.running):
             self.jobs.end(item, "node")
 

@@ -94,8 +94,7 @@ class Bench:
     def steps(self, name: str) -> list[str]:
         """Return the steps of a command that nobody disturbs."""
         self._begin()
-        done = self._do(name, "a", Stop("list", 0))
-        return Path(f"{done.out}.steps").read_text("utf-8", "replace").splitlines() if done is not None else []
+        return self._listed(name, "a")
 
     def serial(self, pair: Pair, back: bool) -> str:
         """Return what comes of the one after the other, whole; with `back` the second goes first."""
@@ -114,8 +113,8 @@ class Bench:
     def one(self, pair: Pair, at: int) -> Told | None:
         """Hold the first before a step, let the second run to its end; None where the first has no such step."""
         self._begin()
-        first = self._do(pair.first, "a", Stop("hold", at))
-        if first is None or first not in self.scene.held:
+        first = self._held(pair.first, "a", at)
+        if first is None:
             return None
         if pair.second == "run --take-over" and first.step.startswith("subprocess.Popen sbatch"):
             return None  # the moment between question and step, of which esis.locks.require tells
@@ -127,12 +126,12 @@ class Bench:
     def two(self, pair: Pair, at: int, then: int) -> Told | None:
         """Hold the first, then the second; the first goes on to its end, then the second."""
         self._begin()
-        first = self._do(pair.first, "a", Stop("hold", at))
-        if first is None or first not in self.scene.held:
+        first = self._held(pair.first, "a", at)
+        if first is None:
             return None
         self._under_way = self._is_under_way()
-        second = self._do(pair.second, self._hosts[at % 2], Stop("hold", then))
-        if second is None or second not in self.scene.held:
+        second = self._held(pair.second, self._hosts[at % 2], then)
+        if second is None:
             return None
         steps = first.step, second.step
         self.scene.go_on(first)
@@ -142,11 +141,9 @@ class Bench:
     def steps_beside(self, pair: Pair, at: int) -> list[str]:
         """Return the steps of the second while the first is held."""
         self._begin()
-        first = self._do(pair.first, "a", Stop("hold", at))
-        if first is None or first not in self.scene.held:
+        if self._held(pair.first, "a", at) is None:
             return []
-        second = self._do(pair.second, self._hosts[at % 2], Stop("list", 0))
-        return Path(f"{second.out}.steps").read_text("utf-8", "replace").splitlines() if second is not None else []
+        return self._listed(pair.second, self._hosts[at % 2])
 
     def _is_under_way(self) -> bool:
         """Return whether a submission has no answer yet; not where a killed command has left one so."""
@@ -166,6 +163,16 @@ class Bench:
             host = "b"
         place = scene.base if name.endswith(" @base") else scene.places.workflow
         return scene.command(COMMANDS[name], host, stop, place)
+
+    def _held(self, name: str, host: str, at: int) -> Command | None:
+        """Hold a command before a step; None where it has no such step."""
+        command = self._do(name, host, Stop("hold", at))
+        return command if command in self.scene.held else None
+
+    def _listed(self, name: str, host: str) -> list[str]:
+        """Let a command run to its end, and return its steps."""
+        done = self._do(name, host, Stop("list", 0))
+        return Path(f"{done.out}.steps").read_text("utf-8", "replace").splitlines() if done is not None else []
 
     def _judge(
         self, pair: Pair, at: tuple[int, ...], steps: tuple[str, ...], first: Command, second: Command | None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from tests.simulation.breaks import BREAKS, live_broken
-from tests.simulation.many import begin, live, live_all, shrunk
+from tests.simulation.breaks import BREAKS
+from tests.simulation.many import live, live_all, shrunk
+from tests.simulation.running import begin, fix_hashes, tell_broken
 from tests.simulation.steps import invent, parse
 
 
@@ -37,14 +37,8 @@ def main() -> int:
     parser.add_argument("--no-shrink", action="store_true")
     given = parser.parse_args()
     if given.broken is not None:
-        with tempfile.TemporaryDirectory(prefix="esis-broken-") as directory:
-            rest = [word for word in sys.argv[1:] if word not in ("--break", given.broken)]
-            done = live_broken(given.broken, Path(directory), rest)
-            print(done.stdout + done.stderr, end="")
-            return done.returncode
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a world
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+        return tell_broken(given.broken, BREAKS[given.broken], "tests.simulation")
+    fix_hashes("tests.simulation")
     if given.replay is not None:
         begin()
         return _replay(given.replay)

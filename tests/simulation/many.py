@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from types import ModuleType
 
-from tests.simulation import child
+from tests.simulation.running import begin, injector
 from tests.simulation.shrink import shrink
 from tests.simulation.steps import Story, invent
 from tests.simulation.telling import Report, tell
@@ -29,20 +27,10 @@ class Told:
     pairs: frozenset[tuple[str, str]]
 
 
-_warm: list[ModuleType] = []  # in a worker: the injector
-
-
-def begin() -> None:
-    """Import all of the product, once in a process."""
-    _warm.append(child.warm_up())
-    gc.collect()
-    gc.freeze()
-
-
 def live(story: Story) -> Report:
     """Live one world."""
     try:
-        return tell(story, _warm[0])
+        return tell(story, injector())
     except Exception as error:  # of the simulation itself: told like a finding, with the seed
         return Report((f"the world broke: {type(error).__name__}: {error}",), (), (), Counter())
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from types import ModuleType
 
 from esis.errors import ExitCode
-from tests.simulation import child
 from tests.simulation.files import scratch
 from tests.simulation.steps import Step, Story
 from tests.simulation.world import World
@@ -36,9 +34,7 @@ def tell(story: Story, injector: ModuleType) -> Report:
             if not world.problems:
                 end_well(world)
         finally:
-            for command in world.held:
-                os.kill(command.pid, 9)
-                child.reap(command.pid)
+            world.kill_held()
             world.jobs.close()
         return Report(tuple(world.problems), tuple(world.log), tuple(world.rules), world.counts)
 

@@ -249,6 +249,14 @@ class World:
                 held.overtaken = True
         self.esis(argv, step.host, step.stop, step.late)
 
+    def kill_held(self) -> None:
+        """Kill the commands that are held."""
+        for command in self.held:
+            os.kill(command.pid, 9)
+            child.reap(command.pid)
+            command.line.close()
+        self.held.clear()
+
     def do_go(self, step: Step) -> None:
         """Let a command that is held go on."""
         if self.held:

@@ -88,7 +88,7 @@ class Held(NamedTuple):
     submission: Submission | None  # whose script it runs; None: the indices are tasks, or nobody knows
     position: int  # of the array in there
     known: bool  # whether anybody knows which tasks they are
-    sent: bool  # whether ESIS submitted it, and has its id
+    sent: bool  # whether ESIS submitted it, and has its id, or the path of its script tells as what
 
     def tasks(self, index: int) -> Sequence[int]:
         """Return the tasks that one element works on, where that is known."""
