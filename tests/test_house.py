@@ -31,6 +31,7 @@ FLOORS = ("ground", "model", "schedulers and records", "operations", "cli")
 ROOMS = {
     "witness": set(),
     "advice": set(),
+    "active": {"witness"},
     "logs": {"witness"},
     "table": {"witness"},
     "submission": {"witness"},

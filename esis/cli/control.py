@@ -19,7 +19,7 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
     are ended as by Ctrl-C.
     """
     from esis.model.index_sets import format_ranges
-    from esis.operations.control import cancel as operation
+    from esis.operations.cancel import cancel as operation
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
@@ -56,7 +56,7 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
 @target_argument
 def throttle(limit: int, target: str | None) -> None:
     """Let at most N tasks of the queued arrays of a run be active at a time; 0: no limit."""
-    from esis.operations.control import throttle as operation
+    from esis.operations.throttle import throttle as operation
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)

@@ -28,7 +28,7 @@ from esis.locks import HEARTBEAT_SECONDS, STALE_SECONDS
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind
 from esis.model.workdir import RunDir
-from esis.operations import control
+from esis.operations import cancel
 from esis.operations.submission import choice
 from esis.operations.submission.arrays import ARRAY_SPEC_LIMIT
 from esis.operations.submission.send import MINIMUM_GRACE_SECONDS
@@ -393,7 +393,7 @@ def test_what_is_resubmitted_by_default_is_what_the_code_says() -> None:
         with pytest.raises(BadInput):
             commands.check_options([option])
     assert f"need more than {ARRAY_SPEC_LIMIT:,} characters" in text
-    assert f"after {control._SETTLE_SECONDS:.0f} s" in text
+    assert f"after {cancel._SETTLE_SECONDS:.0f} s" in text
 
 
 def test_the_signals_with_a_trap_are_those_of_the_code() -> None:

@@ -445,7 +445,7 @@ def test_f108_a_task_by_hand_without_slurm_is_judged_by_its_process(bench: Bench
         assert bench.esis(place, "resubmit", "--tasks", "0").code == 2
         refused = bench.esis(place, "cancel", "--tasks", "0")
         assert (refused.code, f"process {shell.pid}" in refused.stderr) == (2, True)
-        both = bench.esis(place, "cancel", patch={"esis.operations.control._SETTLE_SECONDS": 0})
+        both = bench.esis(place, "cancel", patch={"esis.operations.cancel._SETTLE_SECONDS": 0})
         assert (both.code, "cancelled: 1" in both.stderr, "still active: 0" in both.stderr) == (6, True, True)
         os.killpg(shell.pid, signal.SIGKILL)
         shell.wait(30)
@@ -487,7 +487,7 @@ def test_f109_a_submission_under_way_is_cancelled_with_all_its_arrays(bench: Ben
     with subprocess.Popen([*command, "run"], cwd=place, env=bench.env(), stderr=subprocess.DEVNULL) as sender:
         until(lambda: (bench.directory / "sent").exists() and len((bench.directory / "sent").read_text()) == 2, 30)
         if not patient:
-            done = bench.esis(place, "cancel", patch={"esis.operations.control._SETTLE_SECONDS": 0})
+            done = bench.esis(place, "cancel", patch={"esis.operations.cancel._SETTLE_SECONDS": 0})
             assert (done.code, f"process {sender.pid}" in done.stderr) == (6, True)
             assert len(bench.slurm.jobs()) == 1
             (bench.directory / "go").touch()

@@ -59,7 +59,7 @@ BREAKS = {
     "sender-not-seen": Caught(
         Break(
             "esis cancel doesn't care who is still handing over arrays",
-            "operations/control.py",
+            "operations/active/asked.py",
             "    under_way = any(",
             "    under_way = False and any(",
         ),

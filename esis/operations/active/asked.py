@@ -1,0 +1,27 @@
+"""Look at a run whose tasks are to be acted on: the queue has to answer."""
+
+from __future__ import annotations
+
+from esis.errors import SlurmUnanswered
+from esis.locks import Owner, holder
+from esis.operations.witness.evidence import Evidence
+from esis.operations.witness.keep import look_and_keep
+from esis.operations.witness.look import behind_mark
+from esis.operations.witness.status import RunStatus
+from esis.records.submissions import LOCAL, Outcome
+from esis.schedulers.slurm import Slurm
+
+
+def sender_of(evidence: Evidence) -> Owner | None:
+    """Return who is handing arrays of the run to Slurm just now."""
+    under_way = any(item.outcome is Outcome.OPEN and item.scheduler != LOCAL for item in evidence.submissions)
+    return holder(evidence.run.lock) if under_way else None
+
+
+def asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
+    """Return what is known of a run of which Slurm was asked. Raises SlurmUnanswered where it doesn't answer."""
+    # A rerun by hand may wait behind a mark that says that the run is complete.
+    status = look_and_keep(evidence._replace(marked_complete=False), slurm)
+    if status.problem is not None:
+        raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
+    return behind_mark(evidence, status) if evidence.marked_complete else status
