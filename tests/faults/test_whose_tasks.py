@@ -244,6 +244,19 @@ def test_f79_a_cancellation_ends_what_was_there_when_it_was_asked(bench: Bench) 
     assert bench.states(place) == {"waiting": 32, "failed": 8}
 
 
+def test_f231_what_is_submitted_while_cancel_reads_is_cancelled_as_what_it_is(bench: Bench) -> None:
+    """F231: the queue shows a job of a submission that came after the run was read: its tasks are named, and noted."""
+    place = failed(bench, 4)
+    meanwhile(bench, place, "squeue", "ESIS resubmit --tasks 1-2")
+    done = bench.esis(place, "cancel").ok()
+    bench.unwrap()
+    assert "cancelled: 1-2" in done.stderr
+    assert "nobody knew" not in done.stderr
+    assert set(bench.slurm.jobs()[-1].states.values()) == {"CANCELLED"}
+    bench.slurm.purge()
+    assert bench.states(place) == {"failed": 4}
+
+
 @pytest.mark.parametrize("they_run", [True, False])
 def test_f79_a_cancellation_is_noted_of_its_own_attempt(bench: Bench, they_run: bool) -> None:
     """F79: while its last look is asking sacct the tasks are submitted again, and may even end well: that counts."""

@@ -8,7 +8,9 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
 from esis.operations.witness.look import behind_mark
 from esis.operations.witness.status import RunStatus
+from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL, Outcome
+from esis.schedulers.identity import sent_as
 from esis.schedulers.slurm import Slurm
 
 
@@ -19,9 +21,22 @@ def sender_of(evidence: Evidence) -> Owner | None:
 
 
 def asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
-    """Return what is known of a run of which Slurm was asked. Raises SlurmUnanswered where it doesn't answer."""
-    # A rerun by hand may wait behind a mark that says that the run is complete.
-    status = look_and_keep(evidence._replace(marked_complete=False), slurm)
-    if status.problem is not None:
-        raise SlurmUnanswered(f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later")
+    """Return what is known of a run of which Slurm was asked. Raises SlurmUnanswered where it doesn't answer.
+
+    The run is read before the queue is: a job that ESIS itself submitted, and none of its submissions tells of, may be
+    of one that was recorded between the two. Then both are read again.
+    """
+    while True:
+        # A rerun by hand may wait behind a mark that says that the run is complete.
+        status = look_and_keep(evidence._replace(marked_complete=False), slurm)
+        if status.problem is not None:
+            raise SlurmUnanswered(
+                f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later"
+            )
+        if all(item.known or sent_as(evidence.run, item.seen.place) is None for item in status.queue):
+            break
+        later = evidence_of(evidence.run)
+        if later.submissions == evidence.submissions:
+            break
+        evidence = later
     return behind_mark(evidence, status) if evidence.marked_complete else status
