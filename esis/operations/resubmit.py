@@ -20,6 +20,7 @@ from esis.operations.run import check_available, require_answer
 from esis.operations.submission.arrays import Packing
 from esis.operations.submission.choice import Selection, choose
 from esis.operations.submission.feed import drop_held, submit_what_fits
+from esis.operations.submission.lookup import check_recorded
 from esis.operations.submission.settle import settle
 from esis.operations.submission.submit import Request
 from esis.operations.witness.keep import keep, note_unrecorded, unmark_complete
@@ -88,6 +89,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
         if found.marked_complete and done_too:
             before = behind_mark(found, before)
         require_answer(found, snapshot, scheduler)
+        check_recorded(run, settled, snapshot)
         chosen = choose(before, selection, context)
         if not chosen:
             if not before.indices(TaskState.UNSUBMITTED):

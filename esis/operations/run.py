@@ -19,6 +19,7 @@ from esis.operations.context import Context
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import drop_held, submit_what_fits
 from esis.operations.submission.limits import asked_limits
+from esis.operations.submission.lookup import check_recorded
 from esis.operations.submission.settle import settle
 from esis.operations.submission.submit import Request
 from esis.operations.witness.evidence import Evidence, gather
@@ -130,6 +131,7 @@ def bring_up(
         throttle = max_parallel if max_parallel is not None else node.workflow.maxparallel
         if todo:
             require_answer(found, snapshot, scheduler)
+            check_recorded(node.run, known, snapshot)
         if not todo:
             drop_held(before, scheduler, context)
             _note_throttle(before, known, throttle, context)

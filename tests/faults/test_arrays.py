@@ -247,10 +247,37 @@ def test_f11_a_later_array_refused_for_good_is_an_error_and_the_rest_goes_on_lat
     assert did(place) == once()
 
 
-def finish_in_parts(bench: Bench, place: Path) -> None:
+@pytest.mark.parametrize("shown", [True, False], ids=["before it is sent again", "behind that"])
+@pytest.mark.parametrize("sent", [0, 1])
+def test_f222_what_comes_late_and_was_refused_meanwhile_steps_aside(
+    bench: Bench, place: Path, sent: int, shown: bool
+) -> None:
+    """F222: an array gets no answer, nothing is seen of it, and it meets a limit when it is sent again.
+
+    The first try may itself be what that limit counts.
+    """
+    bench.slurm.fail("sbatch", "lost_reply", lookups=10**6, skip=sent)
+    bench.slurm.fail(
+        "sbatch",
+        "refuse",
+        message="sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+    )
+    bench.esis(place, "run", "-m", "0").ok()
+    for reveal in (shown, not shown):
+        if reveal:
+            bench.slurm.reveal()
+        bench.esis(place, "run", "-m", "0").ok()
+    assert bench.states(place) == {"waiting": TASKS}
+    bench.slurm.run(parallel=4)
+    assert bench.states(place) == {"done": TASKS}
+    assert did(place) == once()
+
+
+def finish_in_parts(bench: Bench, place: Path, number: int = 1) -> None:
     """Repeat the command where a part of one array fits, until each task has done its work once."""
     bench.esis(place, "run").ok()
-    assert specs(place) == [("0-4%10", 0, 5)]
+    assert specs(place, number) == [("0-4%10", 0, 5)]
     for _ in range(8):
         bench.slurm.run(parallel=4)
         bench.esis(place, "run").ok()
@@ -347,7 +374,7 @@ def test_f91_a_lost_submission_that_is_too_large_by_now_is_cut_anew(bench: Bench
     assert bench.esis(place, "run").code == 6
     bench.slurm.set(max_array_size=6)
     bench.esis(place, "run").ok()
-    assert len(specs(place)) == 5
+    assert len(specs(place, 2)) == 5
     bench.slurm.run(parallel=4)
     assert did(place) == once()
 
@@ -357,7 +384,7 @@ def test_f92_a_lost_submission_that_meets_a_limit_is_cut_into_what_fits(bench: B
     bench.slurm.fail("sbatch", "timeout", times=2)
     assert bench.esis(place, "run").code == 6
     bench.slurm.set(submit_limit=6)
-    finish_in_parts(bench, place)
+    finish_in_parts(bench, place, 2)  # what was refused behind a lost answer keeps its number
 
 
 def test_feeding_finishes_a_run_without_anybody(bench: Bench, place: Path) -> None:

@@ -210,6 +210,25 @@ def test_f56_a_submission_whose_record_was_lost_is_not_made_again(bench: Bench, 
     refused(bench, place, word)
 
 
+def test_f223_a_job_tells_that_the_record_of_its_submission_was_lost(bench: Bench) -> None:
+    """F223: nobody else knows its number, which the next submission would take, nor for sure its tasks."""
+    place = bench.workflow("a", 3)
+    bench.slurm.verdict("FAILED", run=False)
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.slurm.set(verdicts={})
+    bench.esis(place, "resubmit", "--tasks", "1").ok()
+    job = bench.slurm.jobs()[-1].id
+    (only_run(place) / "__esis__/submissions/0002.json").unlink()
+    assert bench.states(place) == {"failed": 2, "unknown": 1}
+    told = bench.esis(place, "resubmit", "--tasks", "2")
+    assert told.code == 1
+    assert f"0002.json is missing, and job {job} shows that submission 2 was made" in told.stderr
+    assert bench.slurm.jobs()[-1].id == job
+    bench.slurm.call("scancel", str(job), cwd=place)
+    bench.esis(place, "resubmit", "--tasks", "2").ok()
+
+
 def test_f56_records_that_were_deleted_of_a_complete_run_are_not_missed(bench: Bench) -> None:
     """`esis doc layout` says that they may go; the run stays complete, and can be run again, under a new number."""
     place = bench.workflow("a")

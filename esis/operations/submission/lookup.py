@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from esis.errors import SlurmUnanswered
+from esis.errors import CorruptState, SlurmUnanswered
 from esis.model.index_sets import format_ranges
 from esis.model.template import read_template
 from esis.model.workdir import RunDir
@@ -18,7 +18,7 @@ from esis.records.claims import read_claim
 from esis.records.origin import are_different, elsewhere
 from esis.records.submissions import Job, Submission
 from esis.records.tasks import Names, TaskRecord
-from esis.schedulers.base import JobState, Scheduler
+from esis.schedulers.base import JobState, Scheduler, Snapshot
 from esis.schedulers.directives import chosen_clusters
 
 _POLL_SECONDS = 2.0
@@ -64,6 +64,23 @@ def typed_meanwhile(
     for seen in snapshot.of_run(run, others):
         found[seen.job] = found.get(seen.job, False) or seen.state in (JobState.WAITING, JobState.ACTIVE)
     return {job: found[job] for job in sorted(found, key=int) if job not in others}
+
+
+def check_recorded(run: RunDir, known: Sequence[Submission], snapshot: Snapshot) -> None:
+    """Raise CorruptState where a job waits or runs, and the record of the submission that it is of isn't there.
+
+    Nobody knows its tasks, and the next submission would get its number. Under the lock of the run: nobody else is
+    about to write that record.
+    """
+    numbers = {item.number for item in known}
+    living = {seen.job for seen in snapshot.sightings if seen.state in (JobState.WAITING, JobState.ACTIVE)}
+    for job, sent in sorted(snapshot.submitted(run).items()):
+        if sent.number and sent.number not in numbers and job in living:
+            raise CorruptState(
+                f"{run.submission(sent.number)} is missing, and job {job} shows that submission {sent.number} was made",
+                f"nothing was submitted: restore the record; or, if that job is of a run that was here before, "
+                f"end it: scancel {job}; then repeat the command",
+            )
 
 
 def _others(intent: Submission, known: Sequence[Submission]) -> set[str]:

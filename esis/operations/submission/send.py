@@ -96,11 +96,8 @@ def _left_to(jobs: Mapping[str, bool], run: RunDir, intent: Submission) -> EsisE
             f"{intent.number}, of which Slurm never got all",
             "wait for it, or cancel it, then repeat the command",
         )
-    positions = range(len(intent.jobs), len(intent.arrays))
-    if sum(give_up(run, intent.number, position) for position in positions) < len(positions):
-        return SlurmUnanswered(
-            f"{run.label}: a job of submission {intent.number} has begun just now", "repeat the command: it finds out"
-        )
+    if not _given_up(run, intent, len(intent.arrays)):
+        return _begun(run, intent)
     by_hand = f"job {', '.join(jobs)} was" if jobs else "some of its tasks were"
     done = QueuedByHand(
         f"{run.label}: Slurm never got submission {intent.number}, and {by_hand} queued by hand meanwhile",
@@ -111,6 +108,27 @@ def _left_to(jobs: Mapping[str, bool], run: RunDir, intent: Submission) -> EsisE
     else:
         save(run, intent._replace(outcome=Outcome.REFUSED, message=done.message, answered=time.time()))
     return done
+
+
+def _let_late_step_aside(run: RunDir, intent: Submission) -> None:
+    """See that an array which is refused now does no work if its first try, of which Slurm showed nothing, comes late.
+
+    Its tasks are submitted under another number then. Raises SlurmUnanswered where it has begun.
+    """
+    if not _given_up(run, intent, len(intent.jobs) + 1):  # those behind it were never sent
+        raise _begun(run, intent)
+
+
+def _given_up(run: RunDir, intent: Submission, end: int) -> bool:
+    """Return whether no job does the work of the arrays before `end` that nobody knows of."""
+    positions = range(len(intent.jobs), end)
+    return sum(give_up(run, intent.number, position) for position in positions) == len(positions)
+
+
+def _begun(run: RunDir, intent: Submission) -> SlurmUnanswered:
+    return SlurmUnanswered(
+        f"{run.label}: a job of submission {intent.number} has begun just now", "repeat the command: it finds out"
+    )
 
 
 def _send(
@@ -136,6 +154,8 @@ def _send(
             context.say(f"{run.label}: sbatch took it, and said: {answer.message}")
         return recorded[0]
     if answer.outcome is Outcome.REFUSED:
+        if last and intent.records and (answer.asked or not intent.jobs):  # else there is no fence, or it stays open
+            _let_late_step_aside(run, intent)
         _refuse(run, intent, answer)
     context.say(f"{run.label}: {answer.message}; looking whether Slurm took the job")
     found = adopted(run, intent, known, scheduler, context)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
+from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.schedulers.base import JobState, Sighting
@@ -55,10 +56,9 @@ class Readings:
             self.places[job] = place
             return
         sent = sent_as(evidence.run, sightings[0].place)
-        if sent is not None and sent.number:
-            # It may be of a submission that was made since the records were read.
-            made = [item for item in evidence.submissions if item.number == sent.number]
-            if made and sent.position < len(made[0].arrays):
+        made = [item for item in evidence.submissions if sent is not None and item.number == sent.number]
+        if sent is not None and made:
+            if not _steps_aside(evidence.run, made[0], sent.position):
                 self.places[job] = made[0], sent.position
                 self.sent.add(job)
             return
@@ -133,3 +133,10 @@ class Readings:
             if job is not None:
                 found.setdefault(job, []).append(task)
         return found
+
+
+def _steps_aside(run: RunDir, submission: Submission, position: int) -> bool:
+    """Return whether a job of an array is to do no work: Slurm refused it later, or others were typed in."""
+    from esis.records.claims import is_given_up  # seldom needed
+
+    return position >= len(submission.arrays) or (submission.records and is_given_up(run, submission.number, position))
