@@ -489,6 +489,12 @@ esis_end() {
 }
 
 esis_record_end() {
+    if [ "$1.${esis_ends:-}" = 0.unseen ]; then
+        # In a trap of the script's own: see esis_leave. Of the 0 Slurm may hear as well, so the record has to tell.
+        esis_say_unseen
+        esis_record_end 75
+        return 1
+    fi
     esis_stem=${esis_record##*/}
     if [ -n "$esis_made" ]; then
         esis_has_rival || command rm -f "$esis_made"
@@ -732,12 +738,16 @@ esis_signalled() {
     esis_stopped "$esis_code"
 }
 
+esis_say_unseen() {
+    command printf 'ESIS: the shell ended this script before its end, and hides with which status\n' >&2 || :
+}
+
 # The script has ended with $1. In ksh and mksh 0 stands for any status that the shell itself gave it, and it ends with
 # that one unless something here says otherwise. So where it neither came to its end nor called exit, Slurm's word counts
 # and no record.
 esis_leave() {
     if [ "$1.${esis_ends:-}" = 0.unseen ]; then
-        command printf 'ESIS: the shell ended this script, and tells Slurm alone with which status\n' >&2 || :
+        esis_say_unseen
         return 0
     fi
     esis_status "$1"

@@ -173,6 +173,25 @@ def test_f190_an_end_that_the_shell_hides_is_no_success(tmp_path: Path, shell: s
     assert record.code in ((0,) if good else (None, code))
 
 
+OWN_TRAPS = {
+    "as it is documented": 'code=$?; esis_end "$code" || code=75; exit "$code"',
+    "its answer is no matter": 'code=$?; esis_end "$code"; exit "$code"',
+}
+
+
+@pytest.mark.parametrize("shell", [name for name in ("ksh", "mksh") if name in SHELLS])
+@pytest.mark.parametrize("trap", OWN_TRAPS)
+@pytest.mark.parametrize("what", HIDDEN)
+def test_f221_nor_is_it_for_a_trap_of_the_scripts_own(tmp_path: Path, shell: str, what: str, trap: str) -> None:
+    """F221: such a trap is told 0 as well, and hands that on; ksh ends with it, so that Slurm hears nothing else."""
+    run = make_run(tmp_path)
+    body, good = HIDDEN[what]
+    Job(run, f"trap '{OWN_TRAPS[trap]}' EXIT\n{body}", shell).run()
+    (record,) = read_records(run.tasks)
+    assert record.done is good
+    assert record.ended
+
+
 @pytest.mark.parametrize("shell", [name for name in ("ksh", "mksh") if name in SHELLS])
 def test_f190_without_the_hook_the_status_stays(tmp_path: Path, shell: str) -> None:
     """F190: by hand the script's last line alone must not make a success of it."""
