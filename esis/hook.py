@@ -17,5 +17,6 @@ LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"  # there is no Slurm
 PATH_VARIABLE = "SLURM_ESIS_PATH"  # what PATH begins with then
 PACKED_VARIABLE = "SLURM_ESIS_PACKED"  # several tasks share the job
 
+RUNNING_SUFFIX = ".running"  # behind the path of the record of an attempt that hasn't ended
 RESUME_SUFFIX = ".resume"  # behind the path of an attempt's record: its worker has saved its state
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h: not a failure, come back later

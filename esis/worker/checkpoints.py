@@ -76,18 +76,27 @@ class Checkpoints:
     """Be the checkpoints of one name, of which the last `keep` are kept."""
 
     def __init__(
-        self, directory: Path, keep: int = 2, allowed: Callable[[], None] | None = None, sweeps: bool = True
+        self,
+        directory: Path | Callable[[], Path],
+        keep: int = 2,
+        allowed: Callable[[], None] | None = None,
+        sweeps: bool = True,
     ) -> None:
-        """Name the directory that holds them; it is made with the first one.
+        """Name the directory that holds them, or tell it whenever it is asked for; it is made with the first one.
 
         `allowed` raises where nothing may be saved any more; `sweeps`: nobody else saves here at the same time.
         """
         if keep < 1:
             raise BadInput(f"keep={keep} would keep no checkpoint", "keep at least 1")
-        self.directory = directory
+        self._place = directory
         self.keep = keep
         self._swept = not sweeps
         self._allowed = allowed or _always
+
+    @property
+    def directory(self) -> Path:
+        """Return the directory that holds them."""
+        return self._place() if callable(self._place) else self._place
 
     def all(self) -> list[Checkpoint]:
         """Return what is there, the latest last."""

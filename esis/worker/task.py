@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from esis.errors import BadInput
-from esis.hook import RECORD_VARIABLE
+from esis.hook import RECORD_VARIABLE, RUNNING_SUFFIX
 from esis.model.workdir import RunDir, is_run_name
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from esis.worker.checkpoints import Checkpoints
 
 _NOTHING = object()
+_DEPTH = 2  # of a run's directory above its records
 
 
 class Task:
@@ -29,12 +30,24 @@ class Task:
     def __init__(self, index: int, run: RunDir, base_seed: object = None, parameters: object = _NOTHING) -> None:
         """Take what is known; `esis.task()` finds it out."""
         self.index = index
-        self.paths = run
+        self._run = run
+        record = own_record()
+        self._record = record if record is not None and record.rpartition("/")[0] == str(run.tasks) else None
         self._base = base_seed
         self._parameters = parameters
 
     def __repr__(self) -> str:
         return f"<task {self.index} of {self.paths.path}>"
+
+    @property
+    def paths(self) -> RunDir:
+        """Return the run that it is of, and where: somebody may move it under the task."""
+        record = own_record() if self._record is not None else None
+        if record is not None and record != self._record:
+            from pathlib import Path
+
+            self._run, self._record = RunDir(Path(record).parents[_DEPTH]), record
+        return self._run
 
     @property
     def parameters(self) -> Any:
@@ -99,7 +112,7 @@ class Task:
         from esis.worker.checkpoints import Checkpoints, check_name
 
         check_name(name)
-        return Checkpoints(self.paths.checkpoints_of(self.index, name), keep, self._check_attempt)
+        return Checkpoints(lambda: self.paths.checkpoints_of(self.index, name), keep, self._check_attempt)
 
     def export(self, /, **values: object) -> None:
         """Write results; those of earlier calls stay. Raises BadInput for what JSON can't hold, Overtaken."""
@@ -191,11 +204,18 @@ def _search() -> Path | None:
 def own_record() -> str | None:
     """Return the path of this attempt's record, without its last word; None where the job writes none.
 
-    A job that was submitted from within another one inherits the variable; it names that other job.
+    A job that was submitted from within another one inherits the variable; it names that other job. Where somebody has
+    moved the run, and cwd/ with this process in it, the record went along (task.sh looks for it in the same way).
     """
     record, job = os.environ.get(RECORD_VARIABLE), os.environ.get("SLURM_ARRAY_JOB_ID")
-    if not record or (job and record.rpartition("/")[2].split(".")[2:3] != [job]):
+    name = record.rpartition("/")[2] if record else ""
+    if not record or (job and name.split(".")[2:3] != [job]):
         return None
+    if not os.path.exists(f"{record}{RUNNING_SUFFIX}"):
+        here = _here()
+        run = _around(here) if here is not None else None
+        if run is not None and os.path.exists(moved := f"{RunDir(run).tasks}/{name}{RUNNING_SUFFIX}"):
+            return moved[: -len(RUNNING_SUFFIX)]
     return record
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -557,6 +559,47 @@ def test_f181_a_task_whose_run_is_moved_records_its_end_there(
     (name,) = os.listdir(moved / "__esis__" / "tasks")
     assert f".exit{code}." in name
     assert os.listdir(run.tasks) == [] if built else not run.path.exists()
+
+
+MOVED = """
+import os, time
+import esis
+task, saved = esis.task(), esis.checkpoints()
+open("ready", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.01)
+esis.export(mass=1)
+task.export_array("field", [1.0])
+with saved.save(7):
+    pass
+esis.requeue()
+"""
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["nothing", "another run"])
+def test_f225_what_a_worker_writes_goes_with_its_run(tmp_path: Path, built: bool) -> None:
+    """F225: as its record does (F181); at the old place there may be another run by now, or nothing."""
+    run = make_run(tmp_path)
+    moved = RunDir.of(tmp_path, run.digest)
+    (run.parameters / "parameters.3.json").write_text("{}")
+    (run.cwd / "worker.py").write_text(MOVED)
+    job = Job(run, f"{shlex.quote(sys.executable)} worker.py")
+    with job.start(job.environment(fenced="0001")) as child:
+        wait_for((run.cwd / "ready").exists)
+        run.path.rename(moved.path)
+        if built:
+            make_run(tmp_path)
+        (moved.cwd / "go").touch()
+        child.communicate(timeout=60)
+    assert child.returncode == 75
+    assert [record.resumable for record in read_records(moved.tasks)] == [True]
+    assert sorted(os.listdir(moved.results)) == ["results.3.field.npy", "results.3.json"]
+    assert json.loads(moved.result_file(3).read_text()) == {"mass": 1, "field": "results.3.field.npy"}
+    assert os.listdir(moved.checkpoints_of(3, "main")) == ["1"]
+    if not built:
+        assert not run.path.exists()
+    else:
+        assert [os.listdir(place) for place in (run.results, run.checkpoints, run.tasks)] == [[], [], []]
 
 
 @every_shell
