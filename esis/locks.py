@@ -314,5 +314,7 @@ def _heartbeat(entry: Path, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
             os.utime(entry)
-        except OSError:
+        except FileNotFoundError:  # somebody has taken it over
             return
+        except OSError:  # a server that is away comes back, and a silent holder would be taken for dead
+            continue

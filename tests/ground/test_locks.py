@@ -336,6 +336,28 @@ def test_the_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monk
             wait_for(lambda: entry.stat().st_mtime > time.time() - 60)
 
 
+def test_f224_a_file_server_that_fails_once_does_not_silence_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F224: else another host would take over after a quarter of an hour, though the holder is at work."""
+    failed: list[object] = []
+    utime = os.utime
+
+    def failing(path: Path, times: tuple[float, float] | None = None) -> None:
+        if times is None and not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        utime(path, times)
+
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(os, "utime", failing)
+    with hold(tmp_path / "lock", "x") as owner:
+        entry = tmp_path / "lock" / owner.text()
+        os.utime(entry, (1, 1))
+        wait_for(lambda: entry.stat().st_mtime > time.time() - 60)
+    assert failed
+
+
 def test_the_heart_stops_where_the_lock_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a take-over the former holder renews nothing, and ends without an error."""
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
