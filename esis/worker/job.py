@@ -35,3 +35,12 @@ class JobHere:
         else:
             return None
         return cls(name, bool(os.environ.get(LOCAL_VARIABLE)), bool(os.environ.get(PACKED_VARIABLE)), record)
+
+
+def asking_environment(**extra: str) -> dict[str, str]:
+    """Return the environment in which Slurm is asked about the job around this process.
+
+    A filter of the user's would leave the job out, and other clusters don't have it, or another one of its number.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SLURM_CLUSTERS"))}
+    return {**kept, **extra}

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from esis.hook import AGAIN, RESUME_SUFFIX
 from esis.worker.attempts import later_attempt
-from esis.worker.job import JobHere
+from esis.worker.job import JobHere, asking_environment
 
 _ASK_SECONDS = 300.0  # scontrol itself gives up earlier
 
@@ -67,7 +67,7 @@ def _ask_slurm(job: JobHere) -> str | None:
     from esis.process import capture
 
     try:
-        done = capture(["scontrol", "requeue", job.name], timeout=_ASK_SECONDS)
+        done = capture(["scontrol", "requeue", job.name], env=asking_environment(), timeout=_ASK_SECONDS)
     except OSError as error:
         return f"scontrol: {error.strerror}"
     if done.timed_out:

@@ -139,12 +139,12 @@ def _ask_squeue(job: str) -> float | None:
     from datetime import datetime
 
     from esis.process import capture
+    from esis.worker.job import asking_environment
 
     argv = ["squeue", "-h", "-j", job, "-o", "%e"]
-    # A filter of the user's would leave the job out, which looks as if it had no limit; other clusters don't have it.
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SLURM_CLUSTERS"))}
     try:
-        done = capture(argv, env={**env, "SLURM_TIME_FORMAT": "standard"}, timeout=_ASK_SECONDS)
+        # Left out by a filter it would look as if it had no limit.
+        done = capture(argv, env=asking_environment(SLURM_TIME_FORMAT="standard"), timeout=_ASK_SECONDS)
         text = done.stdout.decode("utf-8", "replace").strip()
         if done.code == 0 and not done.timed_out:
             return None if text.upper() in _NO_LIMIT else datetime.fromisoformat(text).timestamp()

@@ -64,6 +64,14 @@ def test_slurms_own_index_is_named_where_the_tasks_one_differs(
     assert calls.read_text() == "requeue 20_9\n"
 
 
+def test_f226_the_cluster_of_the_job_is_asked(job: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F226: a login shell may name others again; the job of that number there is another one."""
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    calls = scontrol(tmp_path, f"echo \"${{SLURM_CLUSTERS-its own}}\" >>'{tmp_path}/calls'")
+    assert requeue().how == "slurm"
+    assert calls.read_text() == "requeue 20_9\nits own\n"
+
+
 def test_a_refusal_leaves_a_marker(job: RunDir, tmp_path: Path) -> None:
     scontrol(tmp_path, "echo 'Requested operation is presently disabled for job 20_9' >&2; exit 1")
     end = requeue()
