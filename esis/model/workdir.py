@@ -31,6 +31,10 @@ class RunDir:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} of a RunDir can't be changed")
 
+    def __reduce__(self) -> tuple[type[RunDir], tuple[Path]]:
+        # Workers give what holds one to the processes of a pool, and copy it.
+        return type(self), (self.path,)
+
     def __repr__(self) -> str:
         return f"RunDir(path={self.path!r})"
 

@@ -7,6 +7,7 @@ import or a look at the disk is done when it is first asked for.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from esis.errors import BadInput
 from esis.hook import RECORD_VARIABLE, RUNNING_SUFFIX
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from esis.worker.checkpoints import Checkpoints
 
-_NOTHING = object()
+_NOTHING = ...  # as itself in a copy of a task too, such as another process gets
 _DEPTH = 2  # of a run's directory above its records
 
 
@@ -112,7 +113,10 @@ class Task:
         from esis.worker.checkpoints import Checkpoints, check_name
 
         check_name(name)
-        return Checkpoints(lambda: self.paths.checkpoints_of(self.index, name), keep, self._check_attempt)
+        return Checkpoints(partial(self._checkpoints_at, name), keep, self._check_attempt)
+
+    def _checkpoints_at(self, name: str) -> Path:
+        return self.paths.checkpoints_of(self.index, name)
 
     def export(self, /, **values: object) -> None:
         """Write results; those of earlier calls stay. Raises BadInput for what JSON can't hold, Overtaken."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import importlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -433,6 +436,19 @@ def test_f169_what_another_rank_copies_while_files_are_put_back_is_left_alone(
     (run.checkpoints / "a/kept/.esis-tmp-1-cd").mkdir()
     facility_on(run).open_iterative("a")
     assert sorted(os.listdir(run.checkpoints / "a/kept")) == [".esis-tmp-1-ab", "1"]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_f211_a_facility_and_its_checkpoints_can_be_given_to_the_processes_of_a_pool(
+    run: RunDir, again: Callable[[Any], Any]
+) -> None:
+    facility = facility_on(run)
+    plain = again(again(facility).create_checkpoint("conf"))
+    plain.set_OK()
+    assert facility.has_checkpoint("conf")
+    assert plain.get_seed() == "17conf"
+    again(facility.create_iterative_checkpoint("mc")).set_iteration(3)
+    assert again(again(facility).open_external(run.path).open_iterative("mc")).get_iteration() == 3
 
 
 def test_one_that_is_not_ok_can_be_loaded_and_completed(run: RunDir) -> None:

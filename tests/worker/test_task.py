@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import pickle
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -135,6 +139,18 @@ def test_a_unit_test_needs_neither_a_run_nor_slurm(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results" / "results.0.json").read_text()) == {"energy": 2.0}
     assert task.seed == esis.task(0, tmp_path / "elsewhere", parameters=None).seed
     assert esis.task(0, tmp_path, base_seed=1).seed != task.seed
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_f211_a_task_can_be_given_to_the_processes_of_a_pool(run: RunDir, again: Callable[[Any], Any]) -> None:
+    """What can't be unpickled ends these one after the other, and the worker waits for ever."""
+    write_files(run)
+    task = again(esis.task(1, run.path))
+    assert (task.parameters, task.seed) == (PARAMETERS[1], esis.task(1, run.path).seed)
+    assert again(esis.task(0, run.path, parameters=None)).parameters is None
+    with again(task.checkpoints()).save(step=3):
+        pass
+    assert again(task.checkpoints().latest).step == 3
 
 
 def test_attempts_count_submissions_and_restarts_what_slurm_requeued(
