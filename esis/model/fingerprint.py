@@ -20,6 +20,7 @@ from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 
 HASHED_ROLES = ("setupscript", "sbatchtemplate", "workerscript", "param_generator")  # in the order of the hashed text
+BYTECODE = "__pycache__"  # what Python makes in a directory when something imports from there
 
 
 class Kind(Enum):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from esis.errors import CorruptState
 from esis.files import open_regular
+from esis.model.fingerprint import BYTECODE
 from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
 from esis.operations.advice.installation import check_installation
@@ -61,8 +62,15 @@ def _files(workflow: Workflow) -> Iterator[Finding]:
         else:
             yield ok(subject, str(path))
     for stored in workflow.param_includes:
-        if not workflow.resolve(stored).exists():
-            yield problem("include", f"there is no {workflow.resolve(stored)}")
+        path = workflow.resolve(stored)
+        if not path.exists():
+            yield problem("include", f"there is no {path}")
+        elif any(BYTECODE in directories for _, directories, _ in os.walk(path)):
+            yield note(
+                "include",
+                f"{path} holds {BYTECODE}, which is part of the hash: whoever imports from there makes another run; "
+                "remove it, and set PYTHONDONTWRITEBYTECODE=1 where you try things",
+            )
 
 
 def _has_interpreter(path: Path) -> bool:

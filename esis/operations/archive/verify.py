@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from esis.errors import BadInput, CorruptState, EsisError
 from esis.locks import holder
 from esis.model import fingerprint, manifest
-from esis.model.fingerprint import Kind, status_lines, status_text, tree_digest
+from esis.model.fingerprint import BYTECODE, Kind, status_lines, status_text, tree_digest
 from esis.model.index_sets import find_parameter_files
 from esis.model.requirements import base_name
 from esis.model.template import with_dependency
@@ -223,7 +223,9 @@ def _recomputed(found: Found, workflow: Workflow, lines: Mapping[str, str]) -> d
     for stored in workflow.scripts():
         digests[workflow.resolve(stored)] = _digest(found, base_name(stored))
     for stored in workflow.param_includes:
-        digests[workflow.resolve(stored)] = _digest(found, f"{_RUN.includes.name}/{base_name(stored)}")
+        digests[workflow.resolve(stored)] = _digest(
+            found, f"{_RUN.includes.name}/{base_name(stored)}", lines.get(stored)
+        )
     requirements = {}
     for stored in workflow.requires:
         requirements[stored] = workflow.freeze_requirements.get(stored) or lines.get(stored, "")
@@ -231,7 +233,8 @@ def _recomputed(found: Found, workflow: Workflow, lines: Mapping[str, str]) -> d
     return dict(status_lines(text))
 
 
-def _digest(found: Found, name: str) -> str:
+def _digest(found: Found, name: str, wanted: str | None = None) -> str:
+    """Return the digest of a file or a directory, of this without what Python keeps in it where it is `wanted` then."""
     entry = found.entries.get(name)
     if entry is None:
         found.problem(name, "is missing")
@@ -243,8 +246,17 @@ def _digest(found: Found, name: str) -> str:
         return entry.digest
     below = {path[len(name) + 1 :]: item for path, item in found.entries.items() if path.startswith(f"{name}/")}
     ordered = sorted(below, key=lambda path: path.encode("utf-8", "surrogateescape"))
-    listed = (fingerprint.Entry(path, below[path].kind, below[path].target) for path in ordered)
-    return tree_digest(listed, lambda item: below[item.relative].digest)
+
+    def digest(paths: Iterable[str]) -> str:
+        listed = (fingerprint.Entry(path, below[path].kind, below[path].target) for path in paths)
+        return tree_digest(listed, lambda item: below[item.relative].digest)
+
+    whole = digest(ordered)
+    if wanted in (None, whole):
+        return whole
+    # Whoever imports from there, the generator or a task, leaves them beside the modules.
+    bare = digest(path for path in ordered if BYTECODE not in path.split("/"))
+    return bare if bare == wanted else whole
 
 
 def _check_script(found: Found) -> None:

@@ -201,6 +201,20 @@ def test_files_that_are_gone_or_have_no_interpreter_are_problems(
     assert [text.partition(":")[0] for text in shown] == ["parameter generator", "worker script", "include"]
 
 
+def test_f215_what_python_left_in_an_included_directory_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts in the hash, so that an import makes another run, of all tasks."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    make(tmp_path)
+    (tmp_path / "lib" / "below").mkdir(parents=True)
+    workflow = Workflow(tmp_path / "wf.esis.json", "setup", "gen", "t.sh", "worker", ("lib",))
+    assert [item for item in doctor.examine(workflow, tmp_path) if item.subject == "include"] == []
+    (tmp_path / "lib" / "below" / "__pycache__").mkdir()
+    (shown,) = (item for item in doctor.examine(workflow, tmp_path) if item.subject == "include")
+    assert (shown.level, "part of the hash" in shown.message) == (Level.NOTE, True)
+
+
 def test_without_slurm_it_says_that_local_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     shown = {item.subject: item for item in doctor.examine(None, tmp_path)}

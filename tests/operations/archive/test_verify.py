@@ -395,6 +395,22 @@ def test_f124_a_look_at_an_unpacked_archive_is_no_problem(run: RunDir, tmp_path:
     assert problems(place) == [("__esis__/complete", "was added")]
 
 
+def test_f215_what_python_leaves_in_an_included_directory_is_no_change(run: RunDir, tmp_path: Path) -> None:
+    """The generator imports from there, and tasks do; nothing else may come, and no module may change."""
+    copy = RunDir(copied(run, tmp_path / "w"))
+    for directory in ("tables", "tables/below"):
+        (copy.includes / directory / "__pycache__").mkdir()
+        (copy.includes / directory / "__pycache__" / "m.cpython-311.pyc").write_bytes(b"made")
+    pack(copy, tmp_path / "a.zip")
+    assert (problems(copy.path), problems(tmp_path / "a.zip")) == ([], [])
+    changed = [("includes/tables", "was changed: the hash is made of another lib/tables")]
+    change(copy.includes / "tables/a.txt")
+    assert problems(copy.path) == changed
+    change(copy.includes / "tables/a.txt")
+    (copy.includes / "tables/m.py").touch()
+    assert problems(copy.path) == changed
+
+
 def test_the_command_prints_a_line_for_each_problem_and_json(run: RunDir, tmp_path: Path) -> None:
     """Exit code 0 or 1; a run is found from inside of it, an archive by its name."""
     copy = copied(run, tmp_path / "w")
