@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from esis.errors import EsisError, Interrupted, RequirementTrouble, SlurmRefused, SlurmUnanswered, TasksFailed
+from esis.errors import (
+    EsisError,
+    Interrupted,
+    RequirementTrouble,
+    SlurmRefused,
+    SlurmUnanswered,
+    TasksFailed,
+    UserScriptFailed,
+)
 from esis.model.index_sets import as_sequence, format_ranges
 from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
@@ -69,7 +77,12 @@ def dry_run(node: Node, context: Context, max_parallel: int | None = None) -> Dr
     check_sources(node)
     throttle = node.workflow.maxparallel if max_parallel is None else max_parallel
     with tempfile.TemporaryDirectory(prefix="esis-dry-run-") as scratch:
-        state, script = trial(node, Path(scratch).resolve(), context, throttle)
+        try:
+            state, script = trial(node, Path(scratch).resolve(), context, throttle)
+        except UserScriptFailed as error:
+            kept = scratch not in (error.advice or "")  # else it names a log that goes with the dry run
+            advice = error.advice if kept else "a dry run keeps nothing; with -v all that the scripts say is shown"
+            raise UserScriptFailed(error.message, advice) from None
     arrays = plan(state.tasks, throttle, None).arrays
     return DryRun(node, "; ".join(array.spec for array in arrays), state.total, script, node.run.path.exists())
 

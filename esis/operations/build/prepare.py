@@ -18,6 +18,7 @@ from pathlib import Path
 from esis.errors import BadInput, Busy, EsisError, UserScriptFailed, printable
 from esis.files import fsync_directory, is_directory, is_there, refresh, sweep_temporaries, sync_tree, write_atomic
 from esis.locks import Owner, acquire, held, holder, make_lock, release, still, sweep, user_name
+from esis.model.fingerprint import BYTECODE
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
 from esis.model.requirements import Node, base_name
@@ -25,7 +26,7 @@ from esis.model.workdir import STAGING_PREFIX, RunDir
 from esis.model.workflow import dump
 from esis.operations.build.interrupted import check_script, check_untouched, discard, remove, sweep_builds
 from esis.operations.build.scripts import generate, run_script, troubles
-from esis.operations.build.snapshot import copy_workflow, files_of, make_read_only
+from esis.operations.build.snapshot import copy_workflow, files_of, make_read_only, marks_of
 from esis.operations.context import Context
 from esis.operations.submission.arrays import plan
 from esis.operations.submission.script import render_script
@@ -37,6 +38,7 @@ from esis.records.stage import Stage, State
 from esis.schedulers.directives import Options
 
 _COARSE_NS = 2_000_000_000
+_NAMED = 3
 _README = """\
 This directory was made by ESIS (Easy SLURM Isolated Scanner). It is one run of the workflow
 
@@ -225,7 +227,8 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     """Run generator and setup script in the published snapshot."""
     held_still = still(run.lock, run.label)
     stage.save(run, State(Stage.GENERATING), held_still)
-    copies = files_of(node, run)
+    copies = [path for path in files_of(node, run) if BYTECODE not in path.relative_to(run.path).parts]
+    copied = marks_of(copies)
     indices = generate(node, run, context)
     throttle = node.workflow.maxparallel
     script = render_script(node.workflow, run, plan(indices, throttle, None), indices, 1, records=context.records)
@@ -247,7 +250,17 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
                 f"{base_name(stored)} is not in {run.path} any more: the generator or the setup script took it away",
                 "let it stay; nothing was submitted",
             )
+    # Taken away may be what nobody needs any more; 0.0.4's users fill in the worker here, and that goes on working.
+    changed = [path for path, before, now in zip(copies, copied, marks_of(copies)) if now not in (None, before)]
+    if changed:
+        names = ", ".join(str(path.relative_to(run.path)) for path in changed[:_NAMED])
+        context.say(
+            f"{run.label}: generator or setup script wrote to {printable(names)}{' …' if changed[_NAMED:] else ''}, so "
+            "the hash isn't that of what runs, and esis verify will say so; let them write files of their own"
+        )
     for directory in missing_directories(Options.of(script.text), run.cwd):
+        if directory == run.cwd and not is_there(directory):
+            continue  # whoever submits makes it again
         context.say(
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
             "setup script make it"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from esis.environment import clean_environment
 from esis.errors import FileTrouble, UserScriptFailed, printable
-from esis.files import is_there
+from esis.files import is_directory, is_there
 from esis.locks import Owner, still
 from esis.model.index_sets import check_indices, find_parameter_files
 from esis.model.parametersets import write_index
@@ -114,6 +114,11 @@ def run_script(
             f"the {what} {base_name(stored)} ended with {ended}{_tail(done)}",
             f"its output is in {log}; mend it and run again: nothing was submitted",
         )
+    for directory in (run.private, run.parameters):
+        if not is_directory(directory):
+            raise UserScriptFailed(
+                f"the {what} {base_name(stored)} took {directory} away", "let it stay; nothing was submitted"
+            )
     return done
 
 

@@ -54,6 +54,19 @@ def files_of(node: Node, run: RunDir) -> list[Path]:
     return found
 
 
+def marks_of(files: Sequence[Path]) -> list[object]:
+    """Return for each file what is another value once somebody has written to it, or put another one in its place."""
+    return [_mark(path) for path in files]
+
+
+def _mark(path: Path) -> object:
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def make_read_only(files: Sequence[Path]) -> None:
     """Take the write permission from files of the snapshot; what the setup script removed is left out."""
     for path in files:

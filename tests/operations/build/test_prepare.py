@@ -131,6 +131,47 @@ def test_f168_a_setup_script_that_takes_template_or_worker_away_stops_the_run(si
     assert site.submissions() == 1
 
 
+@pytest.mark.parametrize("script", ["generator", "setup script"])
+def test_f212_a_script_that_takes_the_parameters_away_has_broken_its_contract(site: FakeSite, script: str) -> None:
+    """It isn't the file system that refused something: mending the script is what helps."""
+    removing = "#!/bin/sh\nrm -rf parameters ../parameters\n"
+    flow = make_workflow(site, "w")
+    flow.write("setup.sh" if script == "setup script" else "gen.py", f"{removing}echo 1\n")
+    refused = flow.esis("run")
+    assert (refused.code, f"the {'parameter ' * (script == 'generator')}{script} " in refused.stderr) == (4, True)
+    assert "/parameters away; let it stay; nothing was submitted" in refused.stderr
+    assert site.submissions() == 0
+
+
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [
+        ("sed -i 's/^/#/' worker.sh", "wrote to worker.sh, so"),
+        (
+            "chmod u+w template.sh worker.sh; echo '#' | tee -a template.sh >>worker.sh",
+            "wrote to template.sh, worker.sh, so",
+        ),
+        ("cp worker.sh x; mv x worker.sh", "wrote to worker.sh, so"),
+        ("chmod u+w includes/lib/a; echo more >>includes/lib/a", "wrote to includes/lib/a, so"),
+        ("rm gen.py; chmod 700 worker.sh; echo made >includes/lib/b", None),
+    ],
+)
+def test_f213_a_setup_script_that_changes_a_copy_is_told_of(site: FakeSite, setup: str, told: str | None) -> None:
+    """The run does something else than its hash says; workers of 0.0.4's users may be filled in like this."""
+    flow = make_workflow(site, "w", setup=f"#!/bin/sh\n{setup}\n")
+    (flow.directory / "lib").mkdir()
+    flow.write("lib/a", "a")
+    flow.esis("setup", "setup.sh", "gen.py", "template.sh", "worker.sh", "lib").ok()
+    shown = flow.esis("run").ok()
+    assert site.submissions() == 1
+    assert told in shown.stderr if told else " wrote to " not in shown.stderr
+
+
+def test_f214_what_the_submission_makes_again_is_not_missed(site: FakeSite) -> None:
+    shown = make_workflow(site, "w", setup="#!/bin/sh\nrm -r cwd\n").esis("run").ok()
+    assert "no directory" not in shown.stderr
+
+
 def test_parameter_sets_that_are_gone_within_the_second_are_missed(site: FakeSite) -> None:
     """Lustre counts whole seconds; here the scripts set the time of their directory to the same one."""
     same = "touch -d @1000000000"
@@ -261,6 +302,15 @@ def test_a_dry_run_leaves_nothing_behind(site: FakeSite, tmp_path: Path) -> None
     assert os.listdir(scratch) == []
     flow.esis("run").ok()
     assert f"hash: {flow.only_run().name[7:]}" in shown
+
+
+def test_f214_a_dry_run_does_not_send_anybody_to_a_log_that_is_gone(site: FakeSite) -> None:
+    flow = make_workflow(site, "w", generator_text="#!/bin/sh\necho none >&2\n")
+    for script, words in (("echo none >&2", "printed nothing"), ("echo loud; exit 3", "exit code 3")):
+        flow.write("gen.py", f"#!/bin/sh\n{script}\n")
+        failed = flow.esis("run", "--dry-run")
+        assert (failed.code, words in failed.stderr, "esis-dry-run" in failed.stderr) == (4, True, False)
+        assert "generator.log" in flow.esis("run").stderr
 
 
 def test_generator_and_setup_script_find_the_includes_and_the_users_environment(site: FakeSite) -> None:
