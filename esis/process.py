@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -37,6 +37,24 @@ class Completed:
     timed_out: bool = False
 
 
+@contextlib.contextmanager
+def hearing_children() -> Iterator[None]:
+    """Let programs tell how they ended, where this process ignores SIGCHLD; in what they start, too.
+
+    Who ignores it (`trap '' CHLD`, a daemon, a script in Perl) hands that on. The kernel then keeps no exit status, and
+    Python takes 0 for it. A worker may ignore it for children of its own, so it is put back. Only the main thread can.
+    """
+    ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
 def is_on_path(name: str) -> bool:
     """Return whether a program is there to be started. What `shutil.which` says; that would load four compressions."""
     places = (os.path.join(directory, name) for directory in os.get_exec_path())  # noqa: PTH118
@@ -51,13 +69,14 @@ def capture(
     After `timeout` seconds its whole session is killed and `timed_out` is set. On an interrupt it is left alone: an
     interrupted sbatch may be half-way through an acknowledgement.
     """
-    child = _start(argv, cwd, env)
-    try:
-        stdout, stderr = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        _kill_session(child)
-        stdout, stderr = _drain(child)
-        return Completed(argv, child.returncode, stdout, stderr, timed_out=True)
+    with hearing_children():
+        child = _start(argv, cwd, env)
+        try:
+            stdout, stderr = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _kill_session(child)
+            stdout, stderr = _drain(child)
+            return Completed(argv, child.returncode, stdout, stderr, timed_out=True)
     return Completed(argv, child.returncode, stdout, stderr)
 
 
@@ -77,7 +96,7 @@ def run_logged(
     the script fails, its session is ended. Raises OSError where it can't be started.
     """
     # Unbuffered: what a full disk refuses would be tried once more at the end, and fail there without the log's name.
-    with log.open("wb", buffering=0) as stream:
+    with hearing_children(), log.open("wb", buffering=0) as stream:
         child = _start(argv, cwd, env)
         sink = _Sink(stream, sys.stderr.buffer if live else None)
         kept = [bytearray(), bytearray()]

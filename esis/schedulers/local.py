@@ -24,7 +24,7 @@ from esis.locks import user_name
 from esis.model.limits import Limits
 from esis.model.log_pattern import Pattern
 from esis.model.workdir import RunDir
-from esis.process import end_session, signal_session, spawn
+from esis.process import end_session, hearing_children, signal_session, spawn
 from esis.records.submissions import LOCAL, Job, Outcome, Submission
 from esis.records.tasks import TaskRecord, read_records
 from esis.schedulers.base import Answer, Snapshot
@@ -245,7 +245,7 @@ class _Batch:
     def run_all(self) -> tuple[int, ...]:
         """Run everything; return the tasks that an interrupt kept from ending."""
         tasks = self._submission.tasks
-        with _Interrupts() as interrupts:
+        with hearing_children(), _Interrupts() as interrupts:
             pool = ThreadPoolExecutor(self._parallel)
             futures: list[Future[None]] = [pool.submit(self._one, position) for position in range(len(tasks))]
             pending = set(futures)

@@ -327,3 +327,38 @@ def test_f64_other_signals_end_it_without_a_traceback(place: Place, number: sign
         assert "Traceback" not in rest
     finally:
         next(place.directory.glob("wrkdir.*")).joinpath("go").touch()
+
+
+def ignoring_children(place: Place, arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as one who ignores SIGCHLD does; some shells don't hand that on."""
+    code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", code, str(ESIS), *arguments.split()],
+        cwd=place.directory,
+        env=place.env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("script", ["gen.py", "setup.sh"])
+def test_f201_a_script_that_fails_below_who_ignores_sigchld_has_failed(place: Place, script: str) -> None:
+    """F201: nothing is submitted on what it left."""
+    with (place.directory / script).open("a") as stream:
+        stream.write("exit(3)\n" if script == "gen.py" else "exit 3\n")
+    done = ignoring_children(place, "run")
+    assert (done.returncode, "ended with exit code 3" in done.stderr) == (4, True), done.stderr
+    assert not place.slurm.calls("sbatch")
+
+
+def test_f201_a_local_task_that_fails_below_who_ignores_sigchld_has_failed(place: Place) -> None:
+    """F201: also where the script writes no records, so that its exit status is all that tells."""
+    (place.directory / "t.sh").write_text(
+        "#!/usr/bin/env python3\n#SBATCH --array=TASKARRAYDEFINITION\n#ESIS_PRIVATE\n"
+        "import sys; sys.exit(3)  # WORKERSCRIPT\n"
+    )
+    done = ignoring_children(place, "run --local")
+    assert done.returncode == 8, done.stderr
+    assert place.shell("status").stdout.splitlines()[1:] == ["failed\t2\t0-1\texit code 3"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from esis.errors import EsisError
-from esis.process import capture, run_logged, signal_session, spawn
+from esis.process import capture, hearing_children, run_logged, signal_session, spawn
 from esis.processes import tasks_of_job
 
 MEBIBYTE = 1024 * 1024
@@ -65,6 +65,21 @@ def test_capture_keeps_the_outputs_apart(tmp_path: Path) -> None:
 def test_capture_tells_the_signal() -> None:
     """A program that a signal ended has a negative code."""
     assert capture(["/bin/sh", "-c", "kill -KILL $$"], timeout=30).code == -signal.SIGKILL
+
+
+def test_f201_who_ignores_the_end_of_children_hears_their_exit_status(tmp_path: Path) -> None:
+    """F201: Python would take 0 for it. What a worker has set for its own children is there again behind it."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert capture(["sh", "-c", "exit 3"], timeout=60).code == 3
+        assert sh(tmp_path, "exit 4")[0] == 4
+        mask = capture(["grep", "SigIgn", "/proc/self/status"], timeout=60).stdout.split()[1]
+        assert int(mask, 16) & (1 << (signal.SIGCHLD - 1)) == 0
+        with hearing_children():
+            assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_missing_program_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
