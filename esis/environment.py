@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from esis.hook import JOB_END
+
 # Which controller, and how to be let in. All else that is called SLURM_* tells of an enclosing job, or changes what
 # commands print (SLURM_TIME_FORMAT, SLURM_BITSTR_LEN, SLURM_DEBUG_FLAGS).
 SLURM_KEPT: Final = frozenset(
@@ -42,6 +44,9 @@ SBATCH_KEPT: Final = frozenset(
         " WCKEY"
     ).split()
 )
+# A process of an MPI program, and the server on its node that tells it of the others (PMI, PMIx): `srun` sets these,
+# also for a shell. Who finds them takes himself for that process. What people set themselves (PMIX_MCA_*) stays.
+_RANK: Final = ("PMI_FD", "PMI_JOBID", "PMI_RANK", "PMI_SIZE", "PMIX_NAMESPACE", "PMIX_RANK", "PMIX_SERVER_")
 # Filters and formats of the commands that ask and act: an answer with something left out would be taken for the truth.
 _QUERIES: Final = ("SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SQUEUE_")
 
@@ -59,9 +64,11 @@ def submit_environment(**extra: str) -> dict[str, str]:
     """Return the environment for sbatch, which hands it on to the jobs (--export=ALL).
 
     The clusters are named as sbatch alone reads them: with SLURM_CLUSTERS an srun in the job would look for its
-    allocation on all of them, and not find it.
+    allocation on all of them, and not find it. When the job around this one ends says nothing of those to come.
     """
-    return _naming("SBATCH_CLUSTERS", clean_environment(**extra))
+    env = _naming("SBATCH_CLUSTERS", clean_environment(**extra))
+    env.pop(JOB_END, None)
+    return env
 
 
 def query_environment(**extra: str) -> Mapping[str, str]:
@@ -109,4 +116,6 @@ def _naming(variable: str, environment: dict[str, str]) -> dict[str, str]:
 def _is_kept(name: str) -> bool:
     if name.startswith("SLURM_"):
         return name in SLURM_KEPT
-    return not name.startswith("SBATCH_") or name in SBATCH_KEPT
+    if name.startswith("SBATCH_"):
+        return name in SBATCH_KEPT
+    return not name.startswith(_RANK)

@@ -17,6 +17,9 @@ LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"  # there is no Slurm
 PATH_VARIABLE = "SLURM_ESIS_PATH"  # what PATH begins with then
 PACKED_VARIABLE = "SLURM_ESIS_PACKED"  # several tasks share the job
 
+# Set by templates, read by workers: when this very job ends, in seconds since 1970.
+JOB_END = "ESIS_JOB_END_TIME"
+
 RUNNING_SUFFIX = ".running"  # behind the path of the record of an attempt that hasn't ended
 RESUME_SUFFIX = ".resume"  # behind the path of an attempt's record: its worker has saved its state
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h: not a failure, come back later

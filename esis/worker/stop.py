@@ -18,10 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from esis.errors import EsisError
+from esis.hook import JOB_END  # for templates that know better, or save the call of squeue
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 MARGIN_SECONDS = 60.0
-END_VARIABLE = "ESIS_JOB_END_TIME"  # seconds since 1970; for templates that know better, or save the call of squeue
 _ASK_SECONDS = 30.0
 if TYPE_CHECKING:
     _Handler = Union[Callable[[int, Optional[FrameType]], Any], int, signal.Handlers, None]
@@ -115,7 +115,7 @@ def end_time() -> float | None:
 
     From ESIS_JOB_END_TIME, SLURM_JOB_END_TIME (Slurm 23.02 and newer), or else one question to squeue.
     """
-    for name in (END_VARIABLE, "SLURM_JOB_END_TIME"):
+    for name in (JOB_END, "SLURM_JOB_END_TIME"):
         text = os.environ.get(name, "")
         if text.isascii() and text.isdigit():
             return float(text)
@@ -153,7 +153,7 @@ def _ask_squeue(job: str) -> float | None:
         problem = str(error)
     warnings.warn(
         f"esis can't see the time limit coming ({' '.join(argv)}: {problem}); signals alone count. "
-        f"Set {END_VARIABLE} in the template",
+        f"Set {JOB_END} in the template",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from esis.environment import clean_environment, named_clusters, query_environment, slurm_route, submit_environment
+from esis.hook import JOB_END
 
 # The manual pages of 20.11, 22.05, 24.11 and 26.05, and names that only the programs hold.
 FILTERS = """
@@ -69,6 +70,25 @@ def test_f152_a_relative_slurm_conf_is_meant_from_where_the_user_is(
     assert submit_environment()["SLURM_CONF"] == ""
     monkeypatch.delenv("SLURM_CONF")
     assert "SLURM_CONF" not in submit_environment()
+
+
+def test_f202_the_end_of_the_job_around_it_is_not_that_of_a_submitted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F202: its tasks would stop as soon as they begin; those of a local run do end with the job around it."""
+    monkeypatch.setenv(JOB_END, "1700000000")
+    assert JOB_END not in submit_environment()
+    assert clean_environment()[JOB_END] == "1700000000"
+
+
+@pytest.mark.parametrize(
+    "name", ["PMI_FD", "PMI_RANK", "PMI_SIZE", "PMI_JOBID", "PMIX_NAMESPACE", "PMIX_RANK", "PMIX_SERVER_URI41"]
+)
+def test_f203_nobody_is_a_process_of_the_mpi_program_around_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """F203: srun sets these (24.11), also for a shell; what people set themselves stays."""
+    monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("PMIX_MCA_psec", "native")
+    assert name not in clean_environment()
+    assert name not in submit_environment()
+    assert clean_environment()["PMIX_MCA_psec"] == "native"
 
 
 def test_what_the_caller_adds_wins(monkeypatch: pytest.MonkeyPatch) -> None:
