@@ -155,6 +155,10 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+            # The operating system is given names in the encoding of the locale, unless Python was told otherwise.
+            lacking = f"{error.object[error.start]!a}, which the locale's encoding {error.encoding} lacks"
+            return _say(f"a name holds {lacking}; set LC_ALL=C.UTF-8", ExitCode.BAD_INPUT)
         return _say(
             printable(
                 f"internal error: {type(error).__name__}: {error}; please report it, with what the same "

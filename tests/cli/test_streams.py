@@ -362,3 +362,13 @@ def test_f201_a_local_task_that_fails_below_who_ignores_sigchld_has_failed(place
     done = ignoring_children(place, "run --local")
     assert done.returncode == 8, done.stderr
     assert place.shell("status").stdout.splitlines()[1:] == ["failed\t2\t0-1\texit code 3"]
+
+
+def test_f204_a_name_that_the_locale_lacks_is_no_internal_error(place: Place) -> None:
+    """F204: the operating system is given names in the encoding of the locale."""
+    (place.directory / "d\u00e4.txt").write_text("x")
+    place.shell("setup setup.sh gen.py t.sh w.sh d\u00e4.txt").check_returncode()
+    place.env.update({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    done = place.shell("run")
+    assert (done.returncode, "LC_ALL=C.UTF-8" in done.stderr) == (2, True), done.stderr
+    assert not place.slurm.calls("sbatch")
