@@ -338,6 +338,26 @@ def test_f120_failures_are_told_where_the_record_of_their_submission_is_gone(ben
     assert "the record of its submission was removed" in bench.esis(place, "log", "1").stderr
 
 
+@pytest.mark.parametrize("name", ["worker.sh", "__esis__/task.sh"])
+def test_f233_nothing_is_submitted_without_what_all_tasks_need(bench: Bench, name: str) -> None:
+    """F233: done tasks were submitted once more, as the user asked, could not do their work, and were failed then."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    held = only_run(place) / name
+    text = held.read_bytes()
+    held.unlink()
+    done = bench.esis(place, "resubmit", "--state", "done")
+    assert (done.code, str(held) in done.stderr) == (1, True)
+    assert len(bench.slurm.jobs()) == 1
+    assert bench.states(place) == {"done": 3}
+    held.write_bytes(text)
+    held.chmod(0o555)
+    bench.esis(place, "resubmit", "--state", "done").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"done": 3}
+
+
 @pytest.mark.parametrize("command", [["run"], ["run", "--local"]])
 def test_f121_empty_directories_that_a_copy_left_out_are_made_again(bench: Bench, command: list[str]) -> None:
     """F121: git, object stores and many copying programs keep none; tasks left no records then, and were done again."""

@@ -250,6 +250,13 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
                 f"{base_name(stored)} is not in {run.path} any more: the generator or the setup script took it away",
                 "let it stay; nothing was submitted",
             )
+    with contextlib.suppress(FileNotFoundError):  # whoever submits makes it again
+        outside = (run.cwd / "..").resolve(strict=True)
+        if outside != run.path.resolve():
+            raise UserScriptFailed(
+                f"{run.cwd} was made a link, and from there ../ is {outside}: no task finds its worker, or task.sh",
+                "let it be a directory, with links to other places in it; nothing was submitted",
+            )
     # Taken away may be what nobody needs any more; 0.0.4's users fill in the worker here, and that goes on working.
     changed = [path for path, before, now in zip(copies, copied, marks_of(copies)) if now not in (None, before)]
     if changed:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esis.errors import BadInput, CorruptState, LimitReached, SlurmRefused
+from esis.files import is_there
 from esis.locks import Owner, still
 from esis.model.index_sets import as_sequence
 from esis.model.limits import Limits
 from esis.model.parametersets import ParameterSets
+from esis.model.requirements import base_name
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -48,7 +50,8 @@ class Request:
 def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, context: Context) -> Submission:
     """Submit under the run's lock and return the record. Raises SlurmRefused, SlurmUnanswered, OSError.
 
-    Where a limit on the number of jobs leaves no room for all, the record holds those that were taken.
+    Raises CorruptState where a file is missing that all tasks need. Where a limit on the number of jobs leaves no room
+    for all, the record holds those that were taken.
     """
     missing = ParameterSets(request.run).missing(request.tasks) if not request.counted else ()
     if missing:
@@ -56,6 +59,12 @@ def submit(request: Request, known: Sequence[Submission], scheduler: Scheduler, 
             f"{request.run.parameters} holds no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",
             "nothing was submitted: bring them back from a copy",
         )
+    for path in (request.run.path / base_name(request.workflow.workerscript), request.run.task_hook):
+        if not is_there(path):
+            raise CorruptState(
+                f"{path} is missing, and no task can do its work without it",
+                "nothing was submitted: bring it back from a copy",
+            )
     limits = known_limits(request.run, scheduler)
     tasks, asked = request.tasks, False
     still_ours = still(request.run.lock, request.run.label)

@@ -118,6 +118,24 @@ until [ parameters -nt mark ]; do touch parameters/x; rm parameters/x; done
     assert site.submissions() == 1
 
 
+def test_f232_a_setup_script_that_puts_cwd_elsewhere_stops_the_run(site: FakeSite) -> None:
+    """From there `../worker.sh` and `../__esis__/task.sh` are other files; a link to a neighbour would do no harm."""
+    elsewhere = site.home / "scratch"
+    (elsewhere / "x").mkdir(parents=True)
+    flow = make_workflow(
+        site, "w", setup=f"#!/bin/sh\n[ -e $HOME/mended ] || {{ rmdir cwd; ln -s {elsewhere}/x cwd; }}\n"
+    )
+    env = {"HOME": str(site.home)}
+    refused = flow.esis("run", env=env)
+    assert (refused.code, "was made a link" in refused.stderr, str(elsewhere) in refused.stderr) == (4, True, True), (
+        refused
+    )
+    assert site.submissions() == 0
+    (site.home / "mended").touch()
+    assert flow.esis("run", env=env).code == 0
+    assert site.submissions() == 1
+
+
 @pytest.mark.parametrize("name", ["template.sh", "worker.sh"])
 def test_f168_a_setup_script_that_takes_template_or_worker_away_stops_the_run(site: FakeSite, name: str) -> None:
     """Such a run could not be finished, and counted as built; the other copies are not needed any more."""
