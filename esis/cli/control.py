@@ -55,13 +55,14 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
 @click.argument("limit", type=at_a_time, metavar="N")
 @target_argument
 def throttle(limit: int, target: str | None) -> None:
-    """Let at most N tasks of the queued arrays of a run be active at a time; 0: no limit."""
+    """Let at most N tasks (of packs: N packs) of the queued arrays of a run be active at a time; 0: no limit."""
     from esis.operations.throttle import throttle as operation
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
-    jobs = operation(run, limit, Slurm())
+    jobs, packed = operation(run, limit, Slurm())
     shown = max(limit, len(jobs)) if limit else "any number of"
-    say(f"{run.label}: {shown} tasks at a time now, in job {', '.join(jobs)}")
+    what = "packs of tasks" if packed else "tasks"
+    say(f"{run.label}: {shown} {what} at a time now, in job {', '.join(jobs)}")
     if 0 < limit < len(jobs):
-        say(f"{run.label}: not {limit}: each of the {len(jobs)} arrays in the queue keeps one task at least")
+        say(f"{run.label}: not {limit}: each of the {len(jobs)} arrays in the queue keeps one at least")

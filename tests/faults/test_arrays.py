@@ -755,6 +755,12 @@ def test_what_a_job_did_not_come_to_is_unsubmitted_and_run_goes_on(
     assert did(place) == once()
 
 
+def test_a_throttle_of_packs_counts_packs_and_says_so(bench: Bench, place: Path) -> None:
+    pack(place, 10)
+    bench.esis(place, "run").ok()
+    assert "2 packs of tasks at a time now" in bench.esis(place, "throttle", "2").ok().stderr
+
+
 def test_a_part_of_a_pack_cannot_be_cancelled(bench: Bench, place: Path) -> None:
     """Exit code 2 names the others; all of the pack can, and the rest is left."""
     pack(place, 10)
