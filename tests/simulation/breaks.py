@@ -150,6 +150,18 @@ BREAKS = {
         "self.more.setdefault(task, []).append(seen)",
         "pass",
     ),
+    "lock-elsewhere": Break(
+        "the lock of a run has another name than in the last release",
+        "model/workdir.py",
+        'return self.private / "lock"',
+        'return self.private / "lock.2"',
+    ),
+    "records-of-its-own": Break(
+        "submissions are written and read in a format that the last release doesn't know",
+        "records/submissions.py",
+        "\nSCHEMA = 1\n",
+        "\nSCHEMA = 2\n",
+    ),
     "refused-stays": Break(
         "tasks of a refused submission count as submitted",
         _JUDGE,

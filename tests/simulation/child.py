@@ -24,6 +24,7 @@ from typing import Any
 import esis.process
 from esis.locks import HEARTBEAT_SECONDS
 from tests import forked
+from tests.simulation import old
 from tests.simulation.messages import ERRNOS, Asked, Order, Paused, Reply, Slept
 
 _PATIENCE = 120  # seconds: what blocks is ended by SIGALRM
@@ -32,9 +33,14 @@ _OUTSIDE = re.compile(r"^(after )?[a-z.]+ (/proc|/etc|/usr|/sys|/var)|\.pyc?$") 
 _COUNT = re.compile(rb"echo (\d+)\s*\Z")
 
 
-def warm_up() -> ModuleType:
-    """Import all that a command may need, and return the injector of faults, not armed."""
+def warm_up(release: Path | None = None) -> ModuleType:
+    """Import all that a command may need, and return the injector of faults, not armed.
+
+    `release`: where the last release lies, if there will be commands of it.
+    """
     forked.preload("zoneinfo")
+    if release is not None:
+        old.load(release)
     spec = importlib.util.spec_from_file_location("injector", _INJECTOR)
     if spec is None or spec.loader is None:
         raise ImportError(str(_INJECTOR))
@@ -65,6 +71,8 @@ class _Child:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests are run in the background
         signal.alarm(_PATIENCE)
+        if order.old:
+            old.become_old()
         self._replace()
         if order.stop is not None and order.stop.what == "list":
             self.list = os.open(f"{order.stdout}.steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -82,11 +90,12 @@ class _Child:
         time.sleep = self._sleep
         threading.Thread = _thread(self.order.reads_late, self)  # type: ignore[misc]
         self._stamp()
+        process: Any = sys.modules["esis.process"]  # of the version that this command is of
         for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("esis.") and module is not esis.process:
-                if getattr(module, "capture", None) is esis.process.capture:
+            if getattr(module, "__name__", "").startswith("esis.") and module is not process:
+                if getattr(module, "capture", None) is process.capture:
                     module.capture = self._capture  # type: ignore[attr-defined]
-                if getattr(module, "run_logged", None) is esis.process.run_logged:
+                if getattr(module, "run_logged", None) is process.run_logged:
                     module.run_logged = self._run_logged  # type: ignore[attr-defined]
 
     def _stamp(self) -> None:

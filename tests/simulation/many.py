@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 from tests.simulation.running import begin, injector
 from tests.simulation.shrink import shrink
-from tests.simulation.steps import Story, invent
+from tests.simulation.steps import Story, invent, mixed
 from tests.simulation.telling import Report, tell
 
 _CHUNK = 20  # worlds that a worker lives before it tells
@@ -21,6 +22,7 @@ class Told:
     """What a worker tells of some worlds."""
 
     failed: tuple[tuple[int, tuple[str, ...]], ...]
+    excused: tuple[tuple[int, str, str], ...]  # mixed ones that fail with one version alone, too: which, with what
     worlds: int
     counts: Counter[str]
     rules: Counter[str]
@@ -35,30 +37,53 @@ def live(story: Story) -> Report:
         return Report((f"the world broke: {type(error).__name__}: {error}",), (), (), Counter())
 
 
-def _some(seeds: range) -> Told:
-    failed, counts, rules, pairs = [], Counter[str](), Counter[str](), set()
+def alone(story: Story) -> str:
+    """Return which version fails by itself in a mixed world, with the same steps; "": none does."""
+    for name, share in (("old", 1), ("new", 0)):
+        if live(mixed(story, share)).problems:
+            return name
+    return ""
+
+
+def problems_of(story: Story) -> tuple[str, ...]:
+    """Return what is wrong in a world; of a mixed one, only if it isn't in one version's worlds."""
+    problems = live(story).problems
+    return problems if problems and not (story.settings.old and alone(story)) else ()
+
+
+def _some(seeds: range, share: float) -> Told:
+    failed, excused, counts, rules, pairs = [], [], Counter[str](), Counter[str](), set()
     for seed in seeds:
-        report = live(invent(seed))
-        if report.problems:
+        story = mixed(invent(seed), share)
+        report = live(story)
+        excuse = alone(story) if report.problems and 0 < share < 1 else ""
+        if excuse:
+            excused.append((seed, excuse, report.problems[0]))
+        elif report.problems:
             failed.append((seed, report.problems))
         counts.update(report.counts)
         rules.update(report.rules)
         pairs |= {(one, other) for at, one in enumerate(report.rules) for other in report.rules[at + 1 :]}
-    return Told(tuple(failed), len(seeds), counts, rules, frozenset(pairs))
+    return Told(tuple(failed), tuple(excused), len(seeds), counts, rules, frozenset(pairs))
 
 
 def shrunk(story: Story) -> Story:
     """Return a shorter story that fails in the same way."""
-    return shrink(story, lambda trial: live(trial).problems)
+    return shrink(story, problems_of)
 
 
-def live_all(first: int, worlds: int, workers: int, stop_at: int) -> Iterator[Told]:
-    """Yield what became of worlds, some at a time, in any order; no more once `stop_at` have failed."""
+def live_all(
+    first: int, worlds: int, workers: int, stop_at: int, share: float = 0, release: Path | None = None
+) -> Iterator[Told]:
+    """Yield what became of worlds, some at a time, in any order; no more once `stop_at` have failed.
+
+    `share`: of commands of the last release, which lies in `release`.
+    """
     chunks = [range(at, min(at + _CHUNK, first + worlds)) for at in range(first, first + worlds, _CHUNK)]
     context = get_context("spawn")
     failed = 0
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin) as pool:
-        waiting = [pool.submit(_some, chunk) for chunk in chunks]
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin, initargs=(release,)) as pool:
+        waiting = [pool.submit(_some, chunk, share) for chunk in chunks]
         for at, future in enumerate(waiting):
             told = future.result()
             failed += len(told.failed)

@@ -32,6 +32,7 @@ class Order(NamedTuple):
     stop: Stop | None
     reads_late: bool  # records behind the answer of squeue instead of before the question
     readings: bool = False  # whether what only reads is a step, too
+    old: bool = False  # whether it is a command of the last release
 
 
 class Asked(NamedTuple):

@@ -15,9 +15,9 @@ from tests.simulation.breaks import Break, run_broken
 _warm: list[ModuleType] = []
 
 
-def begin() -> None:
-    """Import all of the product, once in a process."""
-    _warm.append(child.warm_up())
+def begin(release: Path | None = None) -> None:
+    """Import all of the product, once in a process; `release`: and of the last release, which lies there."""
+    _warm.append(child.warm_up(release))
     gc.collect()
     gc.freeze()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from tests.simulation.jobs import ENDS
@@ -22,6 +23,7 @@ class Step(NamedTuple):
     host: str = "a"
     stop: Stop | None = None
     late: bool = False
+    old: bool = False  # a command of the last release
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -34,6 +36,8 @@ class Step(NamedTuple):
             words.append(f"@{self.host}")
         if self.late:
             words.append("late")
+        if self.old:
+            words.append("old")
         if self.stop is not None:
             words.append(f"{self.stop.what}={self.stop.at}")
         return " ".join(words)
@@ -52,6 +56,7 @@ class Settings:
     delay: int = 0  # of a requeue
     version: str = "22.05.8"
     limit: int = 0  # of elements that a user may have in the queue; 0: none
+    old: int = 0  # of the commands that no step names each n-th one is of the last release; 0: none
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -91,6 +96,8 @@ def _parse_step(line: str) -> Step:
             step = step._replace(host=word[1:])
         elif word == "late":
             step = step._replace(late=True)
+        elif word == "old":
+            step = step._replace(old=True)
         elif "=" in word:
             what, _, at = word.partition("=")
             step = step._replace(stop=Stop(what, int(at)))
@@ -117,6 +124,14 @@ def invent(seed: int) -> Story:
     )
     steps = list(_course(chance))
     return Story(settings, tuple(steps), seed)
+
+
+def mixed(story: Story, share: float) -> Story:
+    """Return the same story with a share of its commands of the last release; 0: none, 1: all."""
+    chance = random.Random(f"{story.seed} old")
+    steps = (step._replace(old=step.verb == "esis" and chance.random() < share) for step in story.steps)
+    unnamed = math.ceil(1 / share) if share else 0
+    return replace(story, settings=replace(story.settings, old=unnamed), steps=tuple(steps))
 
 
 FAULTS = {

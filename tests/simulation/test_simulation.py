@@ -15,7 +15,7 @@ from tests.fakes import FakeSlurm
 from tests.simulation.breaks import BREAKS, broken_copy, live_broken
 from tests.simulation.shrink import shrink
 from tests.simulation.slurm import Clock, Slurm
-from tests.simulation.steps import Settings, Step, Story, invent, parse
+from tests.simulation.steps import Settings, Step, Story, invent, mixed, parse
 
 REPOSITORY = Path(__file__).parents[2]
 # Each came out wrong once, in the product as it was or in one that is broken so; `why` says what was promised.
@@ -189,8 +189,8 @@ def test_each_break_changes_what_it_means(name: str, tmp_path: Path) -> None:
 
 def test_a_story_can_be_written_down() -> None:
     for seed in range(300):
-        story = invent(seed)
-        assert parse(str(story)) == story
+        for story in (invent(seed), mixed(invent(seed), 0.5)):
+            assert parse(str(story)) == story
 
 
 def test_a_seed_is_the_same_world_each_time(tmp_path: Path) -> None:

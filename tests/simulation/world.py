@@ -124,10 +124,18 @@ class World:
         place: Path | None = None,
         more: Mapping[str, str] | None = None,
         readings: bool = False,
+        old: bool | None = None,
     ) -> Command:
-        """Start a command, and follow it to its end or to where it is held; `more`: in its environment."""
+        """Start a command, and follow it to its end or to where it is held; `more`: in its environment.
+
+        `old`: whether it is one of the last release; None: as the world's settings say.
+        """
         self._number += 1
+        every = self.story.settings.old
+        if old is None:
+            old = every > 0 and (self._number + self.story.seed) % every == 0
         self.counts["commands"] += 1
+        self.counts["old commands"] += old
         out = self.places.root / f"command.{self._number}"
         ours, theirs = Pipe()
         order = Order(
@@ -142,6 +150,7 @@ class World:
             stop,
             late,
             readings,
+            old,
         )
         pid = child.fork(order, theirs, self._injector)
         theirs.close()
@@ -247,7 +256,7 @@ class World:
             argv = ("run", "--take-over")
             for held in self.held:
                 held.overtaken = True
-        self.esis(argv, step.host, step.stop, step.late)
+        self.esis(argv, step.host, step.stop, step.late, old=step.old)
 
     def kill_held(self) -> None:
         """Kill the commands that are held."""
