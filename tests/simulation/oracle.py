@@ -27,7 +27,8 @@ class Oracle:
     def accepted(self, made: TrueJob, seen: Sequence[TrueJob], done: Container[int], overtaken: bool) -> None:
         """Judge a submission of ESIS's own; the command had to know of the jobs `seen`, and of the tasks `done`.
 
-        One that was `overtaken` had the run no more: the fence has to hold then.
+        One that was `overtaken` had the run no more: the fence has to hold then. So it has where 0.1.0 doesn't find the
+        job of a later version's submission whose answer was lost: the path that it looks for is longer since.
         """
         now, cluster = self._slurm.clock.now, self._slurm.cluster()
         for other in self._truth.of_run(made.run):
@@ -36,6 +37,8 @@ class Oracle:
             job = cluster.jobs.get(other.id)
             busy = alive(job, other, self._truth.attempts) if job is not None else {}
             if other.fence == made.fence and (busy or other.began):
+                if made.old and not other.old and not self._is_noted(other):
+                    continue
                 if other in seen:
                     self._say(f"job {made.id} is submission {made.fence} once more, and squeue shows job {other.id}")
                 elif now - other.accepted < GRACE and not overtaken:
@@ -124,6 +127,11 @@ class Oracle:
                 made = [item for item in self._truth.jobs if item.id == number and item.run == str(run)]
                 if not any(item.maker == BY_ESIS and item.fence == fence for item in made):
                     self._say(f"submission {fence} names job {number}, which isn't its job")
+
+    def _is_noted(self, job: TrueJob) -> bool:
+        """Return whether the record of its submission names a job."""
+        path = Path(job.run) / f"__esis__/submissions/{job.fence.partition('.')[0]}.json"
+        return str(job.id) in [item["id"] for item in json.loads(path.read_text())["jobs"]]
 
     def _is_contradicted(self, run: str, task: int) -> bool:
         """Return whether squeue says that the latest attempt has failed, in a job of that task alone."""

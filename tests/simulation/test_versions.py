@@ -76,3 +76,16 @@ def test_both_versions_share_the_lock(first: str, second: str, tmp_path: Path) -
     done = live_broken("lock-elsewhere", tmp_path / "copy", ["--replay", str(path)])
     assert done.returncode == 1, done.stdout + done.stderr
     assert "once more" in done.stdout
+
+
+def test_a_submission_that_the_old_release_sends_once_more_is_fenced(tmp_path: Path) -> None:
+    """0.1.0 doesn't find the job of a later version whose answer was lost, by its longer path; only one may work."""
+    path = tmp_path / "story"
+    path.write_text("world tasks=2\nesis run killcall=4\nesis run old\nesis status\nstart 4\n")
+    done = simulation("--replay", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "job 2 by esis: tasks [0, 1] 0001" in done.stdout
+    (tmp_path / "copy").mkdir()
+    done = live_broken("no-fence", tmp_path / "copy", ["--replay", str(path)])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "did work of the same submission" in done.stdout

@@ -28,6 +28,7 @@ class TrueJob:
     cancelled: bool = False  # by the user
     began: bool = False  # one of its tasks has been started
     again: bool = False  # the user wants once more what is done
+    old: bool = False  # a command of the last release submitted it
 
 
 @dataclass(eq=False)

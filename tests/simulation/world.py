@@ -39,6 +39,7 @@ class Command:
     faulty: bool = False  # an answer went wrong, or something else happened meanwhile
     code: int | None = None
     step: str = ""  # where it is held
+    old: bool = False  # it is of the last release
 
     @property
     def stdout(self) -> str:
@@ -154,7 +155,7 @@ class World:
         )
         pid = child.fork(order, theirs, self._injector)
         theirs.close()
-        command = Command(argv, pid, ours, out, self.visible(), self.done())
+        command = Command(argv, pid, ours, out, self.visible(), self.done(), old=old)
         self._follow(command)
         return command
 
@@ -230,6 +231,7 @@ class World:
         self.oracle.changed(asked, str(self.run), foreign)
         if asked.argv[0] == "sbatch" and after.next_id > nearest:
             made = self._note(nearest, asked.env, BY_ESIS)
+            made.old = command.old
             self.oracle.accepted(made, command.seen, command.done, command.overtaken)
         self.jobs.obey()
         return reply
