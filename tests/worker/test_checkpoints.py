@@ -19,6 +19,7 @@ from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.model.workdir import RunDir
 from esis.worker import objects
 from tests.worker import kill_points
+from tests.worker.saved import SCENARIOS
 
 SCRIPT = Path(kill_points.__file__)
 
@@ -194,12 +195,12 @@ def strike(kind: str, scenario: str, directory: Path) -> tuple[list[dict[str, An
     return lines[:-1], lines[-1]
 
 
-@pytest.mark.parametrize("scenario", list(kill_points.SCENARIOS))
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_f08_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path: Path, scenario: str) -> None:
     """F08: SIGKILL before, in the middle of and after each step; the files that are found always belong together."""
     steps, end = strike("kill", scenario, tmp_path)
     assert [step["ended"] for step in steps] == ["signal 9"] * (len(steps) - 1) + ["exit 0"]
-    assert len(steps) > {"results": 5}.get(scenario, 20)
+    assert len(steps) > {"results": 5, "arrays": 10}.get(scenario, 20)
     for step in steps:
         step_of, value = step["found"]
         assert step_of == value, step
@@ -210,7 +211,7 @@ def test_f08_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["ENOSPC", "EIO", "full"])
-@pytest.mark.parametrize("scenario", list(kill_points.SCENARIOS))
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_f09_a_disk_that_fails_at_any_step_is_an_error_and_spoils_nothing(
     tmp_path: Path, scenario: str, kind: str
 ) -> None:
@@ -222,7 +223,7 @@ def test_f09_a_disk_that_fails_at_any_step_is_an_error_and_spoils_nothing(
         assert step["found"][1] in (step["before"], step["before"] + 1), step
         if step["ended"] == "exit 0":
             assert step["found"][1] == step["before"] + 1, step
-    assert "exit 10" in {step["ended"] for step in steps} or scenario == "results"
+    assert "exit 10" in {step["ended"] for step in steps} or scenario in ("results", "arrays")
     assert end["last"] == [end["expected"]] * 2
 
 
