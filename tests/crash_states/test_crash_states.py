@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import traced
+from tests.bench import traced as strace
 from tests.crash_states.disk import (
     Disk,
     Gone,
@@ -23,42 +23,43 @@ from tests.crash_states.disk import (
     lost,
     pending,
 )
-from tests.crash_states.states import BREAKS, COMMANDS, Traced, check
+from tests.crash_states.states import Traced
+from tests.crash_states.subjects import BREAKS, SUBJECTS
 from tests.faults.bench import Nursery
 
-SAMPLE = 8  # states of each command
+SAMPLE = 8  # states of each
 NEW = Node(Kind.FILE, 0o644)
 
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    if not traced.works():
+    if not strace.works():
         pytest.skip("strace is not installed, or may not trace here")
     made = Nursery()
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_f67_after_a_power_cut_the_same_command_comes_out_clean(tmp_path: Path, nursery: Nursery, command: str) -> None:
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_f67_after_a_power_cut_it_goes_on_clean(tmp_path: Path, nursery: Nursery, name: str) -> None:
     """F67: whatever was not synced is missing, or there in part; one submission, the files of an undisturbed run."""
-    scene = Traced.make(tmp_path / command, command, nursery)
-    states = list(scene.states())
+    traced = Traced.make(SUBJECTS[name](tmp_path / name, nursery))
+    states = list(traced.states())
     assert {state.model for state in states} == set(Model)
     for number in range(SAMPLE):
         state = states[number * (len(states) - 1) // (SAMPLE - 1)]
-        assert check(scene.scene, state, jobs_first=number % 3 == 0) == [], state.what
-    scene.scene.bench.slurm.close()
+        assert traced.subject.check(state, jobs_first=number % 3 == 0) == [], state.what
+    traced.subject.close()
 
 
-@pytest.mark.parametrize("broken", BREAKS)
-def test_f67_what_is_not_synced_is_noticed(tmp_path: Path, nursery: Nursery, broken: str) -> None:
+@pytest.mark.parametrize(("broken", "name"), [(broken, name) for broken, names in BREAKS.items() for name in names])
+def test_f67_what_is_not_synced_is_noticed(tmp_path: Path, nursery: Nursery, broken: str, name: str) -> None:
     """F67: these tests can fail: of a product that leaves a sync out some states are unclean."""
-    scene = Traced.make(tmp_path / "run", "run", nursery, BREAKS[broken])
+    traced = Traced.make(SUBJECTS[name](tmp_path / name, nursery), broken)
     # Behind the last operation of a command nothing may be missing that its answer rests on.
-    last = max(state.cut for state in scene.states())
-    assert any(check(scene.scene, state, jobs_first=False) for state in scene.states() if state.cut == last)
-    scene.scene.bench.slurm.close()
+    last = max(state.cut for state in traced.states())
+    assert any(traced.subject.check(state, jobs_first=False) for state in traced.states() if state.cut == last)
+    traced.subject.close()
 
 
 def disk() -> Disk:

@@ -19,7 +19,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.crash_states.disk import Model
-from tests.crash_states.states import BREAKS, COMMANDS, State, Traced, check
+from tests.crash_states.states import State, Traced
+from tests.crash_states.subjects import BREAKS, SUBJECTS
 from tests.faults.bench import Nursery
 
 _JOBS_EVERY = 5  # of so many states one is tried with jobs that run before the command is given again
@@ -41,13 +42,13 @@ class Tried:
         return f"{where}, {self.state.model.value}, {self.state.what}{jobs}: " + "; ".join(self.wrong)[:1000]
 
 
-def attempts(traced: Traced, numbers: range) -> Iterator[Tried]:
+def attempts(command: str, traced: Traced, numbers: range) -> Iterator[Tried]:
     """Try the states with these numbers."""
     for number, state in enumerate(traced.states()):
         if number in numbers:
             for jobs_first in (False, True) if number % _JOBS_EVERY == 0 else (False,):
-                wrong = check(traced.scene, state, jobs_first)
-                yield Tried(number, traced.scene.command, state, jobs_first, tuple(wrong))
+                wrong = traced.subject.check(state, jobs_first)
+                yield Tried(number, command, state, jobs_first, tuple(wrong))
 
 
 def _work(given: argparse.Namespace, part: int) -> list[tuple[str, int, list[Tried]]]:
@@ -56,18 +57,18 @@ def _work(given: argparse.Namespace, part: int) -> list[tuple[str, int, list[Tri
     nursery = Nursery()
     scratch = Path(tempfile.mkdtemp(prefix="esis-crash-"))
     try:
-        for command in given.command or COMMANDS:
-            traced = Traced.make(scratch / command, command, nursery, BREAKS.get(given.broken, ""))
+        for command in given.command or (BREAKS[given.broken] if given.broken else SUBJECTS):
+            traced = Traced.make(SUBJECTS[command](scratch / command, nursery), given.broken or "")
             tried = []
             every = given.every * given.workers
-            for item in attempts(traced, range(given.first + part * given.every, sys.maxsize, every)):
+            for item in attempts(command, traced, range(given.first + part * given.every, sys.maxsize, every)):
                 tried.append(item)
                 if item.wrong:
                     print(f"UNCLEAN {item}", flush=True)
                     if given.broken is not None:
                         break
             found.append((command, len(traced.operations), tried))
-            traced.scene.bench.slurm.close()
+            traced.subject.close()
     finally:
         nursery.close()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -77,7 +78,7 @@ def _work(given: argparse.Namespace, part: int) -> list[tuple[str, int, list[Tri
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the states and print how many there were; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash_states", description=__doc__)
-    parser.add_argument("--command", action="append", choices=COMMANDS)
+    parser.add_argument("--command", action="append", choices=SUBJECTS)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth state")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="from state N on")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes to share the states")
