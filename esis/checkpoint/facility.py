@@ -15,7 +15,7 @@ from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoint, Checkpoints
-from esis.worker.durable import discard, insist, sweep
+from esis.worker.durable import discard, insist, make, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         external = self._external or os.environ.get(disk.EXTERNAL_VARIABLE) or None
         meta = disk.new_meta(kind, directory, self._run.path, self._baseseed, external)
         with trouble(f"beginning the checkpoint {name}"):
-            directory.mkdir(parents=True, exist_ok=True)
+            make(directory)
             if not claim(directory, begun):
                 raise _being_made(directory, name, "another process")
             try:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from esis.errors import BadInput, FileTrouble
 from esis.files import names_in, write_all
-from esis.worker.durable import aside, discard, publish, sweep
+from esis.worker.durable import aside, discard, make, publish, sweep
 from esis.worker.objects import encode, read
 
 TYPE_CHECKING = False
@@ -121,7 +121,7 @@ class Checkpoints:
         noted = encode({"step": step, **note}, "the note of a checkpoint", "write what is large into a file of it")
         staging = aside(self.directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make(self.directory)
             if not self._swept:
                 sweep(self.directory)
                 self._swept = True

@@ -21,6 +21,18 @@ def aside(parent: Path) -> Path:
     return parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
 
 
+def make(directory: Path) -> None:
+    """Make a directory, and those above it, each with its name on the disk. Raises OSError.
+
+    What is synced inside of it is lost with a name above it that isn't.
+    """
+    if directory.is_dir():
+        return
+    make(directory.parent)
+    directory.mkdir(exist_ok=True)
+    fsync_directory(directory.parent)
+
+
 def publish(staging: Path, target: Path) -> None:
     """Rename `staging` to `target`, which must not exist. Raises FileTrouble; order: files, rename, directory."""
     try:

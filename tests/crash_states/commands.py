@@ -42,6 +42,7 @@ class Command:
 
     scene: Scene
     breaks: ClassVar[Mapping[str, str]] = BREAKS
+    jobs: ClassVar[bool] = True
 
     @classmethod
     def make(cls, directory: Path, name: str, nursery: Nursery | None) -> Command:

@@ -26,6 +26,7 @@ class Subject(Protocol):
 
     # Breaks of the product, each to be noticed.
     breaks: ClassVar[Mapping[str, str]]
+    jobs: ClassVar[bool]  # whether something waits that may run before
 
     @property
     def home(self) -> Path:

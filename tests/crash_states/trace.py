@@ -146,6 +146,20 @@ class Recorder:
         self._do(root, Written(opened.node, opened.offset, data))
         opened.offset += result
 
+    def _sendfile(self, words: Sequence[object], result: int, given: str | None) -> None:
+        found, source = self._to(words[0]), words[1]
+        if found is None or result == 0:
+            return
+        assert isinstance(source, _Descriptor)
+        root, _, opened = found
+        place = self._place(source.path)
+        if place is None or len(words) != 5:
+            raise Unknown(f"sendfile from {source.path}, with {words[2:]}")
+        number, first = place[1].find(place[2]), int(str(words[2]))
+        assert number is not None, source.path
+        self._do(root, Written(opened.node, opened.offset, place[1].nodes[number].data[first : first + result]))
+        opened.offset += result
+
     def _ftruncate(self, words: Sequence[object], result: int, given: str | None) -> None:
         found = self._to(words[0])
         if found is not None:

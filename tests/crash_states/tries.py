@@ -46,7 +46,7 @@ def attempts(command: str, traced: Traced, numbers: range) -> Iterator[Tried]:
     """Try the states with these numbers."""
     for number, state in enumerate(traced.states()):
         if number in numbers:
-            for jobs_first in (False, True) if number % _JOBS_EVERY == 0 else (False,):
+            for jobs_first in (False, True) if traced.subject.jobs and number % _JOBS_EVERY == 0 else (False,):
                 wrong = traced.subject.check(state, jobs_first)
                 yield Tried(number, command, state, jobs_first, tuple(wrong))
 
