@@ -728,7 +728,9 @@ esis_signalled() {
     # Without one it goes on below: zsh doesn't stop at an `exit` in an EXIT trap, and number 0 is the whole group.
     case $esis_child in "" | *[!0123456789]*) esis_child=0 ;; esac
     if [ "$esis_child" != 0 ] && kill -s "$1" "$esis_child" 2>/dev/null; then
-        esis_ended=0
+        # Once in any case: one that ends at once may be gone before kill could tell. 127: its end was heard before.
+        wait "$esis_child" && esis_ended=0 || esis_ended=$?
+        [ "$esis_ended" != 127 ] || esis_ended=0
         while kill -0 "$esis_child" 2>/dev/null; do
             wait "$esis_child" && esis_ended=0 || esis_ended=$?
         done

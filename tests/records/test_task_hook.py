@@ -524,6 +524,29 @@ def test_a_signal_for_the_script_reaches_the_worker_in_the_background(
     assert states(run) == [(3, "0001", "77", 0, 75)]
 
 
+# As if the shell came to nothing else until its worker has ended: some hear of that themselves, and forget the process.
+LATE = """\
+kill() {
+    command kill "$@" || return 1
+    case $1 in -s)
+        while command kill -0 "$3" 2>/dev/null && ! grep -q ') Z' "/proc/$3/stat"; do sleep 0.02; done
+        sleep 0.02;;
+    esac
+}
+"""
+
+
+@every_shell
+def test_f234_a_worker_that_saves_at_once_and_is_gone_has_its_status_heard(tmp_path: Path, shell: str) -> None:
+    """Else its script ends as by the signal, and is failed, where the worker asked to come again."""
+    run = make_run(tmp_path)
+    (run.path / "w").write_text(f"#!/bin/sh\n{SAVING}")
+    (run.path / "w").chmod(0o755)
+    assert signalled(Job(run, f"{LATE}../w &\nwait $!\necho behind >behind", shell), signal.SIGUSR1) == 75
+    assert not (run.cwd / "behind").exists()
+    assert states(run) == [(3, "0001", "77", 0, 75)]
+
+
 @every_shell
 def test_a_worker_that_ends_well_after_a_signal_is_not_done(tmp_path: Path, shell: str) -> None:
     """What the script does behind its worker was not done."""
