@@ -33,7 +33,7 @@ test-cluster-faults: $(BIN)/.ready
 faults: $(BIN)/.ready
 	@ci/faults $(BIN)/python
 
-# Every disk that a power cut may leave in the middle of a command; 12 minutes on two cores. COMMANDS="run compact": these.
+# Every disk that a power cut may leave in the middle of a command; 17 minutes on two cores. COMMANDS="run compact": these.
 crash: $(BIN)/.ready
 	@ci/test-programs
 	@$(BIN)/python -m tests.crash_states --workers 2 $(addprefix --command ,$(COMMANDS))
