@@ -42,14 +42,11 @@ class Place:
         assert self.shell("setup setup.sh gen.py t.sh w.sh").returncode == 0
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        return self.start("bash", "-c", f"{ESIS} {line}")
+
+    def start(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-c", f"{ESIS} {line}"],
-            cwd=self.directory,
-            env=self.env,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
+            command, cwd=self.directory, env=self.env, check=False, capture_output=True, text=True, timeout=120
         )
 
     def terminal(self, *arguments: str) -> str:
@@ -332,15 +329,7 @@ def test_f64_other_signals_end_it_without_a_traceback(place: Place, number: sign
 def ignoring_children(place: Place, arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command as one who ignores SIGCHLD does; some shells don't hand that on."""
     code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-    return subprocess.run(
-        [sys.executable, "-c", code, str(ESIS), *arguments.split()],
-        cwd=place.directory,
-        env=place.env,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return place.start(sys.executable, "-c", code, str(ESIS), *arguments.split())
 
 
 @pytest.mark.parametrize("script", ["gen.py", "setup.sh"])

@@ -105,11 +105,16 @@ class First(Iterative):
             found.set_iteration(value)
         found.set_OK()
 
+    def latest(self, has: Callable[[str], bool]) -> int:
+        """Return the last one that is there, 0: none is."""
+        value = 0
+        while has(f"x{value + 1}"):
+            value += 1
+        return value
+
     def load(self) -> tuple[int, int]:
         facility = self.facility()
-        value = 0
-        while facility.has_iterative_checkpoint(f"x{value + 1}"):
-            value += 1
+        value = self.latest(facility.has_iterative_checkpoint)
         if value == 0:
             return (0, 0)
         found = facility.open_iterative(f"x{value}")
@@ -133,9 +138,7 @@ class Plain(First):
 
     def load(self) -> tuple[int, int]:
         facility = self.facility()
-        value = 0
-        while facility.has_checkpoint(f"x{value + 1}"):
-            value += 1
+        value = self.latest(facility.has_checkpoint)
         if value == 0:
             return (0, 0)
         return value, read(Path(facility.load_checkpoint(f"x{value}").get_file_name("small")).parent)

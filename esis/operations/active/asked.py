@@ -7,7 +7,7 @@ from esis.locks import Owner, holder
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.keep import look_and_keep
 from esis.operations.witness.look import behind_mark
-from esis.operations.witness.status import RunStatus
+from esis.operations.witness.status import Held, RunStatus
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL, Outcome
 from esis.schedulers.identity import sent_as
@@ -18,6 +18,11 @@ def sender_of(evidence: Evidence) -> Owner | None:
     """Return who is handing arrays of the run to Slurm just now."""
     under_way = any(item.outcome is Outcome.OPEN and item.scheduler != LOCAL for item in evidence.submissions)
     return holder(evidence.run.lock) if under_way else None
+
+
+def untold(status: RunStatus) -> list[Held]:
+    """Return what ESIS itself submitted of what is queued, though nothing tells which tasks it works on."""
+    return [item for item in status.queue if not item.known and sent_as(status.run, item.seen.place) is not None]
 
 
 def asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
@@ -33,7 +38,7 @@ def asked(evidence: Evidence, slurm: Slurm) -> RunStatus:
             raise SlurmUnanswered(
                 f"{evidence.run.label}: the queue can't be asked: {status.problem}", "try again later"
             )
-        if all(item.known or sent_as(evidence.run, item.seen.place) is None for item in status.queue):
+        if not untold(status):
             break
         later = evidence_of(evidence.run)
         if later.submissions == evidence.submissions:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from esis.operations.active.asked import untold
 from esis.operations.active.targets import Targets
 from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
 from esis.records.notes import note
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.schedulers.base import JobState
-from esis.schedulers.identity import sent_as
 
 
 def note_unbegun(before: RunStatus, targets: Targets, gone: Sequence[int], left_jobs: Sequence[str]) -> None:
@@ -48,13 +48,12 @@ def _unbegun(before: RunStatus, targets: Targets, gone: Collection[int]) -> Iter
 
 def _unanswered(before: RunStatus, targets: Targets, left_jobs: Sequence[str]) -> Iterator[tuple[Submission, str, int]]:
     """Yield the same of the one job that ESIS submitted, and neither an id nor a path tells as what (up to 0.1.0)."""
-    run = before.run
     lost = [
         item
         for item in before.evidence.submissions
         if item.outcome is Outcome.OPEN and item.scheduler != LOCAL and len(item.jobs) < len(item.arrays)
     ]
-    held = [item for item in before.queue if not item.known and sent_as(run, item.seen.place) is not None]
+    held = untold(before)
     jobs = {item.seen.job for item in held}
     if len(lost) != 1 or len(jobs) != 1 or not jobs <= targets.strangers.keys() - set(left_jobs):
         return

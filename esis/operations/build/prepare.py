@@ -244,19 +244,7 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
             f"the setup script left no parameter sets of {len(missing)} tasks, {missing[0]} the first of them",
             "let it leave parameters/ as it is; nothing was submitted",
         )
-    for stored in (node.workflow.sbatchtemplate, node.workflow.workerscript):
-        if not is_there(run.path / base_name(stored)):  # no task could be submitted, or begin, ever
-            raise UserScriptFailed(
-                f"{base_name(stored)} is not in {run.path} any more: the generator or the setup script took it away",
-                "let it stay; nothing was submitted",
-            )
-    with contextlib.suppress(FileNotFoundError):  # whoever submits makes it again
-        outside = (run.cwd / "..").resolve(strict=True)
-        if outside != run.path.resolve():
-            raise UserScriptFailed(
-                f"{run.cwd} was made a link, and from there ../ is {outside}: no task finds its worker, or task.sh",
-                "let it be a directory, with links to other places in it; nothing was submitted",
-            )
+    _check_left(node, run)
     # Taken away may be what nobody needs any more; 0.0.4's users fill in the worker here, and that goes on working.
     changed = [path for path, before, now in zip(copies, copied, marks_of(copies)) if now not in (None, before)]
     if changed:
@@ -276,6 +264,23 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
     stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle), held_still)
+
+
+def _check_left(node: Node, run: RunDir) -> None:
+    """Raise UserScriptFailed where generator or setup script left a run whose tasks couldn't find their pieces."""
+    for stored in (node.workflow.sbatchtemplate, node.workflow.workerscript):
+        if not is_there(run.path / base_name(stored)):  # no task could be submitted, or begin, ever
+            raise UserScriptFailed(
+                f"{base_name(stored)} is not in {run.path} any more: the generator or the setup script took it away",
+                "let it stay; nothing was submitted",
+            )
+    with contextlib.suppress(FileNotFoundError):  # whoever submits makes it again
+        outside = (run.cwd / "..").resolve(strict=True)
+        if outside != run.path.resolve():
+            raise UserScriptFailed(
+                f"{run.cwd} was made a link, and from there ../ is {outside}: no task finds its worker, or task.sh",
+                "let it be a directory, with links to other places in it; nothing was submitted",
+            )
 
 
 def _write_requirements(node: Node, staging: RunDir) -> None:
