@@ -47,7 +47,8 @@ def cancel(target: str | None, indices: str | None, pending: bool) -> None:
         left.append(f"job {', '.join(done.strangers_left)}")
     if left:
         raise SlurmUnanswered(
-            f"{run.label}: still active: {', and '.join(left)}", "they may take a while to end; esis status tells"
+            f"{run.label}: still active: {', and '.join(left)}" + (f": {done.problem}" if done.problem else ""),
+            "they may take a while to end; esis status tells",
         )
 
 

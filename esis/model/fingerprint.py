@@ -58,9 +58,14 @@ def status_text(workflow: Workflow, digest_of: Callable[[Path], str], requiremen
 
 
 def read_status(run: RunDir) -> str:
-    """Return the hashed text that a run keeps. Raises FileNotFoundError, CorruptState."""
+    """Return the hashed text that a run keeps. Raises BadInput where there is none, CorruptState, OSError."""
     try:
         return read_limited(run.wf_status).decode("utf-8")
+    except FileNotFoundError:
+        raise BadInput(
+            f"{run.path} has no {run.wf_status.name}, the text that its hash is made of",
+            "only a run that was built has one; of one that lost it: restore the file from a backup",
+        ) from None
     except UnicodeDecodeError as error:
         raise CorruptState(f"{run.wf_status} is corrupt: {error}") from error
 

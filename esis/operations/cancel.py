@@ -36,6 +36,7 @@ class Cancelled:
     strangers_left: tuple[str, ...] = ()
     sender: Owner | None = None  # who was still handing arrays of the run to Slurm when the wait for that was over
     done: tuple[int, ...] = ()  # of those that are gone: they had come to their end, or were done before
+    problem: str | None = None  # what scancel said, or why it could not be asked
 
 
 def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: Slurm) -> Cancelled:
@@ -63,9 +64,11 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         status, gone = _starve(status, slurm)
         targets = choose(status, tasks, pending_only)
     meant = {**targets.elements, **targets.strangers}
+    said: str | None = None
     # Where nothing tells the cluster of one of them, none is changed.
     for job, indices in [(status.evidence.job_called(job), indices) for job, indices in meant.items()]:
-        refusal = slurm.cancel(job, sorted(indices), pending_only)
+        refusal, problem = slurm.cancel(job, sorted(indices), pending_only)
+        said = said or problem
         if refusal is not None:
             raise SlurmRefused(f"{run.label}: job {job.id}: {refusal}", "its owner can cancel it")
     problems = [interrupt(status, *part) for part in targets.local]
@@ -91,6 +94,7 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
         tuple(left_jobs),
         sender,
         tuple(task for task in done if task not in left),
+        said,
     )
 
 

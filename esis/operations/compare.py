@@ -121,10 +121,7 @@ def _present(node: Node) -> Lines:
 
 def _lines_of(run: RunDir, workflow: Workflow) -> Lines:
     """Return what a run was built from. Raises BadInput, CorruptState."""
-    try:
-        text = read_status(run)
-    except FileNotFoundError:
-        raise BadInput(f"{run.path} has no {run.wf_status.name}", "only runs that were built can be compared") from None
+    text = read_status(run)
     if text_digest(text) != run.digest:
         raise CorruptState(f"{run.wf_status} is corrupt: its hash is not that of the run")
     with suppress(EsisError):  # 0.0.4 kept none: the present one tells what is a requirement

@@ -129,13 +129,14 @@ class Slurm:
                 problems.append(problem)
         return Snapshot(tuple(seen), problems[0] if problems else hidden)
 
-    def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> str | None:
-        """Call scancel for array positions of a job; return what it says where it may not.
+    def cancel(self, job: Job, positions: Sequence[int], pending_only: bool) -> tuple[str | None, str | None]:
+        """Call scancel for array positions of a job; return what it says where it may not, and whatever went wrong.
 
         Whether it did anything has to be asked of the queue.
         """
-        problems = [_forbidden(ask(argv)[1]) for argv in scancel_argvs(job, positions, pending_only)]
-        return next((problem for problem in problems if problem is not None), None)
+        answers = [ask(argv)[1] for argv in scancel_argvs(job, positions, pending_only)]
+        problems = [problem for problem in answers if problem is not None]
+        return next(filter(None, map(_forbidden, problems)), None), next(iter(problems), None)
 
     def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, Answer]:
         """Queue the run's feeding job, held; return it, or None, and what was answered.

@@ -272,6 +272,33 @@ def test_f58_a_loop_of_links_in_the_place_of_a_directory_is_told(bench: Bench) -
     assert sorted(bench.esis(bench.home, "list", "-r").ok().stdout.split()) == sorted([str(run), str(neighbour)])
 
 
+@pytest.mark.parametrize(
+    "command", [["resubmit", "--tasks", "0"], ["archive", "-o", "../a.zip"], ["export", "--requirements", "x"]]
+)
+@pytest.mark.parametrize("text", ["{", "[]", '{"setupscript": 3}'])
+def test_f251_a_damaged_copy_of_the_workflow_is_no_file_of_the_users(
+    bench: Bench, text: str, command: list[str]
+) -> None:
+    """F251: the run's own file is named, with what mends it; nobody is told to make the workflow file anew."""
+    place, run, _ = two_runs(bench)
+    kept = run / "__esis__/workflow_definition.json"
+    kept.write_text(text)
+    shown = bench.esis(place, *command)
+    clean(shown, command)
+    assert (shown.code, str(kept) in shown.stderr, "the run's copy" in shown.stderr) == (1, True, True), shown
+    assert "esis setup" not in shown.stderr
+
+
+@pytest.mark.parametrize("command", [["archive", "-o", "../a.zip"], ["why"]])
+def test_f251_a_run_without_the_text_of_its_hash_says_so(bench: Bench, command: list[str]) -> None:
+    """F251: by its name, not as a file that somebody asked for."""
+    place, run, _ = two_runs(bench)
+    (run / "__esis__/wf_status").unlink()
+    shown = bench.esis(place, *command, str(run))
+    clean(shown, command)
+    assert (shown.code, "has no wf_status, the text" in shown.stderr) == (2, True), shown
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("piece", PIECES)
 def test_f58_what_may_not_be_read_is_named_and_hides_nobody(bench: Bench, piece: str) -> None:

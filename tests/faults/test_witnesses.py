@@ -248,6 +248,18 @@ def test_cancel_ends_every_job_of_the_chosen_tasks(bench: Bench) -> None:
     assert {state for job in bench.slurm.jobs() for state in job.states.values()} == {"CANCELLED"}
 
 
+@pytest.mark.parametrize(
+    ("scancel", "said"), [("exit 1", "ended with 1"), ("echo scancel: error: no route >&2; exit 1", "no route")]
+)
+def test_f252_what_scancel_said_is_told_where_tasks_stay(bench: Bench, scancel: str, said: str) -> None:
+    """F252: its exit status tells nothing where they go; where they don't, its words are the reason."""
+    place = bench.workflow("a")
+    bench.esis(place, "run").ok()
+    bench.wrap("scancel", scancel)
+    shown = bench.esis(place, "cancel", patch={"esis.operations.cancel._SETTLE_SECONDS": 0})
+    assert (shown.code, "still active: 0-2: " in shown.stderr, said in shown.stderr) == (6, True, True), shown
+
+
 def test_f110_cancelling_what_waits_makes_no_failure_of_what_slurm_has_forgotten(bench: Bench) -> None:
     """F110: without records and accounting: what was cancelled is known, what had ended isn't, and isn't run again."""
     place = bench.workflow("a")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
+from esis.files import fsync_directory
 from esis.operations.active.asked import untold
 from esis.operations.active.targets import Targets
 from esis.operations.witness.status import RunStatus, TaskState
@@ -22,7 +24,7 @@ def note_unbegun(before: RunStatus, targets: Targets, gone: Sequence[int], left_
     """
     if before.evidence.is_old:  # nothing is written into a run of 0.0.4
         return
-    evidence = evidence_of(before.run)
+    evidence, noted = evidence_of(before.run), False
     unbegun = (*_unbegun(before, targets, frozenset(gone)), *_unanswered(before, targets, left_jobs))
     for mine, job, task in unbegun:
         later = any(
@@ -33,8 +35,12 @@ def note_unbegun(before: RunStatus, targets: Targets, gone: Sequence[int], left_
         if not later and (record is None or record.submission < mine.number):
             try:
                 note(before.run.tasks, task, mine.number, job, "CANCELLED")
+                noted = True
             except OSError:
-                return
+                break
+    if noted:
+        with suppress(OSError):  # told after this, and nothing else may know it after a power cut
+            fsync_directory(before.run.tasks)
 
 
 def _unbegun(before: RunStatus, targets: Targets, gone: Collection[int]) -> Iterator[tuple[Submission, str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from esis.errors import BadInput, Busy
+from esis.errors import BadInput, Busy, CorruptState
 from esis.files import is_there, read_limited
 from esis.model.requirements import Node, resolve
 from esis.model.sources import Sources
@@ -95,6 +95,12 @@ def definition(run: RunDir) -> Workflow:
     """Return the workflow as it was when the run was built. Raises BadInput, CorruptState, OSError."""
     try:
         return parse(run.workflow_definition, read_limited(run.workflow_definition, FILE_LIMIT))
+    except BadInput as error:  # whose advice is about a file of the user's
+        raise CorruptState(
+            error.message,
+            "it is the run's copy of its workflow file: restore it from a backup, or copy the workflow file there if "
+            "it is as it was",
+        ) from error
     except FileNotFoundError:
         if not is_there(run.path):
             raise BadInput(f"{run.path}: there is no such run", "esis run builds it") from None
