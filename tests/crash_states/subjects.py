@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.crash_states import commands, workers
+from tests.crash_states import cancelling, commands, workers
+from tests.crash_states.cancelling import Cancelling
 from tests.crash_states.commands import Command
 from tests.crash_states.states import Subject
 from tests.crash_states.workers import Worker
@@ -25,6 +26,7 @@ def _worker(scenario: str, directory: Path, nursery: Nursery) -> Subject:
 
 SUBJECTS: dict[str, Maker] = {
     **{name: partial(_command, name) for name in commands.COMMANDS},
+    "cancel": Cancelling.make,
     "export": partial(_worker, "results"),
     "export_array": partial(_worker, "arrays"),
     "checkpoints": partial(_worker, "new"),
@@ -34,6 +36,7 @@ SUBJECTS: dict[str, Maker] = {
 # Each break of the product, with the subjects that have to notice it.
 BREAKS = {
     **dict.fromkeys(commands.BREAKS, ("run",)),
+    **dict.fromkeys(cancelling.BREAKS, ("cancel",)),
     **dict.fromkeys(workers.BREAKS, ("export", "checkpoints")),
     "checkpoint-renamed-before-its-sync": ("checkpoints",),
 }
