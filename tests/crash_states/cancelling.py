@@ -1,4 +1,4 @@
-"""Cut the power while tasks are cancelled: what was told as cancelled is so, when nothing but the run's notes knows it."""
+"""Cut the power while tasks are cancelled: what was told is so, when nothing but the run's notes knows it."""
 
 from __future__ import annotations
 
