@@ -67,8 +67,8 @@ def cancel(run: RunDir, tasks: Sequence[int] | None, pending_only: bool, slurm: 
     said: str | None = None
     # Where nothing tells the cluster of one of them, none is changed.
     for job, indices in [(status.evidence.job_called(job), indices) for job, indices in meant.items()]:
-        refusal, problem = slurm.cancel(job, sorted(indices), pending_only)
-        said = said or problem
+        refusal, unheard = slurm.cancel(job, sorted(indices), pending_only)
+        said = said or unheard
         if refusal is not None:
             raise SlurmRefused(f"{run.label}: job {job.id}: {refusal}", "its owner can cancel it")
     problems = [interrupt(status, *part) for part in targets.local]
