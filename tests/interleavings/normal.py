@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from esis.files import TEMPORARY_PREFIX
 from esis.model.workdir import STAGING_PREFIX, RunDir
 from tests.interleavings.scene import Scene
-from tests.simulation.world import Command
+from tests.simulation.commands import Command
 
 _JOB = re.compile(r"\b(job|jobs|slurm-)\s?\d+(, \d+)*")
 _TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d|\d\d\.\d\d\.\d{4}-\d\d:\d\d:\d\d")

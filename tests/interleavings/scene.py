@@ -16,10 +16,11 @@ from typing import Any
 from esis.model.workdir import RunDir
 from tests.fakes.fake_slurm.queue import advance, finish, next_task
 from tests.fakes.fake_slurm.records import Job, Task
+from tests.simulation.commands import Command
 from tests.simulation.messages import Stop
 from tests.simulation.steps import Settings, Step, Story
 from tests.simulation.truth import BY_ESIS, BY_HAND, Attempt, TrueJob
-from tests.simulation.world import Command, World
+from tests.simulation.world import World
 
 # As in the simulation. Its log and its result tell how often the task was worked on; without Slurm it works at once.
 WORKER = """#!/bin/sh

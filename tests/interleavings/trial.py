@@ -12,8 +12,8 @@ from esis.errors import ExitCode
 from tests.interleavings import normal
 from tests.interleavings.scene import AGAIN, READERS, Scene
 from tests.interleavings.situations import COMMANDS, EVENTS, SITUATIONS, STALE, happen, make, perform
+from tests.simulation.commands import Command
 from tests.simulation.messages import Stop
-from tests.simulation.world import Command
 
 _REPEATS = 4
 _FORGOTTEN = 400.0  # seconds: squeue doesn't show what has ended
