@@ -53,7 +53,6 @@ class Scene(World):
     def __init__(self, root: Path, settings: Settings, injector: ModuleType) -> None:
         super().__init__(root, Story(settings, ()), injector)
         self.here = self.places.workflow  # where the command is that is being followed
-        self._place: dict[int, Path] = {}
         self._again = False  # the command that is being followed does once more what is done
         self._kept: Path | None = None
         self._memory: tuple[float, dict[str, str], dict[str, Any], int] | None = None
@@ -62,6 +61,7 @@ class Scene(World):
         (self.places.root / "bin" / "sleep").write_text("#!/bin/sh\n")
         (self.places.root / "bin" / "sleep").chmod(0o755)
         shutil.copytree(self.places.workflow, self.base)
+        self.truth.tasks[self.base] = settings.tasks
         (self.base / "worker.sh").write_text(WORKER + "# the base\n")
 
     @property
@@ -72,7 +72,7 @@ class Scene(World):
     def run(self) -> Path | None:
         return next(iter(sorted(self.here.glob("wrkdir.*"))), None)
 
-    def done(self) -> set[int]:
+    def done(self) -> set[tuple[str, int]]:
         return set() if self._again else super().done()
 
     def runs(self) -> dict[str, RunDir]:
@@ -136,14 +136,13 @@ class Scene(World):
         """Let a command that is held go on."""
         self.held.remove(command)
         self.log.append(f"go on: esis {' '.join(command.argv)}")
-        self.here = self._place[command.pid]
+        self.here = command.place
         self._again = "done" in command.argv
         self._say(command, self.clock.now)
         self._follow(command)
         self.settle()
 
     def _follow(self, command: Command) -> None:
-        self._place[command.pid] = self.here
         super()._follow(command)
         if command in self.held:
             self.log.append(f"    before: {command.step}")

@@ -1,4 +1,4 @@
-"""Live many worlds: python -m tests.simulation [--worlds N] [--seed FIRST] [--old SHARE] [--replay SEED | FILE] …
+"""Live many worlds: python -m tests.simulation [--worlds N] [--seed FIRST] [--chains SHARE] [--replay SEED | FILE] …
 
 See README.md here.
 """
@@ -17,11 +17,11 @@ from tests.simulation.breaks import BREAKS
 from tests.simulation.files import scratch
 from tests.simulation.many import alone, live, live_all, shrunk
 from tests.simulation.running import begin, fix_hashes, tell_broken
-from tests.simulation.steps import invent, mixed, parse
+from tests.simulation.steps import Shares, parse, story_of
 
 
-def _replay(what: str, share: float) -> int:
-    story = parse(Path(what).read_text()) if Path(what).exists() else mixed(invent(int(what)), share)
+def _replay(what: str, shares: Shares) -> int:
+    story = parse(Path(what).read_text()) if Path(what).exists() else story_of(int(what), shares)
     report = live(story)
     print(story, "", *report.log, "", *(report.problems or ("clean",)), sep="\n")
     if report.problems and story.settings.old > 1:
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--replay", metavar="SEED|FILE")
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS))
     parser.add_argument("--old", type=float, default=0.0, metavar="SHARE", help="of commands of the last release")
+    parser.add_argument("--chains", type=float, default=0.0, metavar="SHARE", help="of worlds with two workflows")
     parser.add_argument("--stop-at", type=int, metavar="FAILURES", default=5)
     parser.add_argument("--no-shrink", action="store_true")
     given = parser.parse_args()
@@ -50,15 +51,16 @@ def main() -> int:
 
 
 def _live(given: argparse.Namespace, release: Path) -> int:
+    shares = Shares(given.old, given.chains)
     if given.replay is not None:
         begin(release)
-        return _replay(given.replay, given.old)
+        return _replay(given.replay, shares)
     began = time.monotonic()
     failed: list[tuple[int, tuple[str, ...]]] = []
     worlds, excused, pairs = 0, Counter[str](), set[tuple[str, str]]()
     counts, rules = Counter[str](), Counter[str]()
     wanted = release if given.old else None
-    for told in live_all(given.seed, given.worlds, given.workers, given.stop_at, given.old, wanted):
+    for told in live_all(given.seed, given.worlds, given.workers, given.stop_at, shares, wanted):
         worlds += told.worlds
         counts += told.counts
         for seed, name, problem in told.excused:
@@ -72,7 +74,7 @@ def _live(given: argparse.Namespace, release: Path) -> int:
     if failed and not given.no_shrink:
         begin(wanted)
         seed, _ = failed[0]
-        short = shrunk(mixed(invent(seed), given.old))
+        short = shrunk(story_of(seed, shares))
         print(f"\nseed {seed}, made shorter (a test can replay these lines):\n\n{short}\n")
     seconds = time.monotonic() - began
     print(f"{worlds} worlds, {counts['steps']} steps, {counts['commands']} commands in {seconds:.0f} s")

@@ -32,7 +32,8 @@ class Command:
     line: Connection
     out: Path
     seen: list[TrueJob]  # jobs that squeue could show when it began, or was asked last
-    done: set[int]  # tasks that were done then
+    done: set[tuple[str, int]]  # tasks that were done then, with their runs
+    place: Path  # the directory of its workflow
     overtaken: bool = False  # it was stopped, and another one has taken the run over meanwhile, as told to
     faulty: bool = False  # an answer went wrong, or something else happened meanwhile
     code: int | None = None
@@ -55,7 +56,7 @@ class Commands:
         settings = story.settings
         self.story = story
         self.places = Places(root)
-        self.places.lay_out(settings.tasks)
+        self.places.lay_out(settings.tasks, settings.base)
         self.clock = Clock(self.places.clock)
         self.slurm = Slurm(str(self.places.slurm), self.clock)
         self.slurm.store.set_knobs(
@@ -67,7 +68,10 @@ class Commands:
             version=settings.version,
             submit_limit=settings.limit,
         )
-        self.truth = Truth()
+        self.truth = Truth({self.places.workflow: settings.tasks})
+        if settings.base:
+            self.truth.tasks[self.places.base] = settings.base
+            self.truth.required[self.places.workflow] = self.places.base
         self.jobs = Jobs(self.places, self.slurm, self.truth, settings.pack > 1)
         self.oracle = Oracle(self.slurm, self.truth)
         self.held: list[Command] = []
@@ -80,8 +84,8 @@ class Commands:
 
     @property
     def run(self) -> Path | None:
-        """Return the run, once there is one."""
-        return next(iter(sorted(self.places.workflow.glob("wrkdir.*"))), None)
+        """Return the run, once there is one; of two workflows that of the one which requires the other one."""
+        return self.truth.run_of(self.places.workflow)
 
     @property
     def problems(self) -> list[str]:
@@ -131,7 +135,7 @@ class Commands:
         )
         pid = child.fork(order, theirs, self._injector)
         theirs.close()
-        command = Command(argv, pid, ours, out, self.visible(), self.done(), old=old)
+        command = Command(argv, pid, ours, out, self.visible(), self.done(), Path(order.cwd), old=old)
         self._follow(command)
         return command
 
@@ -140,10 +144,10 @@ class Commands:
         jobs = self.slurm.store.look().jobs
         return [true for true in self.truth.jobs if not true.lost and true.id in jobs]
 
-    def done(self) -> set[int]:
-        """Return the tasks that are done now."""
-        run = str(self.run)
-        return {task for task in range(self.story.settings.tasks) if self.truth.is_done(run, task)}
+    def done(self) -> set[tuple[str, int]]:
+        """Return the tasks that are done now, with their runs."""
+        runs = [(str(self.truth.run_of(place)), tasks) for place, tasks in self.truth.tasks.items()]
+        return {(run, task) for run, tasks in runs for task in range(tasks) if self.truth.is_done(run, task)}
 
     def _follow(self, command: Command) -> None:
         while True:
@@ -176,10 +180,13 @@ class Commands:
         self.rules.append(f"{command.argv[0]} {command.code}")
         self.log += [f"    {line}" for line in command.stderr.splitlines()] + [f"    exit code {command.code}"]
         self.oracle.ended(command.argv, command.code, command.stderr)
-        run = self.run
+        for place in self.truth.tasks:
+            built = self.truth.run_of(place)
+            if built is not None:
+                self.oracle.recorded(built)
+        run = self.truth.run_of(command.place)
         if run is None:
             return
-        self.oracle.recorded(run)
         if command.argv[0] == "status" and command.code in (0, ExitCode.UNANSWERED):
             self.judge_states(command, str(run))
 
@@ -192,7 +199,9 @@ class Commands:
         before = self.slurm.store.knobs()
         fault = next((item for item in before.faults if item["program"] == asked.argv[0]), None)
         nearest = self.slurm.cluster().next_id
-        foreign = self.oracle.foreign(str(self.run))
+        own = [command.place, *([self.places.base] if command.argv[0] == "dependency" else ())]
+        runs = {str(self.truth.run_of(place)) for place in own}
+        foreign = self.oracle.foreign(runs)
         reply = self.slurm.call(asked.argv, asked.cwd, asked.env, asked.timeout)
         after = self.slurm.cluster()
         if fault is not None:
@@ -204,7 +213,7 @@ class Commands:
         if asked.argv[0] == "squeue" and fault is None and reply.code == 0:
             command.seen += self.visible()
             command.done |= self.done()
-        self.oracle.changed(asked, str(self.run), foreign)
+        self.oracle.changed(asked, runs, foreign)
         if asked.argv[0] == "sbatch" and after.next_id > nearest:
             made = self._note(nearest, asked.env, BY_ESIS)
             made.old = command.old

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.contract.site import BIN
 from tests.fakes.fake_slurm.store import BIN as SLURM_BIN
 
+FILES = ("setup.sh", "gen.sh", "template.sh", "worker.sh")
 SETUP = "#!/bin/sh\necho ran >>setup-ran\n"
 GENERATOR = """#!/bin/sh
 n=0
@@ -36,6 +37,7 @@ read -r code <"$go"
 exit "$code"
 """
 OWN = "#!/bin/sh\n# a job of the user's own\nexec sleep 1000\n"
+SLEEP = "#!/bin/sh\n"
 # Called by the hook before it writes a record: the moment at which a node may die.
 DATE = '#!/bin/sh\n[ ! -e "$WORLD/die" ] || kill -9 0\nread -r now <"$WORLD/clock"\necho "$now"\n'
 
@@ -49,6 +51,11 @@ class Places:
     @property
     def workflow(self) -> Path:
         return self.root / "home" / "scan"
+
+    @property
+    def base(self) -> Path:
+        """The workflow that the other one requires, in worlds that have it."""
+        return self.root / "home" / "base"
 
     @property
     def slurm(self) -> Path:
@@ -73,25 +80,29 @@ class Places:
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "WORLD": str(self.root),
+            "ESIS_REQUIREMENT_WAIT": "5",
             "XDG_CACHE_HOME": str(self.root / "cache"),
         }
 
-    def lay_out(self, tasks: int) -> None:
-        """Write the workflow's files, and the date that jobs call."""
+    def lay_out(self, tasks: int, base: int) -> None:
+        """Write the workflows' files, and what jobs call; `base`: the tasks of the required one, 0: there is none."""
         self.workflow.mkdir(parents=True)
         self.slurm.mkdir()
         (self.root / "bin").mkdir()
-        for path, text in (
-            (self.workflow / "setup.sh", SETUP),
-            (self.workflow / "gen.sh", GENERATOR.format(tasks=tasks)),
-            (self.workflow / "template.sh", TEMPLATE),
-            (self.workflow / "worker.sh", WORKER),
-            (self.root / "own.sh", OWN),
-            (self.root / "bin" / "date", DATE),
-        ):
+        files = [(self.root / "own.sh", OWN), (self.root / "bin" / "date", DATE), *self._files(self.workflow, tasks)]
+        if base:
+            # A job gives what it requires a while, which would be one of real time.
+            files += [*self._files(self.base, base), (self.root / "bin" / "sleep", SLEEP)]
+            self.base.mkdir()
+        for path, text in files:
             path.write_text(text)
             path.chmod(0o755)
         os.mkfifo(self.root / "begun")
+
+    def _files(self, place: Path, tasks: int) -> list[tuple[Path, str]]:
+        worker = f"{WORKER}# {place.name}\n"  # one of its own, so that no run is the other one's
+        texts = (SETUP, GENERATOR.format(tasks=tasks), TEMPLATE, worker)
+        return [(place / name, text) for name, text in zip(FILES, texts)]
 
 
 def age(root: Path, now: float) -> None:

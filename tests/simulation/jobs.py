@@ -241,6 +241,9 @@ class Jobs:
             same = other.job is not attempt.job and other.job.fence == attempt.job.fence != ""
             if same and not by_hand:
                 self.problems.append(f"{what}: job {other.job.id} did work of the same submission {other.job.fence}")
+        lacking = self._truth.lacking(attempt.run)
+        if lacking:
+            self.problems.append(f"{what} begins, and of the run that it requires the tasks {lacking} are not done")
         last = earlier[-1] if earlier else None
         if (
             last is not None

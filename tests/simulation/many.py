@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.simulation.running import begin, injector
 from tests.simulation.shrink import shrink
-from tests.simulation.steps import Story, invent, mixed
+from tests.simulation.steps import Shares, Story, mixed, story_of
 from tests.simulation.telling import Report, tell
 
 _CHUNK = 20  # worlds that a worker lives before it tells
@@ -51,12 +51,12 @@ def problems_of(story: Story) -> tuple[str, ...]:
     return problems if problems and not (story.settings.old and alone(story)) else ()
 
 
-def _some(seeds: range, share: float) -> Told:
+def _some(seeds: range, shares: Shares) -> Told:
     failed, excused, counts, rules, pairs = [], [], Counter[str](), Counter[str](), set()
     for seed in seeds:
-        story = mixed(invent(seed), share)
+        story = story_of(seed, shares)
         report = live(story)
-        excuse = alone(story) if report.problems and 0 < share < 1 else ""
+        excuse = alone(story) if report.problems and 0 < shares.old < 1 else ""
         if excuse:
             excused.append((seed, excuse, report.problems[0]))
         elif report.problems:
@@ -73,17 +73,17 @@ def shrunk(story: Story) -> Story:
 
 
 def live_all(
-    first: int, worlds: int, workers: int, stop_at: int, share: float = 0, release: Path | None = None
+    first: int, worlds: int, workers: int, stop_at: int, shares: Shares, release: Path | None = None
 ) -> Iterator[Told]:
     """Yield what became of worlds, some at a time, in any order; no more once `stop_at` have failed.
 
-    `share`: of commands of the last release, which lies in `release`.
+    `release`: where the last one lies, if there will be commands of it.
     """
     chunks = [range(at, min(at + _CHUNK, first + worlds)) for at in range(first, first + worlds, _CHUNK)]
     context = get_context("spawn")
     failed = 0
     with ProcessPoolExecutor(workers, mp_context=context, initializer=begin, initargs=(release,)) as pool:
-        waiting = [pool.submit(_some, chunk, share) for chunk in chunks]
+        waiting = [pool.submit(_some, chunk, shares) for chunk in chunks]
         for at, future in enumerate(waiting):
             told = future.result()
             failed += len(told.failed)

@@ -24,7 +24,9 @@ class Oracle:
         self._truth = truth
         self.problems: list[str] = []
 
-    def accepted(self, made: TrueJob, seen: Sequence[TrueJob], done: Container[int], overtaken: bool) -> None:
+    def accepted(
+        self, made: TrueJob, seen: Sequence[TrueJob], done: Container[tuple[str, int]], overtaken: bool
+    ) -> None:
         """Judge a submission of ESIS's own; the command had to know of the jobs `seen`, and of the tasks `done`.
 
         One that was `overtaken` had the run no more: the fence has to hold then. So it has where 0.1.0 doesn't find the
@@ -48,26 +50,26 @@ class Oracle:
                 if both:
                     self._say(f"job {made.id} has tasks {both}, and squeue shows them in job {other.id}")
         for task in made.tasks:
-            if task in done and self._truth.is_done(made.run, task):
+            if (made.run, task) in done and self._truth.is_done(made.run, task):
                 self._say(f"job {made.id} has task {task}, which is done")
 
-    def foreign(self, run: str) -> dict[int, object]:
-        """Return all that Slurm knows of the jobs that are none of the run's."""
+    def foreign(self, runs: Container[str]) -> dict[int, object]:
+        """Return all that Slurm knows of the jobs that are none of these runs'."""
         jobs = self._slurm.cluster().jobs
         return {
             job.id: jobs[job.id].plain()
             for job in self._truth.jobs
-            if job.run != run and not job.lost and job.id in jobs
+            if job.run not in runs and not job.lost and job.id in jobs
         }
 
-    def changed(self, asked: Asked, run: str, before: Mapping[int, object]) -> None:
-        """Judge a change that ESIS asked for: it may concern jobs of the run alone.
+    def changed(self, asked: Asked, runs: Container[str], before: Mapping[int, object]) -> None:
+        """Judge a change that ESIS asked for: it may concern jobs of these runs alone.
 
         Whoever asks squeue lets slurmctld lift dependencies that are met.
         """
         if asked.argv[0] not in ("scancel", "scontrol"):
             return
-        for number, known in self.foreign(run).items():
+        for number, known in self.foreign(runs).items():
             if number in before and before[number] != known:
                 self._say(f"{' '.join(asked.argv)} changed job {number}, which is none of the run's")
 

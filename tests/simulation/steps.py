@@ -24,6 +24,7 @@ class Step(NamedTuple):
     stop: Stop | None = None
     late: bool = False
     old: bool = False  # a command of the last release
+    base: bool = False  # at the workflow that the other one requires
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -38,6 +39,8 @@ class Step(NamedTuple):
             words.append("late")
         if self.old:
             words.append("old")
+        if self.base:
+            words.append("base")
         if self.stop is not None:
             words.append(f"{self.stop.what}={self.stop.at}")
         return " ".join(words)
@@ -57,6 +60,7 @@ class Settings:
     version: str = "22.05.8"
     limit: int = 0  # of elements that a user may have in the queue; 0: none
     old: int = 0  # of the commands that no step names each n-th one is of the last release; 0: none
+    base: int = 0  # tasks of a workflow that the other one requires; 0: it requires none
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -98,6 +102,8 @@ def _parse_step(line: str) -> Step:
             step = step._replace(late=True)
         elif word == "old":
             step = step._replace(old=True)
+        elif word == "base":
+            step = step._replace(base=True)
         elif "=" in word:
             what, _, at = word.partition("=")
             step = step._replace(stop=Stop(what, int(at)))
@@ -132,6 +138,40 @@ def mixed(story: Story, share: float) -> Story:
     steps = (step._replace(old=step.verb == "esis" and chance.random() < share) for step in story.steps)
     unnamed = math.ceil(1 / share) if share else 0
     return replace(story, settings=replace(story.settings, old=unnamed), steps=tuple(steps))
+
+
+class Shares(NamedTuple):
+    """Say how many worlds, or commands, are of another kind."""
+
+    old: float = 0.0  # of the commands: the last release's
+    chains: float = 0.0  # of the worlds: with a workflow that requires another one
+
+
+def story_of(seed: int, shares: Shares) -> Story:
+    """Return the world of a seed, as these shares make it."""
+    return mixed(chained(invent(seed), shares.chains), shares.old)
+
+
+def chained(story: Story, share: float) -> Story:
+    """Return the same story with two workflows, one of which requires the other one; of that are some of the steps.
+
+    Of `share` of the stories; the others stay as they are.
+    """
+    chance = random.Random(f"{story.seed} chain")
+    if chance.random() >= share:
+        return story
+    steps: list[Step] = []
+    for step in story.steps:
+        if step.verb == "esis" and step.word == "run":
+            word = "run" if steps and chance.random() < 0.5 else "dependency"
+            steps.append(step._replace(word=word, base=word == "run" and chance.random() < 0.5))
+        else:
+            steps.append(step._replace(base=step.verb in ("esis", "hand", "control") and chance.random() < 0.4))
+        if step.verb == "esis" and chance.random() < 0.2:
+            # The required one is done, more often than by chance, so that the other one has its turn.
+            steps += [Step("start", number=2), Step("end", "ok"), Step("end", "ok")]
+    base = chance.choice((1, 1, 2))
+    return replace(story, settings=replace(story.settings, base=base), steps=tuple(steps))
 
 
 FAULTS = {

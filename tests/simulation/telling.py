@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from esis.errors import ExitCode
@@ -67,21 +68,25 @@ def _round(world: World) -> bool:
             break
         world.jobs.end_strangers()
     world.settle()
-    status = world.esis(("status", "--json", "--tasks"), "a")
+    return all(_is_over(world, place, tasks) for place, tasks in reversed(world.truth.tasks.items()))
+
+
+def _is_over(world: World, place: Path, tasks: int) -> bool:
+    """Let the user look at a run; return whether everything is done, else let him repeat what the messages name."""
+    status = world.esis(("status", "--json", "--tasks"), "a", place=place)
     world.settle()
     told = status.stdout if status.code == 0 else ""
     states = {state for state in ("failed", "lost", "unsubmitted", "unknown", "waiting") if f'"{state}"' in told}
-    run = world.run
-    if status.code == 0 and not states and run is not None:
-        tasks = range(world.story.settings.tasks)
-        open_tasks = [task for task in tasks if not any(item.good for item in world.truth.of_task(str(run), task))]
-        wrong = [task for task in open_tasks if not world.truth.is_doubtful(str(run), task)]
+    run = str(world.truth.run_of(place))
+    if status.code == 0 and not states:
+        open_tasks = [task for task in range(tasks) if not any(item.good for item in world.truth.of_task(run, task))]
+        wrong = [task for task in open_tasks if not world.truth.is_doubtful(run, task)]
         if wrong:
             world.oracle.problems.append(f"all tasks are called done, and {wrong} are not")
         return True
-    command = "resubmit" if states & {"failed", "lost"} else "run"
+    command = "dependency" if place in world.truth.required else "run"
     for host in "ab":
-        done = world.esis((command,), host)
+        done = world.esis(("resubmit" if states & {"failed", "lost"} else command,), host, place=place)
         world.settle()
         if done.code not in _REPEAT:
             break

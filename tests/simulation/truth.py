@@ -57,7 +57,9 @@ class Attempt:
 class Truth:
     """All of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Mapping[Path, int]) -> None:
+        self.tasks = dict(tasks)  # by the directory of the workflow
+        self.required: dict[Path, Path] = {}  # the workflow that one requires
         self.jobs: list[TrueJob] = []
         self.attempts: list[Attempt] = []
 
@@ -72,6 +74,20 @@ class Truth:
     def of_task(self, run: str, task: int) -> list[Attempt]:
         """Return the attempts at a task, in the order in which they began."""
         return [item for item in self.attempts if item.run == run and item.task == task]
+
+    @staticmethod
+    def run_of(place: Path) -> Path | None:
+        """Return the run of a workflow, once there is one."""
+        return next(iter(sorted(place.glob("wrkdir.*"))), None)
+
+    def lacking(self, run: str) -> list[int]:
+        """Return the tasks of what a run requires that nobody has done so far."""
+        required = self.required.get(Path(run).parent)
+        if required is None:
+            return []
+        of = str(self.run_of(required))
+        done = {item.task for item in self.attempts if item.run == of and (item.good or item.doubtful)}
+        return [task for task in range(self.tasks[required]) if task not in done]
 
     def is_done(self, run: str, task: int) -> bool:
         """Return whether the latest attempt did the work."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tests.simulation.commands import Commands
+from tests.simulation.files import FILES
 from tests.simulation.steps import Step
 from tests.simulation.truth import BY_HAND, STRANGER
 
@@ -17,8 +19,10 @@ class World(Commands):
     def live(self) -> None:
         """Tell the story to its end."""
         pack = self.story.settings.pack
-        files = ("setup.sh", "gen.sh", "template.sh", "worker.sh")
-        self.esis(("setup", *files, "--tasks-per-job", str(pack)), "a")
+        for place in reversed(self.truth.tasks):  # first what is required
+            self.esis(("setup", *FILES, "--tasks-per-job", str(pack)), "a", place=place)
+        if self.truth.required:
+            self.esis(("require", "../base/wf.esis.json", "base"), "a")
         for step in self.story.steps:
             self.log.append(f"[{self.clock.now - 2.1e9:.0f}] {step}")
             self.counts["steps"] += 1
@@ -48,7 +52,11 @@ class World(Commands):
             argv = ("run", "--take-over")
             for held in self.held:
                 held.overtaken = True
-        self.esis(argv, step.host, step.stop, step.late, old=step.old)
+        self.esis(argv, step.host, step.stop, step.late, self.workflow_of(step), old=step.old)
+
+    def workflow_of(self, step: Step) -> Path:
+        """Return the directory of the workflow that a step is about."""
+        return self.places.base if step.base and self.story.settings.base else self.places.workflow
 
     def do_go(self, step: Step) -> None:
         """Let a command that is held go on."""
@@ -83,7 +91,11 @@ class World(Commands):
     def do_control(self, step: Step) -> None:
         """Let the user hold, release or requeue a job of the run by hand, or a task of it that was started."""
         cluster = self.slurm.cluster()
-        known = [cluster.jobs[true.id] for true in self.truth.of_run(str(self.run)) if true.id in cluster.jobs]
+        known = [
+            cluster.jobs[true.id]
+            for true in self.truth.of_run(str(self.truth.run_of(self.workflow_of(step))))
+            if true.id in cluster.jobs
+        ]
         named = [str(job.id) for job in known]
         if step.word == "requeue":
             named = [f"{job.id}_{task.index}" for job in known for task in job.ordered_tasks() if task.start]
@@ -151,7 +163,7 @@ class World(Commands):
 
     def do_hand(self, step: Step) -> None:
         """Let the user submit the latest script by hand, once the run is built."""
-        run = self.run
+        run = self.truth.run_of(self.workflow_of(step))
         stage = run / "__esis__/state.json" if run is not None else None
         if run is not None and stage is not None and stage.exists() and '"prepared"' in stage.read_text():
             self._submit(["sbatch", "../sbatch.sh"], str(run / "cwd"), BY_HAND)
