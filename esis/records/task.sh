@@ -94,8 +94,21 @@ case ${SLURM_ESIS_PACKED:-} in
         esis_host=$(command uname -nr) || esis_host=
         ;;
 esac
+# A script that starts itself again (in a container, by newgrp, with a limit of its own) is in the same attempt: it knows
+# its task by now, and the first one records the end, unless `exec` has put this one in its place.
+esis_inside=
+case ${SLURM_ESIS_INSIDE:-} in
+    "$esis_job:$esis_restart:$esis_index:$esis_submission:${esis_run:-}:"*)
+        esis_inside=again
+        case ${SLURM_ESIS_INSIDE#"$esis_job:$esis_restart:$esis_index:$esis_submission:${esis_run:-}:"} in
+            "$$:$esis_host") esis_inside=replaced ;;
+        esac
+        esis_record=${SLURM_ESIS_RECORD:-}
+        ;;
+esac
 # Not for jobs that this one submits, and not from one that submitted this.
-unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM SLURM_ESIS_INDEX SLURM_ESIS_RECORD
+unset SLURM_ESIS_SUBMISSION SLURM_ESIS_OFFSET SLURM_ESIS_FROM
+[ -n "$esis_inside" ] || unset SLURM_ESIS_INDEX SLURM_ESIS_RECORD SLURM_ESIS_INSIDE
 [ "${SLURM_CLUSTER_NAME:-}" = local ] || unset SLURM_ESIS_LOCAL
 # A login shell (bash -l) has set PATH anew: the stand-in for srun comes first again.
 if [ -n "${SLURM_ESIS_LOCAL:-}" ] && [ -n "${SLURM_ESIS_PATH:-}" ]; then
@@ -204,7 +217,7 @@ if [ -n "$esis_index" ]; then
     esis_number "$esis_index"
     [ "$esis_text" != null ] || esis_refuse "SLURM_ARRAY_TASK_ID=$esis_index is no index of a task"
 fi
-if [ -n "$esis_index" ] && [ -z "$esis_in_pack" ]; then
+if [ -n "$esis_index" ] && [ -z "$esis_in_pack$esis_inside" ]; then
     # sbatch.sh holds the offset of the first array. A site may take variables away; by hand there are none to begin with.
     if [ -n "$esis_shift" ]; then
         esis_offset=$esis_shift
@@ -702,7 +715,7 @@ esis_work_pack() {
     wait "$esis_workers" || return 1
 }
 
-if [ -n "${esis_pack:-}" ] && [ -z "$esis_in_pack" ] && [ -n "$esis_index" ] && [ -n "$esis_dir" ]; then
+if [ -n "${esis_pack:-}" ] && [ -z "$esis_in_pack$esis_inside" ] && [ -n "$esis_index" ] && [ -n "$esis_dir" ]; then
     esis_check_requirements || exit 75
     eval "set -- $esis_pack"
     esis_todo=$(esis_pack_left "$@") || esis_refuse "$esis_map_problem"
@@ -770,7 +783,29 @@ esis_exit() {
     exit "$esis_text"
 }
 
-esis_start
+# Whether the task can begin at all.
+esis_is_ready() {
+    esis_parameters || return 1
+    [ -n "$esis_in_pack" ] || esis_check_requirements
+}
+
+case $esis_inside in
+    again) esis_record= ;;
+    replaced)
+        # Where the record isn't to be seen from here, Slurm's word counts.
+        [ -z "$esis_record" ] || [ -e "$esis_record.running" ] || esis_record=
+        esis_parameters || exit 75
+        ;;
+    *)
+        # Typed by hand, one that can't begin leaves no record: what the task did before stands.
+        [ -n "$esis_fenced" ] || esis_is_ready || {
+            esis_end 75 || :
+            exit 75
+        }
+        esis_start
+        export SLURM_ESIS_INSIDE="$esis_job:$esis_restart:$esis_task:$esis_submission:${esis_run:-}:$$:$esis_host"
+        ;;
+esac
 # Linux' numbers, for not every shell knows every name; nor every number. Not those that stop a process, or do nothing
 # unless somebody asks for them. Traps that the script sets later replace these.
 esis_signal=1
@@ -785,8 +820,7 @@ done
 trap 'esis_signalled USR1 10' USR1
 trap 'esis_signalled TERM 15' TERM
 trap 'esis_leave "$?"' EXIT
-esis_parameters || exit 75
-[ -n "$esis_in_pack" ] || esis_check_requirements || exit 75
+[ -z "$esis_fenced" ] || [ -n "$esis_inside" ] || esis_is_ready || exit 75
 # Not before: what stands above means the shell's own.
 # shellcheck disable=SC2262
 [ -z "${esis_ends:-}" ] || alias exit=esis_exit
