@@ -197,12 +197,14 @@ def test_f48_what_another_job_left_in_the_environment(tmp_path: Path, shell: str
         "SLURM_ESIS_PACKED": f"76::host:{tmp_path}",
         "SLURM_ESIS_INDEX": "9",
         "SLURM_ESIS_RECORD": "/x/1.0001.76.0.1",
+        "SLURM_ESIS_INSIDE": f"76:0:1:0001:{job.run_dir.digest}:{os.getpid()}:host 6.1",
         "SLURM_ESIS_LOCAL": "1",
     }
     text = job.spool.read_text()
     job.spool.write_text(text.replace("\ncat ", "\nenv | grep '^SLURM_ESIS_[^R]' >seen || :\ncat "))
     check(job, tasks, **left)
-    assert (job.run_dir.cwd / "seen").read_text() == "SLURM_ESIS_INDEX=1\n"
+    seen = (job.run_dir.cwd / "seen").read_text().split("\n")
+    assert [line.partition(":0:")[0] for line in sorted(seen)] == ["", "SLURM_ESIS_INDEX=1", "SLURM_ESIS_INSIDE=77"]
 
 
 CHANGES = {
