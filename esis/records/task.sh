@@ -484,6 +484,14 @@ esis_start() {
 # Not 0 where the record can't be written: a task whose end nobody can know must not end well, or Slurm's COMPLETED
 # would make it done. Where somebody has removed the records there is none to write, and the exit status stays.
 esis_end() {
+    esis_number "${1-}"
+    if [ "$esis_text" = null ]; then
+        # The status of the command before is no better: in an EXIT trap it is that of the trap's own.
+        command printf 'ESIS: esis_end was called with "%s" for the exit status of this script, which is no number, so this task is not done\n' \
+            "${1-}" >&2 || :
+        esis_end 75 || :
+        return 1
+    fi
     if [ "${PATH-}" != "$esis_path" ] || [ "${LD_LIBRARY_PATH-}" != "$esis_libraries" ]; then
         # The script has set them anew: mv may not be found with these, or not start. Whoever calls this keeps them.
         (

@@ -245,10 +245,11 @@ def test_a_plain_job_has_no_task_and_no_record(tmp_path: Path) -> None:
 
 @every_shell
 def test_jobs_that_a_task_submits_are_not_fenced_by_it(tmp_path: Path, shell: str) -> None:
-    """The variable that fences a job is not passed on; of the hook's variables only two are for the worker."""
+    """The variable that fences a job is not passed on; of the rest two are for the worker, one for the hook itself."""
     run = make_run(tmp_path)
     code, out, _ = Job(run, "env | grep -i esis | cut -d= -f1", shell).run(fenced="0001")
-    assert (code, sorted(out.split())) == (0, ["ESIS_REQUIREMENT_WAIT", "SLURM_ESIS_INDEX", "SLURM_ESIS_RECORD"])
+    passed_on = ["SLURM_ESIS_INDEX", "SLURM_ESIS_INSIDE", "SLURM_ESIS_RECORD"]
+    assert (code, sorted(out.split())) == (0, ["ESIS_REQUIREMENT_WAIT", *passed_on])
 
 
 # --- signals
@@ -338,6 +339,21 @@ def test_an_exit_trap_can_end_the_record(tmp_path: Path, shell: str, code: int) 
     assert Job(run, f"scratch=scratch; mkdir $scratch\n{trap}\nexit {code}", shell).run()[0] == code
     assert states(run) == [(3, "0001", "77", 0, code)]
     assert os.listdir(run.cwd) == []
+
+
+@every_shell
+@pytest.mark.parametrize("end", ["", '""', "failed", "-1", "1x", "'$?'", "9999999999999999"])
+@pytest.mark.parametrize(
+    "how", ["trap 'rm -f x; esis_end {}' EXIT", "set -e; true; esis_end {}", "set -u; esis_end {}"]
+)
+def test_f255_an_end_without_a_number_is_none_that_anybody_takes_for_good(
+    tmp_path: Path, shell: str, how: str, end: str
+) -> None:
+    """F255: the record can be read, it is 75, and the log says why."""
+    run = make_run(tmp_path)
+    _, _, err = Job(run, how.replace("{}", end.replace("'", "'\\''") if "trap" in how else end), shell).run()
+    assert [state[-1] for state in states(run)] == [75]
+    assert "which is no number, so this task is not done" in err
 
 
 @every_shell
@@ -583,7 +599,9 @@ def test_a_marker_makes_the_record_resumable(tmp_path: Path, shell: str, body: s
 def test_the_worker_knows_slurms_own_index(tmp_path: Path, shell: str) -> None:
     """Position 1 of the map is task 9: who requeues has to name position 1."""
     run = make_run(tmp_path)
-    job = Job(run, 'env | grep "^SLURM_ESIS_\\|^SLURM_ARRAY_TASK_ID" | sort', shell, mapped=(4, 9))
+    job = Job(
+        run, 'env | grep "^SLURM_ESIS_[^I]\\|^SLURM_ESIS_INDEX\\|^SLURM_ARRAY_TASK_ID" | sort', shell, mapped=(4, 9)
+    )
     code, out, _ = job.run(1)
     (record,) = read_records(run.tasks)
     stem = record.name.partition(".exit")[0]
@@ -647,10 +665,11 @@ def test_f26_work_never_starts_behind_an_incomplete_run(tmp_path: Path, shell: s
     run = make_run(tmp_path)
     other = other_run(tmp_path, *records)
     required(run, 2, other.path)
-    code, out, err = Job(run, "echo work", shell).run()
-    assert (code, out) == (75, "")
-    assert f"ESIS: the required run {other.path} is not complete" in err
-    assert states(run) == [(3, "0001", "77", 0, 75)]
+    for fenced, left in ((None, []), ("0001", [(3, "0001", "77", 0, 75)])):  # by hand: what it did before stands
+        code, out, err = Job(run, "echo work", shell).run(fenced=fenced)
+        assert (code, out) == (75, "")
+        assert f"ESIS: the required run {other.path} is not complete" in err
+        assert states(run) == left
 
 
 @every_shell

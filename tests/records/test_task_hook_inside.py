@@ -29,7 +29,8 @@ KINDS: dict[str, tuple[dict[str, Any], int]] = {
 
 def body(how: str, shell: str, end: str = "exit 0", outside: str = ":") -> str:
     again = ONCE_MORE[how].format(shell=SHELLS[shell] + (" sh" if shell == "busybox" else ""))
-    return f'if [ -z "${{INSIDE:-}}" ]; then\nexport INSIDE=1\n{outside}\n{again}\nfi\necho "task $SLURM_ARRAY_TASK_ID"\n{end}'
+    inside = f'echo "task $SLURM_ARRAY_TASK_ID"\n{end}'
+    return f'if [ -z "${{INSIDE:-}}" ]; then\nexport INSIDE=1\n{outside}\n{again}\nfi\n{inside}'
 
 
 @every_shell
