@@ -560,8 +560,9 @@ esis_status() {
 # A run is complete when somebody has marked it as that, or when the latest record of each of its tasks says exit0, or COMPLETED
 # where the task wrote no end and ESIS kept what Slurm said. Of two records of one attempt Slurm's word counts, then the
 # later end, in the same second the worse one; that it was cancelled before it began (it ends as it starts) counts least,
-# for Slurm may lose a cancellation. Where there is no record of any of them, completed.state decides: workers of ESIS
-# 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in records/tasks.py.
+# for Slurm may lose a cancellation; so does that it left no record. Where there is no record of any of them,
+# completed.state decides: workers of ESIS 0.0.4 write 1 there, whatever became of the other tasks. The same rules stand in
+# records/tasks.py.
 esis_is_complete() {
     # A mark of ESIS's own is one of a moment: records may have come since.
     if [ -f "$3/__esis__/complete" ]; then
@@ -583,7 +584,7 @@ esis_is_complete() {
         }
         function weight() {
             if ($6 == "running") return 1
-            if ($6 == "slurm-CANCELLED" && $5 + 0 == $7 + 0) return 0
+            if ($6 == "slurm-UNRECORDED" || ($6 == "slurm-CANCELLED" && $5 + 0 == $7 + 0)) return 0
             return $6 ~ /^slurm-/ ? 3 : 2
         }
         function good(what) { return what == "exit0" || what == "slurm-COMPLETED" }

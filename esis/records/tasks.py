@@ -16,6 +16,7 @@ from esis.hook import AGAIN
 from esis.model.workdir import RunDir
 
 COMPLETED = "COMPLETED"  # the verdict on a task that is done, and recorded no end
+UNRECORDED = "UNRECORDED"  # on one whose script ended with 0, as Slurm said, and that recorded nothing where it had to
 _NAME = re.compile(
     r"([0-9]{1,12})\.([0-9]{4,9})\.([0-9]{1,20})\.([0-9]{1,9})\.([0-9]{1,15})\."
     r"(?:running|exit([0-9]{1,3})\.([0-9]{1,15})|slurm-([A-Z_]{1,40})\.([0-9]{1,15})|resumable\.([0-9]{1,15}))\Z"
@@ -110,7 +111,8 @@ class TaskRecord(NamedTuple):
 
         Of one attempt the end is later than its start. Slurm's verdict outranks what the job itself wrote, and a later
         end an earlier one; that it was cancelled before it began is outdone by any sign that it did begin: Slurm may
-        lose a cancellation that it acknowledged.
+        lose a cancellation that it acknowledged. Nor does a note that there was no record outdo one: directories of
+        network file systems show late what is in them.
         """
         if self.submission != other.submission:
             return self.submission > other.submission
@@ -122,7 +124,8 @@ class TaskRecord(NamedTuple):
         return self._weight() > other._weight()
 
     def _weight(self) -> tuple[int, int, bool, str]:
-        rank = 0 if self.never_began else 3 if self.verdict is not None else 2 if self.ended else 1
+        outdone = self.never_began or self.verdict == UNRECORDED  # by anything else that is known of the attempt
+        rank = 0 if outdone else 3 if self.verdict is not None else 2 if self.ended else 1
         return rank, self.end or self.start, not self.done, self.name
 
 
@@ -180,7 +183,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
                 later, earlier = (new, old) if new.supersedes(old) else (old, new)
                 if later is new:
                     found[task], found_kinds[task] = name, kind
-                if later.is_attempt_of(earlier) and later.ended and earlier.ended and not earlier.never_began:
+                if later.is_attempt_of(earlier) and later.ended and earlier.ended and earlier._weight()[0]:
                     rivals[task] = earlier.name
         # Each is of its own kind: what holds for others needn't hold for it.
         found_kinds.update((task, len(known) + position) for position, task in enumerate(rivals))

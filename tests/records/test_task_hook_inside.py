@@ -41,8 +41,9 @@ def test_f261_a_script_that_starts_itself_again_keeps_its_task(tmp_path: Path, s
     given, task = KINDS[kind]
     run = make_run(tmp_path)
     job = Job(run, body(how, shell), shell, **given)
-    fence = {"fenced": "0001.2", "SLURM_ESIS_OFFSET": "1000"} if "arrays" in given else {"fenced": "0001"}
-    assert job.run(3, **fence) == (0, f"task {task}\n", "")
+    second = "arrays" in given
+    variables = {"SLURM_ESIS_OFFSET": "1000"} if second else {}
+    assert job.run(3, fenced="0001.2" if second else "0001", variables=variables) == (0, f"task {task}\n", "")
     assert states(run) == [(task, "0001", "77", 0, 0)]
 
 

@@ -113,6 +113,17 @@ STORIES = {
         up
         esis status
     """,
+    "F256: a failed task of a pack isn't submitted again while the pack's job may be requeued": """
+        world tasks=2 pack=2
+        esis run
+        start 1
+        end fail
+        esis resubmit
+        end requeue
+        start 2
+        end ok
+        end ok
+    """,
     "F176: what a late job did counts where the job of the resubmission is lost": """
         world tasks=1
         fault sbatch:lost_reply 400

@@ -57,7 +57,27 @@ def choose(status: RunStatus, selection: Selection, context: Context) -> list[in
         if done:
             context.say(f"{label}: left out, for they are done: {format_ranges(done)}; --state done includes them")
         chosen = _without(chosen, done)
-    return without_worn(status, chosen, selection.max_attempts, context)
+    return without_worn(status, _without_packed(status, chosen, context), selection.max_attempts, context)
+
+
+def _without_packed(status: RunStatus, chosen: list[int], context: Context) -> list[int]:
+    """Leave out what hasn't ended well in a pack whose job lives.
+
+    That is past them; but if Slurm queues it again (its node is lost, another job goes first), it comes to all tasks of
+    the pack that aren't done.
+    """
+    packed = [held for held in status.queue if held.submission is not None and held.submission.packed]
+    done = frozenset(status.indices(TaskState.DONE) if packed else ())
+    for held in packed:
+        tasks = {task for index in held.seen.indices or () for task in held.tasks(index)}
+        left = _common(chosen, [*(tasks - done)])
+        if left:
+            context.say(
+                f"{status.run.label}: left out, for job {held.seen.job} still works through their pack, and would do "
+                f"them again if Slurm requeued it: {format_ranges(left)}; repeat the command once it has ended"
+            )
+            chosen = _without(chosen, left)
+    return chosen
 
 
 def without_worn(status: RunStatus, chosen: list[int], most: int | None, context: Context) -> list[int]:

@@ -13,7 +13,7 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, is_alone, leaves_no_ends, of_pack
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
-from esis.operations.witness.words import exit_reason, failure_reason
+from esis.operations.witness.words import exit_reason, failure_reason, never_began
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.tasks import TaskRecord
@@ -23,8 +23,8 @@ from esis.schedulers.base import JobState, Sighting, Snapshot
 GRACE_SECONDS = 65.0
 _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
-_ENDS_WHILE_WAITING = ("CANCELLED", "DEADLINE")
 _NO_END = "COMPLETED, no record of the end"
+_NO_RECORD = "and no record of the task"
 _NO_ENDS = "its script leaves no records of ends in this pack"
 
 _LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
@@ -116,10 +116,10 @@ class Judge:
         submission, position = self._owners.place(task)
         current = record is not None and (submission is None or record.submission >= submission.number)
         seen = self._sightings.live.get(task)
-        for job in (seen, *self._sightings.more.get(task, ())) if seen is not None else ():
-            queued = self._queued(task, job, record)
-            if queued is not None:
-                return queued
+        held = (seen, *self._sightings.more.get(task, ())) if seen is not None else ()
+        queued = [verdict for job in held if (verdict := self._queued(task, job, record)) is not None]
+        if queued:
+            return next((verdict for verdict in queued if verdict.state is TaskState.RUNNING), queued[0])
         if (
             submission is not None
             and submission.number in self._returned.get(task, ())
@@ -228,6 +228,8 @@ class Judge:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
         if record.verdict == tasks.COMPLETED and failed is None:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
+        if record.verdict == tasks.UNRECORDED and failed is None:
+            return Verdict(TaskState.UNKNOWN, f"COMPLETED, {_NO_RECORD}", job=record.job)
         if record.verdict is not None:
             reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason + also, job=record.job)
@@ -299,7 +301,7 @@ class Judge:
         to be about this one.
         """
         seen = self._sightings.ended(record.job, record.task)
-        if seen is not None and record.code == 0 and _never_began(seen):
+        if seen is not None and record.code == 0 and never_began(seen):
             return None  # queued again behind its end, and cancelled there: that end stands
         if (
             seen is None
@@ -329,15 +331,15 @@ class Judge:
             word = seen.word.split()[0]
             if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
-            if seen.state in (JobState.FAILED, JobState.COMPLETED) and not submission.records:
-                self.unrecorded[task] = (submission.number, job, word)
+            if seen.state is JobState.COMPLETED or (seen.state is JobState.FAILED and not submission.records):
+                self.unrecorded[task] = (submission.number, job, tasks.UNRECORDED if submission.records else word)
             if seen.state is JobState.FAILED:
                 return Verdict(
                     TaskState.FAILED, failure_reason(seen, None, started=not submission.records), seen.code, job
                 )
             if seen.state is JobState.COMPLETED and not submission.records:
                 return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
-            return Verdict(TaskState.UNKNOWN, f"{seen.word}, and no record of the task", job=job, unread=True)
+            return Verdict(TaskState.UNKNOWN, f"{seen.word}, {_NO_RECORD}", job=job, unread=True)
         since = submission.answered or submission.created
         if not submission.records and self._problem is None:
             if self._evidence.claimed:
@@ -380,11 +382,6 @@ class Judge:
                 TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job, passing=True
             )
         return Verdict(TaskState.LOST, what, job=job, unread=True)
-
-
-def _never_began(seen: Sighting) -> bool:
-    """Return whether Slurm speaks of an attempt that it took away while it waited: that took no time at all."""
-    return seen.word.split()[0] in _ENDS_WHILE_WAITING and seen.used != "" and seen.elapsed == 0
 
 
 def _waits_or_runs(seen: Sighting) -> Verdict:

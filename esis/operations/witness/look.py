@@ -230,7 +230,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
 
 
 def _worth_noting(judge: Judge, evidence: Evidence, snapshot: Snapshot) -> Iterator[tuple[int, tuple[int, str, str]]]:
-    """Yield what Slurm said of tasks that write no records, as far as it has to be kept.
+    """Yield what Slurm said of tasks that wrote no records, as far as it has to be kept.
 
     Once squeue has forgotten them, nobody could tell, unless sacct does. The jobs of dependants ask neither: they would
     believe an earlier record, that says that a task failed.

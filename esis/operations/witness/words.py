@@ -1,4 +1,4 @@
-"""Say in words for people why a task is in its state."""
+"""Say in words for people why a task is in its state, and know what Slurm's words mean."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from esis.schedulers.base import Sighting
 if TYPE_CHECKING:
     from esis.locks import Owner
 
+_ENDS_WHILE_WAITING = ("CANCELLED", "DEADLINE")
 _LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
 
 
@@ -27,6 +28,11 @@ def failure_reason(verdict: Sighting, recorded: int | None, started: bool) -> st
     if verdict.signal:
         return f"signal {verdict.signal}"
     return f"FAILED ({verdict.reason})" if verdict.reason not in ("", "None") else "FAILED"
+
+
+def never_began(seen: Sighting) -> bool:
+    """Return whether Slurm speaks of an attempt that it took away while it waited: that took no time at all."""
+    return seen.word.split()[0] in _ENDS_WHILE_WAITING and seen.used != "" and seen.elapsed == 0
 
 
 def elsewhere(owner: Owner | None) -> str:

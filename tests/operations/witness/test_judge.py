@@ -658,6 +658,28 @@ def test_f51_of_two_ends_of_one_attempt_a_rule_decides_and_both_are_shown(
         assert f"{said} was recorded as well" in found.reason
 
 
+def test_f258_what_ended_well_and_left_no_record_stays_unknown(tmp_path: Path) -> None:
+    """F258: Slurm forgets that it said COMPLETED; lost it is not, for nobody would do once more what may be done.
+
+    A record that a file server showed late counts all the same, whatever was noted meanwhile.
+    """
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    plain = submission(range(2), ["71"], Array("0-1", 0, 2))
+    said = sighting("71", (0, 1), "COMPLETED", f"{run.script}|{run.cwd}")
+    first = status_of(evidence([plain], (), 2, run), Snapshot((said,), accounting_problem="there is none"), NOW)
+    keep(first)
+    (run.tasks / a_record(1, "71", 0, start=20).name).touch()
+    kept = [found for path in run.tasks.iterdir() if (found := TaskRecord.parse(path.name)) is not None]
+    later = status_of(evidence([plain], kept, 2, run), Snapshot(), NOW + 10_000)
+    assert (first.tasks[0].state, first.tasks[1].state) == (TaskState.UNKNOWN, TaskState.UNKNOWN)
+    assert (later.tasks[0].state, later.tasks[0].reason) == (TaskState.UNKNOWN, "COMPLETED, and no record of the task")
+    assert later.tasks[1].state is TaskState.DONE
+    failed = sighting("71", (0,), "OUT_OF_MEMORY", f"{run.script}|{run.cwd}")
+    assert status_of(evidence([plain], kept, 2, run), Snapshot((failed,)), NOW).tasks[0].state is TaskState.FAILED
+
+
 def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
     """F51: it was noted for a task that waited; Slurm lost it, and the task began all the same."""
     note = a_record(0, "71", verdict="CANCELLED", start=200)._replace(end=200)
@@ -876,6 +898,17 @@ def test_f171_what_another_job_will_come_to_waits(word: str, turned: bool) -> No
     seen = [sighting("71", (0,), "RUNNING"), sighting("75", (0,), word)]
     found = verdicts(evidence([PACKS], records), *(reversed(seen) if turned else seen))
     assert (found[0].state, found[0].job) == (TaskState.WAITING, "75")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_f257_a_task_that_runs_in_one_job_runs_though_another_one_will_come_to_it(turned: bool) -> None:
+    """F257: the job of its pack was requeued and waits; whoever cancels what waits must not be told of this one."""
+    again = submission([0], ["80"], Array("0", 0, 1), number=2, per_job=6, parallel=2, created=200.0)
+    records = [a_record(0, "71", 3), a_record(0, "80", number=2, start=300), a_record(1, "71")]
+    seen = [sighting("71", (0,), "PENDING"), sighting("80", (0,), "RUNNING")]
+    found = verdicts(evidence([PACKS, again], records), *(reversed(seen) if turned else seen))
+    assert (found[0].state, found[0].job) == (TaskState.RUNNING, "80")
+    assert (found[1].state, found[1].job) == (TaskState.WAITING, "71")
 
 
 def test_what_is_said_of_a_whole_job_of_packs_is_said_of_each_pack() -> None:
