@@ -92,7 +92,10 @@ esis_run() {{
 }}
 command_not_found_handle() {{ esis_run "$@"; }}
 exec() {{ [ $# -gt 0 ] || return 0; esis_run "$@"; exit; }}
-esis_end() {{ printf '{mark}end\\n' >&2; }}
+esis_end() {{
+  local told=${{1-}}
+  printf '{mark}end %s\\n' "${{told//$'\\n'/$'\\036'}}" >&2
+}}
 {functions}
 eval() {{
   case "$*" in
@@ -105,7 +108,7 @@ eval() {{
   set -- "$*"
   printf '{mark}evaluated %s\\n' "${{1//$'\\n'/$'\\036'}}" >&2
 }}
-trap esis_end EXIT
+trap 'esis_end "$?"' EXIT
 enable -n . alias bg bind builtin caller cd command compgen complete compopt dirs disown eval exec fc fg hash help \
 history jobs kill logout mapfile popd pushd readarray source suspend ulimit unalias enable
 """
@@ -152,7 +155,8 @@ class Trial:
     """Hold what came of it."""
 
     noticed: bool  # whether the script fails where its worker does
-    recorded: bool  # whether its end would be recorded
+    told_of_good: str | None  # what esis_end is called with behind a worker that ended well; None: it isn't
+    told_of_bad: str | None  # the same behind one that failed
     several: bool  # whether it calls the worker several times, and goes on calling it after a failure
     inside: bool  # whether a shell inside of the script ends with 0 behind a failed worker
 
@@ -163,7 +167,7 @@ class _End:
 
     code: int
     calls: int
-    recorded: bool = False
+    told: str | None = None  # what esis_end was called with: the first call writes the record
     asked: frozenset[str] = frozenset()  # calls of shells whose ends aren't known yet
     evaluated: frozenset[str] = frozenset()  # texts of eval that aren't known yet
 
@@ -196,7 +200,8 @@ def attempt_inner(script: Inner) -> Trial | None:
     ends = _ends(script, 0)
     if ends is None or ends.good.code != 0 or not ends.good.calls or not ends.bad.calls:
         return None
-    return Trial(ends.bad.code != 0, ends.bad.recorded, ends.good.calls > 1 and ends.bad.calls > 1, ends.inside)
+    several = ends.good.calls > 1 and ends.bad.calls > 1
+    return Trial(ends.bad.code != 0, ends.good.told, ends.bad.told, several, ends.inside)
 
 
 def _ends(script: Inner, depth: int) -> _Ends | None:
@@ -315,10 +320,12 @@ def _run(argv: list[str], script: str, words: Sequence[str], scratch: Path) -> _
         if line.startswith(_MARK)
     ]
 
-    def told(kind: str) -> frozenset[str]:
-        return frozenset(mark[len(kind) + 1 :].replace(_LINE, "\n") for mark in marks if mark.startswith(f"{kind} "))
+    def told(kind: str) -> list[str]:
+        return [mark[len(kind) + 1 :].replace(_LINE, "\n") for mark in marks if mark.startswith(f"{kind} ")]
 
-    return _End(done.code, marks.count("worker"), "end" in marks, told("asked"), told("evaluated"))
+    recorded = next(iter(told("end")), None)
+    asked, evaluated = frozenset(told("asked")), frozenset(told("evaluated"))
+    return _End(done.code, marks.count("worker"), recorded, asked, evaluated)
 
 
 def _shell_flags(script: str) -> list[str] | None:

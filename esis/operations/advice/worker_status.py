@@ -10,14 +10,11 @@ from esis.model.template import Values, is_posix_shell, render, worker_path
 from esis.operations.advice.dialects import lost_in_this_shell
 from esis.operations.advice.findings import Finding, note, problem
 from esis.operations.advice.inner_shells import Inner, first_call
+from esis.operations.advice.recorded_end import findings_on_end
 from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.trial import attempt, attempt_inner
 
 _SUBJECT = "template"
-_OWN_TRAP = re.compile(
-    r"^[^#\n]*\btrap\s+(?!-\s)[^\n#]*?\s(?:EXIT|0)\b|^\s*(?:function\s+)?TRAPEXIT\b",  # the latter is zsh's
-    re.MULTILINE,
-)
 _ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _BETWEEN = re.compile(r";|(?<![&<>|])(&)(?![&<>\d-])")
 _WAIT = r"(?:^|[;&|({]\s*|\b(?:if|elif|while|until|do|then|else|!)\s)\s*wait"
@@ -56,13 +53,8 @@ def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
         yield note(_SUBJECT, "the worker is called several times, and without set -e the last call alone decides")
     for reason in lost_in_this_shell(text, _stops_on_errors(text, lines)):
         yield note(_SUBJECT, f"a worker that failed may count as done: {reason}")
-    own = trial is None and _OWN_TRAP.search("\n".join(lines)) is not None and "esis_end" not in text
-    if is_posix_shell(text) and (own or (trial is not None and not trial.recorded)):
-        yield problem(
-            _SUBJECT,
-            "its own EXIT trap doesn't call esis_end: no end is recorded, and without accounting a "
-            "task is lost once Slurm has forgotten it (esis doc templates)",
-        )
+    if is_posix_shell(text):
+        yield from findings_on_end(text, trial)
 
 
 def _used_up(text: str, lines: Sequence[str], number: int) -> str | None:

@@ -1,0 +1,71 @@
+"""esis doctor tells a call of `esis_end` that records another end than the script has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.operations.advice.test_doctor import HEAD, told
+
+WORK = "scratch=$(mktemp -d)\nsrun WORKERSCRIPT\n"
+DONE = "a worker that failed counts as done"
+NO_NUMBER = "its tasks count as failed"
+WRONG = [
+    ("trap 'rm -rf \"$scratch\"; esis_end $?' EXIT\n", DONE),
+    ('cleanup() { rm -rf "$scratch"; esis_end $?; }; trap cleanup EXIT\n', DONE),
+    ('cleanup() {\n  rm -rf "$scratch"\n  esis_end $?\n}\ntrap cleanup EXIT\n', DONE),
+    ('scratch=/tmp/x\ntrap "rm -rf $scratch; esis_end $?" EXIT\n', DONE),
+    ("trap 'if type esis_end >/dev/null 2>&1; then esis_end $?; fi' EXIT\n", DONE),
+    ("trap 'esis_end 0' EXIT\n", DONE),
+    ("trap 'rm -rf \"$scratch\"; esis_end' EXIT\n", NO_NUMBER),
+    ('trap \'rm -rf "$scratch"; esis_end ""\' EXIT\n', NO_NUMBER),
+    ('trap "code=$?; rm -rf x; esis_end $code" EXIT\n', NO_NUMBER),
+    ("trap 'esis_end failed' EXIT\n", NO_NUMBER),
+    ("trap 'esis_end 1' EXIT\n", "ended well counts as failed"),
+]
+RIGHT = [
+    'trap \'esis_code=$?; rm -rf x; esis_end "$esis_code" || esis_code=75; exit "$esis_code"\' EXIT\n',
+    "trap 'code=$?; esis_end $code; esis_end 0; exit $code' EXIT\n",
+    "trap 'esis_end $?; rm -rf x' EXIT\n",
+    'trap "code=\\$?; rm -rf x; esis_end \\"\\$code\\"" EXIT\n',
+    "over() { rm -rf x; esis_end \"$1\"; }\ntrap 'over $?' EXIT\n",
+    "cleanup() {\n  code=$?\n  rm -rf x\n  esis_end $code\n  return $code\n}\ntrap cleanup EXIT\n",
+    "trap 'code=$?; # esis_end failed\n  esis_end \"$code\"' EXIT\n",
+]
+UNTRIED = HEAD.replace("/bin/bash", "/bin/zsh")
+
+
+@pytest.mark.parametrize(("trap", "part"), WRONG)
+def test_f271_an_end_that_is_told_wrongly_is_a_problem(tmp_path: Path, trap: str, part: str) -> None:
+    """F271: the record outlives what Slurm knows; a failed worker's said exit0."""
+    ((level, message),) = told(tmp_path, trap + WORK)
+    assert (level, part in message, 'esis_end "$code"' in message) == ("problem", True, True), message
+
+
+@pytest.mark.parametrize("trap", RIGHT)
+def test_f271_an_end_that_is_told_well_is_no_finding(tmp_path: Path, trap: str) -> None:
+    assert [level for level, _ in told(tmp_path, trap + WORK)] == ["ok"]
+
+
+def test_f271_a_last_line_that_tells_an_end_has_to_tell_its_number(tmp_path: Path) -> None:
+    ((level, message),) = told(tmp_path, "set -e; srun WORKERSCRIPT; esis_end\n")
+    assert (level, NO_NUMBER in message) == ("problem", True), message
+    assert told(tmp_path, "srun WORKERSCRIPT\ncode=$?\nesis_end $code\nexit $code\n")[0][0] == "ok"
+    assert told(tmp_path, "set -e\nsrun WORKERSCRIPT\nesis_end 0\n")[0][0] == "ok"
+
+
+def test_f271_a_trap_that_tells_of_failures_alone_leaves_good_ends_out(tmp_path: Path) -> None:
+    ((level, message),) = told(tmp_path, "trap 'code=$?; [ $code = 0 ] || esis_end $code' EXIT\n" + WORK)
+    assert (level, "no end is recorded" in message) == ("problem", True), message
+
+
+@pytest.mark.parametrize("trap", [*(trap for trap, _ in WRONG), "TRAPEXIT() { rm -rf x; esis_end $? }\n"])
+def test_f271_where_nothing_can_be_tried_the_text_is_judged(tmp_path: Path, trap: str) -> None:
+    ((level, message),) = told(tmp_path, trap + WORK, UNTRIED)
+    assert (level, "may be recorded wrongly" in message) == ("note", True), message
+
+
+@pytest.mark.parametrize("trap", [*RIGHT, "TRAPEXIT() { esis_end $? }\n"])
+def test_f271_a_text_that_is_right_is_no_finding(tmp_path: Path, trap: str) -> None:
+    assert [level for level, _ in told(tmp_path, trap + WORK, UNTRIED)] == ["ok"]
