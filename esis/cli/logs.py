@@ -37,6 +37,11 @@ def log(task: int, target: str | None, follow: bool, grep: str | None, only_path
     if only_path:
         click.echo(path)
         return
+    if str(path).startswith("/dev/"):
+        raise BadInput(
+            f"{run.label}: its template sends the logs to {path}, so nothing is kept of task {task}",
+            "for logs, leave -o (--output) out of the #SBATCH lines, or name a file there: esis doc templates",
+        )
     folded = None if path.exists() else read_log(run, path)
     if folded is None and not path.exists() and not follow:
         earlier = f"; earlier attempts left theirs in {path.parent}" if task in evidence.records else ""

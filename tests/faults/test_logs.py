@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from esis.operations.logs.of_tasks import last_words
 from tests.faults.bench import TEMPLATE, Bench, only_run
 
 WORKER = """#!/bin/sh
@@ -310,3 +311,19 @@ def test_without_records_any_job_may_be_the_runs(bench: Bench, option: str) -> N
     bench.slurm.run()
     logs, _ = archived(bench, place, "--incomplete")
     assert of(logs) == [0, 1, 1, 2]
+
+
+def test_f273_a_hole_in_front_of_a_message_does_not_hide_it(tmp_path: Path) -> None:
+    """F273: NUL bytes, left where a log was cut under its writer, or by a file server."""
+    log = tmp_path / "log"
+    log.write_bytes(b"before\n" + b"\0" * 5000 + b"no room left\n" + b"\0" * 500)
+    assert last_words(log) == "no room left"
+
+
+def test_f273_who_asks_for_a_log_that_goes_to_a_device_is_told(bench: Bench) -> None:
+    place = scan(bench, 2, "-o /dev/null")
+    shown = bench.esis(place, "log", "1")
+    assert shown.code == 2, shown
+    assert "its template sends the logs to /dev/null" in shown.stderr
+    assert "leave -o" in shown.stderr
+    assert bench.esis(place, "log", "1", "--path").ok().stdout == "/dev/null\n"

@@ -138,7 +138,8 @@ def last_words(path: Path) -> str:
         return f"({path.name}: {error.strerror})"
     except CorruptState as error:
         return f"({error.message})"
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    # NUL bytes fill the hole that is left where a log is cut under its writer, or a file server lost what was there.
+    lines = [line.strip() for line in re.split(r"[\r\n\0]+", text) if line.strip()]
     meaningful = [line for line in lines if not _NOISE.match(line)]
     return (meaningful or lines or [""])[-1][:300]
 
