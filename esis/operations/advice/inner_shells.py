@@ -17,6 +17,7 @@ HANDLING = _READING | {"chmod", "cp", "dos2unix", "install", "ln", "mv", "rsync"
 _VALUED = frozenset({"--rcfile", "--init-file"})
 _DIRECTORY = re.compile(r"\$\(dirname\s[^()]*\)")
 _SHOWN = re.compile(r"(?:^|[;&|(]\s*)(?:echo|printf|logger)\s[^;&|]*\Z")
+_OPENED = re.compile(r"\s*exec\s+(?:\d*[<>]+\s*[^\s;&|]+\s*)+\Z")  # exec 3<file starts nothing
 _PARTS = re.compile(r"(\n|;|&&|\|\||<<<|[<>]+[ \t]*\S+)")
 _NO_CALL = re.compile(r"\s*(?:chmod|rm|cat|ls|cp|mv|echo|touch|[<>])")  # what is done to a script's file else
 SEVERAL = re.compile(r"[;&|<>\n(\"'`]")  # where a word holds more than the call of the worker
@@ -75,7 +76,11 @@ def _of_options(words: Sequence[str], given: str) -> Inner | None:
 def calling_line(script: str) -> str | None:
     """Return the first line with the worker that is no comment; what only handles its file if there is no other one."""
     lines = [line for line in script.split("\n") if WORKER in line and not line.lstrip().startswith("#")]
-    calls = (line for line in lines if line.split()[0] not in HANDLING and WORKER in _DIRECTORY.sub("", line))
+    calls = (
+        line
+        for line in lines
+        if line.split()[0] not in HANDLING and WORKER in _DIRECTORY.sub("", line) and not _OPENED.match(line)
+    )
     return next(calls, lines[0] if lines else None)
 
 

@@ -127,7 +127,7 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     worker = workflow.resolve(workflow.workerscript)
     if worker.is_file() and not os.access(worker, os.X_OK) and not _INTERPRETER.search(before[-1]):
         yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
-    if re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before[0]):
+    if _replaces_the_shell(before[0], line.partition(WORKER)[2]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
     kept = _KEPT.match(line) is not None  # in a variable; it is called later
     if "srun" not in re.split(r"[\s();&|]+", outer if kept else " ".join(before)):
@@ -144,6 +144,16 @@ def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
             f"--signal={signals[-1]} is for the shell, which hears it only when the worker in the "
             "foreground has ended: call it with & and wait $!, or leave B: out and use srun",
         )
+
+
+def _replaces_the_shell(before: str, behind: str) -> bool:
+    """Return whether `exec` puts the worker in the place of the script, not in that of a subshell."""
+    found = re.search(r"^(?:[^'\"]*[;&|(])?\s*exec\s[^;&|]*\Z", before)
+    if found is None or re.search(r"exec\s+\d*<\s*\Z", before):  # it opens the worker's file
+        return False
+    ahead = before[: before.rindex("exec")]
+    piped = re.match(r"(?:[^;&|]|(?<=[<>])&)*(?:(?<![<>])&(?![&>])|\|(?!\|))", behind)
+    return ahead.count("(") <= ahead.count(")") and piped is None
 
 
 def _worker(text: str, workflow: Workflow, config: Mapping[str, str]) -> Iterator[Finding]:

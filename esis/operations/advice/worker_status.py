@@ -18,6 +18,11 @@ _SUBJECT = "template"
 _ERREXIT = re.compile(r"^\s*set\s+(?:-\w*e|.*-o\s+errexit)", re.MULTILINE)
 _BETWEEN = re.compile(r";|(?<![&<>|])(&)(?![&<>\d-])")
 _WAIT = r"(?:^|[;&|({]\s*|\b(?:if|elif|while|until|do|then|else|!)\s)\s*wait"
+_WAITS_FOR_JOBS = re.compile(r"\b(?:wait|in)\s[^;&|\n]*(?:\$\(|`)\s*jobs\b")
+_FORGOTTEN = (
+    "jobs -p leaves out a worker that has ended by then, and without set -e the last one alone decides: keep each "
+    'PID, pids="$pids $!", and write for p in $pids; do wait "$p" || exit; done'
+)
 _CLOSING = frozenset({"", ")", "}", "fi", "done", "esac"})
 _INSIDE = (
     "a shell inside of it goes on behind the worker: begin its text with set -e, or let && stand between its "
@@ -39,7 +44,9 @@ def findings_on_status(text: str, path: Path) -> Iterator[Finding]:
         return
     written = inner is not None and inner.written
     trial, why = attempt(outer if written else script), _used_up(outer, lines, number)
-    if trial is not None and not trial.noticed:
+    if trial is not None and not trial.noticed and _WAITS_FOR_JOBS.search(outer):
+        yield note(_SUBJECT, f"a worker that failed may count as done: {_FORGOTTEN}")
+    elif trial is not None and not trial.noticed:
         reason = _INSIDE if trial.inside else why or "its status is lost on the way"
         yield problem(
             _SUBJECT,

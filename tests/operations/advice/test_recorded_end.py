@@ -69,3 +69,41 @@ def test_f271_where_nothing_can_be_tried_the_text_is_judged(tmp_path: Path, trap
 @pytest.mark.parametrize("trap", [*RIGHT, "TRAPEXIT() { esis_end $? }\n"])
 def test_f271_a_text_that_is_right_is_no_finding(tmp_path: Path, trap: str) -> None:
     assert [level for level, _ in told(tmp_path, trap + WORK, UNTRIED)] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    ['exec bash "$0"', 'exec apptainer exec img bash "$0"', 'sg group "$0"; exit', 'timeout 60 bash "$0"; exit $?'],
+)
+def test_f272_a_script_that_starts_itself_again_is_no_finding(tmp_path: Path, again: str) -> None:
+    body = f'if [ -z "${{INSIDE:-}}" ]; then export INSIDE=1; {again}; fi\nset -e\nsrun WORKERSCRIPT\necho\n'
+    assert [level for level, _ in told(tmp_path, body)] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(exec srun WORKERSCRIPT)\n",
+        "set -e\n(cd x && exec srun WORKERSCRIPT)\necho\n",
+        "exec srun WORKERSCRIPT & wait $!\n",
+        "set -o pipefail; exec srun WORKERSCRIPT 2>&1 | tee log\n",
+        "exec 3<WORKERSCRIPT\nsrun WORKERSCRIPT\n",
+    ],
+)
+def test_f274_exec_that_leaves_the_script_its_shell_is_no_finding(tmp_path: Path, body: str) -> None:
+    assert [level for level, _ in told(tmp_path, body)] == ["ok"]
+
+
+@pytest.mark.parametrize("body", ["exec srun WORKERSCRIPT 2>&1\n", "(cd x); exec srun WORKERSCRIPT\n"])
+def test_f274_exec_in_the_script_itself_is_a_problem(tmp_path: Path, body: str) -> None:
+    ((level, message),) = told(tmp_path, body)
+    assert (level, "leave exec out" in message) == ("problem", True), message
+
+
+@pytest.mark.parametrize("wait", ['for p in $(jobs -p); do wait "$p"; done\n', "wait $(jobs -p)\n"])
+def test_f274_jobs_forgets_those_that_have_ended(tmp_path: Path, wait: str) -> None:
+    ((level, message),) = told(tmp_path, f"srun WORKERSCRIPT 1 & srun WORKERSCRIPT 2 &\n{wait}")
+    assert (level, "jobs -p leaves out" in message) == ("note", True), message
+    kept = 'pids=\nfor n in 1 2; do srun WORKERSCRIPT $n & pids="$pids $!"; done\n'
+    advised = told(tmp_path, kept + 'for p in $pids; do wait "$p" || exit; done\n')
+    assert not any("may count as done" in message or "counts as done" in message for _, message in advised)
