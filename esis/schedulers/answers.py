@@ -77,11 +77,12 @@ _UNCERTAIN = (
 )
 # The controller said no; where it did, this line stands last, and the reasons of a site's job_submit plugin before it.
 # These are in the words of the site ("connection refused by policy"); what counts of the lines before it is what
-# functions of Slurm's say of themselves, for sbatch may have sent the job before.
+# functions of Slurm's say of themselves, for sbatch may have sent the job before. "Temporarily unable" is no doubt then: so
+# slurmctld answers where it has no room (MaxJobCount), which sbatch hears again and again for two minutes (seen on 24.11).
 _DEFINITE = ("batch job submission failed:", "allocation failure:")
 _OF_SLURM = re.compile(
     r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submit|cli_filter)\w*_\w+[:\s\[(]"
-    r"|slurm temporarily unable|unable to contact slurm)"
+    r"|unable to contact slurm)"
 )
 # Or the client did, which sent nothing: its options, the script, a plugin of the site (cli_filter, spank). What goes
 # wrong behind the submission it says with the id on stdout, or in the words above.

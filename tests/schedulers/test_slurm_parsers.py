@@ -291,9 +291,9 @@ def test_a_job_that_is_named_is_no_refusal(code: int, stderr: str) -> None:
         "sbatch: error: slurm_receive_msg: Socket timed out on send/recv operation\nsbatch: error: "
         "Batch job submission "
         "failed: Invalid account\n",
+        "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n",
         "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: "
-        "Batch job submission "
-        "failed: Resource temporarily unavailable\n",
+        "Batch job submission failed: Socket timed out on send/recv operation\n",
         "sbatch: error: Batch job submission failed: Connection refused\n",
         "sbatch: error: Batch job submission failed: Protocol authentication error\n",
         "sbatch: error: Batch job submission failed: Incomplete packet\n",
@@ -721,6 +721,11 @@ def test_the_limits_of_arrays(text: str, expected: Limits) -> None:
         ("sbatch: error: Batch job submission failed: Unable to create job record, try again", True),
         ("sbatch: error: AssocMaxSubmitJobLimit", True),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+            "sbatch: error: Batch job submission failed: Resource temporarily unavailable",
+            True,
+        ),
         ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", True),
         ("sbatch: error: Batch job submission failed: Invalid job array specification", False),
         (
