@@ -77,8 +77,8 @@ _UNCERTAIN = (
 )
 # The controller said no; where it did, this line stands last, and the reasons of a site's job_submit plugin before it.
 # These are in the words of the site ("connection refused by policy"); what counts of the lines before it is what
-# functions of Slurm's say of themselves, for sbatch may have sent the job before. "Temporarily unable" is no doubt then: so
-# slurmctld answers where it has no room (MaxJobCount), which sbatch hears again and again for two minutes (seen on 24.11).
+# functions of Slurm's say of themselves, for sbatch may have sent the job before. "Temporarily unable" is no doubt:
+# so slurmctld answers where it has no room (MaxJobCount), which sbatch hears for two minutes (seen on 24.11).
 _DEFINITE = ("batch job submission failed:", "allocation failure:")
 _OF_SLURM = re.compile(
     r"(?:sbatch[\w.-]*: )?(?:error: |fatal: )?(?:(?!job_submit|cli_filter)\w*_\w+[:\s\[(]"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from operator import index
 
 from esis.errors import BadInput, FileTrouble
 from esis.files import names_in, write_all
@@ -25,6 +26,29 @@ NOTE = "step.json"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _LONGEST_NUMBER, _LONGEST_NAME = 18, 100  # characters
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
+def _whole(step: object) -> int:
+    """Return a step as an integer, whatever kind of number it is. Raises BadInput where it is no whole number."""
+    try:
+        return index(step)  # type: ignore[arg-type]  # of NumPy, too
+    except TypeError:
+        if isinstance(step, float) and step.is_integer():
+            return int(step)
+    raise BadInput(
+        f"{step!r:.60} is no step of a checkpoint",
+        "give it a whole number; what else is to be kept has names of its own",
+    )
+
+
+def _encoded(note: dict[str, object]) -> bytes:
+    what = ("the note of a checkpoint", "write what is large into a file of it")
+    try:
+        return encode(note, *what)
+    except (TypeError, ValueError, RecursionError):
+        from esis.worker.results import plain  # seldom needed: numbers and arrays of NumPy, and what can't be noted
+
+        return encode({name: plain(value, name) for name, value in note.items()}, *what)
 
 
 def _is_number(name: str) -> bool:
@@ -115,10 +139,10 @@ class Checkpoints:
 
         Where the block raises, or the process is killed at any moment, the one before it stays the latest. Raises
         FileTrouble where the disk is full or fails, Overtaken where a later attempt at the task has begun, BadInput
-        for a note that nobody could read again.
+        for a step that is no whole number, or a note that nobody could read again.
         """
         self._allowed()  # first, for what else lies there may be that of the later attempt
-        noted = encode({"step": step, **note}, "the note of a checkpoint", "write what is large into a file of it")
+        noted = _encoded({"step": _whole(step), **note})
         staging = aside(self.directory)
         try:
             make(self.directory)

@@ -16,6 +16,7 @@ from esis.files import is_there, write_atomic
 from esis.model.workdir import RunDir
 from esis.worker.objects import encode, read
 
+_LARGEST_BITS = 14_000  # Python writes and reads integers of 4,300 digits
 _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 
 
@@ -99,20 +100,33 @@ def write_array(run: RunDir, task: int, name: str, values: object, allowed: Call
 
 def plain(value: object, name: str) -> Any:
     """Return `value` made of what JSON has. Raises BadInput naming the place."""
+    try:
+        return _plain(value, name)
+    except RecursionError:
+        raise BadInput(f"{name}: a value that holds itself, or is nested too deeply", "export what is in it") from None
+
+
+def _plain(value: object, name: str) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
+        if value.bit_length() > _LARGEST_BITS:
+            raise BadInput(f"{name}: an integer of {value.bit_length()} bits", "export it as a text, or as a float")
         return int(value)  # also of an IntEnum, of which JSON would not take the name
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _named(value)
     if isinstance(value, Mapping):
-        return {_key(key, name): plain(item, f"{name}.{key}") for key, item in value.items()}
+        return {_key(key, name): _plain(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
+        return [_plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
     # Scalars and arrays of NumPy and its kin, without importing any of them.
     tolist = getattr(value, "tolist", None)
     if callable(tolist):
-        return plain(tolist(), name)
+        found = tolist()
+        if type(found) is not type(value):
+            return _plain(found, name)
+        if getattr(getattr(value, "dtype", None), "kind", "") == "f":  # longer than Python's own float
+            return _plain(float(found), name)
     raise BadInput(
         f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
         "export numbers, texts, lists and dicts of them; arrays with esis.export_array",

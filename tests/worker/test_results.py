@@ -62,6 +62,29 @@ def test_results_of_several_calls_are_merged(here: RunDir) -> None:
     assert [path.name for path in here.results.iterdir()] == ["results.5.json"]
 
 
+def test_f283_numbers_of_numpy_that_are_longer_than_pythons_are_rounded(here: RunDir) -> None:
+    """F283: their `tolist` gives themselves."""
+    numpy = pytest.importorskip("numpy")
+    esis.export(
+        x=numpy.longdouble(1) / 3, both=numpy.array([1, 2], dtype=numpy.longdouble), odd=numpy.longdouble("inf")
+    )
+    assert results(here) == {"x": 1 / 3, "both": [1.0, 2.0], "odd": "Infinity"}
+    with pytest.raises(BadInput, match="x: JSON has no form for clongdouble"):
+        esis.export(x=numpy.clongdouble(1))
+
+
+def test_f283_what_cannot_be_written_is_named(here: RunDir) -> None:
+    """F283: at the end of a long task no error of Python's own; what was there stays."""
+    esis.export(a=1)
+    itself: list[object] = []
+    itself.append(itself)
+    for value, said in ((itself, "holds itself"), (10**5000, "16610 bits")):
+        with pytest.raises(BadInput, match=f"v.*{said}"):
+            esis.export(v=value)
+    esis.export(b=10**4000)
+    assert results(here) == {"a": 1, "b": 10**4000}
+
+
 def test_f130_threads_that_export_at_once_lose_nothing(here: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is held up between reading and writing until the others have begun, or can't."""
     begun = threading.Barrier(4)
