@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model simulate interleavings lint
+.PHONY: demo bench crash test test-unit test-cluster test-cluster-faults faults model simulate interleavings mutants lint
 .PHONY: cluster-up cluster-shell cluster-down clean
 
 # The Ising chain on this machine, in an environment of its own; ends with a table of results and a figure.
@@ -51,6 +51,11 @@ simulate: $(BIN)/.ready
 interleavings: $(BIN)/.ready
 	@$(BIN)/python -m tests.interleavings $(if $(FIRST),--first "$(FIRST)") $(if $(SECOND),--second "$(SECOND)") $(ARGUMENTS)
 
+# The product broken in one place at a time, and whether the tests notice; hours. MODULE=esis/locks.py: of that one.
+# SESSION=file keeps the results and goes on with them; ARGUMENTS="--every 10": a sample.
+mutants: $(BIN)/.mutants
+	@$(BIN)/python -m tests.mutants $(addprefix --module ,$(MODULE)) $(if $(SESSION),--session $(SESSION)) $(ARGUMENTS)
+
 # What ESIS costs, as one table of ratios; about six minutes on a quiet machine. PARTS="run status": only these.
 bench: $(BIN)/.ready
 	@$(BIN)/python -m tests.bench $(PARTS)
@@ -67,6 +72,10 @@ cluster-up cluster-shell cluster-down: cluster-%: $(BIN)/.ready
 $(BIN)/.ready: pyproject.toml ci/venv ci/crate-validator
 	@ci/venv $(VENV) -e '.[archive,dev,cluster]'
 	@ci/crate-validator $(VENV)/crate $(BIN)/python
+	@touch $@
+
+$(BIN)/.mutants: $(BIN)/.ready
+	@ci/venv $(VENV) -e '.[mutants]'
 	@touch $@
 
 clean:
