@@ -39,23 +39,26 @@ class Session:
                 file.write(json.dumps({"mutant": key, "killed": verdict.killed, "by": verdict.by}) + "\n")
 
 
-def _chosen(given: argparse.Namespace) -> Iterator[Mutant]:
+def _chosen(given: argparse.Namespace, root: Path) -> Iterator[tuple[Mutant, str]]:
+    """Yield each mutant with the text of its module."""
     at = 0
     for module in given.module or PLAN:
-        for mutant in mutants(module, (ROOT / module).read_text("utf-8")):
+        text = (root / module).read_text("utf-8")
+        for mutant in mutants(module, text):
             if at % given.every == 0:
-                yield mutant
+                yield mutant, text
             at += 1
 
 
 def _try_all(given: argparse.Namespace, session: Session, listed: Mapping[Key, str], made: Copy) -> None:
     killers: dict[str, deque[str]] = {}
-    for mutant in _chosen(given):
+    for mutant, original in _chosen(given, made.root):
         key, known = mutant.key, session.verdicts.get(mutant.key)
         if (known is not None and (known.killed or not given.again)) or (key in listed and not given.listed):
             continue
-        text = mutated((ROOT / key.module).read_text("utf-8"), mutant)
+        text = mutated(original, mutant)
         if text is None:
+            session.add(key, Verdict(True, "no program"))
             continue
         stages = PLAN[key.module].stages()[: given.stages]
         for stage in stages:

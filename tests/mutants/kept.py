@@ -86,6 +86,8 @@ class Source:
                 for item in node.decorator_list:
                     name = re.match(r"[\w.]*", ast.unparse(item))
                     self._decorators[self._span(item).start] = name.group().rpartition(".")[2] if name else ""
+                    if name and name.group() == "dataclass":
+                        self._unread.append(self._span(item))  # frozen=True: nothing assigns, mypy sees to that
         self._name(tree, ())
 
     def keeps(self, operator: str, start: Place, variant: int = 0) -> bool:
