@@ -171,6 +171,34 @@ def test_scattered_tasks_need_no_more_than_one_array_more_than_dense_ones() -> N
     assert len(planned.arrays) == 2
 
 
+def test_a_specification_of_3500_characters_is_taken_as_it_is() -> None:
+    """3,544 were seen accepted: one more than that bound is a map."""
+    tasks = [*range(10_000, 11_160, 2), 100_000, 100_002, 100_004]
+    planned = plan(tasks, 0, Limits(200_000))
+    assert (len(planned.arrays[0].spec), planned.mapped) == (3500, False)
+    longer = [*tasks[:579], *range(100_000, 100_008, 2)]
+    assert len(plan(longer, 0, None).arrays[0].spec) == 3501
+    assert plan(longer, 0, Limits(200_000)).mapped
+
+
+def test_one_array_more_than_dense_ones_is_worth_the_tasks_own_indices() -> None:
+    """A person can read them; two arrays more are too many."""
+    apart = plan([*range(10), *range(150, 160)], 0, Limits(101))
+    assert [(array.spec, array.offset) for array in apart.arrays] == [("0-9", 0), ("0-9", 150)]
+    assert not apart.mapped
+    assert plan([*range(10), *range(150, 160), *range(300, 310)], 0, Limits(101)).mapped
+
+
+def test_packs_of_tasks_in_a_row_need_no_map() -> None:
+    """Wherever the row begins: the first task and the index tell the others."""
+    assert not plan(range(3, 9), 0, Limits(), Packing(2)).mapped
+    assert plan([3, 4, 6], 0, Limits(), Packing(2)).mapped
+
+
+def test_what_is_not_packed_is_one_task_after_the_other() -> None:
+    assert (UNPACKED.per_job, UNPACKED.parallel) == (1, 1)
+
+
 def test_packs_are_units_of_their_own() -> None:
     """20,000 tasks packed 500 to a job: 40 elements; the last pack may be smaller."""
     planned = plan(range(20_000), 0, Limits(), Packing(500, 2))
