@@ -58,7 +58,7 @@ def _witness(*near: str, faults: tuple[str, ...] = ("tests/faults/test_witnesses
 
 # In the order in which they are tried.
 PLAN: Mapping[str, Tests] = {
-    "esis/operations/submission/lookup.py": _submission(),
+    "esis/operations/submission/lookup.py": _submission("tests/operations/submission/test_lookup.py"),
     "esis/operations/submission/arrays.py": _submission("tests/operations/submission/test_arrays.py", faults=_ARRAYS),
     "esis/operations/submission/send.py": _submission(faults=(*_LOST, "tests/faults/test_taken_over.py")),
     "esis/operations/submission/submit.py": _submission(faults=_ARRAYS),
