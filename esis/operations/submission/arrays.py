@@ -85,7 +85,7 @@ def _cut(units: Sequence[int], limits: Limits | None, most: int | None = None) -
     if limits is None:
         return [_Part(units, 0)]
     size = max(1, limits.max_array_size)
-    count = max(1, limits.max_array_tasks or len(units))
+    count = limits.max_array_tasks or len(units)
     parts: list[_Part] = []
     start = 0
     while start < len(units) and (most is None or len(parts) <= most):
