@@ -154,6 +154,12 @@ def test_the_number_of_tasks_of_an_array_may_be_limited_too() -> None:
     assert [(array.spec, array.offset) for array in planned.arrays] == [("1-100", 0), ("0-99", 101), ("0-49", 201)]
 
 
+def test_where_slurm_takes_no_arrays_the_cutting_ends_all_the_same() -> None:
+    """MaxArraySize=0 turns arrays off: sbatch says so of an array of one."""
+    assert [(array.spec, array.offset) for array in plan(range(2), 0, Limits(0)).arrays] == [("0", 0), ("0", 1)]
+    assert [array.spec for array in plan(range(3), 0, Limits(1001, 0)).arrays] == ["0-2"]
+
+
 def test_f23_scattered_tasks_beyond_the_length_of_a_specification_are_positions_in_a_list() -> None:
     """F23: exact ranges where they fit, which a person can read; else a dense array and a map."""
     few, more = list(range(0, 1000, 2)), list(range(0, 20000, 2))
