@@ -20,7 +20,7 @@ from tests.mutants.plan import ROOT, WORLDS, Stage
 
 _COPIED = ("esis", "tests", "examples", "ci", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile")
 _LEFT_OUT = ("__pycache__", "wrkdir.*", ".*_cache")
-_LEAST_SECONDS = 30.0
+_LEAST_SECONDS = 15.0
 _PATIENCE = 4.0  # times what the tests need without a mutant
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -21,6 +22,8 @@ import pytest
 
 # Loaded once: none of it is the product's, and none of it looks at the tests.
 _OTHERS = ("click", "click.testing", "hypothesis", "jinja2", "numpy", "rich.console", "rich.table", "yaml")
+
+_MEMORY = 4 * 1024**3  # a loop without an end fills what there is
 
 
 class _Order:
@@ -48,6 +51,7 @@ class _Order:
 
 def _test(request: Mapping[str, Any], answer: str) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     order = _Order(request["first"], request["costs"])
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not cluster", "--tb=line"]
     code = pytest.main([*options, *request["paths"]], plugins=[order])

@@ -148,6 +148,12 @@ def test_a_thousand_tasks_and_a_limit_of_a_hundred() -> None:
     assert not planned.mapped
 
 
+def test_a_first_task_that_is_no_index_is_taken_from_all() -> None:
+    """The largest index is one less than MaxArraySize."""
+    assert [(array.spec, array.offset) for array in plan([1000], 0, Limits(1001)).arrays] == [("1000", 0)]
+    assert [(array.spec, array.offset) for array in plan([1001, 1002], 0, Limits(1001)).arrays] == [("0-1", 1001)]
+
+
 def test_the_number_of_tasks_of_an_array_may_be_limited_too() -> None:
     """max_array_tasks caps the count, MaxArraySize the index."""
     planned = plan(range(1, 251), 0, Limits(1001, 100))
