@@ -42,6 +42,7 @@ OURS, DOUBTFUL, FOREIGN = Whose.OURS, Whose.DOUBTFUL, Whose.FOREIGN
         ("../sbatch.sh", str(RUN.cwd), OURS, OURS),  # typed by hand in cwd/
         ("../sbatch.sh a|b c", str(RUN.cwd), OURS, OURS),
         ("./sbatch.sh", str(RUN.path), OURS, OURS),
+        ("sbatch.sh", str(RUN.path), OURS, OURS),
         (f"{NAME}/sbatch.sh", str(RUN.path.parent), OURS, OURS),
         ("../sbatch.sh", "/tmp", FOREIGN, DOUBTFUL),  # --chdir hides from where it was meant
         ("../sbatch.sh", "/elsewhere/cwd", FOREIGN, DOUBTFUL),
@@ -150,6 +151,7 @@ def test_f85_a_directory_that_cannot_be_looked_at_proves_nothing(
         place = f"{script_argument(away, 1, 0)}|{away.cwd}"
         assert whose_in_queue(run, place, known=True) is DOUBTFUL
         assert whose_in_queue(run, place, known=False) is FOREIGN
+        assert whose_in_queue(run, f"{script_argument(away, 1, 0)}|/tmp", known=True) is DOUBTFUL
         assert whose_in_queue(run, f"post.sh|{away.cwd}", known=True) is DOUBTFUL
         assert not sent_as(run, place)
         assert whose_accounted(run, f"{away.cwd}|sbatch {script_argument(away, 1, 0)}") is DOUBTFUL
@@ -167,6 +169,45 @@ def test_f45_what_esis_submitted_is_told_from_what_was_typed() -> None:
         assert not sent_as(RUN, f"{command}|{RUN.cwd}")
     assert os.path.normpath(script_argument(RUN, 1, 0)) == str(RUN.script)
     assert sent_as(RUN, f"{RUN.private}/../sbatch.sh|{RUN.cwd}") == (0, 0), "as 0.1.0 did"
+
+
+AWAY = RunDir(Path("/mnt/of-another-host") / NAME)
+
+
+@pytest.mark.parametrize(
+    ("script", "workdir", "feeds"),
+    [
+        (RUN.feed_script, RUN.private, True),
+        (OTHER.feed_script, RUN.private, False),
+        (RUN.feed_script, OTHER.private, False),
+        (RUN.feed_script, RUN.path, False),
+        (RUN.feed_script, RUN.cwd, False),
+        (RUN.script, RUN.private, False),
+        (AWAY.feed_script, RUN.private, False),
+        (RUN.feed_script, AWAY.private, False),
+    ],
+)
+def test_a_feeding_job_is_known_by_its_script_and_its_directory(script: Path, workdir: Path, feeds: bool) -> None:
+    """Both are the run's, here and now: who takes another one for it leaves the rest to nobody."""
+    assert is_feeder(RUN, f"{script}|{workdir}") is feeds
+
+
+def test_esis_names_its_scripts_by_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named as seen from somewhere was typed, though this process may stand in the same place."""
+    run = RunDir(tmp_path / NAME)
+    run.private.mkdir(parents=True)
+    monkeypatch.chdir(run.path)
+    assert sent_as(run, f"{run.private}/../sbatch.sh|/") == (0, 0)
+    assert sent_as(run, f"./{run.private.name}/../sbatch.sh|{run.path}") is None
+    assert is_feeder(run, f"{run.feed_script}|{run.private}")
+    assert not is_feeder(run, f"./{run.private.name}/{run.feed_script.name}|{run.private}")
+
+
+def test_a_job_that_esis_submitted_has_the_runs_script_at_a_name_that_is_there() -> None:
+    """A path alone is no script; and what was submitted on another host, by another name, isn't told here."""
+    assert sent_as(RUN, str(RUN.path)) is None
+    assert sent_as(RUN, f"{script_argument(AWAY, 1, 0)}|/tmp") is None
+    assert whose_in_queue(RUN, f"{script_argument(AWAY, 1, 0)}|/tmp", known=True) is OURS
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**7))
@@ -188,6 +229,11 @@ def test_f179_a_job_tells_which_array_of_which_submission_it_is(number: int, pos
         ("/tmp", f"sbatch --parsable {script_argument(RUN, 1, 0)}", True),
         (str(RUN.cwd), "sbatch ../sbatch.sh", True),
         (str(RUN.cwd), "sbatch --array=3 ../sbatch.sh a b", True),
+        (str(RUN.path), "sbatch sbatch.sh", True),
+        (str(RUN.path), "sbatch.sh", True),  # a site's own word for sbatch, of which nothing is told
+        ("/tmp", str(RUN.script), True),
+        ("", f"sbatch {RUN.script}", True),  # no directory is told
+        (str(RUN.cwd), "sbatch sbatch.sh", False),
         ("/tmp", "sbatch --chdir=/tmp ../sbatch.sh", False),
         (str(RUN.cwd), "", True),  # 20.11 tells no line
         (str(RUN.cwd), "sbatch --array=0-3 post.sh", False),
@@ -204,6 +250,12 @@ def test_f179_a_job_tells_which_array_of_which_submission_it_is(number: int, pos
 def test_f45_the_accounting_is_believed_of_the_runs_script_alone(workdir: str, line: str, ours: bool) -> None:
     """It is asked for ids that the run knows; another job may have had one of them since."""
     assert whose_accounted(RUN, f"{workdir}|{line}") is (OURS if ours else FOREIGN)
+
+
+def test_a_directory_may_end_with_the_mark_that_stands_behind_it() -> None:
+    run = RunDir(Path("/scratch/x|") / NAME)
+    assert whose_accounted(run, f"{run.path.parent}|sbatch {NAME}/sbatch.sh") is OURS
+    assert whose_in_queue(run, f"{NAME}/sbatch.sh a||{run.path.parent}", known=False) is OURS
 
 
 def seen(job: str, state: JobState, command: str, index: int = 0) -> Sighting:
