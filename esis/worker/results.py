@@ -122,11 +122,11 @@ def _plain(value: object, name: str) -> Any:
     # Scalars and arrays of NumPy and its kin, without importing any of them.
     tolist = getattr(value, "tolist", None)
     if callable(tolist):
-        found = tolist()
+        found: Any = tolist()
         if type(found) is not type(value):
             return _plain(found, name)
         if getattr(getattr(value, "dtype", None), "kind", "") == "f":  # longer than Python's own float
-            return _plain(float(found), name)
+            return _plain(float(found), name)  # type: ignore[arg-type]
     raise BadInput(
         f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
         "export numbers, texts, lists and dicts of them; arrays with esis.export_array",

@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -68,6 +70,20 @@ def _ended(pid: int, seconds: float) -> bool:
     return False
 
 
+def _unmounted(scratch: str) -> bool:
+    """Take away what a killed test has mounted below its directory; return whether nothing of it is left."""
+    left = _mounts(scratch)
+    for place in reversed(left):  # the innermost first
+        subprocess.run(["umount", "-l", place], check=False)
+    return not left or not _mounts(scratch)
+
+
+def _mounts(scratch: str) -> list[str]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        places = [re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), line.split()[4]) for line in file]
+    return [place for place in places if place.startswith(f"{os.path.realpath(scratch)}/")]
+
+
 def _serve(request: Mapping[str, Any], output: int) -> Mapping[str, Any]:
     scratch = tempfile.mkdtemp(prefix="run-")
     try:
@@ -91,7 +107,9 @@ def _serve(request: Mapping[str, Any], output: int) -> Mapping[str, Any]:
         except (OSError, ValueError):  # the process itself died
             return {"code": 1, "failed": "", "costs": {}}
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # also what a killed run leaves
+        # Also what a killed run leaves; never through a mount, behind which is something else.
+        if _unmounted(scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main() -> None:

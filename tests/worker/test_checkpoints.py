@@ -51,14 +51,15 @@ def test_a_checkpoint_has_its_files_its_step_and_its_note(saved: esis.Checkpoint
 def test_f282_a_step_is_a_whole_number_of_any_kind(saved: esis.Checkpoints) -> None:
     """F282: what is none is refused before anything is written, not read back as 0."""
     numpy = pytest.importorskip("numpy")
+    step: Any
     for step in (5.0, numpy.float64(5), numpy.int64(5), numpy.uint8(5)):
         with saved.save(step=step, mean=numpy.float32(0.5), size=numpy.int64(3)):
             pass
         found = saved.latest
         assert found is not None
         assert (found.step, dict(found.note)) == (5, {"step": 5, "mean": 0.5, "size": 3})
-    for bad in (5.5, "12", None, float("nan"), numpy.arange(2)):
-        with pytest.raises(BadInput, match="no step of a checkpoint"), saved.save(step=bad):
+    for step in (5.5, "12", None, float("nan"), numpy.arange(2)):
+        with pytest.raises(BadInput, match="no step of a checkpoint"), saved.save(step=step):
             pass
     assert len(saved.all()) <= 4
 
