@@ -6,6 +6,7 @@ import os
 
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
+from esis.checkpoint.endings import watch
 from esis.checkpoint.writers import BEGUN, OPEN, forget, note
 from esis.files import fsync_directory
 from esis.model.workdir import RunDir
@@ -152,4 +153,5 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
             disk.write_meta(self._directory, meta)
             self._meta = meta
             note(self._directory, OPEN, writes=True, alone=False)
+            watch(self._directory, self._files)
             forget(self._directory, BEGUN)

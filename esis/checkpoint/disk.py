@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import suppress
 
-from esis.checkpoint.writers import BEGUN, OPEN, forget
+from esis.checkpoint.writers import BEGUN, forget
 from esis.errors import BadInput, CorruptState, FileTrouble
 from esis.files import read_json_object, read_limited, write_atomic, write_json
 
@@ -138,9 +138,11 @@ def is_ok(directory: Path) -> bool:
 
 
 def say_ok(directory: Path) -> None:
-    """Write checkpoint.ok; what was begun is there now. Raises OSError."""
-    for mark in (BEGUN, OPEN):
-        forget(directory, mark)
+    """Write checkpoint.ok; what was begun is there now. Raises OSError.
+
+    Who has it open stays written down: he may go on writing.
+    """
+    forget(directory, BEGUN)
     write_atomic(directory / OK, "1\n")
 
 

@@ -8,6 +8,7 @@ import os
 from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
 from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
+from esis.checkpoint.endings import ended_well, forget_ends, watch
 from esis.checkpoint.restore import restore
 from esis.checkpoint.writers import BEGUN, OPEN, Writer, claim, forget, forget_quietly, may_put_back, note, noted
 from esis.errors import BadInput, CorruptState
@@ -116,9 +117,10 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         return iterative_checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
 
     def open_iterative(self, name: str) -> iterative_checkpoint:
-        """Return an iterative checkpoint with its files as of the last set_iteration.
+        """Return an iterative checkpoint with its files as they were left, or as of the last set_iteration.
 
-        Where another process has it open and lives, or may live, they stay as they are.
+        The latter where a process was cut off that wrote. Where another one has it open and lives, or may live, they
+        stay as they are.
         Raises CheckpointTrouble (a ValueError) where there is none, CorruptState where nothing tells the iteration.
         """
         directory = self._directory(name)
@@ -139,13 +141,13 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
                 sweep(directory / disk.KEPT)  # at once: to put files back takes long, and others may copy by then
         if latest is not None and (self._readonly or alone or "iteration" not in stored):
             meta["iteration"] = latest.step
+        well = latest is not None and ended_well(directory, files)
         if latest is not None and self._readonly:
-            files = latest / disk.STORAGE
+            files = files if well else latest / disk.STORAGE
         elif latest is not None and alone:
-            self._restore(latest, directory, meta)
+            self._go_on(latest, directory, meta, back=not well)
         if not self._readonly:
-            with trouble(f"opening the checkpoint {name}"):
-                note(directory, OPEN, alone=alone)
+            self._note_open(directory, name, alone, well)
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
 
@@ -192,8 +194,10 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
             sweep(directory)
             if not noted(directory, BEGUN):  # a slow one had taken the mark, and it was swept before he put it back
                 note(directory, BEGUN, writes=True)
+            forget_ends(directory)
             if kind == disk.ITERATIVE:
                 note(directory, OPEN, writes=True)
+                watch(directory, directory / disk.STORAGE)
             for leftover in (disk.STORAGE, disk.KEPT):
                 if (directory / leftover).is_dir():
                     discard(directory / leftover)
@@ -217,11 +221,22 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         return meta
 
     @staticmethod
-    def _restore(latest: Checkpoint, directory: Path, meta: dict[str, Any]) -> None:
-        """Let files and meta data be those of the copy; a kill may have left both behind it."""
+    def _note_open(directory: Path, name: str, alone: bool, well: bool) -> None:
+        """Write down that this process has it open; who only looks leaves what tells of the others' ends."""
+        with trouble(f"opening the checkpoint {name}"):
+            alone = alone and not (well and not Writer.current().writes)
+            note(directory, OPEN, alone=alone)
+            if alone:
+                forget_ends(directory)
+            watch(directory, directory / disk.STORAGE)
+
+    @staticmethod
+    def _go_on(latest: Checkpoint, directory: Path, meta: dict[str, Any], back: bool) -> None:
+        """Let meta data be those of the copy, and if they go `back` the files; a kill may have left both behind it."""
         with trouble(f"restoring the checkpoint {directory.name}"):
             sweep(directory)
-            restore(latest / disk.STORAGE, directory / disk.STORAGE, directory)
+            if back:
+                restore(latest / disk.STORAGE, directory / disk.STORAGE, directory)
             if _stored(directory) != meta:
                 insist(lambda: disk.write_meta(directory, meta))
             forget(directory, BEGUN)

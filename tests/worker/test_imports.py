@@ -149,7 +149,11 @@ FILES = {
             "esis.checkpoint.checkpoint_facility(1, overwrite_path='/tmp').has_checkpoint('a')",
             BASE
             | FILES
-            | {f"esis.checkpoint{name}" for name in ("", ".checkpoint", ".disk", ".facility", ".restore", ".writers")},
+            | {"esis.checkpoint"}
+            | {
+                f"esis.checkpoint.{name}"
+                for name in ("checkpoint", "disk", "endings", "facility", "restore", "writers")
+            },
         ),
     ],
 )
