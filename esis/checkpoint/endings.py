@@ -5,10 +5,11 @@ goes on with these files. What a kill, a crash or a power cut has cut off goes b
 
 - A process that ends by itself leaves a mark of its own, `checkpoint.ended.<…>`, so that ranks that end at one moment
   don't write over each other's. It is written when all files are on the disk. No mark: it was cut off.
-- An uncaught exception is an end by itself, as with 0.0.4, but not where it tells that something couldn't be written (an
-  OSError of no special kind, such as a full disk, or ESIS's own FileTrouble), nor a KeyboardInterrupt, which is a signal.
-- All who wrote have to have ended so; one rank that was killed is enough. Somebody who only looked may be killed, if the
-  files are still those that the last mark speaks of.
+- An uncaught exception is an end by itself, as with 0.0.4, but not where it tells that something couldn't be written
+  (an OSError of no special kind, such as a full disk, or ESIS's own FileTrouble), nor a KeyboardInterrupt, which is a
+  signal.
+- All who wrote have to have ended so; one rank that was killed is enough. Somebody who only looked may be killed, if
+  the files are still those that the last mark speaks of.
 """
 
 from __future__ import annotations
