@@ -15,7 +15,7 @@ from tests.fakes import FakeSlurm
 from tests.simulation.breaks import BREAKS, broken_copy, live_broken
 from tests.simulation.shrink import shrink
 from tests.simulation.slurm import Clock, Slurm
-from tests.simulation.steps import Settings, Step, Story, invent, mixed, parse
+from tests.simulation.steps import Settings, Step, Story, chained, invent, mixed, parse
 
 REPOSITORY = Path(__file__).parents[2]
 # Each came out wrong once, in the product as it was or in one that is broken so; `why` says what was promised.
@@ -151,6 +151,22 @@ def test_a_sample_of_worlds_is_clean() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_sample_of_worlds_with_chains_is_clean() -> None:
+    """With 25 among them: done tasks of a run that are queued by hand, while a task of what it requires has failed."""
+    done = simulation("--chains", "1", "--seed", "10", "--worlds", "20", "--workers", "2", "--no-shrink")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dependency 0" in done.stdout
+
+
+def test_some_worlds_have_chains() -> None:
+    stories = [(invent(seed), chained(invent(seed), 0.5)) for seed in range(40)]
+    changed = [(before, after) for before, after in stories if before != after]
+    assert 10 < len(changed) < 30
+    assert all(after.settings.base for _, after in changed)
+    assert any(step.base for _, after in changed for step in after.steps)
+    assert all(chained(story, 0) == story for story, _ in stories)
+
+
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_what_went_wrong_once(story: str, tmp_path: Path) -> None:
     path = tmp_path / "story"
@@ -200,7 +216,7 @@ def test_each_break_changes_what_it_means(name: str, tmp_path: Path) -> None:
 
 def test_a_story_can_be_written_down() -> None:
     for seed in range(300):
-        for story in (invent(seed), mixed(invent(seed), 0.5)):
+        for story in (invent(seed), mixed(invent(seed), 0.5), chained(invent(seed), 1)):
             assert parse(str(story)) == story
 
 
