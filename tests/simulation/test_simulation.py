@@ -34,6 +34,7 @@ STORIES = {
         start 1
         hand
         end fail
+        esis status
         esis resubmit
     """,
     "a reply that is late by less than the grace is no reason to send again": """
