@@ -16,8 +16,6 @@ INDEX_VARIABLE = "SLURM_ESIS_INDEX"  # Slurm's own index of the array
 LOCAL_VARIABLE = "SLURM_ESIS_LOCAL"  # there is no Slurm
 PATH_VARIABLE = "SLURM_ESIS_PATH"  # what PATH begins with then
 PACKED_VARIABLE = "SLURM_ESIS_PACKED"  # several tasks share the job
-# Set and read by the hook alone: an attempt whose script starts itself again.
-INSIDE_VARIABLE = "SLURM_ESIS_INSIDE"
 
 # Set by templates, read by workers: when this very job ends, in seconds since 1970.
 JOB_END = "ESIS_JOB_END_TIME"

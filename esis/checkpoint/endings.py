@@ -93,17 +93,20 @@ def _looks_of(files: Path) -> str:
 
 def _leave() -> None:
     """Be called at the end of a process. What can't be marked counts as cut off."""
-    for pid, directory, files in sorted(_watched):
-        if pid == os.getpid() and not _was_cut_off():  # else one that was forked from it
-            try:
-                _mark(directory, files)
-            except OSError:
-                continue
+    own = os.getpid()  # else one that was forked from it
+    for directory, files in sorted((directory, files) for pid, directory, files in _watched if pid == own):
+        if _was_cut_off():
+            return
+        try:
+            _mark(directory, files)
+        except OSError:
+            continue
 
 
 def _mark(directory: Path, files: Path) -> None:
     """Leave the mark, once the files are on the disk. Raises OSError."""
-    me = next((writer for writer in noted(directory, OPEN) if writer.is_same(Writer.current())), None)
+    current = Writer.current()
+    me = next((writer for writer in noted(directory, OPEN) if writer.is_same(current)), None)
     if me is None:
         return
     _flush(files)

@@ -224,7 +224,7 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
     def _note_open(directory: Path, name: str, alone: bool, well: bool) -> None:
         """Write down that this process has it open; who only looks leaves what tells of the others' ends."""
         with trouble(f"opening the checkpoint {name}"):
-            alone = alone and not (well and not Writer.current().writes)
+            alone = alone and (not well or Writer.current().writes)
             note(directory, OPEN, alone=alone)
             if alone:
                 forget_ends(directory)

@@ -88,6 +88,11 @@ class TaskRecord(NamedTuple):
         return self.verdict == "CANCELLED" and self.start == self.end
 
     @property
+    def is_outdone(self) -> bool:
+        """Return whether anything else that is known of the attempt tells more."""
+        return self.never_began or self.verdict == UNRECORDED
+
+    @property
     def done(self) -> bool:
         """Return whether it says that the attempt's script ended with 0; Slurm's word may stand for a missing end."""
         return self.code == 0 or self.verdict == COMPLETED
@@ -124,8 +129,7 @@ class TaskRecord(NamedTuple):
         return self._weight() > other._weight()
 
     def _weight(self) -> tuple[int, int, bool, str]:
-        outdone = self.never_began or self.verdict == UNRECORDED  # by anything else that is known of the attempt
-        rank = 0 if outdone else 3 if self.verdict is not None else 2 if self.ended else 1
+        rank = 0 if self.is_outdone else 3 if self.verdict is not None else 2 if self.ended else 1
         return rank, self.end or self.start, not self.done, self.name
 
 
@@ -183,7 +187,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
                 later, earlier = (new, old) if new.supersedes(old) else (old, new)
                 if later is new:
                     found[task], found_kinds[task] = name, kind
-                if later.is_attempt_of(earlier) and later.ended and earlier.ended and earlier._weight()[0]:
+                if later.is_attempt_of(earlier) and later.ended and earlier.ended and not earlier.is_outdone:
                     rivals[task] = earlier.name
         # Each is of its own kind: what holds for others needn't hold for it.
         found_kinds.update((task, len(known) + position) for position, task in enumerate(rivals))
