@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from tests.crash_states import trace
+from tests.crash_states.commands import argv_of
 from tests.crash_states.disk import Operation
 from tests.crash_states.states import State
 from tests.faults.bench import Bench, Nursery
 
 TASKS = 3
 _TOLD = "told"  # beside what the controller has: somebody has read the answer
-_CANCEL = "import sys; sys.argv[:] = ['esis', 'cancel']; from esis.cli.main import run; run()"
-_TELL = '"$1" -c "$2" && mkdir "$3"'
+_TELL = 'told=$1; shift; "$@" && mkdir "$told"'
 BREAKS = {
     "cancelled-without-fsync": "import esis.operations.active.unbegun as m\nm.fsync_directory = lambda path: None"
 }
@@ -49,8 +48,8 @@ class Cancelling:
         return self.bench.slurm.state_dir
 
     def trace(self, broken: str) -> list[tuple[Path, Operation]]:
-        source, told = f"{self.breaks.get(broken, '')}\n{_CANCEL}", self.elsewhere / _TOLD
-        argv = ["sh", "-c", _TELL, "sh", sys.executable, source, str(told)]
+        told = self.elsewhere / _TOLD
+        argv = ["sh", "-c", _TELL, "sh", str(told), *argv_of(["cancel"], self.breaks.get(broken, ""))]
         operations = trace.record(argv, self.place, self.bench.env(), [self.home, self.elsewhere])
         assert told.is_dir()
         return operations

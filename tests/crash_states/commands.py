@@ -93,8 +93,12 @@ class Command:
 
 def traced(bench: Bench, place: Path, arguments: list[str], broken: str) -> list[tuple[Path, Operation]]:
     """Give a command; return its operations. `broken`: statements that break the product."""
-    argv = [sys.executable, "-c", f"{broken}\n{_LIKE_THE_NURSERY}", *arguments]
-    return trace.record(argv, place, bench.env(), [bench.home, bench.slurm.state_dir])
+    return trace.record(argv_of(arguments, broken), place, bench.env(), [bench.home, bench.slurm.state_dir])
+
+
+def argv_of(arguments: list[str], broken: str) -> list[str]:
+    """Return a command as a program of its own. `broken`: statements that break the product."""
+    return [sys.executable, "-c", f"{broken}\n{_LIKE_THE_NURSERY}", *arguments]
 
 
 def _check_work(scene: Scene) -> Iterator[str]:

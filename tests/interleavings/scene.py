@@ -17,6 +17,7 @@ from esis.model.workdir import RunDir
 from tests.fakes.fake_slurm.queue import advance, finish, next_task
 from tests.fakes.fake_slurm.records import Job, Task
 from tests.simulation.commands import Command
+from tests.simulation.files import SLEEP
 from tests.simulation.messages import Stop
 from tests.simulation.steps import Settings, Step, Story
 from tests.simulation.truth import BY_ESIS, BY_HAND, Attempt, TrueJob
@@ -58,7 +59,7 @@ class Scene(World):
         self._memory: tuple[float, dict[str, str], dict[str, Any], int] | None = None
         (self.places.workflow / "worker.sh").write_text(WORKER)
         # A job gives what it requires a minute, which nothing here would use.
-        (self.places.root / "bin" / "sleep").write_text("#!/bin/sh\n")
+        (self.places.root / "bin" / "sleep").write_text(SLEEP)
         (self.places.root / "bin" / "sleep").chmod(0o755)
         shutil.copytree(self.places.workflow, self.base)
         self.truth.tasks[self.base] = settings.tasks
@@ -66,11 +67,11 @@ class Scene(World):
 
     @property
     def base(self) -> Path:
-        return self.places.root / "home" / "base"
+        return self.places.base
 
     @property
     def run(self) -> Path | None:
-        return next(iter(sorted(self.here.glob("wrkdir.*"))), None)
+        return self.truth.run_of(self.here)
 
     def done(self) -> set[tuple[str, int]]:
         return set() if self._again else super().done()

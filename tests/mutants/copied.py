@@ -44,7 +44,7 @@ class Copy:
             else:
                 shutil.copy2(ROOT / name, self.root / name)
         self.python = _environment(directory / "environment", self.root)
-        self._env = {name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE",)}
+        self._env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self._env.update(PATH=f"{self.python.parent}:{os.environ['PATH']}", TMPDIR=str(directory))
         self._nursery = subprocess.Popen(
             [str(self.python), "-m", "tests.mutants.nursery", str(directory / "output")],
