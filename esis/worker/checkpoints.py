@@ -48,7 +48,9 @@ def _encoded(note: dict[str, object]) -> bytes:
     except (TypeError, ValueError, RecursionError):
         from esis.worker.results import plain  # seldom needed: numbers and arrays of NumPy, and what can't be noted
 
-        return encode({name: plain(value, name) for name, value in note.items()}, *what)
+        # A NaN is noted as one, whatever stands beside it.
+        kept = {name: value if isinstance(value, float) else plain(value, name) for name, value in note.items()}
+        return encode(kept, *what)
 
 
 def _is_number(name: str) -> bool:

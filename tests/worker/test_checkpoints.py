@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import socket
 import subprocess
@@ -62,6 +63,18 @@ def test_f282_a_step_is_a_whole_number_of_any_kind(saved: esis.Checkpoints) -> N
         with pytest.raises(BadInput, match="no step of a checkpoint"), saved.save(step=step):
             pass
     assert len(saved.all()) <= 4
+
+
+def test_f282_a_nan_is_noted_as_one_whatever_stands_beside_it(saved: esis.Checkpoints) -> None:
+    """F282: the next attempt reads a number, also where another value had to be made of what JSON has."""
+    numpy = pytest.importorskip("numpy")
+    for beside in (3, numpy.int64(3)):
+        with saved.save(step=1, mean=float("nan"), size=beside):
+            pass
+        found = saved.latest
+        assert found is not None
+        assert math.isnan(found.note["mean"])
+        assert found.note["size"] == 3
 
 
 def test_the_last_ones_are_kept_and_the_latest_is_the_latest_saved(saved: esis.Checkpoints) -> None:
