@@ -35,9 +35,10 @@ from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import look_and_keep, mark_complete
 from esis.operations.witness.status import RunStatus, TaskState
 from esis.records import stage
+from esis.records.folded import folded_lines, folded_order, write_folded
 from esis.records.log_names import LogKind, RunLogs
 from esis.records.results import Unfit, as_line, find_files, folded
-from esis.records.tasks import TaskRecord, folded_lines, folded_order, write_folded
+from esis.records.tasks import TaskRecord
 from esis.schedulers.base import Scheduler
 
 WORTH_IT = 1000  # records; fewer files are no burden on anybody, and people like to look at them

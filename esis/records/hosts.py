@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from esis.errors import CorruptState
 from esis.files import parse_json, read_at
 from esis.model.workdir import RunDir
-from esis.records.tasks import folded_lines
+from esis.records.folded import folded_lines
 
 
 class Hosts:

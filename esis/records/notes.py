@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from esis.model.workdir import RunDir
-from esis.records.tasks import TaskRecord, folded_lines, folded_order, write_folded
+from esis.records.folded import folded_lines, folded_order, write_folded
+from esis.records.tasks import TaskRecord
 
 
 def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:

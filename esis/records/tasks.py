@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from esis.errors import CorruptState
-from esis.files import STATE_FILE_LIMIT, names_in, naming, open_regular, read_json_object, replacing, write_lines
+from esis.files import names_in
 from esis.hook import AGAIN
 from esis.model.workdir import RunDir
+from esis.records.folded import folded_names
 
 COMPLETED = "COMPLETED"  # the verdict on a task that is done, and recorded no end
 UNRECORDED = "UNRECORDED"  # on one whose script ended with 0, as Slurm said, and that recorded nothing where it had to
@@ -28,7 +28,6 @@ _ROW = re.compile(
     re.MULTILINE,
 )
 _SUBMISSION = re.compile(r"^[0-9]{1,12}\.([0-9]{4,9})\.[0-9]{1,20}\.[0-9]{1,9}\.", re.MULTILINE)
-_BLOCK = 1024 * 1024  # bytes of folded records looked at together
 _CHUNK = 20_000  # names looked at together: enough for speed, little memory
 
 
@@ -275,54 +274,8 @@ class Names:
     def __iter__(self) -> Iterator[str]:
         """Read them anew."""
         names = names_in(self._run.tasks)
-        yield from _folded_names(self._run)
+        yield from folded_names(self._run)
         yield from names
-
-
-def _folded_names(run: RunDir) -> Iterator[str]:
-    """Yield the names of the records that were folded; many lines at a time are faster."""
-    for lines in _folded_blocks(run):
-        names = [line.partition(b" ")[0] for line in lines]
-        yield from b"\n".join(names).decode("utf-8", "surrogateescape").split("\n")
-
-
-def folded_lines(run: RunDir) -> Iterator[str]:
-    """Yield the lines `<name> <content>` of the records that were folded. Raises OSError, CorruptState."""
-    for lines in _folded_blocks(run):
-        for line in lines:
-            yield line.decode("utf-8", "surrogateescape")
-
-
-def write_folded(run: RunDir, lines: Iterable[str], check: Callable[[], None]) -> None:
-    """Let these lines be all that is folded, if `check` raises nothing at the last moment. Raises OSError."""
-    with naming(run.folded_tasks), replacing(run.folded_tasks, check=check) as descriptor:
-        write_lines(descriptor, (line.encode("utf-8", "surrogateescape") for line in lines))
-
-
-def folded_order(line: str) -> tuple[int, str]:
-    """Return the place of a record, or of its line, among those that are folded."""
-    name = line.partition(" ")[0]
-    task = name.partition(".")[0]
-    return int(task) if task.isascii() and task.isdigit() else -1, name
-
-
-def _folded_blocks(run: RunDir) -> Iterator[list[bytes]]:
-    """Yield the lines of the folded records, a bounded number of bytes at a time. Raises OSError, CorruptState."""
-    path = run.folded_tasks
-    try:
-        stream = open_regular(path)
-    except FileNotFoundError:
-        return
-    with stream:
-        rest = b""
-        while block := stream.read(_BLOCK):
-            *lines, rest = (rest + block).split(b"\n")
-            if len(rest) > STATE_FILE_LIMIT:
-                raise CorruptState(f"{path} is corrupt: a line has more than {STATE_FILE_LIMIT} bytes")
-            if lines:
-                yield lines
-        if rest:
-            yield [rest]
 
 
 def submission_numbers(run: RunDir) -> set[int]:
@@ -356,45 +309,3 @@ def keep_verdict(directory: Path, record: TaskRecord, word: str) -> None:
         (directory / record.name).rename(directory / kept.name)
     except OSError:
         return
-
-
-class Details(NamedTuple):
-    """Hold what a record's content adds to its name; records of earlier versions tell less."""
-
-    host: str
-    pid: int  # of the shell that runs the attempt
-    job: str  # the task's own job id
-    partition: str = ""
-    nodes: str = ""  # Slurm's list, e.g. c[1-4]
-    cpus: int | None = None  # of the allocation, on the node that runs the script
-    kernel: str = ""
-    modules: tuple[str, ...] = ()
-    started: int = 0  # when that shell started, in clock ticks since boot; what Slurm runs doesn't tell it: 0
-    boot: str = ""  # as `processes.boot`: it was begun without Slurm, and without `esis run --local`
-    sluid: str = ""  # Slurm's name of the attempt, from 26.05 on
-
-
-def read_details(directory: Path, record: TaskRecord) -> Details | None:
-    """Return a record's content; None where it doesn't tell."""
-    try:
-        content = read_json_object(directory / record.name)
-    except (OSError, CorruptState):
-        return None
-    host, pid, job = content.get("host"), content.get("pid"), content.get("job", "")
-    if not (isinstance(host, str) and isinstance(pid, int) and isinstance(job, str)):
-        return None
-    cpus, started = content.get("cpus"), content.get("started")
-    modules = str(content.get("modules", "")).split(":")
-    return Details(
-        host,
-        pid,
-        job,
-        str(content.get("partition", "")),
-        str(content.get("nodes", "")),
-        cpus if isinstance(cpus, int) else None,
-        str(content.get("kernel", "")),
-        tuple(name for name in modules if name),
-        started if isinstance(started, int) else 0,
-        str(content.get("boot", "")),
-        str(content.get("sluid", "")),
-    )

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from esis.model.workdir import RunDir
-from esis.records.tasks import read_details, read_records
+from esis.records.task_details import read_details
+from esis.records.tasks import read_records
 from tests.cluster.harness import SlurmCluster
 from tests.contract.site import ClusterSite, Workflow, make_workflow
 

@@ -74,6 +74,8 @@ PLAN: Mapping[str, Tests] = {
     ),
     "esis/records/submissions.py": Tests(("tests/records/test_submissions.py",), faults=_DAMAGE),
     "esis/records/tasks.py": Tests(("tests/records/test_tasks.py",), faults=_DAMAGE),
+    "esis/records/folded.py": Tests(("tests/records/test_tasks.py", "tests/faults/test_compact.py")),
+    "esis/records/task_details.py": Tests(("tests/records/test_tasks.py",)),
     "esis/records/attempts.py": Tests(("tests/records/test_attempts.py", *_SUBMISSION)),
     "esis/records/claims.py": Tests((*_SUBMISSION, *_HOOK)),
     "esis/records/stage.py": Tests(("tests/records/test_stage.py",), faults=_DAMAGE),

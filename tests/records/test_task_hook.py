@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from esis.model.workdir import RunDir
 from esis.processes import boot
 from esis.records.stage import is_marked
-from esis.records.tasks import TaskRecord, read_details
+from esis.records.task_details import read_details
+from esis.records.tasks import TaskRecord
 from tests.records.jobs import (
     BLOCK,
     SHELLS,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from esis.errors import CorruptState
 from esis.model.workdir import RunDir
-from esis.records.tasks import Details, TaskRecord, TaskRecords, read_details, read_records
+from esis.records.task_details import Details, read_details
+from esis.records.tasks import TaskRecord, TaskRecords, read_records
 
 
 def latest(found: Iterable[TaskRecord]) -> dict[int, TaskRecord]:

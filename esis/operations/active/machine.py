@@ -11,7 +11,7 @@ from esis.operations.witness.on_machine import left_behind
 from esis.operations.witness.status import ACTIVE_STATES, RunStatus
 from esis.processes import process_alive
 from esis.records.submissions import LOCAL, Outcome, Submission
-from esis.records.tasks import read_details
+from esis.records.task_details import read_details
 
 
 def local_parts(

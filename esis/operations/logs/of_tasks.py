@@ -18,9 +18,11 @@ from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.status import RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
+from esis.records.folded import folded_lines
 from esis.records.log_names import RunLogs
 from esis.records.submissions import Outcome, Submission
-from esis.records.tasks import TaskRecord, folded_lines, read_details
+from esis.records.task_details import read_details
+from esis.records.tasks import TaskRecord
 
 _TAIL = 16384  # bytes at the end of a log in which its last words are looked for
 _NOISE = re.compile(r"(srun|slurmstepd|slurmd|sbatch)(: |\[)")

@@ -19,7 +19,8 @@ from esis.model.workdir import RunDir
 from esis.operations.logs.of_tasks import folded, names_of, own_of
 from esis.operations.witness.evidence import Evidence
 from esis.records.submissions import Outcome
-from esis.records.tasks import Names, TaskRecord, read_details
+from esis.records.task_details import read_details
+from esis.records.tasks import Names, TaskRecord
 
 _DIGITS = re.compile("[0-9]+")
 _LONGEST = 20  # digits of a job's id

@@ -16,6 +16,7 @@ from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, He
 from esis.operations.witness.words import exit_reason, failure_reason, never_began
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
+from esis.records.task_details import read_details
 from esis.records.tasks import TaskRecord
 from esis.schedulers.base import JobState, Sighting, Snapshot
 
@@ -261,7 +262,7 @@ class Judge:
         if local or (nameless and record.job not in self._strange):  # else Slurm's: nothing to read
             from esis.operations.witness import on_machine
 
-            details = tasks.read_details(self._evidence.run.tasks, record)
+            details = read_details(self._evidence.run.tasks, record)
             if details is not None and details.boot:
                 return on_machine.by_hand(record, details, lambda: self._sessions)
             if local and submission is not None:
@@ -310,7 +311,7 @@ class Judge:
             or (record.code == 0 and seen.state is not JobState.FAILED)
         ):
             return seen
-        details = tasks.read_details(self._evidence.run.tasks, record)
+        details = read_details(self._evidence.run.tasks, record)
         return seen if details is None or details.sluid in ("", seen.sluid) else None
 
     def _unrecorded(self, task: int, submission: Submission, position: int) -> Verdict:

@@ -10,7 +10,8 @@ from esis.operations.witness.status import TaskState, Verdict
 from esis.operations.witness.words import elsewhere
 from esis.processes import has_left, process_alive, tasks_of_job
 from esis.records.submissions import Submission
-from esis.records.tasks import Details, TaskRecord, read_details
+from esis.records.task_details import Details, read_details
+from esis.records.tasks import TaskRecord
 
 
 def just_begun(submission: Submission) -> Container[int]:
