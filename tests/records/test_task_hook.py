@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -34,6 +35,7 @@ from tests.records.jobs import (
     wait_for,
 )
 
+DOCS = Path(__file__).parents[2] / "esis/docs"
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
 # --- records
@@ -593,6 +595,19 @@ def test_a_marker_makes_the_record_resumable(tmp_path: Path, shell: str, body: s
     assert "task 3 saved its state and has more to do" in err
     (record,) = read_records(run.tasks)
     assert (record.resumable, record.code, record.ended, record.task) == (True, 75, True, 3)
+    assert os.listdir(run.tasks) == [record.name]
+
+
+@every_shell
+def test_a_script_that_starts_its_worker_again_takes_the_marker_away_before(tmp_path: Path, shell: str) -> None:
+    """What the last of them did counts then: the line of `esis doc requeue`."""
+    run = make_run(tmp_path)
+    (line,) = re.findall(r"^ {4}(rm -f .*\.resume.*)$", (DOCS / "requeue.md").read_text("utf-8"), re.MULTILINE)
+    worker = f'set -eu; {line}; : >"$SLURM_ESIS_RECORD.resume"; {line}'
+    code, _, _ = Job(run, worker, shell).run()
+    assert code == 0
+    (record,) = read_records(run.tasks)
+    assert record.code == 0
     assert os.listdir(run.tasks) == [record.name]
 
 
