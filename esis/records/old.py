@@ -12,13 +12,14 @@ from pathlib import Path
 
 from esis.errors import BadInput, CorruptState
 from esis.files import is_directory, is_there, read_limited
-from esis.model.index_sets import MOST_TASKS, as_sequence, format_ranges, parse_ranges
+from esis.model.index_sets import as_sequence, format_ranges, parse_ranges
 from esis.model.workdir import PREFIX, RunDir
 from esis.records.start_time import parse_start_time
 from esis.records.submissions import Array, Job, Outcome, Submission
 
 _SMALL = 64 * 1024  # bytes
 _SCRIPT_LIMIT = 4 * 1024 * 1024  # bytes
+_MOST_ELEMENTS = 4_000_001  # slurm.conf(5): MaxArraySize may not exceed it
 _STEPS = re.compile(r"\b([0-9]{1,9})-([0-9]{1,9}):([0-9]{1,9})\b")  # as in --array=0-6:2
 _JOB = re.compile(r"([0-9]{1,20})(?:[_;]\S*)?")  # also with what names an element of an array, or a cluster
 
@@ -71,9 +72,13 @@ def tasks_of(run: RunDir, found: Sequence[int]) -> Sequence[int]:
 
 
 def _stepped(match: re.Match[str]) -> str:
-    """Write out a range with a step. Raises ValueError where the step is 0."""
+    """Write out a range with a step. Raises ValueError where the step is 0, or Slurm takes no array of that size."""
+    if int(match[3]) == 1:
+        return f"{match[1]}-{match[2]}"
     found = range(int(match[1]), int(match[2]) + 1, int(match[3]))
-    return ",".join(map(str, found[: MOST_TASKS + 1]))
+    if len(found) > _MOST_ELEMENTS:
+        raise ValueError(match[0])
+    return ",".join(map(str, found))
 
 
 def what_is_known(run: RunDir) -> tuple[str, str]:

@@ -157,6 +157,7 @@ def test_each_of_several_jobs_counts(site: FakeSite, flow: Workflow) -> None:
         ("3-4:0", []),
         ("5-1:2", []),
         ("0-999999999:1", []),
+        ("0-99999999:2", []),
         ("0-999999999:100000000", list(range(0, 10**9, 10**8))),
     ],
 )
