@@ -94,14 +94,31 @@ case ${SLURM_ESIS_PACKED:-} in
         esis_host=$(command uname -nr) || esis_host=
         ;;
 esac
+# Into esis_text: the kernel's name for a process: of its program, or of the script whose first line named that.
+esis_name_process() {
+    esis_text=
+    { IFS= read -r esis_text <"/proc/$1/comm" || :; } 2>/dev/null
+}
+
 # A script that starts itself again (in a container, by newgrp, with a limit of its own) is in the same attempt: it knows
-# its task by now, and the first one records the end, unless `exec` has put this one in its place.
+# its task by now, and the first one records the end, unless `exec` has put this one in its place, or a program that waits
+# for this one: the first one's process has another name then. Not one that starts several: the first to end would tell
+# for all. Nor can it be known from a node or a container that doesn't show that process.
 esis_inside=
 case ${SLURM_ESIS_INSIDE:-} in
     "$esis_job:$esis_restart:$esis_index:$esis_submission:${esis_run:-}:"*)
         esis_inside=again
-        case ${SLURM_ESIS_INSIDE#"$esis_job:$esis_restart:$esis_index:$esis_submission:${esis_run:-}:"} in
-            "$$:$esis_host") esis_inside=replaced ;;
+        esis_outside=${SLURM_ESIS_INSIDE#"$esis_job:$esis_restart:$esis_index:$esis_submission:${esis_run:-}:"}
+        case $esis_outside in
+            "$$:$esis_host:"*) esis_inside=replaced ;;
+            [123456789]*":$esis_host:"?*)
+                esis_name_process "${esis_outside%%:*}"
+                case $esis_text in
+                    '' | "${esis_outside#*":$esis_host:"}") ;;
+                    srun | mpirun | mpiexec* | hydra* | orterun | prterun | prun | aprun | jsrun | ibrun | xargs | parallel) ;;
+                    *) esis_inside=replaced ;;
+                esac
+                ;;
         esac
         esis_record=${SLURM_ESIS_RECORD:-}
         ;;
@@ -293,6 +310,21 @@ esis_check_attempts() {
     [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, as $esis_attempt/$SLURM_ARRAY_TASK_ID says, so this one does nothing"
 }
 
+# An attempt by hand begins behind all others of its submission, whatever the clocks of their nodes said, and that of the
+# login node, on which somebody cancelled one. Only asked by hand: a look at the records for each task would be too much.
+esis_start_last() {
+    esis_plain "$esis_submission"
+    esis_text=$({
+        QUOTING_STYLE=literal command ls -f "$esis_dir/tasks" || :
+        [ ! -f "$esis_dir/tasks.txt" ] || LC_ALL=C command sed 's/ .*//' "$esis_dir/tasks.txt" || :
+    } 2>/dev/null | LC_ALL=C command awk -F. -v task="$SLURM_ARRAY_TASK_ID" -v submission="$esis_text" -v job="$esis_job" '
+        !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
+        ($1 "") == (task "") && $2 + 0 == submission + 0 && ($3 "") != (job "") && $5 + 0 > last { last = $5 + 0 }
+        END { printf "%.0f", last }') || esis_text=0
+    esis_number "$esis_text"
+    [ "$esis_text" = null ] || [ "$esis_time" -gt "$esis_text" ] || esis_time=$((esis_text + 1))
+}
+
 # Who reads an empty file knows of no later attempt yet, as before; what is there already is replaced at once.
 esis_tell_attempt() {
     esis_plain "$esis_submission"
@@ -458,6 +490,7 @@ esis_start() {
     [ -n "$esis_dir" ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ] || return 0
     esis_now
     esis_check_attempts
+    [ -n "$esis_fenced${SLURM_ESIS_LOCAL:-}" ] || esis_start_last
     esis_describe
     esis_left=9
     while :; do
@@ -798,12 +831,19 @@ esis_is_ready() {
     [ -n "$esis_in_pack" ] || esis_check_requirements
 }
 
+# For this script, started by itself: in which attempt it is then, and whose record that is.
+esis_be_outside() {
+    esis_name_process "$$"
+    export SLURM_ESIS_INSIDE="$esis_job:$esis_restart:$esis_task:$esis_submission:${esis_run:-}:$$:$esis_host:$esis_text"
+}
+
 case $esis_inside in
     again) esis_record= ;;
     replaced)
         # Where the record isn't to be seen from here, Slurm's word counts.
         [ -z "$esis_record" ] || [ -e "$esis_record.running" ] || esis_record=
         esis_parameters || exit 75
+        esis_be_outside
         ;;
     *)
         # Typed by hand, one that can't begin leaves no record: what the task did before stands.
@@ -812,7 +852,7 @@ case $esis_inside in
             exit 75
         }
         esis_start
-        export SLURM_ESIS_INSIDE="$esis_job:$esis_restart:$esis_task:$esis_submission:${esis_run:-}:$$:$esis_host"
+        esis_be_outside
         ;;
 esac
 # Linux' numbers, for not every shell knows every name; nor every number. Not those that stop a process, or do nothing

@@ -13,6 +13,7 @@ import pytest
 from esis.model.parametersets import write_index
 from esis.model.template import Pack
 from esis.model.workdir import RunDir
+from esis.records.tasks import TaskRecords
 from tests.records.jobs import Job, every_shell, make_run, read_records, some_shells, states, wait_for
 
 # Each attempt waits until it is told to end.
@@ -166,6 +167,27 @@ def test_f54_a_clock_that_was_set_back_makes_no_attempt_an_earlier_one(run: RunD
     (record,) = read_records(run.tasks)
     assert record.start == 2_000_000_000
     assert marker(run) == "3.0001.97.0.2000000000"
+
+
+@every_shell
+@pytest.mark.parametrize("end", ["exit1.1999999999", "slurm-CANCELLED.1999999999", "running"])
+@pytest.mark.parametrize("folded", [False, True])
+def test_f304_a_task_by_hand_starts_behind_all_others_of_its_submission(
+    run: RunDir, shell: str, end: str, folded: bool
+) -> None:
+    """F304: the clock of another node, or of the login node that notes a cancellation, was ahead."""
+    before = f"3.0001.76.0.1999999999.{end}"
+    others = ["3.0002.76.0.3000000000.running", "33.0001.76.0.3000000000.running", "3.0001.76.0.3000000000.other"]
+    if folded:
+        run.folded_tasks.write_text(f"{before} {{}}\n")
+    else:
+        (run.tasks / before).touch()
+    for other in others:
+        (run.tasks / other).touch()
+    assert Job(run, "exit 0", shell).run(3)[0] == 0
+    (name,) = {path.name for path in run.tasks.iterdir()} - {before, *others}
+    assert name.startswith("3.0001.77.0.2000000000.exit0.")
+    assert TaskRecords([before, name])[3].name == name
 
 
 @every_shell

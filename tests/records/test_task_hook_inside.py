@@ -18,6 +18,8 @@ ONCE_MORE = {
     "below": '{shell} "$0"; exit $?',
     "beside": '{shell} "$0" & wait $!; exit $?',
     "limited": 'timeout 60 {shell} "$0"; exit $?',
+    "exec, and a child": 'exec timeout 60 {shell} "$0"',
+    "exec, a child, and once more": 'exec timeout 60 {shell} -c \'{shell} "$0"; exit $?\' "$0"',
 }
 KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "a map": ({"mapped": [1, 3, 5, 7, 9, 11, 13]}, 7),
@@ -93,3 +95,20 @@ def test_f261_another_run_s_script_in_a_task_is_no_part_of_it(tmp_path: Path, sh
     outer = Job(run, 'SLURM_ARRAY_TASK_ID=5 "$INNER"', shell)
     assert outer.run(3, fenced="0001", INNER=str(inner.spool)) == (0, "inner 5\n", "")
     assert sorted((record.task, record.code) for record in read_records(run.tasks)) == [(3, 0), (5, 0)]
+
+
+def test_f301_where_several_replace_it_none_records_an_end(tmp_path: Path) -> None:
+    """F301: the first of them to end would tell for all, before another one has failed."""
+    run = make_run(tmp_path)
+    script = 'if [ -z "${INSIDE:-}" ]; then export INSIDE=1; exec xargs -n 1 -a list "$0"; fi\n[ "$1" = well ]'
+    (run.cwd / "list").write_text("well\nfailed\n")
+    assert Job(run, script).run(3, fenced="0001")[0] == 123
+    assert states(run) == [(3, "0001", "77", 0, None)]
+
+
+def test_f301_a_node_that_does_not_show_the_first_one_s_process_records_no_end(tmp_path: Path) -> None:
+    """F301: it may be there or not; were it there, two would record."""
+    run = make_run(tmp_path)
+    hidden = 'export SLURM_ESIS_INSIDE="${SLURM_ESIS_INSIDE%%:$$:*}:999999999:${SLURM_ESIS_INSIDE#*:$$:}"'
+    assert Job(run, body("exec, and a child", "bash", outside=hidden), "bash").run(3, fenced="0001")[0] == 0
+    assert states(run) == [(3, "0001", "77", 0, None)]

@@ -24,12 +24,25 @@ _CALL = re.compile(
     re.MULTILINE,
 )
 _ESCAPED = re.compile(r"\\([\"$`\\])")
+_ELSEWHERE = re.compile(  # several times, on other nodes, or in containers with processes of their own
+    r"(?:^|[;&|({]|\b(?:then|do|else)\s)\s*exec\s+(?P<program>(?:[\w./-]*/)?"
+    r"(?:srun|mpirun|mpiexec[\w.]*|orterun|prterun|prun|aprun|jsrun|ibrun|ssh|docker|podman|xargs|parallel))\s"
+    r"[^\n;&|]*\$(?:0|\{0\}|\{?BASH_SOURCE)",
+    re.MULTILINE,
+)
 _LATE = "esis_end $? tells the status of the command in front of it"
 _INSTEAD = 'write trap \'code=$?; …; esis_end "$code"; exit "$code"\' EXIT (esis doc templates)'
 
 
 def findings_on_end(text: str, trial: Trial | None) -> Iterator[Finding]:
     """Tell where the record of a task's end will be missing or wrong: by what was tried, else by the text's forms."""
+    elsewhere = _ELSEWHERE.search(_COMMENT.sub("", text))
+    if elsewhere is not None:
+        yield problem(
+            _SUBJECT,
+            f"exec {elsewhere['program']} leaves nobody who records the end of a task, for this script, started again "
+            "by that, can't: leave exec out, and write exit $? behind it",
+        )
     if trial is None:
         yield from _by_form(_COMMENT.sub("", text))
         return

@@ -80,6 +80,15 @@ def test_f272_a_script_that_starts_itself_again_is_no_finding(tmp_path: Path, ag
     assert [level for level, _ in told(tmp_path, body)] == ["ok"]
 
 
+@pytest.mark.parametrize("program", ["srun -n 1", "podman run --rm img", "/usr/bin/mpirun"])
+def test_f301_exec_of_what_starts_it_again_elsewhere_is_a_problem(tmp_path: Path, program: str) -> None:
+    """F301: nobody is left who could record the end."""
+    body = f'if [ -z "${{INSIDE:-}}" ]; then export INSIDE=1; exec {program} bash "$0"; fi\nset -e\nsrun WORKERSCRIPT\n'
+    assert ("problem", True) in [(level, "leave exec out" in message) for level, message in told(tmp_path, body)]
+    kept = body.replace("exec ", "").replace('"$0"', '"$0"; exit $?')
+    assert [level for level, _ in told(tmp_path, kept)] == ["ok"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
