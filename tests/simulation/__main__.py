@@ -1,4 +1,4 @@
-"""Live many worlds: python -m tests.simulation [--worlds N] [--seed FIRST] [--chains SHARE] [--replay SEED | FILE] …
+"""Live many worlds: python -m tests.simulation [--worlds N] [--seed FIRST] [--replay SEED | FILE] …; --help tells all.
 
 See README.md here.
 """
@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS))
     parser.add_argument("--old", type=float, default=0.0, metavar="SHARE", help="of commands of the last release")
     parser.add_argument("--chains", type=float, default=0.0, metavar="SHARE", help="of worlds with two workflows")
+    parser.add_argument("--feeds", type=float, default=0.0, metavar="SHARE", help="of worlds with feeding jobs")
     parser.add_argument("--stop-at", type=int, metavar="FAILURES", default=5)
     parser.add_argument("--no-shrink", action="store_true")
     given = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def _live(given: argparse.Namespace, release: Path) -> int:
-    shares = Shares(given.old, given.chains)
+    shares = Shares(given.old, given.chains, given.feeds)
     if given.replay is not None:
         begin(release)
         return _replay(given.replay, shares)

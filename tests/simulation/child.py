@@ -84,6 +84,7 @@ class _Child:
 
     def _replace(self) -> None:
         chance, host, here = random.Random(self.order.seed), self.order.host, os.uname()
+        sys.executable = f"{self.order.env['WORLD']}/bin/python"  # what a job of `esis run --feed` calls
         os.urandom = lambda size: bytes(chance.randrange(256) for _ in range(size))
         os.uname = lambda: os.uname_result((here[0], host, *here[2:]))
         time.time = time.monotonic = lambda: self.now

@@ -15,12 +15,12 @@ from types import ModuleType
 from esis.errors import ExitCode
 from tests.simulation import child
 from tests.simulation.files import Places, age
-from tests.simulation.jobs import Jobs
+from tests.simulation.jobs import Jobs, Running
 from tests.simulation.messages import Asked, Order, Paused, Reply, Slept, Stop
 from tests.simulation.oracle import Oracle
 from tests.simulation.slurm import Clock, Slurm
 from tests.simulation.steps import Story
-from tests.simulation.truth import BY_ESIS, TrueJob, Truth, describe
+from tests.simulation.truth import BY_ESIS, FEEDER, TrueJob, Truth, describe
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Command:
     code: int | None = None
     step: str = ""  # where it is held
     old: bool = False  # it is of the last release
+    caller: Running | None = None  # the job that waits for its end
 
     @property
     def stdout(self) -> str:
@@ -56,7 +57,7 @@ class Commands:
         settings = story.settings
         self.story = story
         self.places = Places(root)
-        self.places.lay_out(settings.tasks, settings.base)
+        self.places.lay_out(settings.tasks, settings.base, settings.feed)
         self.clock = Clock(self.places.clock)
         self.slurm = Slurm(str(self.places.slurm), self.clock)
         self.slurm.store.set_knobs(
@@ -80,6 +81,7 @@ class Commands:
         self.counts: Counter[str] = Counter()
         self._injector = injector
         self._number = 0
+        self.stop_next: Stop | None = None  # what befalls the next command that a job calls
         self._environment = self.places.environment()
 
     @property
@@ -106,10 +108,13 @@ class Commands:
         more: Mapping[str, str] | None = None,
         readings: bool = False,
         old: bool | None = None,
+        cwd: Path | None = None,
+        caller: Running | None = None,
     ) -> Command:
         """Start a command, and follow it to its end or to where it is held; `more`: in its environment.
 
-        `old`: whether it is one of the last release; None: as the world's settings say.
+        `old`: whether it is one of the last release; None: as the world's settings say. `place`: the directory of its
+        workflow, where it is given but for `cwd`.
         """
         self._number += 1
         every = self.story.settings.old
@@ -121,7 +126,7 @@ class Commands:
         ours, theirs = Pipe()
         order = Order(
             argv,
-            str(place or self.places.workflow),
+            str(cwd or place or self.places.workflow),
             {**self._environment, **(more or {})},
             f"login-{host}",
             self.clock.now,
@@ -135,7 +140,8 @@ class Commands:
         )
         pid = child.fork(order, theirs, self._injector)
         theirs.close()
-        command = Command(argv, pid, ours, out, self.visible(), self.done(), Path(order.cwd), old=old)
+        about = place or self.places.workflow
+        command = Command(argv, pid, ours, out, self.visible(), self.done(), about, old=old, caller=caller)
         self._follow(command)
         return command
 
@@ -217,13 +223,16 @@ class Commands:
         if asked.argv[0] == "sbatch" and after.next_id > nearest:
             made = self._note(nearest, asked.env, BY_ESIS)
             made.old = command.old
-            self.oracle.accepted(made, command.seen, command.done, command.overtaken)
+            if made.maker == BY_ESIS:
+                self.oracle.accepted(made, command.seen, command.done, command.overtaken)
         self.jobs.obey()
         return reply
 
     def _note(self, number: int, env: Mapping[str, str], maker: str) -> TrueJob:
         job = self.slurm.cluster().jobs[number]
         script = Path(self.slurm.store.spool(number), "slurm_script").read_bytes()
+        if maker == BY_ESIS and job.name == "esis-feed":
+            maker = FEEDER
         true = describe(job, script, env, maker, self.clock.now)
         self.truth.jobs.append(true)
         self.log.append(f"    job {number} by {maker}: tasks {list(true.tasks)} {true.fence}")

@@ -40,6 +40,15 @@ OWN = "#!/bin/sh\n# a job of the user's own\nexec sleep 1000\n"
 SLEEP = "#!/bin/sh\n"
 # Called by the hook before it writes a record: the moment at which a node may die.
 DATE = '#!/bin/sh\n[ ! -e "$WORLD/die" ] || kill -9 0\nread -r now <"$WORLD/clock"\necho "$now"\n'
+# Called by the job that submits the rest: the world runs it, and says how it ended.
+CALL = """#!/bin/sh
+trap '' TERM
+mkfifo "$WORLD/go.$SLURM_JOB_ID.call"
+echo "{name} $*" >"$WORLD/begun"
+read -r code <"$WORLD/go.$SLURM_JOB_ID.call"
+rm "$WORLD/go.$SLURM_JOB_ID.call"
+exit "$code"
+"""
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,11 @@ class Places:
             "XDG_CACHE_HOME": str(self.root / "cache"),
         }
 
-    def lay_out(self, tasks: int, base: int) -> None:
-        """Write the workflows' files, and what jobs call; `base`: the tasks of the required one, 0: there is none."""
+    def lay_out(self, tasks: int, base: int, feed: bool) -> None:
+        """Write the workflows' files, and what jobs call; `base`: the tasks of the required one, 0: there is none.
+
+        `feed`: jobs submit what is left over.
+        """
         self.workflow.mkdir(parents=True)
         self.slurm.mkdir()
         (self.root / "bin").mkdir()
@@ -94,6 +106,8 @@ class Places:
             # A job gives what it requires a while, which would be one of real time.
             files += [*self._files(self.base, base), (self.root / "bin" / "sleep", SLEEP)]
             self.base.mkdir()
+        if feed:
+            files += [(self.root / "bin" / name, CALL.format(name=name)) for name in ("python", "scontrol")]
         for path, text in files:
             path.write_text(text)
             path.chmod(0o755)

@@ -7,15 +7,16 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tests.fakes.fake_slurm.queue import advance, finish, next_task, put_back
 from tests.fakes.fake_slurm.records import PLAIN
 from tests.fakes.fake_slurm.runner import spawn
 from tests.simulation.files import Places
 from tests.simulation.slurm import Slurm
-from tests.simulation.truth import STRANGER, Attempt, Truth
+from tests.simulation.truth import FEEDER, STRANGER, Attempt, Truth
 
 _PATIENCE = 60.0  # real seconds: a script that takes longer hangs
 _REASONS = {
@@ -47,6 +48,19 @@ class Running:
         return self.attempts[-1] if self.attempts and self.attempts[-1].working else None
 
 
+class Calls(Protocol):
+    """Who runs the programs that a job calls: it waits for their ends."""
+
+    def called(self, item: Running, words: Sequence[str]) -> None:
+        """Run one."""
+
+    def interrupt(self, item: Running) -> None:
+        """Let the one that the job waits for hear SIGTERM, and end."""
+
+    def kill(self, item: Running) -> None:
+        """Let it die."""
+
+
 class Jobs:
     """Start and end the tasks of the jobs in Slurm's queue."""
 
@@ -58,6 +72,7 @@ class Jobs:
         self.running: list[Running] = []
         self.overtaken: list[Running] = []  # on nodes that Slurm takes for lost
         self.problems: list[str] = []
+        self.calls: Calls | None = None
         self._begun = os.open(places.root / "begun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -97,7 +112,7 @@ class Jobs:
         item = Running(job.id, PLAIN if task.index is None else str(task.index), process, task.restarts)
         self.running.append(item)
         with self._dying() if dies else contextlib.nullcontext():
-            self._follow(item, "NODE_FAIL" if dies else "")
+            self.follow(item, "NODE_FAIL" if dies else "")
         return True
 
     def end(self, item: Running, how: str) -> None:
@@ -118,7 +133,7 @@ class Jobs:
         elif how == "split" and item.attempt is not None and not self._packed:
             self._overtake(item, item.attempt)
         else:
-            _kill(item.process)
+            self._kill(item)
             self._conclude(item, None, "NODE_FAIL", how == "requeue")
 
     def _overtake(self, item: Running, attempt: Attempt) -> None:
@@ -159,7 +174,7 @@ class Jobs:
             job = cluster.jobs.get(item.job)
             task = job.tasks.get(item.key) if job is not None else None
             if task is None or task.pid != item.process.pid:
-                _kill(item.process)  # forgotten by slurmctld
+                self._kill(item)  # forgotten by slurmctld
                 self._conclude(item, None, "", False)
             elif task.terminate:
                 self._terminate(item, task.verdict, task.verdict_exit, task.requeue)
@@ -194,13 +209,13 @@ class Jobs:
         attempt.working = False
         attempt.code = code
         attempt.verdict = "COMPLETED" if code == 0 else "FAILED"
-        self._follow(item, verdict)
+        self.follow(item, verdict)
 
     def _raw(self, item: Running) -> int:
         return self._slurm.store.read().jobs[item.job].tasks[item.key].raw_id
 
-    def _follow(self, item: Running, verdict: str = "") -> None:
-        """Wait until work begins, or the script has ended."""
+    def follow(self, item: Running, verdict: str = "") -> None:
+        """Wait until work begins, or the script has called something that waits, or has ended."""
         handle = os.pidfd_open(item.process.pid)
         try:
             ready, _, _ = select.select([self._begun, handle], [], [], _PATIENCE)
@@ -214,8 +229,12 @@ class Jobs:
             self._conclude(item, item.process.wait(), verdict, False)
 
     def _note_begin(self, item: Running) -> None:
-        words = os.read(self._begun, 4096).decode().strip().split(" ", 3)
+        said = os.read(self._begun, 4096).decode().strip()
         true = self._truth.job(item.job)
+        if true is not None and true.maker == FEEDER and self.calls is not None:
+            self.calls.called(item, said.split())
+            return
+        words = said.split(" ", 3)
         if true is None or len(words) < 4:
             raise StuckError(f"a worker says {words}")
         task = int(words[0])
@@ -258,12 +277,19 @@ class Jobs:
         """End a task as Slurm does: SIGTERM to all of it, and SIGKILL for what is left."""
         for number in (signal.SIGCONT, signal.SIGTERM):
             os.killpg(item.process.pid, number)
+        if self.calls is not None:
+            self.calls.interrupt(item)
         try:
             item.process.wait(5.0)
         except subprocess.TimeoutExpired:
             self.problems.append(f"job {item.job}_{item.key} doesn't end at SIGTERM")
-        _kill(item.process)
+        self._kill(item)
         self._conclude(item, item.process.returncode, verdict, requeue, code)
+
+    def _kill(self, item: Running) -> None:
+        if self.calls is not None:
+            self.calls.kill(item)
+        _kill(item.process)
 
     def _conclude(self, item: Running, status: int | None, verdict: str, requeue: bool, code: str = "") -> None:
         """Write down the end of a script."""

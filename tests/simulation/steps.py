@@ -61,6 +61,7 @@ class Settings:
     limit: int = 0  # of elements that a user may have in the queue; 0: none
     old: int = 0  # of the commands that no step names each n-th one is of the last release; 0: none
     base: int = 0  # tasks of a workflow that the other one requires; 0: it requires none
+    feed: bool = False  # a job submits what a limit leaves over
 
     def __str__(self) -> str:
         """Return the line that `parse` reads."""
@@ -145,11 +146,36 @@ class Shares(NamedTuple):
 
     old: float = 0.0  # of the commands: the last release's
     chains: float = 0.0  # of the worlds: with a workflow that requires another one
+    feeds: float = 0.0  # of the worlds: with jobs that submit the rest
 
 
 def story_of(seed: int, shares: Shares) -> Story:
     """Return the world of a seed, as these shares make it."""
-    return mixed(chained(invent(seed), shares.chains), shares.old)
+    return mixed(chained(fed(invent(seed), shares.feeds), shares.chains), shares.old)
+
+
+def fed(story: Story, share: float) -> Story:
+    """Return the same story with a limit on the elements in the queue, and jobs that submit what it leaves over.
+
+    Of `share` of the stories; the others stay as they are.
+    """
+    chance = random.Random(f"{story.seed} feed")
+    if chance.random() >= share:
+        return story
+    steps: list[Step] = []
+    for step in story.steps:
+        if step.verb == "start" and chance.random() < 0.3:
+            step = step._replace(stop=_stop(chance, "resubmit"))
+        steps.append(step)
+        if step.verb == "esis" and chance.random() < 0.4:
+            # What is queued has its turn, and then the job behind it, more often than by chance.
+            steps += [Step("start", number=3), Step("end", "ok"), Step("end", "ok"), Step("tick", number=700)]
+            stop = _stop(chance, "resubmit") if chance.random() < 0.4 else None
+            steps.append(Step("start", number=2, stop=stop))
+    settings = replace(
+        story.settings, feed=True, tasks=chance.choice((3, 4, 5)), limit=chance.choice((1, 2, 2, 3)), pack=1
+    )
+    return replace(story, settings=settings, steps=tuple(steps))
 
 
 def chained(story: Story, share: float) -> Story:

@@ -83,10 +83,13 @@ def _is_over(world: World, place: Path, tasks: int) -> bool:
         wrong = [task for task in open_tasks if not world.truth.is_doubtful(run, task)]
         if wrong:
             world.oracle.problems.append(f"all tasks are called done, and {wrong} are not")
+        idle = [number for number in world.waiting_feeders(run) if f"job {number}" not in status.stderr]
+        if idle:
+            world.oracle.problems.append(f"all tasks are done, and jobs {idle} wait to submit the rest, without a word")
         return True
-    command = "dependency" if place in world.truth.required else "run"
+    command = ("dependency",) if place in world.truth.required else ("run", "--feed")[: 1 + world.story.settings.feed]
     for host in "ab":
-        done = world.esis(("resubmit" if states & {"failed", "lost"} else command,), host, place=place)
+        done = world.esis(("resubmit",) if states & {"failed", "lost"} else command, host, place=place)
         world.settle()
         if done.code not in _REPEAT:
             break

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.fakes.fake_slurm.records import Job, expand
 
 BY_ESIS, BY_HAND, STRANGER = "esis", "hand", "stranger"
+FEEDER = "feed"  # a job that submits the rest
 _SETTINGS = re.compile(r"esis_(mapped|pack|offset)=('[^']*'|\S*)")
 
 
@@ -107,6 +108,8 @@ def describe(job: Job, script: bytes, environment: Mapping[str, str], maker: str
         return found
     run = Path(job.workdir).parent
     found.run, found.fence = str(run), environment.get("SLURM_ESIS_SUBMISSION", "")
+    if maker == FEEDER:
+        return found
     text = script.decode()
     settings = {name: value.strip("'") for name, value in _SETTINGS.findall(text)}
     number = re.search(r"esis_submission=(\d+)", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.simulation.commands import Commands
+from tests.simulation.feeders import Feeders
 from tests.simulation.files import FILES
 from tests.simulation.steps import Step
 from tests.simulation.truth import BY_HAND, STRANGER
@@ -13,7 +13,7 @@ from tests.simulation.truth import BY_HAND, STRANGER
 CRASH_SECONDS = 5.0  # slurmctld saves its state so long after it has answered, at the latest
 
 
-class World(Commands):
+class World(Feeders):
     """Tell a story, and see what is true and what is said."""
 
     def live(self) -> None:
@@ -40,7 +40,10 @@ class World(Commands):
 
     def _command(self, step: Step) -> None:
         argv: tuple[str, ...] = (step.word,)
-        if step.word == "status":
+        feed = ("--feed",) if self.story.settings.feed and step.number % 4 != 3 else ()
+        if step.word == "run":
+            argv = ("run", *feed)
+        elif step.word == "status":
             argv = ("status", "--json", "--tasks")
         elif step.word == "throttle":
             argv = ("throttle", str(step.number))
@@ -49,7 +52,7 @@ class World(Commands):
         elif step.word == "cancel-pending":
             argv = ("cancel", "--pending")
         elif step.word == "take-over":
-            argv = ("run", "--take-over")
+            argv = ("run", "--take-over", *feed)
             for held in self.held:
                 held.overtaken = True
         self.esis(argv, step.host, step.stop, step.late, self.workflow_of(step), old=step.old)
@@ -69,10 +72,12 @@ class World(Commands):
     # --- Slurm and others
 
     def do_start(self, step: Step) -> None:
+        self.stop_next = step.stop
         for _ in range(step.number):
             if not self.jobs.start(step.word == "dies"):
                 break
             self.rules.append(f"start {step.word}".strip())
+        self.stop_next = None
 
     def do_end(self, step: Step) -> None:
         if self.jobs.running:

@@ -364,7 +364,7 @@ def _describe(
         held="hold" in options,
         kill_invalid=options.get("kill-on-invalid-dep", "no").lower() in ("yes", "y"),
         submit=now,
-        begin=_begin(options.get("begin", ""), now),
+        begin=begin_time(options.get("begin", ""), now),
     )
     if indices:
         job.array, job.throttle = True, throttle
@@ -416,7 +416,7 @@ def _limit(options: Mapping[str, str]) -> int | None:
     return limit if limit >= 0 else None
 
 
-def _begin(text: str, now: float) -> float:
+def begin_time(text: str, now: float) -> float:
     if not text or text == "now":
         return 0.0
     if text.startswith("now+"):

@@ -10,6 +10,7 @@ from .options import UsageError, clock, iso, minutes, parse, table, words
 from .program import emit, fail, warn
 from .queue import advance, parse_dependency, put_back, reason, stop
 from .records import Cluster, Job, SlurmError, Task, array_text, bitstr_len, expand
+from .sbatch import begin_time
 from .squeue import Row, dependency_text, rows_of
 from .store import Knobs, Store
 
@@ -165,6 +166,8 @@ def _change(cluster: Cluster, knobs: Knobs, job: Job, tasks: list[Task], key: st
         if not job.unfinished():
             raise SlurmError("Job/step already completing or completed")
         job.depends, job.depends_any = parse_dependency(value, cluster, knobs, time.time())
+    elif key == "starttime":
+        job.begin = begin_time(value, time.time())
     elif key == "timelimit":
         limit = minutes(value)
         job.limit = limit if limit >= 0 else None
