@@ -17,6 +17,7 @@ from esis.model.workdir import PREFIX, RunDir, is_run_name
 from esis.worker.attempts import check_own
 from esis.worker.checkpoints import Checkpoint, Checkpoints
 from esis.worker.durable import discard, insist, make, sweep
+from esis.worker.task import check_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         """Use the run around the working directory, or the one at `overwrite_path`.
 
         `external_storage_path` is the root for large files alone (get_file_name with store_external). Raises
-        CheckpointTrouble (a ValueError) outside of a run.
+        CheckpointTrouble (a ValueError) outside of a run; where the run isn't there, what is asked of it raises
+        NoSuchPlace (a FileNotFoundError).
         """
         from pathlib import Path
 
@@ -160,17 +162,26 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         """Write 1 into the run's completed.state: this worker says that the whole run is complete."""
         self._check_writable()
         with trouble(f"marking {self._run.path} as complete"):
-            self._run.private.mkdir(parents=True, exist_ok=True)
+            self._run.private.mkdir(exist_ok=True)
             write_atomic(self._run.completed, "1")
 
     def _directory(self, name: str) -> Path:
-        return self._run.checkpoints / disk.inner(name, "a checkpoint")
+        inside = disk.inner(name, "a checkpoint")
+        self._check_there()
+        return self._run.checkpoints / inside
+
+    def _check_there(self) -> None:
+        try:
+            check_there(self._run)
+        except BadInput as error:
+            raise NoSuchPlace(error.message, error.advice, str(self._run.path)) from None
 
     def _check_writable(self) -> None:
         if self._readonly:
             raise CheckpointTrouble(
                 f"{self._run.path} was opened with open_external, to be read", "use a facility of your own"
             )
+        self._check_there()
         check_own(self._run)
 
     def _begin(self, name: str, kind: str) -> tuple[Path, dict[str, Any]]:

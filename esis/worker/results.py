@@ -63,7 +63,7 @@ def merge(run: RunDir, task: int, values: Mapping[str, object]) -> None:
 
 def _add(run: RunDir, task: int, added: Mapping[str, Any]) -> None:
     path = run.result_file(task)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not what is above: a run that isn't there would be made, and lost
     present = _present(run, task)
     try:
         content = _encode(path, {**present, **added})
@@ -92,7 +92,7 @@ def write_array(run: RunDir, task: int, name: str, values: object, allowed: Call
     except BadInput as error:
         raise BadInput(f"the array {name!r}: {error.message}", error.advice) from error
     allowed()  # here, for large arrays take their time
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     write_atomic(path, content)
     allowed()
     merge(run, task, {name: path.name})

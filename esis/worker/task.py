@@ -116,12 +116,15 @@ class Task:
         return Checkpoints(partial(self._checkpoints_at, name), keep, self._check_attempt)
 
     def _checkpoints_at(self, name: str) -> Path:
-        return self.paths.checkpoints_of(self.index, name)
+        run = self.paths
+        check_there(run)
+        return run.checkpoints_of(self.index, name)
 
     def export(self, /, **values: object) -> None:
         """Write results; those of earlier calls stay. Raises BadInput for what JSON can't hold, Overtaken."""
         from esis.worker.results import merge
 
+        check_there(self.paths)
         self._check_attempt()
         merge(self.paths, self.index, values)
 
@@ -129,6 +132,7 @@ class Task:
         """Write numbers as results/results.<n>.<name>.npy, and the file's name into the results. Raises Overtaken."""
         from esis.worker.results import write_array
 
+        check_there(self.paths)
         write_array(self.paths, self.index, name, values, self._check_attempt)
 
     def _check_attempt(self) -> None:
@@ -203,6 +207,24 @@ def _search() -> Path | None:
         if found is not None:
             return found
     return None
+
+
+def check_there(run: RunDir) -> None:
+    """Raise BadInput where the run's directory isn't to be seen from here, OSError where nobody can tell.
+
+    In a container into which nothing of it is bound, or cwd/ alone, it could be made, and would go with the container;
+    and a directory that isn't there holds no checkpoint only for those who can't see it.
+    """
+    from esis.files import is_directory
+
+    record = own_record()
+    needed = run.private if record is not None and record.rpartition("/")[0] == str(run.tasks) else run.path
+    if not is_directory(needed):
+        raise BadInput(
+            f"there is no directory {needed} here, on {os.uname().nodename}",
+            "bind the whole run into the container (--bind), or see that this node has its file system; "
+            "nothing is written, for it would be lost",
+        )
 
 
 def own_record() -> str | None:

@@ -713,6 +713,7 @@ def test_large_files_are_below_the_storage_and_the_name_of_the_run(run: RunDir, 
 
 def test_runs_and_checkpoints_that_share_a_storage_share_no_names(tmp_path: Path) -> None:
     for name in ("wrkdir.one", "wrkdir.two"):
+        (tmp_path / name).mkdir()
         facility = checkpoint_facility(1, str(tmp_path / "large"), tmp_path / name)
         assert not facility.has_checkpoint("a")
         made = facility.create_checkpoint("a")
@@ -771,6 +772,8 @@ def test_begun_anew_a_checkpoint_takes_nothing_from_one_whose_name_goes_on(run: 
 def test_a_copy_of_a_run_leaves_the_large_files_of_the_first_alone(tmp_path: Path) -> None:
     """One hash, one name, one place below the same root: the copy is told, and nothing is removed or written over."""
     places = [tmp_path / name / "wrkdir.same" for name in ("one", "two")]
+    for place in places:
+        place.mkdir(parents=True)
     first, second = (checkpoint_facility(1, str(tmp_path / "large"), place) for place in places)
     made = first.create_checkpoint("a")
     kept = Path(made.get_file_name("big", True))
@@ -789,6 +792,7 @@ def test_a_copy_of_a_run_leaves_the_large_files_of_the_first_alone(tmp_path: Pat
 def test_f123_the_link_of_a_copied_run_leads_nobody_to_the_large_files_of_the_first(tmp_path: Path) -> None:
     """What is complete can be read through it, nothing is written over; a run that was moved goes on."""
     places = [tmp_path / name / "wrkdir.same" for name in ("one", "two")]
+    places[0].mkdir(parents=True)
     first = checkpoint_facility(1, str(tmp_path / "large"), places[0])
     done, going_on = first.create_checkpoint("done"), first.create_iterative_checkpoint("mc")
     for made in (done, going_on):
@@ -1046,7 +1050,7 @@ def test_f58_a_fifo_in_the_place_of_a_mark_hangs_nobody(run: RunDir) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/../../b", "/etc/x", "x\0"])
 def test_a_name_stays_inside_of_its_directory(tmp_path: Path, name: str) -> None:
-    facility = checkpoint_facility(1, overwrite_path=tmp_path / "place")
+    facility = checkpoint_facility(1, overwrite_path=tmp_path)
     with pytest.raises(BadInput, match="can't be the name"):
         facility.create_checkpoint(name)
     with pytest.raises(ValueError, match="can't be the name"):

@@ -6,6 +6,8 @@ import copy
 import hashlib
 import json
 import pickle
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import esis
+from esis.checkpoint import checkpoint_facility
 from esis.errors import BadInput, CorruptState
 from esis.model.workdir import RunDir
 from esis.worker.seeds import seed_of
@@ -235,3 +238,47 @@ def test_a_seed_is_the_same_on_every_attempt(index: int, name: str) -> None:
     first, again = esis.Task(index, run), esis.Task(index, run)
     assert (first.seed, first.stream(name)) == (again.seed, again.stream(name))
     assert first.seed != esis.Task(index + 1, run).seed
+
+
+@pytest.mark.parametrize("bound", ["nothing", "cwd"])
+def test_f284_nothing_is_made_of_a_run_that_is_not_there(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """F284: a container into which nothing of the run is bound, or the working directory alone, as some do."""
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_ESIS_RECORD", f"{run.tasks}/3.1.41.0.1700000000")
+    shutil.rmtree(run.path)
+    if bound == "cwd":
+        run.cwd.mkdir(parents=True)
+    monkeypatch.chdir(run.cwd if bound == "cwd" else tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    facility = checkpoint_facility(1)
+
+    def save() -> None:
+        with esis.checkpoints().save(1):
+            pass
+
+    for act in (
+        lambda: esis.export(x=1),
+        lambda: esis.export_array("x", [1]),
+        save,
+        lambda: esis.checkpoints().latest,  # None would let the worker begin anew
+        lambda: facility.has_checkpoint("a"),
+        lambda: facility.has_iterative_checkpoint("a"),
+        lambda: facility.create_checkpoint("a"),
+        lambda: facility.create_iterative_checkpoint("a"),
+        facility.set_run_OK,
+    ):
+        with pytest.raises(BadInput, match=f"there is no directory {re.escape(str(run.path))}.*bind the whole run"):
+            act()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_f284_a_task_that_is_told_its_run_needs_it_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no directory"):
+        esis.task(0, tmp_path / "typo" / "out", parameters={}).export(x=1)
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        checkpoint_facility(1, overwrite_path=tmp_path / "typo").create_checkpoint("a")
+    assert list(tmp_path.iterdir()) == []
+    esis.task(0, tmp_path, parameters={}).export(x=1)
+    assert (tmp_path / "results/results.0.json").exists()
