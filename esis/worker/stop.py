@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from esis.errors import EsisError
+from esis.errors import BadInput, EsisError
 from esis.hook import JOB_END  # for templates that know better, or save the call of squeue
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -60,15 +60,24 @@ class Stop:
         return None if end is None else end - time.time()
 
     def listen(self, signals: Sequence[int] = SIGNALS) -> None:
-        """Set the handlers; one that was there is called after ours. Raises EsisError outside of the main thread."""
+        """Set the handlers; one that was there is called after ours, but Python's own for SIGINT, which would raise.
+
+        Raises EsisError outside of the main thread, BadInput for what is no signal that can be heard.
+        """
         if threading.current_thread() is not threading.main_thread():
             raise EsisError(
                 "handlers of signals can be set in the main thread alone",
                 "call esis.stopping() or esis.should_stop() there once, before the other threads begin",
             )
         self._active = True
-        for number in signals:
-            self._before[number] = signal.signal(number, self._hear)
+        for number in dict.fromkeys(signals):
+            try:
+                self._before[number] = signal.signal(number, self._hear)
+            except (OSError, ValueError) as error:
+                self.ignore()
+                raise BadInput(
+                    f"{_name(number)} can't be heard: {error}", "choose others, such as signal.SIGTERM"
+                ) from error
 
     def ignore(self) -> None:
         """Put the handlers back that were there before; one that was set on top of ours stays."""
@@ -79,9 +88,9 @@ class Stop:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._active:
-            self._heard = self._heard or signal.Signals(number).name
+            self._heard = self._heard or _name(number)
         before = self._before.get(number)
-        if callable(before):
+        if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
 
 
@@ -89,7 +98,8 @@ class Stop:
 def stopping(margin: float | None = MARGIN_SECONDS, signals: Sequence[int] = SIGNALS) -> Iterator[Stop]:
     """Give a flag that becomes true on SIGTERM, SIGUSR1, or `margin` seconds before the time limit.
 
-    Within the block these signals no longer end the process. Raises EsisError outside of the main thread.
+    Within the block these signals no longer end the process, however many come. Raises EsisError outside of the main
+    thread, BadInput for what is no signal that can be heard.
     """
     stop = Stop(margin)
     stop.listen(signals)
@@ -125,6 +135,16 @@ def end_time() -> float | None:
     if job is None or job.local:
         return None
     return _ask_squeue(job.name)
+
+
+def _name(number: int) -> str:
+    """Return a signal's name; of the real-time ones Python names but the first and the last."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        if signal.SIGRTMIN < number < signal.SIGRTMAX:
+            return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+        return f"signal {number}"
 
 
 @functools.lru_cache(maxsize=1)

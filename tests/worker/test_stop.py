@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import esis
-from esis.errors import EsisError
+from esis.errors import BadInput, EsisError
 from esis.worker import stop
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -61,6 +61,39 @@ def test_handlers_that_were_there_are_called_too_and_come_back() -> None:
         assert signal.getsignal(signal.SIGUSR1) is mine
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_f285_a_keyboard_interrupt_is_heard_as_often_as_it_comes() -> None:
+    """F285: Python's own handler would raise KeyboardInterrupt in the middle of a step; behind the block it does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with esis.stopping(signals=(signal.SIGINT,)) as outer, esis.stopping(signals=(signal.SIGINT,)) as inner:
+            try:
+                for _ in range(2):
+                    os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                pytest.fail("the signal was not only heard")
+            assert (outer.reason, inner.reason) == ("SIGINT", "SIGINT")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_f285_a_real_time_signal_has_a_name_though_python_has_none_for_it() -> None:
+    numbers = {signal.SIGRTMIN: "SIGRTMIN", signal.SIGRTMIN + 1: "SIGRTMIN+1", signal.SIGRTMAX: "SIGRTMAX"}
+    for number, name in numbers.items():
+        with esis.stopping(signals=(number, number)) as flag:  # named twice it doesn't call itself for ever
+            os.kill(os.getpid(), number)
+            assert flag.reason == name
+        assert signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (0, "signal 0"), (1000, "signal 1000")])
+def test_f285_what_cannot_be_heard_is_refused_and_leaves_no_handler(number: int, name: str) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(BadInput, match=f"{name} can't be heard"), esis.stopping(signals=(signal.SIGUSR1, number)):
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is before
 
 
 def test_a_handler_set_inside_of_the_block_stays() -> None:
