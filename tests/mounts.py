@@ -11,12 +11,14 @@ import pytest
 
 
 @contextmanager
-def bound(directory: Path, name: Path) -> Iterator[None]:
+def bound(directory: Path, name: Path, read_only: bool = False) -> Iterator[None]:
     """Let `name`, an empty directory, be another name of `directory`; skip where nothing may be mounted."""
     done = subprocess.run(["mount", "--bind", str(directory), str(name)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     try:
+        if read_only:
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(name)], check=True)
         yield
     finally:
         subprocess.run(["umount", "-l", str(name)], check=False)

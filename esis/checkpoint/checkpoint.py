@@ -28,7 +28,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
     ) -> None:
         """Name its directory, and that of its files; a facility makes these. `fresh`: it was begun just now."""
         self._directory = directory
-        self._name = name
+        self._name = os.fspath(name)  # also a Path
         self._meta = meta
         self._files = files
         self._readonly = readonly
@@ -38,13 +38,13 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
     def __repr__(self) -> str:
         return f"<checkpoint {self._directory}>"
 
-    def get_file_name(self, name: str, store_external: bool = False) -> str:
+    def get_file_name(self, name: str | os.PathLike[str], store_external: bool = False) -> str:
         """Return the path of a file of the checkpoint; with `store_external` on the storage for large files.
 
         Raises CheckpointTrouble (a ValueError) where no such storage was chosen.
         """
-        disk.inner(name, "a file in a checkpoint")
-        return str((self._external() if store_external else self._files) / name)
+        inside = disk.inner(name, "a file in a checkpoint")
+        return str((self._external() if store_external else self._files) / inside)
 
     def get_external_storage_path(self) -> str:
         """Return the root of the storage for large files. Raises CheckpointTrouble where none was chosen."""
@@ -90,7 +90,8 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         link = self._directory / disk.EXTERNAL
         if link.is_symlink() or link.is_dir():
             if not self._external_known and not disk.is_ok(self._directory):
-                with trouble(f"finding the large files of the checkpoint {self._name}"):
+                doing = f"finding the large files of the checkpoint {self._name}"
+                with trouble(doing, f"see that their storage is there, or begin anew without the link {link}"):
                     disk.check_external(link, self._directory)
                 self._external_known = True
             return link
@@ -98,7 +99,7 @@ class checkpoint:  # noqa: N801  the names of 0.0.4
         place = Path(root, self._meta["workdir_name"], self._name)
         if self._readonly:
             return place
-        with trouble(f"making room for large files of the checkpoint {self._name}"):
+        with trouble(f"making room for large files of the checkpoint {self._name}", disk.ELSEWHERE):
             disk.make_external(place, self._directory, self._fresh)
             try:
                 link.symlink_to(place)
@@ -126,7 +127,7 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
         """Keep the files as they are now, as those of this iteration. A kill later on leads back here."""
         self._keep(int(i), disk.is_ok(self._directory))
 
-    def get_latest(self, name: str, store_external: bool = False) -> str:
+    def get_latest(self, name: str | os.PathLike[str], store_external: bool = False) -> str:
         """Return the path of a file, as get_file_name does."""
         return self.get_file_name(name, store_external)
 

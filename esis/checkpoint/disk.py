@@ -21,6 +21,9 @@ STORAGE, META, OK, EXTERNAL, KEPT = "storage", "checkpoint.meta.json", "checkpoi
 PLAIN, ITERATIVE = "Checkpoint", "IterativeCheckpoint"
 OWNER = ".esis-checkpoint"  # beside large files: which checkpoint they belong to
 EXTERNAL_VARIABLE = "ESIS_EXTERNAL_STORAGE"
+ELSEWHERE = f"give another external_storage_path, or {EXTERNAL_VARIABLE}, of a directory that can be written to"
+_KEPT_WELL = "the one before it is as it was"
+_TO_READ = "checkpoint_facility.open_external(path) opens a run to be read, and writes nothing"
 _SMALL = 4096  # bytes
 
 
@@ -40,15 +43,16 @@ class NoSuchPlace(BadInput, FileNotFoundError):
 class trouble:  # noqa: N801  reads like a function
     """Turn an OSError of the block into one that says what was being done."""
 
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
+    def __init__(self, doing: str, advice: str = _KEPT_WELL) -> None:
+        self._doing, self._advice = doing, advice
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise FileTrouble.of(error, self._doing, "the one before it is as it was") from error
+            closed = self._advice == _KEPT_WELL and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+            raise FileTrouble.of(error, self._doing, _TO_READ if closed else self._advice) from error
 
 
 def base_seed(given: object) -> int | str:
@@ -72,14 +76,15 @@ def seed_number(base: int | str, name: str, iteration: int | None) -> int:
     return start + sum(map(ord, name)) + (iteration or 0)
 
 
-def inner(name: str, what: str) -> str:
-    """Return a name that stays inside of its directory. Raises CheckpointTrouble."""
+def inner(name: str | os.PathLike[str], what: str) -> str:
+    """Return a name that stays inside of its directory, as text. Raises CheckpointTrouble."""
     from pathlib import PurePath
 
-    parts = PurePath(name).parts
-    if not parts or PurePath(name).is_absolute() or ".." in parts or "\0" in name:
+    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+    path = PurePath(text) if isinstance(text, str) else None
+    if text is None or path is None or not path.parts or path.is_absolute() or ".." in path.parts or "\0" in text:
         raise CheckpointTrouble(f"{name!r} can't be the name of {what}", "give a relative path without '..'")
-    return name
+    return text
 
 
 def new_meta(kind: str, directory: Path, workdir: Path, base: int | str, external: str | None) -> dict[str, Any]:

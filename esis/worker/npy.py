@@ -34,12 +34,35 @@ def encode(values: object) -> bytes:
     """Return the content of the .npy file of `values`. Raises BadInput."""
     numpy = sys.modules.get("numpy")  # whoever has such an array has imported it
     if numpy is not None and isinstance(values, (numpy.ndarray, numpy.generic)):
+        _check_unmasked(numpy, values)
         return _by_numpy(numpy, values)
     if isinstance(values, (list, tuple, range)):
-        return _of_lists(values)
+        try:
+            return _of_lists(_made_plain(numpy, values) if numpy is not None else values)
+        except RecursionError:
+            raise BadInput("it holds itself, or is nested too deeply", _ADVICE) from None
     if isinstance(values, (memoryview, array.array)):
         return _of_buffer(memoryview(values))
     raise BadInput(f"{type(values).__name__} is no array of numbers", _ADVICE)
+
+
+def _check_unmasked(numpy: Any, values: Any) -> None:
+    """Raise BadInput where values are masked: the file would hold what the mask hides."""
+    ma = sys.modules.get("numpy.ma")
+    if ma is not None and isinstance(values, ma.MaskedArray) and numpy.any(ma.getmaskarray(values)):
+        raise BadInput("values of it are masked, and the file has no place for a mask", "fill them: values.filled(nan)")
+
+
+def _made_plain(numpy: Any, values: Any) -> Any:
+    """Return nested lists with Python's own numbers in the place of NumPy's, and lists in that of its arrays."""
+    if isinstance(values, (list, tuple)):
+        return [_made_plain(numpy, item) for item in values]
+    if not isinstance(values, (numpy.ndarray, numpy.generic)):
+        return values
+    _check_unmasked(numpy, values)
+    if values.dtype.kind == "f":
+        return values.astype(numpy.float64).tolist()  # also of longer ones, of which Python has none
+    return values.tolist() if values.dtype.kind in "?biuc" else values
 
 
 def _by_numpy(numpy: Any, values: Any) -> bytes:

@@ -8,6 +8,8 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +118,23 @@ def _plain(value: object, name: str) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _named(value)
     if isinstance(value, Mapping):
-        return {_key(key, name): _plain(item, f"{name}.{key}") for key, item in value.items()}
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            text = _key(key, name)
+            if text in found:
+                raise BadInput(f"{name}: two values would have the name {text!r:.60}", "names are texts: 1 becomes '1'")
+            found[text] = _plain(item, f"{name}.{text}")
+        return found
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
     # Scalars and arrays of NumPy and its kin, without importing any of them.
     tolist = getattr(value, "tolist", None)
     if callable(tolist):
-        found: Any = tolist()
-        if type(found) is not type(value):
-            return _plain(found, name)
+        made: Any = tolist()  # None for what is masked
+        if type(made) is not type(value):
+            return _plain(made, name)
         if getattr(getattr(value, "dtype", None), "kind", "") == "f":  # longer than Python's own float
-            return _plain(float(found), name)  # type: ignore[arg-type]
+            return _plain(float(made), name)  # type: ignore[arg-type]
     raise BadInput(
         f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
         "export numbers, texts, lists and dicts of them; arrays with esis.export_array",
@@ -140,8 +148,11 @@ def _named(value: float) -> str:
 def _key(key: object, name: str) -> str:
     if isinstance(key, str):
         return key
-    if isinstance(key, int) and not isinstance(key, bool):
-        return str(int(key))
+    if isinstance(key, int) and key.bit_length() > _LARGEST_BITS:
+        raise BadInput(f"{name}: an integer of {key.bit_length()} bits can't be the name of a value", "names are texts")
+    if not isinstance(key, bool):
+        with suppress(TypeError):
+            return str(index(key))  # type: ignore[arg-type]  # also of NumPy
     raise BadInput(f"{name}: {key!r:.60} can't be the name of a value", "names are texts")
 
 

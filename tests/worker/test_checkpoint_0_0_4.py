@@ -30,6 +30,7 @@ from esis.errors import BadInput, CorruptState, EsisError, FileTrouble
 from esis.model.workdir import RunDir
 from esis.processes import process_start
 from esis.worker.durable import sweep
+from tests.mounts import bound
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -1279,3 +1280,46 @@ def test_a_mark_that_cannot_be_read_is_no_living_writer_of_this_machine(run: Run
     """It doesn't tell that he is dead either."""
     (run.checkpoints / "a" / "checkpoint.open").write_text(text)
     assert look(run) == (1, "half")
+
+
+def test_f286_names_may_be_paths(run: RunDir) -> None:
+    """F286: 0.0.4 joined them to a path."""
+    facility = facility_on(run)
+    made = facility.create_checkpoint(Path("a/b"))  # type: ignore[arg-type]
+    assert made.get_file_name(Path("x/y")) == str(run.checkpoints / "a/b/storage/x/y")
+    assert (made.get_seed(), made.get_seed_int()) == ("17a/b", 17 + sum(map(ord, "a/b")))
+    made.set_OK()
+    assert facility.load_checkpoint("a/b").get_file_name("x") == made.get_file_name(Path("x"))
+    state = facility.create_iterative_checkpoint("mc")
+    assert state.get_latest(Path("x")) == state.get_file_name("x")
+    for name in (Path("../x"), Path("/x"), Path(), b"x", 5, None):
+        with pytest.raises(ValueError, match="can't be the name"):
+            made.get_file_name(name)  # type: ignore[arg-type]
+
+
+def test_f286_a_run_that_cannot_be_written_to_is_opened_to_be_read(run: RunDir, tmp_path: Path) -> None:
+    """F286: the error says by which call."""
+    facility_on(run).create_iterative_checkpoint("mc").set_iteration(3)
+    opened_by_a_dead_process(run, "mc")
+    place = tmp_path / run.path.name
+    place.mkdir()
+    with bound(run.path, place, read_only=True):
+        closed = checkpoint_facility(1, overwrite_path=place)
+        for act in (lambda: closed.open_iterative("mc"), lambda: closed.create_checkpoint("a"), closed.set_run_OK):
+            with pytest.raises(FileTrouble, match=r"EROFS.*open_external\(path\) opens a run to be read"):
+                act()
+        assert checkpoint_facility.open_external(place).open_iterative("mc").get_iteration() == 3
+
+
+def test_f286_a_storage_for_large_files_that_is_gone_is_told_with_what_next(run: RunDir, tmp_path: Path) -> None:
+    gone = tmp_path / "scratch"
+    facility = facility_on(run, external_storage_path=gone / "large")
+    for name in ("a", "b"):
+        facility.create_checkpoint(name)
+    facility.load_checkpoint("b").get_file_name("big", True)
+    shutil.rmtree(gone)
+    gone.write_text("no directory any more")
+    with pytest.raises(FileTrouble, match=r"scratch.*; give another external_storage_path, or ESIS_EXTERNAL_STORAGE"):
+        facility.load_checkpoint("a").get_file_name("big", True)
+    with pytest.raises(FileTrouble, match=r"scratch.*; see that their storage is there"):
+        facility.load_checkpoint("b").get_file_name("big", True)

@@ -432,3 +432,55 @@ def test_two_runs_do_not_meet(tmp_path: Path) -> None:
     esis.task(0, first.path).export(x=1)
     esis.task(0, second.path).export(x=2)
     assert (results(first, 0), results(second, 0)) == ({"x": 1}, {"x": 2})
+
+
+def test_f286_lists_of_numbers_and_arrays_of_numpy_are_arrays(here: RunDir) -> None:
+    """F286: a list that a loop filled holds NumPy's own numbers."""
+    numpy = pytest.importorskip("numpy")
+    row = numpy.arange(2.0)
+    for given_, kind, values in (
+        ([numpy.int64(1), numpy.int8(2)], "<i8", [1, 2]),
+        ([numpy.float32(0.5), 1], "<f8", [0.5, 1.0]),
+        ([numpy.bool_(True)], "|b1", [True]),
+        ([numpy.complex64(1j)], "<c16", [1j]),
+        ([numpy.longdouble(0.5)], "<f8", [0.5]),
+        ((row, [numpy.float64(2), 3]), "<f8", [[0.0, 1.0], [2.0, 3.0]]),
+        (numpy.ma.array(row), "<f8", [0.0, 1.0]),
+    ):
+        found = numpy.load(io.BytesIO(encode(given_)), allow_pickle=False)
+        assert (found.dtype.str, found.tolist()) == (kind, values)
+
+
+def test_f286_what_a_mask_hides_is_not_exported(here: RunDir) -> None:
+    """F286: in a file of NumPy's the values behind the mask would stand as if they were right."""
+    numpy = pytest.importorskip("numpy")
+    masked = numpy.ma.array([1.0, 2.0], mask=[False, True])
+    for given_ in (masked, [masked, masked], [1.0, numpy.ma.masked]):
+        with pytest.raises(BadInput, match=r"the array 'x': values of it are masked.*filled"):
+            esis.export_array("x", given_)
+    assert list(here.results.iterdir()) == []
+    esis.export(x=masked, one=masked[1], inner={"y": [masked[1]]})
+    assert results(here) == {"x": [1.0, None], "one": None, "inner": {"y": [None]}}
+
+
+def test_f286_whole_numbers_of_numpy_are_names_as_pythons_are(here: RunDir) -> None:
+    numpy = pytest.importorskip("numpy")
+    esis.export(sizes={numpy.int64(8): 0.5, 16: numpy.float32(0.25)})
+    assert results(here) == {"sizes": {"8": 0.5, "16": 0.25}}
+    for name in (numpy.float64(1), numpy.bool_(True), True, 2.5, None, 10**5000):
+        with pytest.raises(BadInput, match=r"sizes.*can't be the name of a value"):
+            esis.export(sizes={name: 1})
+
+
+def test_f286_of_two_values_none_is_lost_to_the_other(here: RunDir) -> None:
+    """F286: 1 and "1" would be one name."""
+    with pytest.raises(BadInput, match=r"fit\.inner: two values would have the name '1'"):
+        esis.export(fit={"inner": {1: "a", "1": "b"}})
+
+
+def test_f286_a_list_that_holds_itself_is_no_array(here: RunDir) -> None:
+    pytest.importorskip("numpy")
+    itself: list[object] = []
+    itself.append(itself)
+    with pytest.raises(BadInput, match=r"the array 'x': it holds itself|the array 'x': more than 32"):
+        esis.export_array("x", itself)
