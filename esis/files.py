@@ -30,6 +30,7 @@ STATE_FILE_LIMIT = 64 * 1024 * 1024  # bytes; no state file of ESIS comes near i
 # between values.
 LINE_LIMIT = 2 * STATE_FILE_LIMIT
 CHUNK = 1024 * 1024  # bytes read or written at a time
+_NOT_FOR_THIS = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)  # what isn't made for it says so
 _BUFFER = 128 * 1024  # bytes; more makes reading line by line no faster
 _SMALL = 16 * 1024  # bytes; most parameter sets and results are smaller
 _HOLLOW = 64 * 1024**3  # bytes; a larger file that takes hardly any room on the disk is nothing that anybody wrote
@@ -107,14 +108,23 @@ def refresh(directory: Path) -> None:
         return  # somebody else's, or a full disk
 
 
-def fsync_directory(path: Path) -> None:
-    """Make renames and new names inside `path` durable."""
+def fsync_directory(path: Path) -> bool:
+    """Make renames and new names inside `path` durable; False where the file system syncs no directories.
+
+    Some of FUSE don't: when a name lasts is up to them there, and nobody could do more. A file that can't be synced is
+    an error everywhere.
+    """
     with naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NOT_FOR_THIS:
+                raise
+            return False
         finally:
             os.close(descriptor)
+    return True
 
 
 @contextmanager
@@ -318,7 +328,7 @@ def _syncfs(descriptor: int) -> bool:
     if call(descriptor) == 0:
         return True
     number = ctypes.get_errno()
-    if number == errno.ENOSYS:
+    if number in _NOT_FOR_THIS:
         return False
     raise OSError(number, os.strerror(number))
 

@@ -197,8 +197,12 @@ def _publish(node: Node, context: Context, limits: Limits | None, owner: Owner) 
         _write_requirements(node, staging)
         stage.save(staging, State(Stage.SNAPSHOT))
         make_lock(staging.lock, owner)
-        for directory in (*reversed(staging.directories()), staging.path):
-            fsync_directory(directory)
+        synced = [fsync_directory(directory) for directory in (*reversed(staging.directories()), staging.path)]
+        if not all(synced):
+            context.say(
+                f"{run.label}: the file system there syncs no directories, so what was done last may be gone after a "
+                "power cut; esis status shows what there is then"
+            )
         try:
             staging.path.rename(run.path)
         except OSError as error:
@@ -260,7 +264,12 @@ def _finish(node: Node, run: RunDir, context: Context) -> None:
             f"{run.label}: there is no directory {directory} for the logs, and tasks fail without it; let the "
             "setup script make it"
         )
-    make_read_only(copies)
+    refused = make_read_only(copies)
+    if refused is not None:
+        context.say(
+            f"{run.label}: the copies of the workflow's files stay writable ({refused.strerror}: "
+            f"{printable(str(refused.filename))}); take care not to change them"
+        )
     # What the scripts wrote has to outlast a power cut before anything says that tasks may use it.
     sync_tree(run.path)
     stage.save(run, State(Stage.PREPARED, indices[0], len(indices), throttle), held_still)

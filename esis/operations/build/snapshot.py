@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from esis.model.requirements import Node, base_name
 from esis.model.sources import Source, copy_file, read_sources
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
+
+_NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def copy_workflow(node: Node, staging: RunDir, context: Context) -> None:
@@ -67,10 +70,21 @@ def _mark(path: Path) -> object:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def make_read_only(files: Sequence[Path]) -> None:
-    """Take the write permission from files of the snapshot; what the setup script removed is left out."""
+def make_read_only(files: Sequence[Path]) -> OSError | None:
+    """Take the write permission from files of the snapshot; what the setup script removed is left out.
+
+    It is a courtesy: where the file system has no such thing, or a file is somebody else's, it is left, and what was
+    said of the first such file is returned. Raises OSError for anything else.
+    """
+    refused = None
     for path in files:
-        _protect(path)
+        try:
+            _protect(path)
+        except OSError as error:
+            if error.errno not in _NO_MODES:
+                raise
+            refused = refused or error
+    return refused
 
 
 def _protect(path: Path) -> None:

@@ -42,6 +42,64 @@ def test_the_files_are_the_truth(site: FakeSite, files: int, printed: str, first
     assert ("the last index" in shown.stderr) == noted
 
 
+_LACKING = """
+import errno, os, stat, sys
+
+CHMOD, DIRECTORIES, FILES = (getattr(errno, name, 0) for name in os.environ.pop("LACKS").split())
+fsync = os.fsync
+
+
+def hook(event, arguments):
+    if event == "os.chmod" and CHMOD:
+        raise OSError(CHMOD, os.strerror(CHMOD), arguments[0])
+
+
+def lacking(descriptor):
+    error = DIRECTORIES if stat.S_ISDIR(os.fstat(descriptor).st_mode) else FILES
+    if error:
+        raise OSError(error, os.strerror(error))
+    fsync(descriptor)
+
+
+sys.addaudithook(hook)
+os.fsync = lacking
+"""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "notes"),
+    [
+        ("EPERM - -", ["copies of the workflow's files stay writable (Operation not permitted: "]),
+        ("EOPNOTSUPP - -", ["copies of the workflow's files stay writable"]),
+        ("- EINVAL -", ["syncs no directories"]),
+        ("EPERM EOPNOTSUPP -", ["syncs no directories", "copies of the workflow's files stay writable"]),
+    ],
+)
+def test_f293_a_file_system_that_lacks_something_gets_its_runs_and_a_note(
+    site: FakeSite, tmp_path: Path, lacks: str, notes: list[str]
+) -> None:
+    """F293: some of FUSE refuse chmod, or to sync a directory; the command would fail for ever."""
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks/sitecustomize.py").write_text(_LACKING)
+    flow = make_workflow(site, "w", 3)
+    env = {"PYTHONPATH": str(tmp_path / "hooks"), "LACKS": lacks}
+    shown = flow.esis("run", env=env).ok().stderr.splitlines()
+    assert [len([line for line in shown if note in line]) for note in notes] == [1] * len(notes)
+    assert len(site.slurm.jobs()) == 1
+    flow.esis("verify").ok()
+
+
+@pytest.mark.parametrize("lacks", ["- - EINVAL", "EIO - -", "- EIO -"])
+def test_f293_what_a_disk_fails_at_is_an_error_as_ever(site: FakeSite, tmp_path: Path, lacks: str) -> None:
+    """F293: that a file isn't on the disk is nothing to pass over."""
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks/sitecustomize.py").write_text(_LACKING)
+    flow = make_workflow(site, "w", 3)
+    refused = flow.esis("run", env={"PYTHONPATH": str(tmp_path / "hooks"), "LACKS": lacks})
+    assert (refused.code, site.slurm.jobs()) == (1, [])
+    assert lacks.replace("-", "").strip() in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
