@@ -27,7 +27,18 @@ BY_TIME = "auto"
 _DIGITS = 10  # of 2^31
 
 
-@click.command()
+class _KeepsDashes(click.Command):
+    """Let the command see where `--` stood, behind which no word is a target."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Double it, for click takes one away."""
+        if "--" in args:
+            args = [*args]
+            args.insert(args.index("--"), "--")
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_KeepsDashes)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[WORKFLOW FILE | WRKDIR] [-- SBATCH OPTIONS]")
 @click.option("--failed", is_flag=True, help="The failed tasks.")
 @click.option("--lost", is_flag=True, help="The lost tasks.")
@@ -123,8 +134,16 @@ def pick_per_job(text: str | None) -> int | None:
 
 
 def split_arguments(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the target and the options for sbatch: all from the first one that begins with a dash."""
+    """Return the target and the options for sbatch: all behind `--`, or from the first one that begins with a dash."""
     first = next((number for number, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     if first > 1:
         raise click.UsageError(f"one target at most, found: {' '.join(arguments[:first])}")
-    return (arguments[0] if first else None), arguments[first:]
+    options = arguments[first:]
+    if options[:1] == ("--",):
+        options = options[1:]
+        if options and not options[0].startswith("-"):
+            raise click.UsageError(
+                f"behind -- there are options for sbatch, and {options[0]!r} is none; "
+                "a workflow file or wrkdir stands before it"
+            )
+    return (arguments[0] if first else None), options

@@ -203,10 +203,10 @@ def write_index(path: Path) -> int:
 
 def _check_json(line: bytes, path: Path) -> None:
     try:
-        json.loads(line)
+        json.loads(line.decode("utf-8", "surrogatepass"))  # as text: of bytes a byte order mark would be skipped
     except (ValueError, RecursionError) as error:
         raise UserScriptFailed(
-            f"{path}: line 1 is no JSON by itself: {error}", "write each parameter set on one line"
+            f"{path}: line 1 is no JSON by itself: {error}", "write each parameter set on one line, in UTF-8"
         ) from None
 
 

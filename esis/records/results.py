@@ -165,7 +165,8 @@ def _parse_file(data: bytes, path: Path, task: int) -> Any:
     except (ValueError, RecursionError) as error:
         what = str(error) if data.strip() else "it is empty"
         raise CorruptState(
-            f"{path} is no JSON: {what}", f"mend or remove it, or: esis resubmit --tasks {task}"
+            f"{path} is no JSON: {what}",
+            f"mend or remove it, or run the task once more: esis resubmit --state done --tasks {task}",
         ) from None
 
 

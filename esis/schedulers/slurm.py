@@ -100,8 +100,12 @@ class Slurm:
         try:
             done = capture(sbatch_argv(run, submission, position), cwd=run.cwd, env=env, timeout=SUBMIT_SECONDS)
         except OSError as error:
-            where = "" if run.cwd.is_dir() else f" in {run.cwd}"
-            return Answer(Outcome.REFUSED, f"sbatch can't be started{where}: {error.strerror}", asked=False)
+            problem = f"sbatch can't be started: {error.strerror}"
+            if str(error.filename) == str(run.cwd):  # it is the directory that can't be entered
+                problem = f"sbatch can't be started in {run.cwd}: {error.strerror}"
+                if isinstance(error, PermissionError):
+                    problem += f" to enter that directory (chmod u+rwx {run.cwd})"
+            return Answer(Outcome.REFUSED, problem, asked=False)
         answer = judge(done)
         if answer.outcome is Outcome.SUBMITTED:
             job = parse_job(done.stdout.decode("utf-8", "replace"))

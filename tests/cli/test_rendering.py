@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_json_is_valid_whatever_it_holds(tmp_path: Path, env: dict[str, str]) ->
     assert [(row["p"], row["ü"]) for row in rows] == [(ODD, ["é", ODD]), ("é", [])]
     groups = json.loads(shown("status", run, "--group-by", "p", "--json", env=env))["rows"]
     assert {group["p"] for group in groups} == {ODD, "é"}
+
+
+def test_f297_what_json_has_no_number_for_is_a_text(tmp_path: Path) -> None:
+    """F297: as esis.export writes it; Python alone reads a bare NaN."""
+    odd = [math.nan, math.inf, -math.inf, 1.5]
+    run = str(make_run(tmp_path, [{"p": value, "l": [value, {"x": value}]} for value in odd], {}).path)
+    texts = ["NaN", "Infinity", "-Infinity", 1.5]
+    valid = json.loads(shown("status", run, "--tasks", "--json"), parse_constant=lambda word: pytest.fail(word))
+    assert [row["p"] for row in valid["rows"]] == texts
+    assert [row["l"] for row in valid["rows"]] == [[text, {"x": text}] for text in texts]
+    groups = json.loads(
+        shown("status", run, "--group-by", "p", "--json"), parse_constant=lambda word: pytest.fail(word)
+    )
+    assert [group["p"] for group in groups["rows"]].count("NaN") == 1
 
 
 def test_csv_is_utf_8_as_that_of_an_export(tmp_path: Path) -> None:

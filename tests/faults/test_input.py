@@ -354,6 +354,20 @@ def test_f37_an_empty_argument_is_no_target(bench: Bench, arguments: list[str]) 
     assert "one of the arguments is empty" in refused(bench, place, *arguments)
 
 
+def test_f297_a_word_behind_the_dashes_is_no_target(bench: Bench) -> None:
+    """F297: it was read as a workflow file, which isn't there, or is one."""
+    place = bench.workflow("a")
+    for arguments in (["--state", "done"], ["--state", "done", "a"], []):
+        said = refused(bench, place, "resubmit", *arguments, "--", "worker.py")
+        assert "behind -- there are options for sbatch, and 'worker.py' is none" in said
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    bench.esis(place, "resubmit", "--state", "done", "--").ok()
+    bench.slurm.run()
+    bench.esis(place, "resubmit", "--state", "done", "wf.esis.json", "--", "--time=5").ok()
+    assert len(bench.slurm.jobs()) == 3
+
+
 @pytest.mark.parametrize("number", ["2147483648", "4294967297", "9223372036854775808", "1" + "0" * 5000])
 @pytest.mark.parametrize(
     "arguments",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from esis.schedulers import answers, commands, slurm
 from esis.schedulers.answers import classify, judge, parse_job, parse_sacct, parse_squeue
 from esis.schedulers.base import JobState, Sighting, Snapshot
 from esis.schedulers.config import limits_in, parse_config
+from tests.users import nobody
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 
@@ -34,6 +36,26 @@ FAILED = "FAILED TIMEOUT DEADLINE OUT_OF_MEMORY NODE_FAIL BOOT_FAIL LAUNCH_FAILE
 
 
 # --- the answer of sbatch
+
+
+def test_f297_a_working_directory_that_cannot_be_entered_is_named_and_not_sbatch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F297: cwd/ without x for its owner; no option and no template mends that."""
+    with tempfile.TemporaryDirectory() as scratch:  # pytest's own directories are closed to other users
+        place = Path(scratch)
+        place.chmod(0o755)
+        run = RunDir(place / RUN.path.name)
+        run.cwd.mkdir(parents=True, mode=0o700)
+        run.cwd.chmod(0o666)
+        (place / "sbatch").write_text("#!/bin/sh\necho 41\n")
+        (place / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
+        intent = Submission(1, "slurm", range(3), (Array("0-2", 0, 3),), "ab", 1.5, "o", True)
+        with nobody():
+            answer = slurm.Slurm().submit(run, intent, 0, lambda job: pytest.fail("nothing was queued"))
+    assert (answer.outcome, answer.asked) == (Outcome.REFUSED, False)
+    assert f"sbatch can't be started in {run.cwd}: Permission denied to enter that directory (chmod" in answer.message
 
 
 @pytest.mark.parametrize(
