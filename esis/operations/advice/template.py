@@ -10,8 +10,10 @@ from pathlib import Path
 from esis.errors import CorruptState, EsisError
 from esis.files import open_regular
 from esis.hook import INDEX_VARIABLE, RECORD_VARIABLE
+from esis.model.inner_shells import NAMING, calling_line, first_call
 from esis.model.log_pattern import DEFAULT
 from esis.model.options import script_options
+from esis.model.shelltext import WORKER
 from esis.model.template import (
     DEPENDENCY_MARK,
     JINJA_SUFFIX,
@@ -23,8 +25,6 @@ from esis.model.template import (
 )
 from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
-from esis.operations.advice.inner_shells import NAMING, calling_line, first_call
-from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.worker_status import findings_on_status
 from esis.records.log_names import missing_directories, overwritten
 from esis.schedulers.directives import Options

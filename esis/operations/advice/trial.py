@@ -23,17 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esis.operations.advice.inner_shells import (
-    DETACHING,
-    HANDLING,
-    NAMING,
-    OF_A_SHELL,
-    SEVERAL,
-    SHELLS,
-    Inner,
-    inner_script,
-)
-from esis.operations.advice.shelltext import WORKER, without_redirections
+from esis.model.inner_shells import DETACHING, HANDLING, NAMING, OF_A_SHELL, SEVERAL, SHELLS, Inner, inner_script
+from esis.model.shelltext import WORKER, without_redirections
 from esis.process import capture
 
 _SECONDS = 5.0

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from esis.model.inner_shells import Inner, first_call
+from esis.model.shelltext import WORKER
 from esis.model.template import Values, is_posix_shell, render, worker_path
 from esis.operations.advice.dialects import lost_in_this_shell
 from esis.operations.advice.findings import Finding, note, problem
-from esis.operations.advice.inner_shells import Inner, first_call
 from esis.operations.advice.recorded_end import findings_on_end
-from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.trial import attempt, attempt_inner
 
 _SUBJECT = "template"

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esis.model import workflow as model
+from esis.model.shelltext import quotations, without_redirections
 from esis.model.workflow import Workflow
 from esis.operations.advice import doctor
 from esis.operations.advice.findings import Finding, Level
-from esis.operations.advice.shelltext import quotations, without_redirections
 from esis.operations.advice.template import check_template
 from esis.operations.advice.trial import attempt
 from esis.schedulers.config import parse_config

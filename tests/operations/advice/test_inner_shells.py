@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from esis.model import workflow as model
+from esis.model.shelltext import WORKER
 from esis.model.workflow import Workflow
-from esis.operations.advice.shelltext import WORKER
 from esis.operations.advice.template import check_template
 
 HEAD = "#!/bin/bash\n#SBATCH --array=TASKARRAYDEFINITION\n#ESIS_PRIVATE\n"

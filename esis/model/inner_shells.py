@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esis.operations.advice.shelltext import WORKER, Quotation, quotations
+from esis.model.shelltext import WORKER, Quotation, quotations
 
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh"})  # whose scripts bash understands as they do
 OF_A_SHELL = frozenset({"flock", "parallel", "ssh"})  # give one of their words to a shell
