@@ -456,6 +456,17 @@ def test_a_feeder_without_room_for_the_next_one_comes_again(bench: Bench, place:
     assert did(place) == once()
 
 
+def test_f310_a_feeder_that_was_let_go_is_not_put_off_by_the_same_command(bench: Bench, place: Path) -> None:
+    """F310: repeated every few minutes, as by cron, it moved its start away each time, and it held the only place."""
+    bench.slurm.set(submit_limit=1)
+    bench.esis(place, "run", "--feed").ok()
+    (feeder,) = feeders(bench)
+    begins = [job.begin for job in bench.slurm.jobs()]
+    assert begins[0] > 0
+    assert f"job {feeder} submits the rest" in bench.esis(place, "run", "--feed").ok().stderr
+    assert (feeders(bench), [job.begin for job in bench.slurm.jobs()]) == ({feeder: "PENDING"}, begins)
+
+
 def test_a_feeder_whose_own_place_is_the_last_one_leaves_it_to_tasks(bench: Bench, place: Path) -> None:
     """A limit of two: it and the one that it keeps a place for would fill it for ever, and no task would get in."""
     bench.slurm.set(submit_limit=2)

@@ -164,7 +164,9 @@ class Feeder:
         if not left:
             self._queue.drop_feeder(self._job)
             return
-        problem = self._queue.start_feeder(self._job, active, _LATER_SECONDS)
+        # One that was let go before keeps its time: repeated every few minutes this would put it off for ever.
+        wanted = self._held or active
+        problem = self._queue.start_feeder(self._job, active, _LATER_SECONDS) if wanted else None
         if problem is not None:
             raise SlurmRefused(
                 f"{self._run.label}: job {self._job.id} would submit the rest, but it can't be let go: {problem}",
