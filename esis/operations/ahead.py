@@ -52,9 +52,11 @@ class _Early:
         workflow = self._sources.read(path)._replace(path=key_of(path))
         if workflow.param_includes and self._wanted in (None, workflow.path):
             from esis.operations.build.check_files import check_workflow
+            from esis.operations.build.worker_bit import check_worker
 
             try:
                 check_workflow(workflow, run_parent(workflow))
+                check_worker(workflow)
             except EsisError:
                 return workflow  # who runs it will be told
             self._owners.update((workflow.resolve(stored), workflow) for stored in workflow.param_includes)

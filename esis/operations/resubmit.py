@@ -15,6 +15,7 @@ from esis.model.template import check, read_template
 from esis.model.workdir import RunDir
 from esis.model.workflow import Workflow
 from esis.operations.build.prepare import hold_run
+from esis.operations.build.worker_bit import mend_worker
 from esis.operations.context import Context
 from esis.operations.run import check_available, require_answer
 from esis.operations.submission.arrays import Packing
@@ -97,6 +98,7 @@ def resubmit(run: RunDir, selection: Selection, wishes: Wishes, scheduler: Sched
             return Resubmitted(run, None, before)
         options = wishes.options + scaled(run, found.submissions, chosen, wishes)
         _check_nothing_in_slurm(before, scheduler)
+        mend_worker(run, workflow, context)
         if before.complete or found.marked_complete:
             held = still(run.lock, run.label)
             if all(verdict.reason != CLAIMED for verdict in before.groups):  # else a record would make more of a claim

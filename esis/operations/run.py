@@ -23,6 +23,7 @@ from esis.model.requirements import Node, Requirement
 from esis.model.workdir import RunDir
 from esis.operations.build.check_files import check_sources
 from esis.operations.build.prepare import prepared, trial
+from esis.operations.build.worker_bit import mend_worker
 from esis.operations.context import Context
 from esis.operations.submission.arrays import Packing, plan
 from esis.operations.submission.feed import drop_held, submit_what_fits
@@ -154,6 +155,7 @@ def bring_up(
                 f"{node.run.label}: tasks {format_ranges(before.indices(*ACTIVE_STATES))} are still waiting or running",
                 "wait for them, then repeat the command",
             )
+        mend_worker(node.run, workflow, context)
         seen = tuple(sorted({sight.job for sight in snapshot.of_run(node.run, found.jobs)}))
         active = bool(before.indices(*ACTIVE_STATES))
         request = Request(

@@ -23,6 +23,7 @@ from esis.model.template import (
     is_posix_shell,
     read_template,
 )
+from esis.model.worker_call import Call, call_of, made_executable, with_worker
 from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
 from esis.operations.advice.worker_status import findings_on_status
@@ -35,7 +36,6 @@ _STOPS = re.compile(
     rf"|{RECORD_VARIABLE}|from esis[\w.]* import .*\b(?:requeue|should_stop|stopping)\b"
 )
 _KEPT = re.compile(rf"\s*(?:export\s+)?\w+=\"?(?:\$\((?:{'|'.join(sorted(NAMING))})\s[^;&|]*|[^\s;&|]*)\Z")
-_CONTINUED = re.compile(r"(^[ \t]*#.*\n)|\\\n", re.MULTILINE)  # a comment isn't
 _REQUEUES = re.compile(r"\besis\.requeue\b|from esis[\w.]* import .*\brequeue\b|scontrol requeue")
 _WHOLE_ARRAY = re.compile(
     r"scontrol\s+requeue\s+[\"']?\$\{?SLURM_(?:ARRAY_JOB_ID|JOB_ID|JOBID)\}?[\"']?\s*"
@@ -48,11 +48,6 @@ _REQUEUED_WELL = re.compile(
     r"\s*exit(?:[ \t]+0)?[ \t]*(?=$|[;&|}\"'#])",
     re.MULTILINE,
 )
-_INTERPRETER = re.compile(
-    r"(?:^|[\s/])(?:python[\d.]*|bash|sh|perl|Rscript|julia|ruby|octave|node)"
-    r"(?:\s+-\S+)*\s+[\"']?\Z"
-)
-_JINJA_WORKER = r"\{\{\s*worker\b.*?\}\}"
 _READ_LIMIT = 1024 * 1024  # bytes of a worker or an include that are looked at
 
 
@@ -117,16 +112,18 @@ def _shell(text: str) -> Iterator[Finding]:
 
 def _call(text: str, path: Path, workflow: Workflow) -> Iterator[Finding]:
     """Look at the line that calls the worker, and at what becomes of its status."""
-    mark = _JINJA_WORKER if path.name.endswith(JINJA_SUFFIX) else WORKER_MARK
-    joined = _CONTINUED.sub(lambda found: found[1] or " ", re.sub(mark, WORKER, text))
-    outer, inner = first_call(joined)
+    outer, inner = first_call(with_worker(text, path.name))
     line = calling_line(outer)
     if line is None:
         return
     before = [piece.partition(WORKER)[0] for piece in (line, calling_line(inner.text) if inner else None) if piece]
     worker = workflow.resolve(workflow.workerscript)
-    if worker.is_file() and not os.access(worker, os.X_OK) and not _INTERPRETER.search(before[-1]):
-        yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
+    if worker.is_file() and not os.access(worker, os.X_OK):
+        call = call_of(text, path.name)
+        if call is Call.COMMAND and not made_executable(workflow):
+            yield problem(_SUBJECT, f"it calls the worker, and {worker} is not executable: chmod +x {worker}")
+        elif call is not Call.READ:
+            yield note(_SUBJECT, f"{worker} is not executable; where it is called as a command, chmod +x {worker}")
     if _replaces_the_shell(before[0], line.partition(WORKER)[2]):
         yield problem(_SUBJECT, "exec in front of the worker: the record of its end is never written; leave exec out")
     kept = _KEPT.match(line) is not None  # in a variable; it is called later

@@ -7,14 +7,18 @@ import stat
 from pathlib import Path
 
 from esis.errors import BadInput, EsisError
+from esis.files import is_there
 from esis.model import template
 from esis.model.requirements import Node
 from esis.model.workflow import Workflow
+from esis.operations.build.worker_bit import check_worker
 
 
 def check_sources(node: Node, needs_dependency: bool = False) -> None:
     """Check before anything is written that the workflow's files can be used. Raises BadInput."""
     check_workflow(node.workflow, node.run.path.parent, needs_dependency)
+    if not is_there(node.run.path):  # else the run's own copy counts
+        check_worker(node.workflow)
 
 
 def check_workflow(workflow: Workflow, parent: Path, needs_dependency: bool = False) -> None:
