@@ -116,7 +116,7 @@ class _Resolver:
         requirements = tuple(self._requirement(workflow, stored) for stored in workflow.requires)
         text = status_text(workflow, self._hash, {item.stored: item.run.digest for item in requirements})
         digest = text_digest(text)
-        node = Node(workflow, text, digest, RunDir.of(run_parent(workflow), digest), requirements)
+        node = Node(workflow, text, digest, RunDir.of(place_of_runs(workflow), digest), requirements)
         self._open.pop()
         self._done[key] = node
         return node
@@ -128,7 +128,7 @@ class _Resolver:
         if frozen is None:
             node = self.node(path)
             return Requirement(stored, name, path, node.run, node)
-        return Requirement(stored, name, path, RunDir.of(run_parent(self._read(path)), frozen), None)
+        return Requirement(stored, name, path, RunDir.of(place_of_runs(self._read(path)), frozen), None)
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:
@@ -139,6 +139,28 @@ class _Resolver:
 def run_parent(workflow: Workflow) -> Path:
     """Return the absolute directory of a workflow's runs, without symbolic links (as a job sees its own)."""
     return Path(os.path.realpath(workflow.run_parent))
+
+
+def place_of_runs(workflow: Workflow) -> Path:
+    """Return what `run_parent` does. Raises BadInput where it would be another directory once all is mounted again."""
+    check_links(workflow.run_parent)
+    return run_parent(workflow)
+
+
+def check_links(place: Path) -> None:
+    """Raise BadInput where a link on the way to `place` leads nowhere: behind it all runs may be that seem missing."""
+    try:
+        if place.is_dir():
+            return
+        gone = next((link for link in (place, *place.parents) if link.is_symlink() and not link.exists()), None)
+    except OSError:
+        return  # who goes there says what is wrong
+    if gone is not None:
+        raise BadInput(
+            f"{place} can't be reached: {gone} is a link to {os.path.realpath(gone)}, and nothing is there",
+            "mount or bring back what it leads to, or let the link lead where the runs are, then repeat the command; "
+            "for another place: esis setup --workdir-path",
+        )
 
 
 def check_names(workflow: Workflow) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from esis.errors import EsisError
 from esis.files import CHUNK, names_in
-from esis.model.requirements import Node, base_name, key_of, resolve, run_parent
+from esis.model.requirements import Node, base_name, key_of, place_of_runs, resolve, run_parent
 from esis.model.sources import Source, Sources
 from esis.model.workdir import STAGING_PREFIX, RunDir, is_run_name
 from esis.model.workflow import Workflow
@@ -55,7 +55,7 @@ class _Early:
             from esis.operations.build.worker_bit import check_worker
 
             try:
-                check_workflow(workflow, run_parent(workflow))
+                check_workflow(workflow, place_of_runs(workflow))
                 check_worker(workflow)
             except EsisError:
                 return workflow  # who runs it will be told

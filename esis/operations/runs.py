@@ -11,7 +11,7 @@ from typing import NamedTuple
 from esis.errors import BadInput, EsisError, FileTrouble
 from esis.files import read_limited
 from esis.model.index_sets import find_parameter_files
-from esis.model.requirements import resolve
+from esis.model.requirements import check_links, resolve
 from esis.model.sources import Sources
 from esis.model.workdir import STAGING_PREFIX, TRASH_PREFIX, RunDir, is_run_name
 from esis.model.workflow import DEFAULT_NAME, OLD_NAME
@@ -46,6 +46,7 @@ def list_runs(
     aren't asked for.
     """
     if not below.is_dir():
+        check_links(below)
         raise BadInput(f"there is no directory {below}")
     found: list[Listed] = []
     sources = Sources(verify)

@@ -11,7 +11,7 @@ from esis.errors import BadInput, Busy, CorruptState
 from esis.files import names_in, read_limited
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
-from esis.model.requirements import check_names, key_of, resolve, run_parent
+from esis.model.requirements import check_names, key_of, place_of_runs, resolve
 from esis.model.workdir import PREFIX, RunDir, is_hash, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -114,7 +114,7 @@ def freeze(path: Path, name: str, digest: str, target: Path | None = None) -> tu
     check = _still_as_it_is(into)
     before = workflow.load(path)
     stored = before.requirement_called(name)
-    parent = run_parent(workflow.load(before.requirement_file(stored)))
+    parent = place_of_runs(workflow.load(before.requirement_file(stored)))
     place, _, last = digest.rstrip("/").rpartition("/")
     if digest.startswith("/") or place:
         if not is_run_name(last) or os.path.realpath(place or "/") != os.path.realpath(parent):

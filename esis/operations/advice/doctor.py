@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from esis.errors import CorruptState
+from esis.errors import BadInput, CorruptState
 from esis.files import open_regular
 from esis.model.fingerprint import BYTECODE
+from esis.model.requirements import place_of_runs
 from esis.model.workflow import Workflow
 from esis.operations.advice.findings import Finding, note, ok, problem
 from esis.operations.advice.installation import check_installation
@@ -41,7 +42,7 @@ def examine(workflow: Workflow | None, runs: Path) -> list[Finding]:
     if workflow is not None:
         found += _files(workflow)
         found += check_template(workflow, config)
-    return [*found, check_installation(), *slurm, *_place(runs)]
+    return [*found, check_installation(), *slurm, *_place(runs, workflow)]
 
 
 def _files(workflow: Workflow) -> Iterator[Finding]:
@@ -126,8 +127,14 @@ def findings_on_config(config: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _place(runs: Path) -> Iterator[Finding]:
+def _place(runs: Path, workflow: Workflow | None = None) -> Iterator[Finding]:
     """Look at the directory in which runs are made."""
+    try:
+        if workflow is not None:
+            place_of_runs(workflow)
+    except BadInput as error:
+        yield problem("directory", str(error))
+        return
     there = next((path for path in (runs, *runs.parents) if path.is_dir()), None)
     if there is None:
         yield problem("directory", f"there is no directory {runs}")

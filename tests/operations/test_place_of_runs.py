@@ -1,0 +1,71 @@
+"""Where the runs are made: a link to nowhere hides all that are there already."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.contract.site import FakeSite, Workflow, make_workflow
+
+
+def at_scratch(site: FakeSite, name: str, deep: str) -> Workflow:
+    """Make a workflow whose runs are behind a link to a scratch."""
+    (site.home / "scratch" / deep).mkdir(parents=True, exist_ok=True)
+    flow = make_workflow(site, name, options=["--workdir-path", f"{name}-runs/{deep}".rstrip("/")])
+    link = flow.directory / f"{name}-runs"
+    link.symlink_to(site.home / "scratch")
+    return flow
+
+
+def unmount(site: FakeSite) -> None:
+    (site.home / "scratch").rename(site.home / "elsewhere")
+
+
+@pytest.mark.parametrize("deep", ["", "of/mine"])
+@pytest.mark.parametrize(
+    "command", [["run"], ["run", "--dry-run"], ["run", "--local"], ["dependency"], ["status"], ["resubmit"], ["why"]]
+)
+def test_f292_a_link_that_leads_nowhere_is_named(site: FakeSite, command: list[str], deep: str) -> None:
+    """F292: the runs are somewhere else just now; nothing is made or submitted once more."""
+    flow = at_scratch(site, "w", deep)
+    flow.esis("run").ok()
+    unmount(site)
+    shown = flow.esis(*command)
+    assert (shown.code, site.submissions()) == (2, 1), shown
+    assert f"{flow.directory}/w-runs is a link to {site.home}/scratch, and nothing is there" in shown.stderr
+    assert not (site.home / "scratch").exists()
+    (site.home / "elsewhere").rename(site.home / "scratch")
+    assert "nothing to submit" in flow.esis("run").ok().stderr
+    assert site.submissions() == 1
+
+
+@pytest.mark.parametrize("command", [["run"], ["dependency"], ["status"]])
+def test_f292_also_where_the_runs_that_are_required_would_be(site: FakeSite, command: list[str]) -> None:
+    first = at_scratch(site, "first", "")
+    flow = make_workflow(site, "w")
+    flow.esis("require", "../first/wf.esis.json", "first").ok()
+    flow.esis("dependency").ok()
+    before = site.submissions()
+    unmount(site)
+    shown = flow.esis(*command)
+    assert (shown.code, f"{first.directory.name}/first-runs is a link to" in shown.stderr) == (2, True), shown
+    assert site.submissions() == before
+
+
+def test_f292_esis_list_and_doctor_name_it(site: FakeSite) -> None:
+    flow = at_scratch(site, "w", "")
+    flow.esis("run").ok()
+    unmount(site)
+    shown = flow.esis("list", "w-runs")
+    assert (shown.code, "w-runs is a link to" in shown.stderr) == (2, True), shown
+    findings = json.loads(flow.esis("doctor", "--json").stdout)["findings"]
+    assert any("w-runs is a link to" in item["message"] for item in findings if item["level"] == "problem")
+
+
+def test_f292_a_place_that_is_not_there_yet_is_made(site: FakeSite) -> None:
+    """What no link leads to is made, as ever, also behind a link that leads somewhere."""
+    flow = at_scratch(site, "w", "")
+    flow.esis("setup", "--workdir-path", "w-runs/new/deep", "setup.sh", "gen.py", "template.sh", "worker.sh").ok()
+    flow.esis("run").ok()
+    assert len(list((site.home / "scratch/new/deep").glob("wrkdir.*"))) == 1
