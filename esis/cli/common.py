@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -124,6 +125,10 @@ def find_workflow(given: str | None) -> Path:
     from esis.model.workflow import locate
 
     path, note = locate(given)
+    if not os.path.lexists(path):
+        from esis.operations.witness.target import check_no_run
+
+        check_no_run(given)
     if note is not None:
         say(note)
     return path
@@ -176,8 +181,6 @@ def make_context(
     feed: bool = False,
 ) -> Context:
     """Return what operations need of the command line."""
-    import os
-
     from esis.errors import BadInput
     from esis.operations.context import Context
 

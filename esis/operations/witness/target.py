@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from esis.errors import BadInput, Busy, CorruptState
-from esis.files import is_there, read_limited
+from esis.files import is_directory, is_there, read_limited
 from esis.model.requirements import Node, resolve
 from esis.model.sources import Sources
 from esis.model.workdir import PREFIX, RunDir, is_run_name
@@ -54,6 +54,27 @@ def run_called(name: str) -> RunDir | None:
     if name.startswith(PREFIX) and not short and not Path(name).exists():
         raise BadInput(f"there is no run {name} here", "esis list shows those that there are")
     return RunDir(Path(os.path.realpath(short[0]))) if short else None
+
+
+def check_no_run(given: str | None) -> None:
+    """Raise BadInput where a run is named, or stood in, where a workflow file is wanted: its own is elsewhere."""
+    run = run_at(Path()) if given is None else run_called(given)
+    if run is None or not is_directory(run.private):
+        return
+    from shlex import quote
+
+    from esis.records import provenance
+
+    told = provenance.read(run).workflow_file
+    here = "" if given is None else f" {quote(given)}"
+    again = f"esis resubmit{here} submits tasks of this run again"
+    if told is None:
+        raise BadInput(f"{run.path} is a run, no workflow file", again)
+    if not is_there(Path(told)):
+        raise BadInput(f"{run.path} is a run; its workflow file was {told}, which isn't there any more", again)
+    raise BadInput(
+        f"{run.path} is a run; its workflow file is {told}", f"name that one, or go to its directory; {again}"
+    )
 
 
 def evidence_of(run: RunDir, later: bool = False) -> Evidence:
