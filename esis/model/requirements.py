@@ -142,9 +142,30 @@ def run_parent(workflow: Workflow) -> Path:
 
 
 def place_of_runs(workflow: Workflow) -> Path:
-    """Return what `run_parent` does. Raises BadInput where it would be another directory once all is mounted again."""
+    """Return what `run_parent` does. Raises BadInput where runs may be elsewhere, or were meant to be."""
+    unexpanded = not_expanded(workflow.workdirpath, workflow.path.parent)
+    if unexpanded is not None:
+        from shlex import quote  # seldom needed
+
+        raise BadInput(
+            f"{workflow.path}: workdirpath is {workflow.workdirpath!r}, and no shell makes another directory of "
+            f"{unexpanded!r} there",
+            "write the path itself, or let your shell do so: esis setup --workdir-path ~/runs, no quotation marks; if "
+            f"you mean a directory of that name: mkdir -p {quote(unexpanded)} beside the workflow file",
+        )
     check_links(workflow.run_parent)
     return run_parent(workflow)
+
+
+def not_expanded(place: str, base: Path) -> str | None:
+    """Return how far a path goes to a name that a shell would have made another one of, unless that is there."""
+    names = place.split("/")
+    first = next((name for name in names if name not in (".", "..")), "")
+    for number, name in enumerate(names, 1):
+        so_far = "/".join(names[:number])
+        if ("$" in name or (name is first and name.startswith("~"))) and not os.path.lexists(base / so_far):
+            return so_far
+    return None
 
 
 def check_links(place: Path) -> None:

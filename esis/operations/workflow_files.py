@@ -11,7 +11,7 @@ from esis.errors import BadInput, Busy, CorruptState
 from esis.files import names_in, read_limited
 from esis.model import template, workflow
 from esis.model.fingerprint import Kind, open_source, tree_entries
-from esis.model.requirements import check_names, key_of, place_of_runs, resolve
+from esis.model.requirements import check_names, key_of, not_expanded, place_of_runs, resolve
 from esis.model.workdir import PREFIX, RunDir, is_hash, is_run_name
 from esis.model.workflow import Workflow
 from esis.operations.context import Context
@@ -53,6 +53,12 @@ def set_up(
         _check_include(Path(include))
     if workdir_path is not None:
         _check_name(Path(workdir_path))
+        if workdir_path.startswith(("~", "$")) or not_expanded(workdir_path, Path()) is not None:
+            raise BadInput(
+                f"--workdir-path {workdir_path!r}: a shell would have made another path of that, and ESIS doesn't",
+                "write it without quotation marks, so that your shell does, or the path itself; for a directory that "
+                "is called so: mkdir it, and write ./ in front",
+            )
     made = Workflow(
         path=target,
         setupscript=stored_path(setup, target),

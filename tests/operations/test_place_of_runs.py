@@ -8,6 +8,8 @@ import pytest
 
 from tests.contract.site import FakeSite, Workflow, make_workflow
 
+FILES = ["setup.sh", "gen.py", "template.sh", "worker.sh"]
+
 
 def at_scratch(site: FakeSite, name: str, deep: str) -> Workflow:
     """Make a workflow whose runs are behind a link to a scratch."""
@@ -66,6 +68,41 @@ def test_f292_esis_list_and_doctor_name_it(site: FakeSite) -> None:
 def test_f292_a_place_that_is_not_there_yet_is_made(site: FakeSite) -> None:
     """What no link leads to is made, as ever, also behind a link that leads somewhere."""
     flow = at_scratch(site, "w", "")
-    flow.esis("setup", "--workdir-path", "w-runs/new/deep", "setup.sh", "gen.py", "template.sh", "worker.sh").ok()
+    flow.esis("setup", "--workdir-path", "w-runs/new/deep", *FILES).ok()
     flow.esis("run").ok()
     assert len(list((site.home / "scratch/new/deep").glob("wrkdir.*"))) == 1
+
+
+@pytest.mark.parametrize("place", ["~", "~/scratch", "~me/runs", "$SCRATCH/runs", "${SCRATCH}/runs", "runs/$USER"])
+def test_f295_a_place_that_no_shell_has_replaced_is_refused(site: FakeSite, place: str) -> None:
+    """F295: no directory called ~ is made, neither by esis setup nor by what reads the workflow file."""
+    flow = make_workflow(site, "w")
+    text = (flow.directory / "wf.esis.json").read_text()
+    shown = flow.esis("setup", "--workdir-path", place, *FILES)
+    assert (shown.code, "shell" in shown.stderr) == (2, True), shown
+    assert (flow.directory / "wf.esis.json").read_text() == text
+    flow.write("wf.esis.json", text.replace('"./"', json.dumps(place)))
+    before = sorted(flow.directory.iterdir())
+    for command in ("run", "dependency", "status"):
+        shown = flow.esis(command)
+        assert (shown.code, "workdirpath" in shown.stderr) == (2, True), shown
+    assert (sorted(flow.directory.iterdir()), site.submissions()) == (before, 0)
+
+
+@pytest.mark.parametrize("place", ["~/runs", "$SCRATCH/runs"])
+def test_f295_a_directory_that_is_there_already_goes_on(site: FakeSite, place: str) -> None:
+    """F295: an earlier ESIS made it, and the runs are in it."""
+    flow = make_workflow(site, "w")
+    (flow.directory / place).mkdir(parents=True)
+    flow.write("wf.esis.json", (flow.directory / "wf.esis.json").read_text().replace('"./"', json.dumps(place)))
+    flow.esis("run").ok()
+    assert len(list((flow.directory / place).glob("wrkdir.*"))) == 1
+
+
+def test_f295_a_dollar_in_the_name_of_a_directory_is_no_variable(site: FakeSite) -> None:
+    """F295: users' directories may be called anything."""
+    flow = make_workflow(site, "a $b")
+    flow.esis("setup", "--workdir-path", f"{flow.directory}/runs", *FILES).ok()
+    flow.esis("setup", "-o", "../wf.esis.json", "--workdir-path", "new~", *FILES).ok()
+    flow.esis("run", "../wf.esis.json").ok()
+    assert len(list((flow.directory / "new~").glob("wrkdir.*"))) == 1
