@@ -72,6 +72,7 @@ class JobView:
     script: Path
     throttle: int
     held: bool
+    begin: float  # the earliest start, in seconds since 1970; 0: any time
     hidden: bool
     dependency: tuple[tuple[str, int, int | None], ...]
     tasks: tuple[TaskView, ...]
@@ -273,6 +274,7 @@ class FakeSlurm:
             script=Path(self.store.spool(job.id), "slurm_script"),
             throttle=job.throttle,
             held=job.held,
+            begin=job.begin,
             hidden=job.hidden(now),
             dependency=tuple((kind, target, index) for kind, target, index, _ in job.depends),
             tasks=tasks,
