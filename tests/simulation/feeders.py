@@ -14,7 +14,7 @@ from tests.simulation.jobs import Running
 from tests.simulation.steps import Story
 from tests.simulation.truth import FEEDER
 
-_NODE = "node"
+NODE = "node"  # where they run
 
 
 class Feeders(Commands):
@@ -38,12 +38,13 @@ class Feeders(Commands):
             self.log.append(f"    job {item.job}: {' '.join(words)}")
             self.rules.append(" ".join(words[:2]))
             self._reply(item, reply.code)
-            self.jobs.follow(item)
             self.jobs.obey()
+            if item in self.jobs.running:
+                self.jobs.follow(item)
             return
         self.log.append(f"    job {item.job}: {' '.join(words[2:])}")
         stop, self.stop_next = self.stop_next, None
-        self.esis(tuple(words[3:]), _NODE, stop, place=run.parent, more=env, cwd=run / "__esis__", caller=item)
+        self.esis(tuple(words[3:]), NODE, stop, place=run.parent, more=env, cwd=run / "__esis__", caller=item)
 
     def interrupt(self, item: Running) -> None:
         """Let a command hear SIGTERM that a job waits for, and come to its end."""
