@@ -61,6 +61,11 @@ class Array(NamedTuple):
         """Return how many elements may run at a time; 0: no limit."""
         return int(self.spec.partition("%")[2] or 0)
 
+    def throttled(self, limit: int) -> Array:
+        """Return the same array with another limit."""
+        indices = self.spec.partition("%")[0]
+        return self._replace(spec=f"{indices}%{limit}" if limit else indices)
+
     def indices(self) -> Sequence[int] | None:
         """Return Slurm's indices; None where the specification is none."""
         indices, percent, limit = self.spec.partition("%")

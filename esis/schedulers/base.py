@@ -147,6 +147,10 @@ class Queue(Protocol):
         """Let a job wait for others; an empty one: for nothing any more."""
         ...
 
+    def set_throttle(self, job: Job, limit: int) -> str | None:
+        """Let so many elements of an array run at a time; 0: any number."""
+        ...
+
     def reserve_feeder(self, run: RunDir, options: Sequence[str]) -> tuple[Job | None, Answer]:
         """Queue the job that submits what is left, held; None where it isn't taken, and what was answered."""
         ...

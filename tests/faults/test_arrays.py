@@ -285,6 +285,27 @@ def finish_in_parts(bench: Bench, place: Path, number: int = 1) -> None:
     assert did(place) == once()
 
 
+@pytest.mark.parametrize(("asked", "shared"), [("8", "4"), ("1", "1"), ("3", "2, 1")])
+def test_f311_arrays_that_were_taken_share_the_limit_of_all(bench: Bench, place: Path, asked: str, shared: str) -> None:
+    """F311: each kept its share among arrays that were refused, so that few tasks ran at a time for weeks."""
+    bench.slurm.set(submit_limit=23)  # two of three arrays
+    bench.esis(place, "run", "-m", asked).ok()
+    jobs = sorted(bench.slurm.jobs(), key=lambda job: job.id)
+    limits = [int(number) for number in shared.split(", ")] * 2
+    assert [job.throttle for job in jobs] == limits[:2]
+    assert [spec.rpartition("%")[2] for spec, _, _ in specs(place)] == [str(job.throttle) for job in jobs]
+
+
+def test_f311_a_limit_that_cannot_be_changed_is_said(bench: Bench, place: Path) -> None:
+    """F311: the record tells what Slurm has."""
+    bench.slurm.set(submit_limit=15)
+    bench.slurm.fail("scontrol", "error", skip=1, times=9)  # behind the question for the limits
+    shown = bench.esis(place, "run", "-m", "9").ok().stderr
+    (job,) = bench.slurm.jobs()
+    assert f"job {job.id} keeps its limit of {job.throttle} at a time" in shown
+    assert specs(place) == [(f"0-10%{job.throttle}", 0, 11)]
+
+
 def test_f24_where_the_first_array_does_not_fit_a_part_of_it_does(bench: Bench, place: Path) -> None:
     """F24: arrays are refused whole, so a smaller one is tried; the same command, repeated, finishes the run."""
     bench.slurm.set(submit_limit=6)

@@ -99,6 +99,6 @@ def _cut(units: Sequence[int], limits: Limits | None, most: int | None = None) -
 
 def _arrays(parts: Sequence[_Part], counts: Sequence[int], throttle: int) -> tuple[Array, ...]:
     return tuple(
-        Array(f"{part.spec()}%{limit}" if limit else part.spec(), part.offset, count)
+        Array(part.spec(), part.offset, count).throttled(limit)
         for part, count, limit in zip(parts, counts, share(throttle, len(parts)))
     )

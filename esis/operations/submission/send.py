@@ -14,6 +14,7 @@ from esis.files import write_atomic
 from esis.locks import require, still
 from esis.model.workdir import RunDir
 from esis.operations.context import Context
+from esis.operations.submission.arrays import share
 from esis.operations.submission.limits import kind_of_refusal, known_limits
 from esis.operations.submission.lookup import look_up, typed_meanwhile
 from esis.records import job_ids, submissions
@@ -47,7 +48,7 @@ def send_all(
             if not isinstance(refusal, LimitReached):
                 raise
             context.say(refusal.message)
-            return done
+            return _shared_anew(run, done, scheduler, context)
         last = False
     return current
 
@@ -180,6 +181,28 @@ def _cut_short(run: RunDir, sent: Submission, message: str) -> Submission:
         answered=time.time(),
     )
     save(run, done)
+    return done
+
+
+def _shared_anew(run: RunDir, sent: Submission, scheduler: Scheduler, context: Context) -> Submission:
+    """Let the arrays that were taken run as many tasks at a time as all of them were to, in truth and on record."""
+    arrays = list(sent.arrays)
+    for position, limit in enumerate(share(sent.throttle, len(arrays))):
+        array, job = arrays[position], sent.jobs[position]
+        if limit == array.throttle or scheduler.queue is None:
+            continue
+        require(run.lock, run.label)
+        problem = scheduler.queue.set_throttle(job, limit)
+        if problem is not None:
+            context.say(
+                f"{run.label}: job {job.id} keeps its limit of {array.throttle} at a time: {problem}; esis throttle "
+                "changes it"
+            )
+            break
+        arrays[position] = array.throttled(limit)
+    done = sent._replace(arrays=tuple(arrays))
+    if done != sent:
+        save(run, done)
     return done
 
 
