@@ -61,9 +61,9 @@ def throttle(limit: int, target: str | None) -> None:
     from esis.schedulers.slurm import Slurm
 
     run = pick_run(target)
-    jobs, packed = operation(run, limit, Slurm())
-    shown = max(limit, len(jobs)) if limit else "any number of"
+    jobs, together, packed = operation(run, limit, Slurm())
+    shown = max(limit, together) if limit else "any number of"
     what = "packs of tasks" if packed else "tasks"
     say(f"{run.label}: {shown} {what} at a time now, in job {', '.join(jobs)}")
-    if 0 < limit < len(jobs):
-        say(f"{run.label}: not {limit}: each of the {len(jobs)} arrays in the queue keeps one at least")
+    if 0 < limit < together:
+        say(f"{run.label}: not {limit}: each of the {together} arrays that may run together keeps one at least")

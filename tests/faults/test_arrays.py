@@ -108,6 +108,22 @@ def test_cancel_knows_the_arrays(bench: Bench, place: Path) -> None:
     assert bench.states(place) == {"failed": TASKS}
 
 
+def test_f312_arrays_that_take_turns_share_a_new_throttle_by_turns(bench: Bench) -> None:
+    """F312: two of three run together: eight are four and four; it was said, and three ran."""
+    bench.slurm.set(max_array_size=11)
+    place = bench.workflow("b", TASKS, worker=WORKER)
+    bench.esis(place, "run", "-m", "2").ok()
+    assert [job.throttle for job in bench.slurm.jobs()] == [1, 1, 1]
+    assert "8 tasks at a time now" in bench.esis(place, "throttle", "8").ok().stderr
+    assert [job.throttle for job in bench.slurm.jobs()] == [4, 4, 4]
+    assert "5 tasks at a time now" in bench.esis(place, "throttle", "5").ok().stderr
+    assert [job.throttle for job in bench.slurm.jobs()] == [3, 2, 3]
+    told = bench.esis(place, "throttle", "1").ok().stderr
+    assert "2 tasks at a time now" in told
+    assert "not 1: each of the 2 arrays that may run together keeps one at least" in told
+    assert [job.throttle for job in bench.slurm.jobs()] == [1, 1, 1]
+
+
 def test_the_throttle_is_shared_by_the_arrays(bench: Bench, place: Path) -> None:
     """`-m 4` is 2, 1 and 1; `esis throttle 8` is 3, 3 and 2, as scontrol is told."""
     bench.esis(place, "run", "-m", "4").ok()

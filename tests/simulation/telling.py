@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from esis.errors import ExitCode
-from tests.simulation.files import scratch
 from tests.simulation.feeders import NODE
+from tests.simulation.files import scratch
 from tests.simulation.steps import Step, Story
 from tests.simulation.world import World
 
