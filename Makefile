@@ -45,7 +45,7 @@ model: $(BIN)/.ready
 
 # Random worlds with a seed, WORLDS=10000 of them from SEED=1 on: kills, lost answers, crashes, requeues, several hosts.
 simulate: $(BIN)/.ready
-	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(SEED),--seed $(SEED)) $(if $(OLD),--old $(OLD)) $(if $(CHAINS),--chains $(CHAINS))
+	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(SEED),--seed $(SEED)) $(if $(OLD),--old $(OLD)) $(if $(CHAINS),--chains $(CHAINS)) $(if $(FEEDS),--feeds $(FEEDS))
 
 # One command held at each of its steps while another one runs; hours. FIRST=compact SECOND=resubmit: these.
 interleavings: $(BIN)/.ready

@@ -120,7 +120,8 @@ def tell_problems(status: RunStatus) -> None:
             f"own records{age}"
         )
     if status.accounting_problem is not None:
-        say(f"{status.run.label}: the accounting could not be asked either ({status.accounting_problem})")
+        too = " either" if status.problem is not None else ""
+        say(f"{status.run.label}: the accounting could not be asked{too} ({status.accounting_problem})")
 
 
 def tell_feeding(status: RunStatus) -> None:

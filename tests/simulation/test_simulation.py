@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeSlurm
+from tests.simulation import child
 from tests.simulation.breaks import BREAKS, broken_copy, live_broken
+from tests.simulation.files import scratch
 from tests.simulation.shrink import shrink
 from tests.simulation.slurm import Clock, Slurm
-from tests.simulation.steps import Settings, Step, Story, chained, invent, mixed, parse
+from tests.simulation.steps import Settings, Step, Story, chained, fed, invent, mixed, parse
+from tests.simulation.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 # Each came out wrong once, in the product as it was or in one that is broken so; `why` says what was promised.
@@ -157,6 +160,43 @@ def test_a_sample_of_worlds_with_chains_is_clean() -> None:
     done = simulation("--chains", "1", "--seed", "10", "--worlds", "20", "--workers", "2", "--no-shrink")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dependency 0" in done.stdout
+
+
+def test_a_sample_of_worlds_with_feeding_jobs_is_clean() -> None:
+    done = simulation("--feeds", "1", "--seed", "4", "--worlds", "8", "--workers", "2", "--no-shrink")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "scontrol requeue" in done.stdout
+    assert "resubmit 0" in done.stdout
+
+
+def test_some_worlds_have_feeding_jobs() -> None:
+    stories = [(invent(seed), fed(invent(seed), 0.5)) for seed in range(40)]
+    changed = [after for before, after in stories if before != after]
+    assert 10 < len(changed) < 30
+    assert all(story.settings.feed and story.settings.limit for story in changed)
+    assert any(step.verb == "start" and step.stop for story in changed for step in story.steps)
+    assert all(fed(story, 0) == story for story, _ in stories)
+    assert all(parse(str(story)) == story for story in changed)
+
+
+def test_a_feeding_job_submits_all_with_nobody_there() -> None:
+    """One command; then jobs start and end, and time passes."""
+    story = Story(Settings(tasks=5, limit=3, feed=True), (Step("esis", "run"),))
+    with scratch() as root:
+        world = World(root, story, child.warm_up())
+        try:
+            world.live()
+            for _ in range(40):
+                world.do_start(Step("start", number=3))
+                world.do_end(Step("end", "ok"))
+                world.do_tick(Step("tick", number=100))
+                world.settle()
+            run = str(world.run)
+            assert [task for task in range(5) if not world.truth.is_done(run, task)] == []
+            assert (world.problems, world.waiting_feeders(run), world.counts["commands"] > 3) == ([], [], True)
+        finally:
+            world.kill_held()
+            world.jobs.close()
 
 
 def test_some_worlds_have_chains() -> None:
