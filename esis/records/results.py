@@ -11,7 +11,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,9 +34,13 @@ class Unfit(Exception):
 class Results:
     """Give what the tasks of one run exported, in whatever form it is kept."""
 
-    def __init__(self, run: RunDir) -> None:
-        """Take the run; what there is is read when it is asked for."""
+    def __init__(self, run: RunDir, unfinished: Callable[[int], bool] = lambda task: False) -> None:
+        """Take the run; what there is is read when it is asked for.
+
+        Of tasks that are `unfinished` a file may be half written: what is no JSON is none so far.
+        """
         self._run = run
+        self._unfinished = unfinished
 
     def get(self, task: int) -> Exported | None:
         """Return what a task exported; None where it did not. Raises CorruptState, OSError."""
@@ -50,7 +54,7 @@ class Results:
         """
         coming = iter(tasks)
         task = next(coming, None)
-        with _Reading(self._run) as reading:
+        with _Reading(self._run, self._unfinished) as reading:
             while task is not None:
                 following = next(coming, None)
                 found = reading.of(task)
@@ -67,8 +71,9 @@ class _Reading:
     lines that are there *then* tell; they may be others than those in hand.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, unfinished: Callable[[int], bool]) -> None:
         self._run = run
+        self._unfinished = unfinished
         self._path = run.results_lines
         self._directory = -1  # open, where there is one
         self._stream: BinaryIO | None = None
@@ -155,7 +160,12 @@ class _Reading:
             data = read_at(self._directory, name, self._run.results)
         except FileNotFoundError:
             return None
-        value = _parse_file(data, self._run.result_file(task), task)
+        try:
+            value = _parse_file(data, self._run.result_file(task), task)
+        except CorruptState:
+            if self._unfinished(task):
+                return None
+            raise
         return value if type(value) is dict else {"value": value}
 
 
@@ -166,7 +176,7 @@ def _parse_file(data: bytes, path: Path, task: int) -> Any:
         what = str(error) if data.strip() else "it is empty"
         raise CorruptState(
             f"{path} is no JSON: {what}",
-            f"mend or remove it, or run the task once more: esis resubmit --state done --tasks {task}",
+            f"mend it, or run the task once more: esis resubmit --tasks {task} (done: with --state done)",
         ) from None
 
 

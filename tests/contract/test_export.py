@@ -75,6 +75,23 @@ def test_an_export_needs_no_slurm_for_data_alone(tmp_path: Path) -> None:
     assert states == ["done", "unknown", "done"]
 
 
+def test_f313_what_a_task_has_not_written_to_its_end_is_no_result_so_far(tmp_path: Path) -> None:
+    """F313: export of a scan that runs; it was advised to remove the file that the task was writing."""
+    site = FakeSite(tmp_path)
+    site.slurm.set(auto=False)
+    flow = make_workflow(site, "half", 3)
+    flow.esis("run").ok()
+    half = flow.only_run() / "results" / "results.1.json"
+    half.write_text('{"energy": ')
+    shown = flow.esis("export", "--columns", "task,state").ok()
+    assert shown.stdout.splitlines() == ["task,state", "0,waiting", "1,waiting", "2,waiting"]
+    site.slurm.run()
+    half.write_text('{"energy": ')
+    refused = flow.esis("export")
+    assert (refused.code, "esis resubmit --tasks 1 (done: with --state done)" in refused.stderr) == (1, True), refused
+    assert "remove" not in refused.stderr
+
+
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     """An error leaves what was there; what a link points to is replaced, not the link; a device is written to."""
     run = make_run(tmp_path, [{"n": 1}, {"n": 2}], {0: {"e": 1}, 1: {"e": 2}})

@@ -22,7 +22,7 @@ from esis.operations.table.frame import CHUNK, Frame
 from esis.operations.table.join import Join
 from esis.operations.witness.conditions import Condition, UnknownName
 from esis.operations.witness.evidence import Evidence, read_stage
-from esis.operations.witness.status import RunStatus, TaskState
+from esis.operations.witness.status import ACTIVE_STATES, RunStatus, TaskState
 from esis.operations.witness.target import evidence_of
 from esis.records.hosts import Hosts
 from esis.records.results import Exported, Results
@@ -137,7 +137,12 @@ def _read(
     without = array("q")
     test = _Where(request.where) if request.where is not None else None
     own = _OwnColumns(source, request)
-    pairs = zip(ParameterSets(source.run).iterate(tasks), Results(source.run).iterate(tasks))
+    states = source.status.tasks if source.status is not None else None
+
+    def unfinished(task: int) -> bool:
+        return states is not None and states[task].state in (*ACTIVE_STATES, TaskState.UNKNOWN)
+
+    pairs = zip(ParameterSets(source.run).iterate(tasks), Results(source.run, unfinished).iterate(tasks))
     with Hosts(source.run) as hosts:
         for start in range(0, len(tasks), CHUNK):
             chosen, parameters, results = [], [], []
