@@ -41,4 +41,9 @@ def compact(target: str | None, keep_logs: bool, results: bool, as_json: bool, t
         return
     counts = ", ".join(f"{count} {what}" for what, count in asdict(done).items() if count)
     say(f"{run.label}: folded {counts}" if counts else f"{run.label}: there was nothing to fold")
+    if results and done.results:
+        say(
+            f"{run.label}: results.<n>.json are lines of results/results.jsonl now: programs of yours that read the "
+            "files, also in runs that require this one, have to read those"
+        )
     click.echo(run.path)

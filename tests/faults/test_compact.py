@@ -67,6 +67,7 @@ def test_a_compact_run_says_the_same_with_fewer_files(bench: Bench, complete: Pa
     assert len(before[0]) == len(before[1]) == len(before[2]) == 5
     told = bench.esis(complete, "compact", "--results").ok().stderr
     assert "folded 5 records, 5 logs, 5 results" in told
+    assert "results.<n>.json are lines of results/results.jsonl now" in told
     assert content(run) == before
     assert os.listdir(run / "__esis__/tasks") == os.listdir(run / "cwd") == []
     assert os.listdir(run / "results") == ["results.jsonl"]
