@@ -44,13 +44,17 @@ def _whole(step: object) -> int:
 def _encoded(note: dict[str, object]) -> bytes:
     what = ("the note of a checkpoint", "write what is large into a file of it")
     try:
-        return encode(note, *what)
+        return encode(note, *what, default=_native)  # each value by itself: no form depends on what stands beside it
     except (TypeError, ValueError, RecursionError):
-        from esis.worker.results import plain  # seldom needed: numbers and arrays of NumPy, and what can't be noted
+        from esis.worker.results import plain
 
-        # A NaN is noted as one, whatever stands beside it.
-        kept = {name: value if isinstance(value, float) else plain(value, name) for name, value in note.items()}
-        return encode(kept, *what)
+        return encode({name: plain(value, name) for name, value in note.items()}, *what)  # it names what can't be noted
+
+
+def _native(value: object) -> object:
+    from esis.worker.results import native  # seldom needed: numbers and arrays of NumPy
+
+    return native(value)
 
 
 def _is_number(name: str) -> bool:

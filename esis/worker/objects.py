@@ -10,21 +10,28 @@ from esis.files import STATE_FILE_LIMIT, read_limited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
 
-def encode(values: Mapping[str, Any], what: str, advice: str, allow_nan: bool = True) -> bytes:
+def encode(
+    values: Mapping[str, Any],
+    what: str,
+    advice: str,
+    allow_nan: bool = True,
+    default: Callable[[object], object] | None = None,
+) -> bytes:
     """Return the line that holds an object. Raises BadInput where it is so large that nobody would read it again.
 
-    Raises ValueError, TypeError for what JSON can't hold.
+    `default` makes something else of what JSON can't hold; raises ValueError, TypeError for the rest.
     """
     import json  # draws in re, and many workers only ask whether there is a checkpoint
 
-    line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan))
+    line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan, default=default))
     if len(line) > STATE_FILE_LIMIT:  # perhaps because of the blanks between its values
-        line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":")))
+        compact = (",", ":")
+        line = _line(json.dumps(values, ensure_ascii=False, allow_nan=allow_nan, default=default, separators=compact))
     if len(line) > STATE_FILE_LIMIT:
         raise BadInput(
             f"{what} would take {len(line)} bytes; no more than {STATE_FILE_LIMIT} can be read again", advice

@@ -127,18 +127,31 @@ def _plain(value: object, name: str) -> Any:
         return found
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
-    # Scalars and arrays of NumPy and its kin, without importing any of them.
+    try:
+        made = native(value)  # None for what is masked
+    except TypeError:
+        raise BadInput(
+            f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
+            "export numbers, texts, lists and dicts of them; arrays with esis.export_array",
+        ) from None
+    return _plain(made, name)
+
+
+def native(value: object) -> object:
+    """Return Python's own form of a mapping, or of NumPy's scalars and arrays; what is in it may need the same.
+
+    No such package is imported. Raises TypeError for anything else.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
     tolist = getattr(value, "tolist", None)
     if callable(tolist):
-        made: Any = tolist()  # None for what is masked
-        if type(made) is not type(value):
-            return _plain(made, name)
+        found: object = tolist()
+        if type(found) is not type(value):
+            return found
         if getattr(getattr(value, "dtype", None), "kind", "") == "f":  # longer than Python's own float
-            return _plain(float(made), name)  # type: ignore[arg-type]
-    raise BadInput(
-        f"{name}: JSON has no form for {type(value).__name__} ({value!r:.60})",
-        "export numbers, texts, lists and dicts of them; arrays with esis.export_array",
-    )
+            return float(found)  # type: ignore[arg-type]
+    raise TypeError(f"no form for {type(value).__name__}")
 
 
 def _named(value: float) -> str:

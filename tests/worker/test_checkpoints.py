@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -75,6 +76,39 @@ def test_f282_a_nan_is_noted_as_one_whatever_stands_beside_it(saved: esis.Checkp
         assert found is not None
         assert math.isnan(found.note["mean"])
         assert found.note["size"] == 3
+
+
+def test_f308_no_value_of_a_note_depends_on_what_stands_beside_it(saved: esis.Checkpoints) -> None:
+    """F308: however deep it stands, what JSON has a form for has that one; so have the numbers of NumPy's arrays."""
+    numpy = pytest.importorskip("numpy")
+    values: dict[str, object] = {
+        "best": [math.inf, 2.0],
+        "nested": {"deep": [{"low": -math.inf}], 1.5: "x"},
+        "large": 10**4000,
+        "array": numpy.array([[math.inf, 1.0]]),
+        "single": numpy.float32(math.inf),
+        "long": numpy.longdouble(2.5),
+        "view": MappingProxyType({"high": math.inf, "count": numpy.int64(3)}),
+    }
+    alone = {}
+    for name, value in values.items():
+        with saved.save(step=1, **{name: value}):
+            pass
+        assert saved.latest is not None
+        alone[name] = saved.latest.note[name]
+    with saved.save(step=2, **values, accepted=numpy.int64(3), more=[numpy.float32(0.5)]):
+        pass
+    assert saved.latest is not None
+    assert saved.latest.note == {"step": 2, **alone, "accepted": 3, "more": [0.5]}
+    assert alone == {
+        "best": [math.inf, 2.0],
+        "nested": {"deep": [{"low": -math.inf}], "1.5": "x"},
+        "large": 10**4000,
+        "array": [[math.inf, 1.0]],
+        "single": math.inf,
+        "long": 2.5,
+        "view": {"high": math.inf, "count": 3},
+    }
 
 
 def test_the_last_ones_are_kept_and_the_latest_is_the_latest_saved(saved: esis.Checkpoints) -> None:
