@@ -1,13 +1,11 @@
-"""Tell whether those who had a checkpoint open ended by themselves: then its files count as they were left.
+"""Tell whether those who had a checkpoint open ended well: then its files count as they were left.
 
-A worker may write behind its last set_iteration, or have a file open over it, and then end: with 0.0.4 the next attempt
-goes on with these files. What a kill, a crash or a power cut has cut off goes back to the copy, for it may be half.
+A worker may write behind its last set_iteration, or have a file open over it, and then come to its end: with 0.0.4 the
+next attempt goes on with these files. After any other end they go back to the copy, for they may be half: what was
+declared is right in any case.
 
-- A process that ends by itself leaves a mark of its own, `checkpoint.ended.<…>`, so that ranks that end at one moment
-  don't write over each other's. It is written when all files are on the disk. No mark: it was cut off.
-- An uncaught exception is an end by itself, as with 0.0.4, but not where it tells that something couldn't be written
-  (an OSError of no special kind, such as a full disk, or ESIS's own FileTrouble), nor a KeyboardInterrupt, which is a
-  signal.
+- A process that ends well (`leaving` tells) leaves a mark of its own, `checkpoint.ended.<…>`, so that ranks that end at
+  one moment don't write over each other's. It is written when all files are on the disk. No mark: it was cut off.
 - All who wrote have to have ended so; one rank that was killed is enough. Somebody who only looked may be killed, if
   the files are still those that the last mark speaks of.
 """
@@ -16,10 +14,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 
 from esis.checkpoint.writers import OPEN, Writer, forget, noted
-from esis.errors import CorruptState, FileTrouble
+from esis.errors import CorruptState
 from esis.files import names_in, read_limited, write_atomic
 from esis.worker.durable import fsync_tree
 
@@ -30,15 +27,23 @@ if TYPE_CHECKING:
 ENDED = "checkpoint.ended."  # and a name that no other process takes
 _SMALL = 4096  # bytes
 
-_watched: set[tuple[int, Path, Path]] = set()  # process, directory, files
+
+class _Watched:
+    """Be what this process, and those that it was forked from, have open: process, directory, files."""
+
+    def __init__(self) -> None:
+        self.children: dict[tuple[int, Path, Path], object] = {}  # those that it had before
+
+
+_watched = _Watched()
 
 
 def watch(directory: Path, files: Path) -> None:
-    """Leave a mark where this process, which has noted that it has a checkpoint open, ends by itself."""
-    pid = os.getpid()
-    if not any(known == pid for known, _, _ in _watched):
-        _watch_child()
-    _watched.add((pid, directory, files))
+    """Leave a mark where this process, which has noted that it has a checkpoint open, ends well."""
+    from esis.checkpoint.leaving import children, observe  # only for those who use one
+
+    observe()
+    _watched.children[os.getpid(), directory, files] = children()
 
 
 def ended_well(directory: Path, files: Path) -> bool:
@@ -94,13 +99,15 @@ def _looks_of(files: Path) -> str:
 def _leave() -> None:
     """Be called at the end of a process. What can't be marked counts as cut off."""
     own = os.getpid()  # else one that was forked from it
-    for directory, files in sorted((directory, files) for pid, directory, files in _watched if pid == own):
-        if _was_cut_off():
-            return
-        try:
-            _mark(directory, files)
-        except OSError:
-            continue
+    for (pid, directory, files), children_before in _watched.children.items():
+        if pid == own:
+            from esis.checkpoint.leaving import goes_well
+
+            try:
+                if goes_well(children_before):
+                    _mark(directory, files)
+            except OSError:
+                continue
 
 
 def _mark(directory: Path, files: Path) -> None:
@@ -114,42 +121,27 @@ def _mark(directory: Path, files: Path) -> None:
     write_atomic(directory / f"{ENDED}{os.getpid()}-{os.urandom(4).hex()}", f"{me.line()}\n{_looks_of(files)}\n")
 
 
-def _was_cut_off() -> bool:
-    """Return whether an uncaught exception ends this process that may have come in the middle of writing.
-
-    The many subclasses of OSError tell of something else, such as a file to read that isn't there. What a session by
-    hand has met before doesn't end it.
-    """
-    error = getattr(sys, "last_value", None)
-    return not hasattr(sys, "ps1") and (type(error) is OSError or isinstance(error, (FileTrouble, KeyboardInterrupt)))
-
-
 def _flush(files: Path) -> None:
-    """Write out what this process holds of files that are still open: Python does so later, behind the mark."""
+    """Write out what this process holds of files that are still open: Python does so later, behind the mark.
+
+    Raises OSError.
+    """
     import gc
     import io
 
     inside = os.path.join(os.path.realpath(files), "")
     try:
-        places = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+        opened = {int(name): os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
     except OSError:
         return
-    if not any(place.startswith(inside) for place in places):
-        return
-    for stream in gc.get_objects():
+    ours = {number for number, place in opened.items() if place.startswith(inside)}
+    for stream in gc.get_objects() if ours else ():
         if type(stream) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
             try:
-                stream.flush()
-            except (OSError, ValueError):  # closed, or not to be written
+                if stream.fileno() in ours:
+                    stream.flush()
+            except ValueError:  # closed, or not to be written
                 continue
-
-
-def _watch_child() -> None:
-    """Have the end of a child of `multiprocessing` seen, too: forked, it leaves without what atexit has."""
-    module = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
-    if module is not None and process is not None and process.parent_process() is not None:
-        module.Finalize(None, _leave, exitpriority=0)
 
 
 atexit.register(_leave)

@@ -119,10 +119,10 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         return iterative_checkpoint(directory, name, meta, directory / disk.STORAGE, fresh=True)
 
     def open_iterative(self, name: str) -> iterative_checkpoint:
-        """Return an iterative checkpoint with its files as they were left, or as of the last set_iteration.
+        """Return an iterative checkpoint with its files as of the last set_iteration.
 
-        The latter where a process was cut off that wrote. Where another one has it open and lives, or may live, they
-        stay as they are.
+        Or as they were left, where all who wrote came to a good end. Where another one has it open and lives, or may
+        live, they stay as they are.
         Raises CheckpointTrouble (a ValueError) where there is none, CorruptState where nothing tells the iteration.
         """
         directory = self._directory(name)

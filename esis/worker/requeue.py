@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from esis.hook import AGAIN, RESUME_SUFFIX
 from esis.worker.attempts import later_attempt
@@ -21,6 +21,8 @@ class Requeued(SystemExit):
     why it isn't "slurm".
     """
 
+    asked: ClassVar[bool] = False  # whether this process was to be requeued
+
     def __init__(self, how: str, problem: str | None = None) -> None:
         """Keep both."""
         super().__init__(AGAIN)
@@ -34,6 +36,7 @@ def requeue(at_most: int | None = None) -> NoReturn:
     After `at_most` restarts, or where Slurm can't or won't, the task is marked instead. Raises Requeued, which is a
     SystemExit with code 75.
     """
+    Requeued.asked = True
     job = JobHere.here()
     later = later_attempt(job.record) if job is not None and job.record is not None else None
     if later is not None:

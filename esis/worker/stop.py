@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from esis.errors import BadInput, EsisError
 from esis.hook import JOB_END  # for templates that know better, or save the call of squeue
@@ -30,6 +30,8 @@ _NO_LIMIT = ("NONE", "N/A", "UNKNOWN", "")
 
 class Stop:
     """Be true from the moment on when the worker has to stop."""
+
+    heard: ClassVar[bool] = False  # whether any of them has heard a signal
 
     def __init__(self, margin: float | None = MARGIN_SECONDS) -> None:
         """Set how many seconds before the time limit it becomes true; None: the time doesn't count."""
@@ -87,6 +89,7 @@ class Stop:
                 signal.signal(number, before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        Stop.heard = True
         if self._active:
             self._heard = self._heard or _name(number)
         before = self._before.get(number)
