@@ -6,10 +6,9 @@
     __checkpoints__/<name>/external               a link to where its large files are, once one was asked for
     __checkpoints__/<name>/checkpoint.begun       which process is making it, until there is something to go on from
     __checkpoints__/<name>/kept/<number>/         of an iterative one: a copy of the files as of the last set_iteration
-    __checkpoints__/<name>/checkpoint.open        of an iterative one: which processes have it open
-    __checkpoints__/<name>/checkpoint.ended.<…>   one that had it open, and came to a good end
+    __checkpoints__/<name>/checkpoint.opened/     of an iterative one: which processes have it open, and how they ended
 
-The last four are not 0.0.4's. They are why a worker that is killed while it writes into `storage/` finds the state
+The last three are not 0.0.4's. They are why a worker that is killed while it writes into `storage/` finds the state
 before, and why one that never came that far doesn't stand in its own way.
 """
 

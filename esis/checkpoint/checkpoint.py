@@ -7,7 +7,8 @@ import os
 from esis.checkpoint import disk
 from esis.checkpoint.disk import CheckpointTrouble, trouble
 from esis.checkpoint.endings import watch
-from esis.checkpoint.writers import BEGUN, OPEN, forget, note
+from esis.checkpoint.opened import declare
+from esis.checkpoint.writers import BEGUN, forget
 from esis.files import fsync_directory
 from esis.model.workdir import RunDir
 from esis.worker.attempts import check_own
@@ -153,6 +154,6 @@ class iterative_checkpoint(checkpoint):  # noqa: N801
             meta = {**self._meta, "iteration": iteration}
             disk.write_meta(self._directory, meta)
             self._meta = meta
-            note(self._directory, OPEN, writes=True, alone=False)
+            declare(self._directory)
             watch(self._directory, self._files)
             forget(self._directory, BEGUN)

@@ -4,8 +4,8 @@ A worker may write behind its last set_iteration, or have a file open over it, a
 next attempt goes on with these files. After any other end they go back to the copy, for they may be half: what was
 declared is right in any case.
 
-- A process that ends well (`leaving` tells) leaves a mark of its own, `checkpoint.ended.<…>`, so that ranks that end at
-  one moment don't write over each other's. It is written when all files are on the disk. No mark: it was cut off.
+- A process that ends well (`leaving` tells) says so in its mark (`opened`), when all files are on the disk. Else it was
+  cut off.
 - All who wrote have to have ended so; one rank that was killed is enough. Somebody who only looked may be killed, if
   the files are still those that the last mark speaks of.
 """
@@ -15,17 +15,16 @@ from __future__ import annotations
 import atexit
 import os
 
-from esis.checkpoint.writers import OPEN, Writer, forget, noted
-from esis.errors import CorruptState
-from esis.files import names_in, read_limited, write_atomic
+from esis.checkpoint.opened import come_to_an_end
 from esis.worker.durable import fsync_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENDED = "checkpoint.ended."  # and a name that no other process takes
-_SMALL = 4096  # bytes
+    from esis.checkpoint.opened import Mark
+
+_LETTERS = 32  # of a digest, in the name of a mark
 
 
 class _Watched:
@@ -46,39 +45,17 @@ def watch(directory: Path, files: Path) -> None:
     _watched.children[os.getpid(), directory, files] = children()
 
 
-def ended_well(directory: Path, files: Path) -> bool:
-    """Return whether the files count as they are: nobody who may have written them was cut off."""
-    known = noted(directory, OPEN)
+def ended_well(known: list[Mark], files: Path) -> bool:
+    """Return whether the files count as they are: nobody of the `known` who may have written them was cut off."""
     if not known or not files.is_dir():
         return False
-    marks = _marks(directory)
-    unmarked = [writer for writer in known if not any(writer.is_same(ended) for ended, _ in marks)]
-    if not unmarked or any(writer.writes for writer in unmarked):
-        return not unmarked
+    cut_off = [mark.writer for mark in known if not mark.look]
+    if not cut_off or any(writer.writes for writer in cut_off):
+        return not cut_off
     try:
-        return _looks_of(files) in [look for _, look in marks]
+        return _looks_of(files) in [mark.look for mark in known]
     except OSError:
         return False
-
-
-def forget_ends(directory: Path) -> None:
-    """Take the marks away: from here on the end of this process decides. Raises OSError."""
-    for name in names_in(directory):
-        if name.startswith(ENDED):
-            forget(directory, name)
-
-
-def _marks(directory: Path) -> list[tuple[Writer, str]]:
-    """Return who has ended by himself, each with what the files looked like."""
-    found = []
-    for name in names_in(directory):
-        if name.startswith(ENDED):
-            try:
-                line, _, look = read_limited(directory / name, _SMALL).decode("utf-8", "replace").partition("\n")
-            except (OSError, CorruptState):
-                continue
-            found.append((Writer.parse(line), look.strip()))
-    return found
 
 
 def _looks_of(files: Path) -> str:
@@ -93,7 +70,7 @@ def _looks_of(files: Path) -> str:
             found = path.lstat()
             size = -1 if name in directories else found.st_size
             lines.append(f"{path.relative_to(files)}\0{size}\0{found.st_mtime_ns}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:_LETTERS]
 
 
 def _leave() -> None:
@@ -111,14 +88,10 @@ def _leave() -> None:
 
 
 def _mark(directory: Path, files: Path) -> None:
-    """Leave the mark, once the files are on the disk. Raises OSError."""
-    current = Writer.current()
-    me = next((writer for writer in noted(directory, OPEN) if writer.is_same(current)), None)
-    if me is None:
-        return
+    """Say that it ends well, once the files are on the disk. Raises OSError."""
     _flush(files)
     fsync_tree(files)
-    write_atomic(directory / f"{ENDED}{os.getpid()}-{os.urandom(4).hex()}", f"{me.line()}\n{_looks_of(files)}\n")
+    come_to_an_end(directory, _looks_of(files))
 
 
 def _flush(files: Path) -> None:

@@ -8,9 +8,10 @@ import os
 from esis.checkpoint import disk
 from esis.checkpoint.checkpoint import checkpoint, iterative_checkpoint
 from esis.checkpoint.disk import CheckpointTrouble, NoSuchPlace, trouble
-from esis.checkpoint.endings import ended_well, forget_ends, watch
+from esis.checkpoint.endings import ended_well, watch
+from esis.checkpoint.opened import enter, marks, may_put_back
 from esis.checkpoint.restore import restore
-from esis.checkpoint.writers import BEGUN, OPEN, Writer, claim, forget, forget_quietly, may_put_back, note, noted
+from esis.checkpoint.writers import BEGUN, Writer, claim, forget, forget_quietly, note, noted
 from esis.errors import BadInput, CorruptState
 from esis.files import fsync_directory, write_atomic
 from esis.model.workdir import PREFIX, RunDir, is_run_name
@@ -23,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from esis.checkpoint.opened import Mark
 
 
 class checkpoint_facility:  # noqa: N801  the names of 0.0.4
@@ -137,19 +140,21 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         meta = self._meta(directory, disk.ITERATIVE, stored)
         if latest is not None and not _belongs(latest, stored, disk.is_ok(directory)):
             latest = None
-        alone = not self._readonly and may_put_back(directory)
+        known = marks(directory, fresh=not self._readonly)  # one look for all that follows: other ranks may open it
+        alone = not self._readonly and may_put_back(directory, known)
         if alone and (directory / disk.KEPT).is_dir():
             with trouble(f"opening the checkpoint {name}"):
                 sweep(directory / disk.KEPT)  # at once: to put files back takes long, and others may copy by then
         if latest is not None and (self._readonly or alone or "iteration" not in stored):
             meta["iteration"] = latest.step
-        well = latest is not None and ended_well(directory, files)
+        well = latest is not None and ended_well(known, files)
         if latest is not None and self._readonly:
             files = files if well else latest / disk.STORAGE
         elif latest is not None and alone:
             self._go_on(latest, directory, meta, back=not well)
         if not self._readonly:
-            self._note_open(directory, name, alone, well)
+            # Who only looks leaves what tells of the others' ends.
+            self._note_open(directory, name, known, alone and (not well or Writer.current().writes))
         disk.iteration_in(meta, directory)
         return iterative_checkpoint(directory, name, meta, files, self._readonly)
 
@@ -204,10 +209,9 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
                 raise
             sweep(directory)
             if not noted(directory, BEGUN):  # a slow one had taken the mark, and it was swept before he put it back
-                note(directory, BEGUN, writes=True)
-            forget_ends(directory)
+                note(directory, BEGUN)
             if kind == disk.ITERATIVE:
-                note(directory, OPEN, writes=True)
+                enter(directory, marks(directory), alone=True, writes=True)
                 watch(directory, directory / disk.STORAGE)
             for leftover in (disk.STORAGE, disk.KEPT):
                 if (directory / leftover).is_dir():
@@ -232,13 +236,10 @@ class checkpoint_facility:  # noqa: N801  the names of 0.0.4
         return meta
 
     @staticmethod
-    def _note_open(directory: Path, name: str, alone: bool, well: bool) -> None:
-        """Write down that this process has it open; who only looks leaves what tells of the others' ends."""
+    def _note_open(directory: Path, name: str, known: list[Mark], alone: bool) -> None:
+        """Write down that this process has it open, `alone`: in place of all that is known of others."""
         with trouble(f"opening the checkpoint {name}"):
-            alone = alone and (not well or Writer.current().writes)
-            note(directory, OPEN, alone=alone)
-            if alone:
-                forget_ends(directory)
+            enter(directory, known, alone)
             watch(directory, directory / disk.STORAGE)
 
     @staticmethod

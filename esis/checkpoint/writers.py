@@ -1,9 +1,9 @@
-"""Write down which processes have a checkpoint open, and tell whether its files may be put back to what was kept.
+"""Describe the processes that have a checkpoint open, and tell whether its files may be put back to what was kept.
 
 A kill may leave half a file, so the next process starts from the copy. But nobody may take files away under a process
 that is writing them: a second look (a plot of a running calculation, another rank) leaves them alone.
 
-- Whoever opens it is written down behind the others, and marked as one that writes where it works on a task, made the
+- Whoever opens it is written down (`opened`), and marked as one that writes where it works on a task, made the
   checkpoint, or has set an iteration. The others may just look.
 - The files go back only where all others are over: on this machine where the process is gone; on another one where this
   process is a later attempt at the same task (or that one was no task at all).
@@ -28,18 +28,18 @@ from esis.worker.task import own_record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import ClassVar
 
 BEGUN = "checkpoint.begun"  # until there is something to go on from
-OPEN = "checkpoint.open"
 _SMALL = 64 * 1024  # bytes
-_MOST = 100  # lines that are kept
-_WORDS = 6
 _NOTHING, _WRITES, _LOOKS = "-", "writes", "looks"
 _RECORDED = 4  # dots in the name of an attempt that has a record
 
 
 class Writer:
     """Be a process that has a checkpoint open."""
+
+    WORDS: ClassVar[int] = 6
 
     def __init__(self, host: str, pid: int, start: int, booted: str, attempt: str, writes: bool) -> None:
         """Take what identifies it; `attempt` names the attempt at a task that it belongs to, if any."""
@@ -55,7 +55,7 @@ class Writer:
     @classmethod
     def parse(cls, line: str) -> Writer:
         """Read what `line` gave. What can't be read is a process of which nothing is known."""
-        words = [*line.split(), *[""] * _WORDS][:_WORDS]
+        words = [*line.split(), *[""] * cls.WORDS][: cls.WORDS]
         pid, start = (int(word) if word.isascii() and word.isdecimal() else 0 for word in words[1:3])
         return cls(words[0], pid, start, words[3], words[4] if words[4] != _NOTHING else "", words[5] != _LOOKS)
 
@@ -92,16 +92,6 @@ class Writer:
         if self.lives() is None and self.attempt.count(".") == _RECORDED and records.is_dir():
             return self.is_over() or not (records / f"{self.attempt}.running").exists()
         return self.is_over()
-
-
-def may_put_back(directory: Path) -> bool:
-    """Return whether the files of a checkpoint may be put back to what was kept."""
-    me, known = Writer.current(), noted(directory, OPEN)
-    own = next((at for at, writer in enumerate(known) if writer.is_same(me)), None)
-    if own is not None and (known[own].writes or not known[own + 1 :]):
-        return False
-    others = [writer for at, writer in enumerate(known) if at != own and (writer.writes or me.attempt == "")]
-    return all(writer.is_over() for writer in others)
 
 
 def claim(directory: Path, before: list[Writer]) -> bool:
@@ -143,16 +133,9 @@ def _lines(writers: list[Writer]) -> list[str]:
     return [writer.line() for writer in writers]
 
 
-def note(directory: Path, name: str, writes: bool = False, alone: bool = True) -> None:
-    """Write down that this process has the checkpoint open; `alone`: what was noted before is over. Raises OSError."""
-    me = Writer.current(writes)
-    before = [] if alone else noted(directory, name)[-_MOST:]
-    same = [writer for writer in before if writer.is_same(me)]
-    if any(writer.writes or not me.writes for writer in same):
-        return
-    kept = [writer for writer in before if writer not in same]
-    text = "".join(f"{writer.line()}\n" for writer in [*kept, me])
-    insist(lambda: write_atomic(directory / name, text))
+def note(directory: Path, name: str) -> None:
+    """Write down that it is this process, which writes. Raises OSError."""
+    insist(lambda: write_atomic(directory / name, f"{Writer.current(writes=True).line()}\n"))
 
 
 def noted(directory: Path, name: str) -> list[Writer]:

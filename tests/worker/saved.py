@@ -86,8 +86,9 @@ class Iterative:
 
     def litter(self) -> list[str]:
         place = self.place / "__checkpoints__" / "x"
-        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.open"}
+        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.opened"}
         more = [name for name in os.listdir(place / "kept") if not name.isdigit()]
+        more += os.listdir(place / "checkpoint.opened")[1:]
         return sorted(set(os.listdir(place)) - kept) + more
 
 
@@ -122,7 +123,7 @@ class First(Iterative):
 
     def litter(self) -> list[str]:
         place = self.place / "__checkpoints__"
-        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.ok", "checkpoint.open"}
+        kept = {"storage", "kept", "checkpoint.meta.json", "checkpoint.ok", "checkpoint.opened"}
         return sorted({item for name in os.listdir(place) for item in os.listdir(place / name)} - kept)
 
 

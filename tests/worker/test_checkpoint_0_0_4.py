@@ -149,8 +149,25 @@ def dead_writer() -> Writer:
     return writer
 
 
-def opened_by(run: RunDir, name: str, writer: Writer) -> None:
-    (run.checkpoints / name / "checkpoint.open").write_text(f"{writer.line()}\n")
+def mark_of(writer: Writer) -> str:
+    return writer.line().replace("/", "+").replace(" ", ",")
+
+
+def marks(run: RunDir, name: str) -> list[str]:
+    return sorted(os.listdir(run.checkpoints / name / "checkpoint.opened"))
+
+
+def joined_by(run: RunDir, name: str, *writers: Writer) -> None:
+    for writer in writers:
+        (run.checkpoints / name / "checkpoint.opened" / mark_of(writer)).touch()
+
+
+def opened_by(run: RunDir, name: str, *writers: Writer) -> None:
+    """Let these have it open, and nobody else."""
+    place = run.checkpoints / name / "checkpoint.opened"
+    for mark in place.iterdir():
+        mark.unlink()
+    joined_by(run, name, *writers)
 
 
 def opened_by_a_dead_process(run: RunDir, name: str) -> None:
@@ -890,7 +907,7 @@ def test_the_files_are_those_of_0_0_4(run: RunDir, kind: str) -> None:
         made.set_OK()
     assert Path(made.get_file_name("f")).parent == directory / "storage"
     assert (directory / "checkpoint.ok").read_bytes() == b"1\n"
-    more = {"kept", "checkpoint.open"}  # of an iterative one
+    more = {"kept", "checkpoint.opened"}  # of an iterative one
     assert set(os.listdir(directory)) - more == {"storage", "checkpoint.meta.json", "checkpoint.ok"}
 
 
@@ -1161,13 +1178,12 @@ def test_many_looks_leave_the_files_of_a_living_writer(run: RunDir, half: Path, 
 
 def test_it_goes_back_once_all_who_wrote_have_ended(run: RunDir, half: Path) -> None:
     """The ranks of an attempt; one of them lived longer than the first."""
-    dead = [dead_writer().line() for _ in range(2)]
-    mark = run.checkpoints / "a" / "checkpoint.open"
-    mark.write_text("".join(f"{line}\n" for line in [dead[0], Writer.current(True).line(), dead[1]]))
+    dead = [dead_writer() for _ in range(2)]
+    opened_by(run, "a", dead[0], Writer.current(True), dead[1])
     assert look(run) == (1, "half")
-    mark.write_text("".join(f"{line}\n" for line in dead))
+    opened_by(run, "a", *dead)
     assert look(run) == (1, "kept")
-    assert mark.read_text() == f"{Writer.current().line()}\n"
+    assert marks(run, "a") == [mark_of(Writer.current())]
 
 
 def test_a_notebook_that_stays_open_keeps_no_task_from_what_was_kept(
@@ -1185,9 +1201,7 @@ def test_a_notebook_that_stays_open_keeps_no_task_from_what_was_kept(
         notebook.stdout.readline()
         half.write_text("half again")
         assert look(run) == (1, "half again")
-        (run.checkpoints / "a" / "checkpoint.open").write_text(
-            "".join(f"{line}\n" for line in (run.checkpoints / "a" / "checkpoint.open").read_text().splitlines()[:1])
-        )
+        (run.checkpoints / "a" / "checkpoint.opened" / mark_of(Writer.current())).unlink()
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
         assert look(run) == (1, "kept")
@@ -1199,13 +1213,11 @@ def test_who_only_looked_sees_what_was_kept_once_a_writer_has_died(run: RunDir, 
     assert look(run) == (1, "kept")
     half.write_text("mine")
     assert look(run) == (1, "mine")  # this process may be writing
-    with (run.checkpoints / "a" / "checkpoint.open").open("a") as stream:
-        stream.write(f"{dead_writer().line()}\n")
+    joined_by(run, "a", dead_writer())
     assert look(run) == (1, "kept")
     facility_on(run).open_iterative("a").set_iteration(2)
     half.write_text("more")
-    with (run.checkpoints / "a" / "checkpoint.open").open("a") as stream:
-        stream.write(f"{dead_writer().line()}\n")
+    joined_by(run, "a", dead_writer())
     assert look(run) == (2, "more")  # it has shown that it writes
 
 
@@ -1277,9 +1289,31 @@ def test_of_a_writer_on_another_machine_only_a_later_attempt_takes_the_files_bac
 
 @pytest.mark.parametrize("text", ["", "\0", "x", "a b c d e f", "h 1 2"])
 def test_a_mark_that_cannot_be_read_is_no_living_writer_of_this_machine(run: RunDir, half: Path, text: str) -> None:
-    """It doesn't tell that he is dead either."""
+    """It doesn't tell that he is dead either. Neither one of 0.1.0's."""
+    opened_by(run, "a")
     (run.checkpoints / "a" / "checkpoint.open").write_text(text)
     assert look(run) == (1, "half")
+    (run.checkpoints / "a" / "checkpoint.open").unlink()
+    opened_by(run, "a")
+    (run.checkpoints / "a" / "checkpoint.opened" / (text.replace(" ", ",").replace("\0", "") or "y")).touch()
+    assert look(run) == (1, "half")
+
+
+def test_f303_the_marks_of_0_1_0_are_understood(run: RunDir, half: Path) -> None:
+    """F303: all in one file, a line each, and of the versions behind it what tells of ends."""
+    old = run.checkpoints / "a" / "checkpoint.open"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        writer = Writer.current(True)
+        writer.pid, writer.start = living.pid, process_start(living.pid) or 0
+        opened_by(run, "a")
+        old.write_text(f"{dead_writer().line()}\n{writer.line()}\n")
+        assert look(run) == (1, "half")
+        assert len(old.read_text().splitlines()) == 2, "nobody has begun alone"
+        living.communicate(b"\n")
+    opened_by(run, "a")
+    old.with_name("checkpoint.ended.12-ab").write_text(f"{writer.line()}\n0123\n")
+    assert look(run) == (1, "kept")
+    assert sorted(os.listdir(old.parent)) == ["checkpoint.meta.json", "checkpoint.opened", "kept", "storage"]
 
 
 def test_f286_names_may_be_paths(run: RunDir) -> None:
@@ -1300,7 +1334,7 @@ def test_f286_names_may_be_paths(run: RunDir) -> None:
 def test_f286_a_run_that_cannot_be_written_to_is_opened_to_be_read(run: RunDir, tmp_path: Path) -> None:
     """F286: the error says by which call."""
     facility_on(run).create_iterative_checkpoint("mc").set_iteration(3)
-    opened_by_a_dead_process(run, "mc")
+    opened_by(run, "mc", dead_writer())
     place = tmp_path / run.path.name
     place.mkdir()
     with bound(run.path, place, read_only=True):

@@ -152,7 +152,7 @@ FILES = {
             | {"esis.checkpoint"}
             | {
                 f"esis.checkpoint.{name}"
-                for name in ("checkpoint", "disk", "endings", "facility", "restore", "writers")
+                for name in ("checkpoint", "disk", "endings", "facility", "opened", "restore", "writers")
             },
         ),
     ],
