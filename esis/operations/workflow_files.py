@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def set_up(
         workdirpath=stored_path(Path(workdir_path), target) if workdir_path is not None else "./",
     )
     check = _still_as_it_is(target)
-    made = _keep_requirements(made, update, context)
+    made = _keep(made, update, workdir_path is None, context)
     check_names(made)
     if not os.access(worker, os.X_OK):
         context.say(
@@ -249,16 +249,28 @@ def _still_as_it_is(path: Path) -> Callable[[], None]:
     return check
 
 
-def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workflow:
-    """Return the workflow with the requirements of the file that is written anew, or of 0.0.4's beside it."""
+def _keep(made: Workflow, update: bool, keep_place: bool, context: Context) -> Workflow:
+    """Return the workflow with the requirements of the file that is written anew, and of 0.0.4's beside it on request.
+
+    `keep_place`: also with its place of the runs, for elsewhere all would be run once more.
+    """
     old = made.path.with_name(workflow.OLD_NAME)
     beside = made.path.name == workflow.DEFAULT_NAME and old.exists()
     before = workflow.load(made.path) if made.path.exists() else None
+    if before is not None:
+        made = _keep_requirements(made, before)
+        if before.requires:
+            context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
+        if keep_place and before.workdirpath != made.workdirpath:
+            made = made._replace(workdirpath=before.workdirpath)
+            context.say(f"{made.path}: keeping {before.workdirpath} for the runs; --workdir-path ./ is beside it")
+        _tell_amounts(before, made, context)
     if beside and update:
-        before = workflow.load(old)
+        other = workflow.load(old)
+        made = _keep_requirements(made, other)
         context.say(
-            f"{made.path}: taking over {len(before.requires)} requirement(s) and "
-            f"{len(before.freeze_requirements)} pin(s) of {old}"
+            f"{made.path}: taking over {len(other.requires)} requirement(s) and "
+            f"{len(other.freeze_requirements)} pin(s) of {old}"
         )
     elif beside:
         context.say(
@@ -270,16 +282,33 @@ def _keep_requirements(made: Workflow, update: bool, context: Context) -> Workfl
             f"note: {made.path.with_name(workflow.DEFAULT_NAME)} stays as it is, and comes first where no "
             f"workflow file is named"
         )
-    if before is None:
-        return made
-    if before.requires and not (beside and update):
-        context.say(f"{made.path}: keeping its {len(before.requires)} requirement(s)")
+    return made
+
+
+def _keep_requirements(made: Workflow, other: Workflow) -> Workflow:
+    """Return a workflow with the requirements, pins and unknown keys of another one besides, which outrank its own."""
+    taken = {*other.requires_names.values()}
+    own = [path for path in made.requires if path not in other.requires and made.requires_names.get(path) not in taken]
     return made._replace(
-        requires=before.requires,
-        requires_names=before.requires_names,
-        freeze_requirements=before.freeze_requirements,
-        extra=before.extra,
+        requires=(*own, *other.requires),
+        requires_names={**_only(made.requires_names, own), **other.requires_names},
+        freeze_requirements={**_only(made.freeze_requirements, own), **other.freeze_requirements},
+        extra={**made.extra, **other.extra},
     )
+
+
+def _only(values: Mapping[str, str], paths: Container[str]) -> dict[str, str]:
+    return {path: value for path, value in values.items() if path in paths}
+
+
+def _tell_amounts(before: Workflow, made: Workflow, context: Context) -> None:
+    for was, now, what, option in (
+        (before.maxparallel, made.maxparallel, "tasks at a time", "-m"),
+        (before.tasks_per_job, made.tasks_per_job, "tasks in a job", "--tasks-per-job"),
+        (before.tasks_parallel, made.tasks_parallel, "of a job's tasks at a time", "--parallel"),
+    ):
+        if was != now:
+            context.say(f"{made.path}: {now} {what} from now on, not {was}, as {option} says, or its default")
 
 
 def _check_acyclic(made: Workflow) -> None:

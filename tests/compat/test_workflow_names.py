@@ -128,6 +128,22 @@ def test_setup_beside_an_old_file_says_so_and_takes_over_when_asked(site: FakeSi
     assert load(flow.directory / DEFAULT_NAME).requires == made.requires, "its own are kept"
 
 
+def test_f315_an_update_keeps_what_the_present_file_requires_itself(site: FakeSite) -> None:
+    """F315: of one name that of the old file counts."""
+    for name in ("A", "C"):
+        make_workflow(site, name, 2)
+    flow = make_workflow(site, "B", 2)
+    flow.esis("require", "../A/wf.esis.json", "first").ok()
+    (flow.directory / DEFAULT_NAME).rename(flow.directory / OLD_NAME)
+    flow.esis("setup", *FILES).ok()
+    for path, name in (("../A/./wf.esis.json", "first"), ("../C/wf.esis.json", "second")):
+        flow.esis("require", path, name).ok()
+    flow.esis("setup", "--update", *FILES).ok()
+    named = dict(load(flow.directory / DEFAULT_NAME).requires_names)
+    assert named == {"../A/wf.esis.json": "first", "../C/wf.esis.json": "second"}
+    assert {*load(flow.directory / DEFAULT_NAME).requires} == {*named}
+
+
 def test_setup_writes_where_it_is_told(site: FakeSite) -> None:
     """-o and --workflow-out; 0.0.4's name, too, and then it says which one comes first."""
     flow = bare(site, "A")

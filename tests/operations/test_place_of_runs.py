@@ -55,6 +55,22 @@ def test_f292_also_where_the_runs_that_are_required_would_be(site: FakeSite, com
     assert site.submissions() == before
 
 
+def test_f315_setup_once_more_keeps_the_place_and_says_what_it_changes(site: FakeSite) -> None:
+    """F315: `esis setup -m 20` forgot --workdir-path, and all was submitted once more beside the workflow file."""
+    flow = make_workflow(site, "w", options=["--workdir-path", "../scratch", "--tasks-per-job", "2"])
+    flow.esis("run").ok()
+    told = flow.esis("setup", *FILES, "-m", "20").ok().stderr
+    assert "keeping ../scratch for the runs; --workdir-path ./ is beside it" in told
+    assert "20 tasks at a time from now on, not 10" in told
+    assert "1 tasks in a job from now on, not 2" in told
+    assert "nothing to submit" in flow.esis("run").ok().stderr
+    assert site.submissions() == 1
+    again = flow.esis("setup", *FILES, "-m", "20").ok().stderr
+    assert "from now on" not in again
+    assert "keeping" not in flow.esis("setup", *FILES, "--workdir-path", "./").ok().stderr
+    assert json.loads((flow.directory / "wf.esis.json").read_text())["workdirpath"] in (".", "./")
+
+
 def test_f292_esis_list_and_doctor_name_it(site: FakeSite) -> None:
     flow = at_scratch(site, "w", "")
     flow.esis("run").ok()
