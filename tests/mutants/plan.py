@@ -83,6 +83,7 @@ PLAN: Mapping[str, Tests] = {
     "esis/operations/witness/sightings.py": _witness(),
     "esis/operations/witness/evidence.py": _witness(faults=_DAMAGE),
     "esis/operations/witness/packs.py": _witness(),
+    "esis/operations/witness/queued.py": _witness(),
     "esis/operations/witness/status.py": _witness(),
     "esis/operations/witness/words.py": _witness(),
     "esis/operations/witness/look.py": _witness("tests/operations/witness/test_look.py"),

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, is_alone, leaves_no_ends, of_pack
+from esis.operations.witness.queued import judge_queued, packed_by
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
 from esis.operations.witness.words import exit_reason, failure_reason, never_began
@@ -27,8 +28,6 @@ _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 _NO_END = "COMPLETED, no record of the end"
 _NO_RECORD = "and no record of the task"
 _NO_ENDS = "its script leaves no records of ends in this pack"
-
-_LIVE = {JobState.WAITING: TaskState.WAITING, JobState.ACTIVE: TaskState.RUNNING}
 
 
 class Judge:
@@ -91,7 +90,7 @@ class Judge:
         verdict = self.verdict(task)
         record, seen = self._evidence.records.get(task), self._sightings.live.get(task)
         if verdict.state is TaskState.RUNNING:
-            if seen is not None and self._packed_by(seen) is None:
+            if seen is not None and packed_by(self._sightings, seen) is None:
                 return TaskStatus(verdict, seen.elapsed)
             own = record is not None and record.job == verdict.job  # else of an earlier attempt
             return TaskStatus(verdict, max(0.0, self._now - record.start) if record is not None and own else None)
@@ -118,7 +117,7 @@ class Judge:
         current = record is not None and (submission is None or record.submission >= submission.number)
         seen = self._sightings.live.get(task)
         held = (seen, *self._sightings.more.get(task, ())) if seen is not None else ()
-        queued = [verdict for job in held if (verdict := self._queued(task, job, record)) is not None]
+        queued = [found for job in held if (found := judge_queued(self._sightings, self._evidence.records, task, job))]
         if queued:
             return next((verdict for verdict in queued if verdict.state is TaskState.RUNNING), queued[0])
         if (
@@ -146,17 +145,6 @@ class Judge:
             return self._recorded(task, record, own)._replace(unread=True)
         return verdict
 
-    def _queued(self, task: int, seen: Sighting, record: TaskRecord | None) -> Verdict | None:
-        """Judge a task that a job in the queue holds; None where that job works through a pack, and is past it."""
-        script = self._packed_by(seen)
-        if script is None:
-            return _waits_or_runs(seen)
-        if record is None or self._is_earlier(record, seen, script):
-            return _waits_in_pack(seen)
-        if not record.ended:
-            return _waits_or_runs(seen)
-        return _waits_in_pack(seen) if self._runs_again(task, record, seen, script) else None
-
     def _said(self, tasks_: Sequence[int]) -> Iterable[object] | None:
         """Return for each task a key that is the same where all witnesses say the same; None: nobody says anything."""
         said: list[Iterable[object]] = []
@@ -181,19 +169,6 @@ class Judge:
         submission, _ = self._owners.place(task)
         return submission is not None and submission.packed
 
-    def _packed_by(self, seen: Sighting) -> Submission | None:
-        """Return the submission in whose packs a job works; None where its elements are single tasks."""
-        script = self._sightings.script_of(seen.job)
-        return script if script is not None and script.packed else None
-
-    @staticmethod
-    def _is_earlier(record: TaskRecord, seen: Sighting, script: Submission) -> bool:
-        """Return whether a record is from before the job that works through a task's pack has come to it."""
-        if record.job == seen.job:
-            return False
-        earlier = record.submission < script.number or (len(record.job), record.job) < (len(seen.job), seen.job)
-        return earlier or seen.state is JobState.WAITING
-
     def _is_one_of_many(self, task: int, verdict: Verdict) -> bool:
         """Return whether its verdict holds for all tasks of which the same is said.
 
@@ -206,7 +181,7 @@ class Judge:
         packed = submission is not None and submission.packed
         seen = self._sightings.live.get(task)
         if seen is not None:
-            return self._packed_by(seen) is None
+            return packed_by(self._sightings, seen) is None
         record = self._evidence.records.get(task)
         told = self._sightings.ended(record.job, task) if record is not None else None
         if told is not None and told.sluid:
@@ -278,17 +253,6 @@ class Judge:
         if (stranger := self._strange.get(record.job)) is not None:
             return Verdict(TaskState.UNKNOWN, f"begun by {stranger}, whose jobs aren't asked for", job=record.job)
         return self._absent(task, record.start, record.job, "started, and left no record of its end")
-
-    def _runs_again(self, task: int, record: TaskRecord, seen: Sighting, submission: Submission) -> bool:
-        """Return whether a job of packs that was requeued comes to a task again, that ended in an earlier start.
-
-        It does all but what is done. While it runs, its own records tell which start it is.
-        """
-        if record.done or record.job != seen.job:
-            return False
-        return seen.state is JobState.WAITING or any(
-            other.restart > record.restart for other in of_pack(self._evidence.records, submission, task, record.job)
-        )
 
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
@@ -383,14 +347,3 @@ class Judge:
                 TaskState.UNKNOWN, f"not in the queue; judged after {GRACE_SECONDS:.0f} s", job=job, passing=True
             )
         return Verdict(TaskState.LOST, what, job=job, unread=True)
-
-
-def _waits_or_runs(seen: Sighting) -> Verdict:
-    state = _LIVE[seen.state]
-    return Verdict(state, seen.reason if state is TaskState.WAITING else "", job=seen.job)
-
-
-def _waits_in_pack(seen: Sighting) -> Verdict:
-    """Judge a task that the job which works through its pack hasn't come to."""
-    reason = seen.reason if seen.state is JobState.WAITING else "its job runs"
-    return Verdict(TaskState.WAITING, reason, job=seen.job)
