@@ -18,6 +18,8 @@ from tests.faults.test_disk import age
 
 HEADER = "esis|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|TIME|COMMAND|WORK_DIR|end\n"
 OWN_TRAP = TEMPLATE.replace("WORKERSCRIPT", "trap 'rm -rf scratch' EXIT\nWORKERSCRIPT")
+# A task that can't write its record, as under a full quota: task 1 leaves none.
+UNRECORDED = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || { rm -f ../__esis__/tasks/1.*; esis_record=; }'
 ONE_FAILS = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ "$SLURM_ARRAY_TASK_ID" != 1 ]\n'
 
 
@@ -302,3 +304,26 @@ def test_f177_what_sacct_has_not_heard_yet_is_not_taken_for_done_for_good(bench:
     bench.esis(place, "run").ok()
     assert not (only_run(place) / "__esis__/complete").exists()
     assert bench.states(place) == {"done": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("word", ["", "TIMEOUT", "NODE_FAIL"])
+def test_f305_what_a_pack_did_and_could_not_record_is_not_done_again(bench: Bench, word: str) -> None:
+    """F305: a quota that was full for a while; task 0 failed, so that the pack's job did, or Slurm ended it later."""
+    template = TEMPLATE.replace("WORKERSCRIPT", f"{UNRECORDED}\nWORKERSCRIPT")
+    worker = '#!/bin/sh\necho >>"did.$SLURM_ARRAY_TASK_ID"\n[ "$SLURM_ARRAY_TASK_ID" != 0 ]\n'
+    place = bench.workflow("a", 4, worker=worker)
+    (place / "template.sh").write_text(template)
+    bench.esis(place, "setup", "--tasks-per-job", "4", "setup.sh", "gen.sh", "template.sh", "worker.sh").ok()
+    bench.esis(place, "run").ok()
+    if word:
+        bench.slurm.verdict(word)
+    bench.slurm.run()
+    assert bench.states(place) == {"failed": 1, "unknown": 1, "done": 2}
+    bench.slurm.purge()
+    age(only_run(place))
+    assert bench.states(place) == {"failed": 1, "unknown": 1, "done": 2}
+    assert "left out" in bench.esis(place, "resubmit").ok().stderr
+    bench.slurm.set(verdicts={})
+    bench.slurm.run()
+    did = {path.name: len(path.read_text()) for path in (only_run(place) / "cwd").glob("did.*")}
+    assert did == {"did.0": 2, "did.1": 1, "did.2": 1, "did.3": 1}

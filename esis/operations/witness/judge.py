@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 
 from esis.operations.witness.evidence import Evidence
-from esis.operations.witness.packs import CUT_OFF, TERMINATED, cuts_off, is_alone, leaves_no_ends, of_pack
+from esis.operations.witness.packs import CUT_OFF, TERMINATED, Packs, cuts_off, is_alone, leaves_no_ends, of_pack
 from esis.operations.witness.queued import judge_queued, packed_by
 from esis.operations.witness.sightings import Owners, Sightings
 from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
@@ -27,6 +27,7 @@ _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
 _NO_END = "COMPLETED, no record of the end"
 _NO_RECORD = "and no record of the task"
+_BEGUN = f"its job came to it, {_NO_RECORD}"
 _NO_ENDS = "its script leaves no records of ends in this pack"
 
 
@@ -45,6 +46,7 @@ class Judge:
             for task in item.returned:
                 self._returned[task] = (*self._returned.get(task, ()), item.number)
         self._sightings = Sightings(evidence, snapshot, taken)
+        self._packs = Packs(evidence.records)
         self._begun_of: dict[int, Container[int]] = {}  # by submission
         # Jobs of Slurm's that no submission names, as a record tells; and whose, if squeue isn't asked about that user.
         self._strange: dict[str, str | None] = {}
@@ -191,7 +193,9 @@ class Judge:
             late = record is not None and (verdict.state is TaskState.LOST or record.start >= submission.created)
             if late or self._begun(submission):
                 return False
-        if packed and (self._sightings.any_ended if record is None else self._failure(record) is not None):
+        if packed and record is None and (self._sightings.any_ended or self._evidence.records):
+            return False
+        if packed and record is not None and (not record.done or self._failure(record) is not None):
             return False
         return record is None or record.ended or earlier
 
@@ -200,19 +204,25 @@ class Judge:
         seen, failed = self._told(record), self._failure(record)
         rival = self._evidence.records.rival(task)
         also = f"; {rival.outcome} was recorded as well" if rival is not None else ""
+        if (
+            submission is not None
+            and not record.done
+            and self._packs.has_begun(submission, task, record.job, record.restart)
+        ):
+            return Verdict(TaskState.UNKNOWN, _BEGUN, job=record.job, unread=True)
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
         if record.verdict == tasks.COMPLETED and failed is None:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
-        if record.verdict == tasks.UNRECORDED and failed is None:
-            return Verdict(TaskState.UNKNOWN, f"COMPLETED, {_NO_RECORD}", job=record.job)
+        packed = submission is not None and submission.packed
+        if record.verdict == tasks.UNRECORDED and (failed is None or packed):
+            return Verdict(TaskState.UNKNOWN, _BEGUN if packed else f"COMPLETED, {_NO_RECORD}", job=record.job)
         if record.verdict is not None:
             reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason + also, job=record.job)
         if record.resumable:
             # Whatever became of its job afterwards: the state is saved.
             return Verdict(TaskState.FAILED, RESUMABLE, record.code, record.job)
-        packed = submission is not None and submission.packed
         if failed is not None and packed and submission is not None and record.code == 0:
             packed = not is_alone(self._evidence.records, submission, record)
         if failed is not None and (not packed or record.code in (None, TERMINATED)):
@@ -292,8 +302,14 @@ class Judge:
         if seen is None and self._evidence.is_old:  # which of its jobs has the task isn't recorded
             earlier = (self._sightings.ended(item.jobs[0].id, task) for item in reversed(self._evidence.submissions))
             seen = next((told for told in earlier if told is not None), None)
+        begun = self._packs.has_begun(submission, task, job)
         if seen is not None:
             word = seen.word.split()[0]
+            if self._packs.is_through(submission, task, job, seen):
+                begun = True
+                self.unrecorded[task] = (submission.number, job, tasks.UNRECORDED)  # else nothing would tell it
+            if begun and seen.state is not JobState.COMPLETED:
+                return Verdict(TaskState.UNKNOWN, _BEGUN, job=job, unread=True)
             if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
             if seen.state is JobState.COMPLETED or (seen.state is JobState.FAILED and not submission.records):
@@ -310,7 +326,10 @@ class Judge:
             if self._evidence.claimed:
                 return Verdict(TaskState.DONE, CLAIMED, job=job)
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
-        return self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
+        verdict = self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
+        if begun and verdict.state is TaskState.LOST:
+            return verdict._replace(state=TaskState.UNKNOWN, reason=_BEGUN)
+        return verdict
 
     def _begun(self, submission: Submission) -> Container[int]:
         """Return which tasks of a local run have a process, and perhaps no record."""

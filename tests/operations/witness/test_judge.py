@@ -996,6 +996,75 @@ def test_a_pack_that_failed_half_way_leaves_the_others_to_be_submitted() -> None
     assert found[4].reason == "its job ended before it came to it: FAILED"
 
 
+@pytest.mark.parametrize("word", ["FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED", None])
+@pytest.mark.parametrize("parallel", [1, 2, 6])
+def test_f305_what_a_pack_came_to_and_left_no_record_of_is_unknown(word: str | None, parallel: int) -> None:
+    """F305: those behind it have begun, so it has, and may be done: whatever Slurm says of the job, or nothing."""
+    packs = PACKS._replace(parallel=parallel)
+    records = [a_record(0, "71", 3), *(a_record(task, "71", 0, start=200) for task in (2, 3))]
+    seen = [sighting("71", (0,), word)] if word is not None else []
+    found = verdicts(evidence([packs], records, tasks=6), *seen)
+    assert (found[1].state, found[1].reason) == (TaskState.UNKNOWN, "its job came to it, and no record of the task")
+    behind = {"FAILED": "unknown", "CANCELLED": "failed", None: "lost"}.get(word, "unsubmitted")
+    assert {found[task].state.value for task in (4, 5)} == {behind}, "a script that came to its end began them, too"
+
+
+@pytest.mark.parametrize(("parallel", "state"), [(1, "unknown"), (2, "unsubmitted"), (6, "unsubmitted")])
+def test_f305_of_tasks_that_begin_together_some_may_not_have_begun_when_their_job_ends(
+    parallel: int, state: str
+) -> None:
+    """F305: a job that lived a moment only: of two at a time the second one may be the first to record its start."""
+    told = evidence([PACKS._replace(parallel=parallel)], [a_record(1, "71")], tasks=6)
+    found = verdicts(told, sighting("71", (0,), "NODE_FAIL"))
+    assert found[0].state.value == state
+    later = evidence([PACKS._replace(parallel=parallel)], [a_record(1, "71", 143)], tasks=6)
+    assert verdicts(later, sighting("71", (0,), "NODE_FAIL"))[0].state.value == "unknown", "7 s are no moment"
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "state"),
+    [(None, None, "unknown"), (1, 0, "unknown"), (143, 0, "unsubmitted"), (0, 9, "unsubmitted")],
+)
+def test_f305_the_exit_status_of_a_pack_tells_whether_it_came_to_its_end(
+    code: int | None, signal: int | None, state: str
+) -> None:
+    """F305: 1 where a task has failed. A signal, or a task that it ended, leaves what lies behind unbegun."""
+    seen = sighting("71", (0,), "FAILED", code=code, signal=signal)
+    records = [a_record(0, "71", 0), a_record(1, "71", 3)]
+    assert verdicts(evidence([PACKS], records, tasks=6), seen)[4].state.value == state
+    cut = [a_record(0, "71", 0), a_record(1, "71", 143)]
+    assert verdicts(evidence([PACKS], cut, tasks=6), seen)[4].state is TaskState.UNSUBMITTED
+
+
+def test_f305_a_task_of_a_requeued_pack_that_failed_before_may_be_done_by_now() -> None:
+    """F305: the second start did all again that wasn't done, and could record nothing of the first two."""
+    records = [a_record(0, "71", 3), a_record(1, "71"), *(a_record(n, "71", 0, start=300, restart=1) for n in (2, 3))]
+    first = [*records[:2], a_record(2, "71", 0), a_record(3, "71", 0)]
+    for word in ("FAILED", "TIMEOUT"):
+        found = verdicts(evidence([PACKS], records, tasks=4), sighting("71", (0,), word))
+        assert states(found) == {"unknown": [0, 1], "done": [2, 3]}
+        assert verdicts(evidence([PACKS], first, tasks=4), sighting("71", (0,), word))[0].state is TaskState.FAILED
+
+
+def test_f305_what_a_pack_that_failed_left_no_record_of_stays_unknown(tmp_path: Path) -> None:
+    """F305: Slurm forgets it; and a look at what was noted comes to the same while Slurm still tells it."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    for record in (a_record(0, "71", 3), a_record(1, "71", 0)):
+        (run.tasks / record.name).touch()
+    seen = Snapshot((sighting("71", (0,), "FAILED", f"{run.script}|{run.cwd}"),), accounting_problem="there is none")
+    told = evidence([PACKS], (), 4, run)
+    for snapshot in (seen, seen, Snapshot()):
+        status = status_of(told._replace(listed=read_records(run)), snapshot, NOW)
+        keep(status)
+        assert {state: status.indices(state) for state in status.counts()} == {
+            TaskState.DONE: [1],
+            TaskState.FAILED: [0],
+            TaskState.UNKNOWN: [2, 3],
+        }
+
+
 @pytest.mark.parametrize("word", ["FAILED", "TIMEOUT", "OUT_OF_MEMORY"])
 def test_f131_where_more_lack_an_end_than_were_under_way_nobody_knows_which_are_done(word: str) -> None:
     """Two at a time, and three without an end: an EXIT trap of the script's own. Not submitted again by itself."""
