@@ -11,12 +11,12 @@ from esis.records.folded import folded_lines, folded_order, write_folded
 from esis.records.tasks import TaskRecord
 
 
-def note(directory: Path, task: int, submission: int, job: str, word: str) -> None:
+def note(directory: Path, task: int, submission: int, job: str, word: str, restart: int = 0) -> None:
     """Record what Slurm said of a task that left no record itself, for Slurm forgets it. Raises OSError.
 
     Of single tasks of an array that were cancelled before they began it keeps no trace at all.
     """
-    (directory / _note_name(task, submission, job, word)).touch()
+    (directory / _note_name(task, submission, job, word, restart)).touch()
 
 
 def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check: Callable[[], None]) -> None:
@@ -31,6 +31,6 @@ def note_all(run: RunDir, told: Iterable[tuple[int, int, str]], word: str, check
     write_folded(run, merge(folded_lines(run), added, key=folded_order), check)
 
 
-def _note_name(task: int, submission: int, job: str, word: str) -> str:
+def _note_name(task: int, submission: int, job: str, word: str, restart: int = 0) -> str:
     now = int(time.time())
-    return TaskRecord(task, submission, job, 0, now, end=now, verdict=word).name
+    return TaskRecord(task, submission, job, restart, now, end=now, verdict=word).name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from esis.errors import BadInput, printable
 from esis.model.index_sets import parse_ranges
@@ -16,10 +16,11 @@ _JOB_ID = re.compile(r"(\d+)(?:;(\S+))?\Z")
 _REST = 4  # places where the rest of a line of squeue is cut
 _HEADER = "ARRAY_JOB_ID|"
 _SLUID = re.compile(r"s[0-9A-Z]{8,30}\Z")
+_START_LENGTH = 18  # of a start as squeue is asked for it
 _SHOWN = 60  # characters of an answer that can't be read
 _ACCOUNT = re.compile(
     r"(?P<job>\d+)(?:_\[(?P<ranges>[^\]|]*)\])?\|(?P<word>[^|]*)\|(?P<code>\d*):?(?P<signal>\d*)\|"
-    r"(?P<used>\d*)\|(?P<place>.*)\Z",
+    r"(?P<used>\d*)\|(?:(?P<start>Unknown|None|\d[\d-]{9}T[\d:]{8})\|)?(?P<place>.*)\Z",
     re.DOTALL,
 )
 
@@ -152,7 +153,8 @@ def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
     for job, indices, rest in told:
         fields = rest[: -len(ROW_END)].split("|", _REST)
         if len(fields) > _REST and "|" in fields[_REST] and job.isdigit():
-            word, reason, used, sluid, place = fields
+            word, reason, times, sluid, place = fields
+            used, _, start = times.partition(" ")
             found.append(
                 Sighting(
                     job,
@@ -163,6 +165,7 @@ def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
                     place,
                     used=used,
                     sluid=sluid if _SLUID.match(sluid) else "",
+                    start=start.rstrip(),
                 )
             )
         else:
@@ -170,22 +173,32 @@ def parse_squeue(stdout: str) -> tuple[list[Sighting], str | None]:
     return found, problem
 
 
-def parse_sacct(stdout: str, completed: bool = True) -> list[Sighting]:
+def parse_sacct(stdout: str, completed: bool = True, besides: Container[str] = ()) -> list[Sighting]:
     """Read the answer to `sacct_argv`; a line that isn't one is left out.
 
-    `completed` False: without those in the state COMPLETED, which may be nearly all.
+    `completed` False: without those in the state COMPLETED, which may be nearly all, but for the elements `besides`.
     """
     found: list[Sighting] = []
     lines = stdout.split("\n")
     if not completed and "_[" not in stdout:  # else they tell what isn't in the rest of an array
-        lines = [line for line in lines if not line.startswith("COMPLETED|", line.find("|") + 1)]
+        lines = [
+            line
+            for line in lines
+            if not line.startswith("COMPLETED|", line.find("|") + 1) or line.partition("|")[0] in besides
+        ]
     alike, others = _elements(lines, "_")
     for (job, rest), indices in alike.items():
         if match := _ACCOUNT.match(f"{job}|{rest}"):
             found.append(_accounted(match, indices))
     matches = [match for line in others if (match := _ACCOUNT.match(line))]
     found += _left_over([_accounted(match, _indices(match["ranges"] or "")) for match in matches], tuple(found))
-    return found if completed else [seen for seen in found if seen.state is not JobState.COMPLETED]
+    return [
+        seen
+        for seen in found
+        if completed
+        or seen.state is not JobState.COMPLETED
+        or any(f"{seen.job}_{index}" in besides for index in seen.indices or ())
+    ]
 
 
 def _left_over(rest: Sequence[Sighting], named: Sequence[Sighting]) -> Iterator[Sighting]:
@@ -326,6 +339,7 @@ def _accounted(match: re.Match[str], indices: Sequence[int] | None) -> Sighting:
         int(code) if code else None,
         int(signal) if signal else None,
         match.group("used"),
+        start=(match.group("start") or "")[:_START_LENGTH],
     )
 
 

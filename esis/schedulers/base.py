@@ -39,6 +39,7 @@ class Sighting(NamedTuple):
     signal: int | None = None
     used: str = ""  # the time it took or has taken, as the scheduler shows it
     sluid: str = ""  # Slurm's name of this attempt, from 26.05 on; ids are used again, these aren't
+    start: str = ""  # when it began, as the scheduler shows it, to ten seconds
 
     @property
     def elapsed(self) -> float | None:
@@ -48,6 +49,13 @@ class Sighting(NamedTuple):
         from esis.schedulers.units import parse_elapsed  # of what runs, where somebody asks
 
         return parse_elapsed(self.used)
+
+    @property
+    def began(self) -> float | None:
+        """Return when it began, in seconds since 1970 and at most ten too early, if that is known."""
+        from esis.schedulers.units import parse_start  # where a record says that it failed, and Slurm that it didn't
+
+        return parse_start(self.start)
 
 
 class Snapshot(NamedTuple):
@@ -198,10 +206,16 @@ class Scheduler(Protocol):
         ...
 
     def account(
-        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+        self,
+        snapshot: Snapshot,
+        jobs: Sequence[str],
+        clusters: Sequence[str],
+        since: float,
+        completed: bool = True,
+        besides: Container[str] = (),
     ) -> Snapshot:
         """Add to `snapshot` what the accounting says of `jobs`, submitted after `since` (seconds since 1970).
 
-        `completed` False: what only says that a script ended with 0 isn't wanted.
+        `completed` False: what only says that a script ended with 0 isn't wanted, but of the elements `besides`.
         """
         ...

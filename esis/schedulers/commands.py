@@ -15,11 +15,11 @@ from esis.schedulers.identity import script_argument
 
 # Marks at both ends tell whole rows from what was cut short, and from what a site prints besides. %o and %Z are free
 # text, so they come last. %s is the SLUID of an attempt from 26.05 on; 22.05 has nothing there, 24.11 the two letters
-# and a line on stderr.
+# and a line on stderr. %18S is when it began, but for the last digit: so more rows are alike, and clocks differ anyway.
 ROW_BEGIN, ROW_END = "esis|", "|end"
-SQUEUE_FORMAT = f"{ROW_BEGIN}%F|%K|%T|%r|%M|%s|%o|%Z{ROW_END}"
+SQUEUE_FORMAT = f"{ROW_BEGIN}%F|%K|%T|%r|%M %18S|%s|%o|%Z{ROW_END}"
 SQUEUE_OLD_FORMAT = SQUEUE_FORMAT.replace("%s", "")
-SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,WorkDir,SubmitLine"
+SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,Start,WorkDir,SubmitLine"
 SACCT_OLD_FORMAT = SACCT_FORMAT.rpartition(",")[0]  # 20.11 has no submit line
 _ACCOUNT_SLACK = 86400.0  # seconds before a submission from which on sacct looks: clocks and time zones differ
 _SCANCEL_LIMIT = 3500  # characters of an index list

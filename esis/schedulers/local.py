@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,10 +71,16 @@ class Local:
         return Slurm().observe(clusters, owners)
 
     def account(
-        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+        self,
+        snapshot: Snapshot,
+        jobs: Sequence[str],
+        clusters: Sequence[str],
+        since: float,
+        completed: bool = True,
+        besides: Container[str] = (),
     ) -> Snapshot:
         """Ask Slurm's accounting."""
-        return Slurm().account(snapshot, jobs, clusters, since, completed)
+        return Slurm().account(snapshot, jobs, clusters, since, completed, besides)
 
     def limits(self, clusters: Sequence[str] = ()) -> Limits | None:
         """There are none: one array of any size will do."""

@@ -6,7 +6,7 @@ Facts about Slurm's behaviour were seen on live clusters (20.11 to 24.11); the c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -181,7 +181,13 @@ class Slurm:
         return _update(job, f"dependency={dependency}")
 
     def account(
-        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+        self,
+        snapshot: Snapshot,
+        jobs: Sequence[str],
+        clusters: Sequence[str],
+        since: float,
+        completed: bool = True,
+        besides: Container[str] = (),
     ) -> Snapshot:
         """Call sacct once, and once more for the default cluster beside named ones. See Scheduler."""
         if not jobs:
@@ -193,7 +199,7 @@ class Slurm:
             text, problem = ask(sacct_argv(jobs, named, since), default)
             if problem is not None and "invalid field" in problem.lower():
                 text, problem = ask(sacct_argv(jobs, named, since, SACCT_OLD_FORMAT), default)
-            seen += parse_sacct(text, completed)
+            seen += parse_sacct(text, completed, besides)
             if problem is not None:
                 problems.append(problem)
         return snapshot._replace(

@@ -54,6 +54,19 @@ def parse_elapsed(text: str) -> int | None:
     return (days or 0) * 86400 + (first or 0) * 3600 + second * 60 + third
 
 
+def parse_start(text: str) -> float | None:
+    """Return the seconds since 1970 of a moment that Slurm shows in local time, without the last digit; None: N/A.
+
+    Where clocks were put back meanwhile the earlier one of two such moments.
+    """
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(f"{text}0").timestamp()
+    except ValueError:
+        return None
+
+
 def format_limit(seconds: float) -> str:
     """Return a `--time` value of at least that many seconds, in whole minutes: D-HH:MM:00."""
     minutes = max(1, math.ceil(seconds / 60))

@@ -54,6 +54,11 @@ def test_squeue_prints_its_header_with_the_marks_of_the_format(site: Site, place
     assert row.endswith(f"|../job.sh|{site.inside(place)}|end")
 
 
+def test_squeue_cuts_a_field_at_its_width(site: Site, place: Path) -> None:
+    """Titles, too: of when an attempt began nobody needs the last digit."""
+    assert site.run(["squeue", "--me", "-n", "no-such-name", "-o", "%M %4S|"], place).ok().stdout == "TIME STAR|\n"
+
+
 def test_a_command_is_shown_as_it_was_typed(site: Site, place: Path) -> None:
     """Relative and with detours; a name without a slash becomes a path; --wrap and stdin have none."""
     write(site, place / "../job.sh")

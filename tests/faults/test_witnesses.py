@@ -12,6 +12,7 @@ import pytest
 from esis.model.workdir import RunDir
 from esis.operations.witness.evidence import gather
 from esis.operations.witness.keep import look_and_keep
+from esis.records.tasks import TaskRecord
 from esis.schedulers.slurm import Slurm
 from tests.faults.bench import TEMPLATE, Bench, only_run
 from tests.faults.test_disk import age
@@ -327,3 +328,43 @@ def test_f305_what_a_pack_did_and_could_not_record_is_not_done_again(bench: Benc
     bench.slurm.run()
     did = {path.name: len(path.read_text()) for path in (only_run(place) / "cwd").glob("did.*")}
     assert did == {"did.0": 2, "did.1": 1, "did.2": 1, "did.3": 1}
+
+
+@pytest.mark.parametrize("accounting", [True, False])
+@pytest.mark.parametrize("forgets", [True, False])
+def test_f306_what_a_requeued_task_did_and_could_not_record_is_not_done_again(
+    bench: Bench, accounting: bool, forgets: bool
+) -> None:
+    """F306: its first start failed, the second one found the quota full and did the work."""
+    bench.slurm.set(accounting=accounting)
+    worker = '#!/bin/sh\n[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || exit 3\necho >>"did.$SLURM_ARRAY_TASK_ID"\n'
+    place = bench.workflow("a", 1, worker=worker)
+    full = '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || { rm -f ../__esis__/tasks/0.*.*.1.*.running; esis_record=; }'
+    (place / "template.sh").write_text(TEMPLATE.replace("WORKERSCRIPT", f"{full}\nWORKERSCRIPT"))
+    bench.esis(place, "run").ok()
+    bench.slurm.verdict("NODE_FAIL", requeue=True)
+    bench.slurm.run()
+    (path,) = (only_run(place) / "__esis__/tasks").iterdir()
+    record = TaskRecord.parse(path.name)
+    assert record is not None
+    assert record.code is not None
+    assert record.end is not None
+    path.rename(path.with_name(record._replace(start=record.start - 600, end=record.end - 600).name))
+    if forgets and not accounting:
+        assert bench.states(place) == {"unknown": 1}
+    if forgets:
+        bench.slurm.purge()
+        age(only_run(place))
+    assert bench.states(place) == {"unknown": 1}
+    assert "left out" in bench.esis(place, "resubmit").ok().stderr
+    assert (only_run(place) / "cwd/did.0").read_text() == "\n"
+
+
+def test_f306_a_failure_that_a_script_records_itself_is_one_though_it_ends_with_0(bench: Bench) -> None:
+    """F306: an EXIT trap of its own; Slurm's COMPLETED is about that very start."""
+    place = bench.workflow("a", 1)
+    (place / "template.sh").write_text(TEMPLATE.replace("WORKERSCRIPT", "WORKERSCRIPT\nesis_end 3; exit 0"))
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    assert bench.states(place) == {"failed": 1}
+    assert "1 task" in bench.esis(place, "resubmit").ok().stderr

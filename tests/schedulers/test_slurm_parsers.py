@@ -422,6 +422,7 @@ def row(
     command: str = "/x/sbatch.sh",
     workdir: str = "/x",
     sluid: str = "",
+    start: str = "N/A",
 ) -> str:
     """Return a line in the format that squeue_argv asks for."""
     values = {
@@ -430,6 +431,7 @@ def row(
         "%T": word,
         "%r": reason,
         "%M": used,
+        "%18S": f"{start[:18]:18}",
         "%s": sluid,
         "%o": command,
         "%Z": workdir,
@@ -442,7 +444,7 @@ def row(
 
 
 # The same on 22.05, 24.11 and 26.05.
-HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR", "SLUID")
+HEADER = row("ARRAY_JOB_ID", "ARRAY_TASK_ID", "STATE", "REASON", "TIME", "COMMAND", "WORK_DIR", "SLUID", "START_TIME")
 
 
 def queue(*rows: str) -> str:
@@ -492,10 +494,34 @@ def test_every_field_arrives() -> None:
     """The scheduler's own word and reason are kept verbatim; free text comes last and may hold the separator."""
     (seen,) = read(row(17, "3", "SPECIAL_EXIT", "JobHeldUser", "1-02:03:04", str(RUN.script), str(RUN.cwd)))
     assert seen == Sighting(
-        "17", [3], JobState.WAITING, "SPECIAL_EXIT", "JobHeldUser", f"{RUN.script}|{RUN.cwd}", used="1-02:03:04"
+        "17",
+        [3],
+        JobState.WAITING,
+        "SPECIAL_EXIT",
+        "JobHeldUser",
+        f"{RUN.script}|{RUN.cwd}",
+        used="1-02:03:04",
+        start="N/A",
     )
-    assert seen.elapsed == 93784
+    assert (seen.elapsed, seen.began) == (93784, None)
     assert Snapshot((seen,)).of_run(RUN, ()) == [seen]
+
+
+def test_f306_when_an_attempt_began_is_known_to_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F306: in the time zone of who asks, from both witnesses; so little of it that more rows are alike."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        (seen,) = read(row(17, "3", "COMPLETED", start="2026-07-01T12:00:09"))
+        assert (seen.start, seen.began) == ("2026-07-01T12:00:0", 1782900000.0)
+        told = parse_sacct("17_3|COMPLETED|0:0|60|2026-07-01T12:00:09|/a|sbatch x\n17_4|PENDING|0:0|0|Unknown|/a|b\n")
+        assert [(one.start, one.began, one.place) for one in told] == [
+            ("2026-07-01T12:00:0", 1782900000.0, "/a|sbatch x"),
+            ("Unknown", None, "/a|b"),
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_between_rows_a_site_may_print_what_it_likes() -> None:
@@ -1004,6 +1030,10 @@ def test_what_is_completed_can_be_left_out() -> None:
         told for told in each(parse_sacct(text)) if told[2] is not JobState.COMPLETED
     ]
     assert len(each(parse_sacct(text, completed=False))) == 3
+    assert [seen.word for seen in parse_sacct(text, completed=False, besides={"7_0"})].count("COMPLETED") == 1
+    rest = "\n".join(lines[:6])  # without what is left of an array
+    assert [seen.word for seen in parse_sacct(rest, completed=False, besides={"7_0"})].count("COMPLETED") == 1
+    assert len(each(parse_sacct(rest, completed=False, besides={"7_8"}))) == 2
 
 
 def each(found: Sequence[Sighting]) -> list[tuple[object, ...]]:

@@ -13,7 +13,16 @@ from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.packs import CUT_OFF, TERMINATED, Packs, cuts_off, is_alone, leaves_no_ends, of_pack
 from esis.operations.witness.queued import judge_queued, packed_by
 from esis.operations.witness.sightings import Owners, Sightings
-from esis.operations.witness.status import ACTIVE_STATES, CLAIMED, RESUMABLE, Held, TaskState, TaskStatus, Verdict
+from esis.operations.witness.status import (
+    ACTIVE_STATES,
+    CLAIMED,
+    RESUMABLE,
+    Held,
+    TaskState,
+    TaskStatus,
+    Unrecorded,
+    Verdict,
+)
 from esis.operations.witness.words import exit_reason, failure_reason, never_began
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
@@ -27,6 +36,7 @@ _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
 _NO_END = "COMPLETED, no record of the end"
 _NO_RECORD = "and no record of the task"
+_NO_RECORD_OF_START = "COMPLETED, and no record of that start"
 _BEGUN = f"its job came to it, {_NO_RECORD}"
 _NO_ENDS = "its script leaves no records of ends in this pack"
 
@@ -52,7 +62,7 @@ class Judge:
         self._strange: dict[str, str | None] = {}
         # What Slurm said and forgets: of records that it contradicts or completes, and of tasks that wrote none.
         self.outranked: dict[int, tuple[TaskRecord, str]] = {}
-        self.unrecorded: dict[int, tuple[int, str, str]] = {}  # submission, job, word
+        self.unrecorded: dict[int, Unrecorded] = {}
 
     @property
     def queue(self) -> tuple[Held, ...]:
@@ -186,7 +196,7 @@ class Judge:
             return packed_by(self._sightings, seen) is None
         record = self._evidence.records.get(task)
         told = self._sightings.ended(record.job, task) if record is not None else None
-        if told is not None and told.sluid:
+        if told is not None and (told.sluid or (told.start and record is not None and not record.done)):
             return False
         earlier = record is None or (submission is not None and record.submission < submission.number)
         if earlier and submission is not None:
@@ -216,7 +226,11 @@ class Judge:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
         packed = submission is not None and submission.packed
         if record.verdict == tasks.UNRECORDED and (failed is None or packed):
-            return Verdict(TaskState.UNKNOWN, _BEGUN if packed else f"COMPLETED, {_NO_RECORD}", job=record.job)
+            reason = _NO_RECORD_OF_START if record.restart else _BEGUN if packed else f"COMPLETED, {_NO_RECORD}"
+            return Verdict(TaskState.UNKNOWN, reason, job=record.job)
+        if not record.done and seen is not None and self._is_later(record, seen):
+            self.unrecorded[task] = Unrecorded(record.submission, record.job, tasks.UNRECORDED, record.restart + 1)
+            return Verdict(TaskState.UNKNOWN, _NO_RECORD_OF_START, job=record.job, unread=True)
         if record.verdict is not None:
             reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason + also, job=record.job)
@@ -264,6 +278,19 @@ class Judge:
             return Verdict(TaskState.UNKNOWN, f"begun by {stranger}, whose jobs aren't asked for", job=record.job)
         return self._absent(task, record.start, record.job, "started, and left no record of its end")
 
+    def _is_later(self, record: TaskRecord, seen: Sighting) -> bool:
+        """Return whether Slurm says COMPLETED of a later start than that whose bad end was recorded (a requeue).
+
+        A script may as well record a failure itself and end with 0: both are about one start then. Slurm lets two
+        minutes pass before the next one.
+        """
+        if seen.state is not JobState.COMPLETED or record.end is None:
+            return False
+        details = read_details(self._evidence.run.tasks, record) if seen.sluid else None
+        if details is not None and details.sluid:
+            return details.sluid != seen.sluid
+        return seen.began is not None and seen.began > record.end
+
     def _failure(self, record: TaskRecord) -> Sighting | None:
         """Return Slurm's verdict that the job of a record's attempt has failed, if there is one."""
         seen = self._told(record)
@@ -307,13 +334,16 @@ class Judge:
             word = seen.word.split()[0]
             if self._packs.is_through(submission, task, job, seen):
                 begun = True
-                self.unrecorded[task] = (submission.number, job, tasks.UNRECORDED)  # else nothing would tell it
+                self.unrecorded[task] = Unrecorded(
+                    submission.number, job, tasks.UNRECORDED
+                )  # else nothing would tell it
             if begun and seen.state is not JobState.COMPLETED:
                 return Verdict(TaskState.UNKNOWN, _BEGUN, job=job, unread=True)
             if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
             if seen.state is JobState.COMPLETED or (seen.state is JobState.FAILED and not submission.records):
-                self.unrecorded[task] = (submission.number, job, tasks.UNRECORDED if submission.records else word)
+                word = tasks.UNRECORDED if submission.records else word
+                self.unrecorded[task] = Unrecorded(submission.number, job, word)
             if seen.state is JobState.FAILED:
                 return Verdict(
                     TaskState.FAILED, failure_reason(seen, None, started=not submission.records), seen.code, job

@@ -40,9 +40,9 @@ def keep(status: RunStatus) -> None:
         mark_complete(status.evidence)
     for record, word in news.outranked:
         keep_verdict(run.tasks, record, word)
-    for task, (submission, job, word) in news.unrecorded if own else ():
+    for task, told in news.unrecorded if own else ():
         try:
-            note(run.tasks, task, submission, job, word)
+            note(run.tasks, task, *told)
         except OSError:
             return
 

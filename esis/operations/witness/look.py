@@ -21,6 +21,7 @@ from esis.operations.witness.status import (
     Tasks,
     TaskState,
     TaskStatus,
+    Unrecorded,
     Verdict,
     complete_status,
 )
@@ -90,11 +91,14 @@ def look(
     if unclear:
         since = min(sub.created for item in unclear for sub in item.in_slurm)
         jobs = sorted({job for item in unclear for job in item.jobs}, key=lambda job: (len(job), job))
-        # Where the records know all ends, that a script ended with 0 adds nothing.
+        # Where the records know all ends, that a script ended with 0 adds nothing, but to what they say of a failure.
         unexplained = any(
             verdict.state in _UNEXPLAINED or verdict.fleeting for _, groups in judged.values() for verdict in groups
         )
-        snapshot = scheduler.account(snapshot, jobs, _clusters(asking), since, completed=unexplained)
+        failed = {element for item in unclear for element in _failed_elements(item, judged[item.run][1])}
+        snapshot = scheduler.account(
+            snapshot, jobs, _clusters(asking), since, completed=unexplained, besides=frozenset(failed)
+        )
         judged = {run: heard for run, heard in judged.items() if not snapshot.accounted(run)}  # others: more to hear
     statuses: list[RunStatus | None] = []
     for item in items:
@@ -105,6 +109,17 @@ def look(
     if blind and len(asking) > 1:
         return snapshot._replace(problem=next(iter(blind.values())).problem), statuses
     return next(iter(blind.values()), snapshot), statuses
+
+
+def _failed_elements(evidence: Evidence, groups: Mapping[Verdict, Sequence[int]]) -> Iterator[str]:
+    """Yield the elements of jobs that recorded a failure of a task, as sacct names them: they may have begun again."""
+    known = {item.number: item for item in evidence.in_slurm}
+    for verdict, tasks in groups.items():
+        for task in tasks if verdict.state is TaskState.FAILED else ():
+            record = evidence.records.get(task)
+            submission = known.get(record.submission) if record is not None else None
+            if record is not None and submission is not None and submission.holds(task):
+                yield f"{record.job}_{submission.place_of(task)[1]}"
 
 
 def _from_elsewhere(
@@ -229,7 +244,7 @@ def _judged(evidence: Evidence, judge: Judge, groups: dict[Verdict, list[int]], 
     )
 
 
-def _worth_noting(judge: Judge, evidence: Evidence, snapshot: Snapshot) -> Iterator[tuple[int, tuple[int, str, str]]]:
+def _worth_noting(judge: Judge, evidence: Evidence, snapshot: Snapshot) -> Iterator[tuple[int, Unrecorded]]:
     """Yield what Slurm said of tasks that wrote no records, as far as it has to be kept.
 
     Once squeue has forgotten them, nobody could tell, unless sacct does. The jobs of dependants ask neither: they would

@@ -97,12 +97,21 @@ class Held(NamedTuple):
         return (index,) if self.submission is None else self.submission.tasks_at(self.position, (index,))
 
 
+class Unrecorded(NamedTuple):
+    """Hold what is known of an attempt that left no record."""
+
+    submission: int
+    job: str
+    word: str  # what to note: Slurm's, or ESIS's own
+    restart: int = 0  # at least
+
+
 class News(NamedTuple):
     """Hold what was found out and isn't on disk yet."""
 
     complete: bool = False  # and no witness was left out
     outranked: tuple[tuple[TaskRecord, str], ...] = ()  # records, and Slurm's word that counts
-    unrecorded: tuple[tuple[int, tuple[int, str, str]], ...] = ()  # by task: submission, job, Slurm's word
+    unrecorded: tuple[tuple[int, Unrecorded], ...] = ()  # by task
 
 
 NOTHING_NEW = News()

@@ -680,6 +680,72 @@ def test_f258_what_ended_well_and_left_no_record_stays_unknown(tmp_path: Path) -
     assert status_of(evidence([plain], kept, 2, run), Snapshot((failed,)), NOW).tasks[0].state is TaskState.FAILED
 
 
+def started(moment: float) -> str:
+    """Return a moment as Slurm shows it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))[:18]
+
+
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+@pytest.mark.parametrize(
+    ("record", "start", "state"),
+    [
+        (a_record(0, "71", 143, start=1000), 1200, "unknown"),
+        (a_record(0, "71", 75, start=1000)._replace(resumable=True), 1200, "unknown"),
+        (a_record(0, "71", verdict="NODE_FAIL", start=1000), 1200, "unknown"),
+        (a_record(0, "71", 3, start=1000), 1000, "failed"),  # esis_end 3; exit 0
+        (a_record(0, "71", 3, start=1000), None, "failed"),
+        (a_record(0, "71", 0, start=1000), 1200, "done"),
+        (a_record(0, "70", 143, start=1000), 1200, "failed"),  # another job's
+    ],
+)
+def test_f306_completed_is_about_a_later_start_than_the_failure_that_was_recorded(
+    asked: str, record: TaskRecord, start: int | None, state: str
+) -> None:
+    """F306: it was requeued, and its second start left no record; where no time tells that, the failure counts."""
+    told = [sighting("71", (0,), "COMPLETED", start="N/A" if start is None else started(start))]
+    found = judged(record, **{"seen" if asked == "squeue" else "accounted": told})  # type: ignore[arg-type]
+    assert found.state.value == state
+    assert (found.reason == "COMPLETED, and no record of that start") == (state == "unknown")
+    packed = PLAIN._replace(per_job=4, arrays=(Array("0", 0, 4),))
+    assert judged(record, seen=told, sub=packed).state.value == state, "all of the pack that wasn't done was done again"
+
+
+def test_f306_slurms_name_of_an_attempt_tells_more_than_its_time(tmp_path: Path) -> None:
+    """F306: from 26.05 on."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    record = a_record(0, "71", 143)
+    (run.tasks / record.name).write_text(json.dumps({"host": "h", "pid": 1, "job": "7", "sluid": "s1EDM8C3HYJ800"}))
+    for sluid, start, state in (
+        ("s1EDM8C3HYJ800", started(5000), TaskState.FAILED),
+        ("s1EDM8C3HZ4G00", "N/A", TaskState.UNKNOWN),
+    ):
+        seen = sighting("71", (0,), "COMPLETED", f"{run.script}|{run.cwd}", sluid=sluid, start=start)
+        assert verdicts(evidence([PLAIN], [record], 4, run), seen)[0].state is state
+
+
+def test_f306_what_a_later_start_did_without_a_record_stays_unknown(tmp_path: Path) -> None:
+    """F306: Slurm forgets it; a record of that start that shows late counts."""
+    run = RunDir(tmp_path / RUN.path.name)
+    run.submissions.mkdir(parents=True)
+    run.tasks.mkdir()
+    (run.tasks / a_record(0, "71", 143, start=1000).name).touch()
+    told = evidence([PLAIN], (), 1, run)
+
+    def look(*seen: Sighting) -> Verdict:
+        status = status_of(told._replace(listed=read_records(run)), Snapshot(seen), NOW)
+        keep(status)
+        return status.tasks[0].verdict
+
+    seen = sighting("71", (0,), "COMPLETED", f"{run.script}|{run.cwd}", start=started(1200))
+    reason = "COMPLETED, and no record of that start"
+    assert [(one.state, one.reason) for one in (look(seen), look(seen), look())] == [(TaskState.UNKNOWN, reason)] * 3
+    assert len(list(run.tasks.iterdir())) == 2, "noted once"
+    (run.tasks / a_record(0, "71", 0, start=1200, restart=1).name).touch()
+    assert look().state is TaskState.DONE
+
+
 def test_f51_a_lost_cancellation_is_outdone_by_what_the_task_did() -> None:
     """F51: it was noted for a task that waited; Slurm lost it, and the task began all the same."""
     note = a_record(0, "71", verdict="CANCELLED", start=200)._replace(end=200)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,13 @@ class Busy:
         return self._answer
 
     def account(
-        self, snapshot: Snapshot, jobs: Sequence[str], clusters: Sequence[str], since: float, completed: bool = True
+        self,
+        snapshot: Snapshot,
+        jobs: Sequence[str],
+        clusters: Sequence[str],
+        since: float,
+        completed: bool = True,
+        besides: Container[str] = (),
     ) -> Snapshot:
         return snapshot._replace(accounting_asked=True, accounting_problem="disabled")
 
