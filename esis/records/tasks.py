@@ -110,6 +110,11 @@ class TaskRecord(NamedTuple):
             other.restart,
         )
 
+    def rivals(self, other: TaskRecord) -> bool:
+        """Return whether `other` is another end of the same attempt; twice the same tells nothing new (two looks)."""
+        both = self.ended and other.ended and not other.is_outdone
+        return both and self.is_attempt_of(other) and self.outcome != other.outcome
+
     def supersedes(self, other: TaskRecord) -> bool:
         """Return whether this is a later attempt than `other`, or tells more of the same one.
 
@@ -186,7 +191,7 @@ class TaskRecords(Mapping[int, TaskRecord]):
                 later, earlier = (new, old) if new.supersedes(old) else (old, new)
                 if later is new:
                     found[task], found_kinds[task] = name, kind
-                if later.is_attempt_of(earlier) and later.ended and earlier.ended and not earlier.is_outdone:
+                if later.rivals(earlier):
                     rivals[task] = earlier.name
         # Each is of its own kind: what holds for others needn't hold for it.
         found_kinds.update((task, len(known) + position) for position, task in enumerate(rivals))

@@ -368,3 +368,16 @@ def test_f306_a_failure_that_a_script_records_itself_is_one_though_it_ends_with_
     bench.slurm.run()
     assert bench.states(place) == {"failed": 1}
     assert "1 task" in bench.esis(place, "resubmit").ok().stderr
+
+
+def test_f309_what_ended_without_a_record_is_not_said_to_be_running(bench: Bench) -> None:
+    """F309: whoever wants it done again is told how."""
+    place = bench.workflow("a")
+    (place / "template.sh").write_text(TEMPLATE.replace("WORKERSCRIPT", f"{UNRECORDED}\nWORKERSCRIPT"))
+    bench.esis(place, "run").ok()
+    bench.slurm.run()
+    said = bench.esis(place, "resubmit").ok().stderr
+    assert "running" not in said
+    assert "left out, for they have ended, and may be done: 1 (COMPLETED, and no record of the task)" in said
+    assert "to do them again: --state unknown" in said
+    assert "1 task" in bench.esis(place, "resubmit", "--state", "unknown").ok().stderr

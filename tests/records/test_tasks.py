@@ -188,6 +188,15 @@ def test_a_record_in_a_file_and_in_a_line_is_one(tmp_path: Path) -> None:
     assert found.kind(0) != found.kind(1)
 
 
+def test_f309_what_was_noted_twice_is_no_other_end() -> None:
+    """F309: two looks at one moment note the same, a second apart; of two ends of one kind neither contradicts."""
+    same = ["0.0001.7.0.5.slurm-COMPLETED.5", "0.0001.7.0.6.slurm-COMPLETED.6"]
+    other = ["1.0001.7.0.5.slurm-COMPLETED.5", "1.0001.7.0.6.slurm-FAILED.6"]
+    ends = ["2.0001.7.0.5.exit3.6", "2.0001.7.0.5.exit3.7"]
+    found = TaskRecords([*same, *other, *ends])
+    assert [rival and rival.outcome for rival in map(found.rival, range(3))] == [None, "COMPLETED", None]
+
+
 @RELAXED
 @given(
     st.lists(

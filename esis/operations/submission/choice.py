@@ -10,6 +10,7 @@ from esis.model.index_sets import format_ranges
 from esis.operations.context import Context
 from esis.operations.witness.conditions import matching
 from esis.operations.witness.status import ACTIVE_STATES, RESUMABLE, RunStatus, TaskState
+from esis.operations.witness.words import UNRECORDED_ENDS
 
 # What is resubmitted if nothing is said: not what is done or active, nor what may be.
 DEFAULT_STATES = (TaskState.FAILED, TaskState.LOST, TaskState.UNSUBMITTED)
@@ -46,11 +47,19 @@ def choose(status: RunStatus, selection: Selection, context: Context) -> list[in
     if TaskState.UNKNOWN not in selection.states:
         unknown = status.indices(TaskState.UNKNOWN)
         skipped = unknown if named is None else _common(chosen, unknown)
-        if skipped:
-            context.say(
-                f"{label}: left out, for they may be running: {format_ranges(skipped)} "
-                f"({status.tasks[skipped[0]].reason}); --state unknown includes them"
-            )
+        reasons = status.by_reason(TaskState.UNKNOWN)
+        ended = [task for reason in UNRECORDED_ENDS for task in reasons.get((TaskState.UNKNOWN, reason), ())]
+        for tasks, why, then in (
+            (_without(skipped, ended), "they may be running", "--state unknown includes them"),
+            (
+                _common(skipped, ended),
+                "they have ended, and may be done",
+                "look for their results; to do them again: --state unknown",
+            ),
+        ):
+            if tasks:
+                shown = f"{format_ranges(tasks)} ({status.tasks[tasks[0]].reason})"
+                context.say(f"{label}: left out, for {why}: {shown}; {then}")
         chosen = _without(chosen, skipped)
     if TaskState.DONE not in selection.states:
         done = _common(chosen, status.indices(TaskState.DONE))

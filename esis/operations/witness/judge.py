@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 
+from esis.operations.witness import words
 from esis.operations.witness.evidence import Evidence
 from esis.operations.witness.packs import CUT_OFF, TERMINATED, Packs, cuts_off, is_alone, leaves_no_ends, of_pack
 from esis.operations.witness.queued import judge_queued, packed_by
@@ -23,7 +24,6 @@ from esis.operations.witness.status import (
     Unrecorded,
     Verdict,
 )
-from esis.operations.witness.words import exit_reason, failure_reason, never_began
 from esis.records import tasks
 from esis.records.submissions import LOCAL, Outcome, Submission
 from esis.records.task_details import read_details
@@ -35,9 +35,6 @@ GRACE_SECONDS = 65.0
 _FUTURE_SECONDS = 3600.0  # clocks of nodes that nobody sets differ by minutes
 
 _NO_END = "COMPLETED, no record of the end"
-_NO_RECORD = "and no record of the task"
-_NO_RECORD_OF_START = "COMPLETED, and no record of that start"
-_BEGUN = f"its job came to it, {_NO_RECORD}"
 _NO_ENDS = "its script leaves no records of ends in this pack"
 
 
@@ -219,20 +216,19 @@ class Judge:
             and not record.done
             and self._packs.has_begun(submission, task, record.job, record.restart)
         ):
-            return Verdict(TaskState.UNKNOWN, _BEGUN, job=record.job, unread=True)
+            return Verdict(TaskState.UNKNOWN, words.BEGUN_UNRECORDED, job=record.job, unread=True)
         if record.verdict == CUT_OFF:
             return Verdict(TaskState.UNSUBMITTED, "cut off at the end of its job")
         if record.verdict == tasks.COMPLETED and failed is None:
             return Verdict(TaskState.DONE, _NO_END + also, job=record.job)
         packed = submission is not None and submission.packed
         if record.verdict == tasks.UNRECORDED and (failed is None or packed):
-            reason = _NO_RECORD_OF_START if record.restart else _BEGUN if packed else f"COMPLETED, {_NO_RECORD}"
-            return Verdict(TaskState.UNKNOWN, reason, job=record.job)
+            return Verdict(TaskState.UNKNOWN, words.unrecorded_end(record, packed), job=record.job)
         if not record.done and seen is not None and self._is_later(record, seen):
             self.unrecorded[task] = Unrecorded(record.submission, record.job, tasks.UNRECORDED, record.restart + 1)
-            return Verdict(TaskState.UNKNOWN, _NO_RECORD_OF_START, job=record.job, unread=True)
+            return Verdict(TaskState.UNKNOWN, words.LATER_UNRECORDED, job=record.job, unread=True)
         if record.verdict is not None:
-            reason = failure_reason(failed, None, started=True) if failed is not None else record.verdict
+            reason = words.failure_reason(failed, None, started=True) if failed is not None else record.verdict
             return Verdict(TaskState.FAILED, reason + also, job=record.job)
         if record.resumable:
             # Whatever became of its job afterwards: the state is saved.
@@ -250,11 +246,14 @@ class Judge:
             if not record.code:
                 self.outranked[task] = (record, word)
             return Verdict(
-                TaskState.FAILED, failure_reason(failed, record.code, started=True), record.code or None, record.job
+                TaskState.FAILED,
+                words.failure_reason(failed, record.code, started=True),
+                record.code or None,
+                record.job,
             )
         if record.code is not None:
             state = TaskState.DONE if record.code == 0 else TaskState.FAILED
-            reason = f"{exit_reason(record.code)}{also}".removeprefix("; ")
+            reason = f"{words.exit_reason(record.code)}{also}".removeprefix("; ")
             return Verdict(state, reason, record.code, record.job)
         local = submission is not None and submission.scheduler == LOCAL
         nameless = submission is None or submission.position_of(record.job) is None
@@ -303,7 +302,7 @@ class Judge:
         to be about this one.
         """
         seen = self._sightings.ended(record.job, record.task)
-        if seen is not None and record.code == 0 and never_began(seen):
+        if seen is not None and record.code == 0 and words.never_began(seen):
             return None  # queued again behind its end, and cancelled there: that end stands
         if (
             seen is None
@@ -338,7 +337,7 @@ class Judge:
                     submission.number, job, tasks.UNRECORDED
                 )  # else nothing would tell it
             if begun and seen.state is not JobState.COMPLETED:
-                return Verdict(TaskState.UNKNOWN, _BEGUN, job=job, unread=True)
+                return Verdict(TaskState.UNKNOWN, words.BEGUN_UNRECORDED, job=job, unread=True)
             if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):
                 return Verdict(TaskState.UNSUBMITTED, f"its job ended before it came to it: {word}", unread=True)
             if seen.state is JobState.COMPLETED or (seen.state is JobState.FAILED and not submission.records):
@@ -346,11 +345,11 @@ class Judge:
                 self.unrecorded[task] = Unrecorded(submission.number, job, word)
             if seen.state is JobState.FAILED:
                 return Verdict(
-                    TaskState.FAILED, failure_reason(seen, None, started=not submission.records), seen.code, job
+                    TaskState.FAILED, words.failure_reason(seen, None, started=not submission.records), seen.code, job
                 )
             if seen.state is JobState.COMPLETED and not submission.records:
                 return Verdict(TaskState.DONE, "COMPLETED, no task records", job=job, fleeting=True)
-            return Verdict(TaskState.UNKNOWN, f"{seen.word}, {_NO_RECORD}", job=job, unread=True)
+            return Verdict(TaskState.UNKNOWN, f"{seen.word}, {words.NO_RECORD}", job=job, unread=True)
         since = submission.answered or submission.created
         if not submission.records and self._problem is None:
             if self._evidence.claimed:
@@ -358,7 +357,7 @@ class Judge:
             return Verdict(TaskState.UNKNOWN, "Slurm has forgotten it, and it writes no task records", job=job)
         verdict = self._absent(task, since, job, "Slurm doesn't know it, and it left no record")
         if begun and verdict.state is TaskState.LOST:
-            return verdict._replace(state=TaskState.UNKNOWN, reason=_BEGUN)
+            return verdict._replace(state=TaskState.UNKNOWN, reason=words.BEGUN_UNRECORDED)
         return verdict
 
     def _begun(self, submission: Submission) -> Container[int]:

@@ -9,9 +9,22 @@ from esis.schedulers.base import Sighting
 
 if TYPE_CHECKING:
     from esis.locks import Owner
+    from esis.records.tasks import TaskRecord
+
+# Why nobody knows whether a task is done that has ended: something kept it from writing a record.
+NO_RECORD = "and no record of the task"
+COMPLETED_UNRECORDED = f"COMPLETED, {NO_RECORD}"
+LATER_UNRECORDED = "COMPLETED, and no record of that start"
+BEGUN_UNRECORDED = f"its job came to it, {NO_RECORD}"
+UNRECORDED_ENDS = (COMPLETED_UNRECORDED, LATER_UNRECORDED, BEGUN_UNRECORDED)
 
 _ENDS_WHILE_WAITING = ("CANCELLED", "DEADLINE")
 _LAUNCH_SIGNAL = 53  # Slurm's "0:53": a log file that can't be opened, or another failure before the script began
+
+
+def unrecorded_end(note: TaskRecord, packed: bool) -> str:
+    """Say what was noted of a task that left no record."""
+    return LATER_UNRECORDED if note.restart else BEGUN_UNRECORDED if packed else COMPLETED_UNRECORDED
 
 
 def failure_reason(verdict: Sighting, recorded: int | None, started: bool) -> str:
