@@ -173,7 +173,7 @@ def fed(story: Story, share: float) -> Story:
             stop = _stop(chance, "resubmit") if chance.random() < 0.4 else None
             steps.append(Step("start", number=2, stop=stop))
     settings = replace(
-        story.settings, feed=True, tasks=chance.choice((3, 4, 5)), limit=chance.choice((2, 2, 3, 4)), pack=1
+        story.settings, feed=True, tasks=chance.choice((3, 4, 5)), limit=chance.choice((2, 2, 3, 4)), pack=1, delay=120
     )
     return replace(story, settings=settings, steps=tuple(steps))
 
