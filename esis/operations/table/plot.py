@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from esis.errors import BadInput
+from esis.errors import BadInput, printable
 from esis.operations.table.columns import ABSENT, MISSING, sort_key
 from esis.operations.table.frame import Table
 
@@ -36,6 +36,7 @@ _SETTINGS: Mapping[str, Any] = {
     "text.usetex": False,
     "font.family": ["DejaVu Sans"],
 }
+_NOT_HEARD = ("MPLBACKEND", "SOURCE_DATE_EPOCH")  # what matplotlib reads, and may stumble over
 _DATELESS: Mapping[str, Mapping[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -111,15 +112,24 @@ def figure_format(name: str) -> str:
 
 def save(series: Sequence[Series], look: Axes, form: str, stream: BinaryIO) -> None:
     """Write a figure: the same series give the same bytes. Raises BadInput without matplotlib, OSError."""
+    import logging
+    import warnings
+
+    for name in _NOT_HEARD:
+        os.environ.pop(name, None)
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # what it says of a matplotlibrc that doesn't count
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadInput(f"a figure needs matplotlib, which can't be imported ({error})", _INSTALL) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise BadInput(f"matplotlib can't be started: {error}", "look into your matplotlibrc") from None
 
     # No pyplot: it would look for a screen, and keep the figure.
     settings: Any = {**mpl.rcParamsDefault, **_SETTINGS}  # not those of the user's matplotlibrc
-    with mpl.rc_context(rc=settings):
+    with mpl.rc_context(rc=settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that no font has
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         _draw(figure, series, look)
         figure.savefig(stream, format=form, metadata=dict(_DATELESS[form]))
@@ -226,5 +236,8 @@ def _number(value: Any) -> str:
 
 
 def _plain(text: str | None) -> str | None:
-    """Return text in which matplotlib finds no formula: names have underscores and perhaps dollars."""
-    return None if text is None else text.replace("\\", "\\\\").replace("$", r"\$")
+    """Return text in which matplotlib finds no formula, and a file no letter that it can't hold.
+
+    Names have underscores and perhaps dollars, and bytes that are no UTF-8.
+    """
+    return None if text is None else printable(text).replace("\\", "\\\\").replace("$", r"\$")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
@@ -53,6 +59,49 @@ def test_integers_beyond_any_float_are_left_out_or_sorted() -> None:
     assert ([item.label for item in found], left_out) == (["p = 5", "p = 7", f"p = {10**400}"], 0)
     with pytest.raises(BadInput, match="no task has both 'x' and 'p', as numbers that can be drawn"):
         series_of(a_frame(tasks[:1]), "x", "p", None, None)
+
+
+@pytest.mark.parametrize("form", plot.FIGURES)
+def test_f316_names_that_no_font_and_no_file_can_hold_are_drawn_all_the_same(form: str) -> None:
+    """F316: bytes that are no UTF-8, control characters, letters of a script that the font lacks."""
+    look = Axes("caf\udce9", "e", by="file", title="a\x01b\ud800 \U00013000")
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save([Series("file = caf\udce9.dat", (1.0,), (2.0,), None)], look, form, stream)
+    if form == "svg":
+        ElementTree.fromstring(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MPLBACKEND", "module://not_here.backend"), ("MPLBACKEND", "Qt4Agg"), ("SOURCE_DATE_EPOCH", "abc")],
+)
+def test_f316_what_matplotlib_hears_in_the_environment_is_not_heard(tmp_path: Path, name: str, value: str) -> None:
+    """F316: a notebook names a backend that another environment lacks."""
+    code = (
+        "import io; from esis.operations.table.plot import Axes, Series, save; "
+        "save([Series(None, (1.0,), (2.0,), None)], Axes('x', 'y'), 'pdf', io.BytesIO())"
+    )
+    argv = [sys.executable, "-c", code]
+    env = {**os.environ, name: value}
+    assert subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, check=True).stderr == b""
+
+
+def test_f316_a_matplotlibrc_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """F316: bad lines of it don't count; bytes that are no UTF-8 keep matplotlib from starting."""
+    code = (
+        "import io; from esis.errors import BadInput; from esis.operations.table.plot import Axes, Series, save\n"
+        "try: save([Series(None, (1.0,), (2.0,), None)], Axes('x', 'y'), 'pdf', io.BytesIO())\n"
+        "except BadInput as error: print(error.advice)"
+    )
+    for content, told in (
+        (b"no such key: 1\nlines.linewidth: wide\n", b""),
+        (b"# caf\xe9\n", b"look into your matplotlibrc\n"),
+    ):
+        (tmp_path / "matplotlibrc").write_bytes(content)
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+        assert (done.stdout, done.stderr) == (told, b"")
 
 
 def test_a_column_of_text_can_not_be_plotted() -> None:
