@@ -18,6 +18,7 @@ from esis.operations.run import Asked, bring_up, check_available
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep, look_and_keep
 from esis.operations.witness.look import look
+from esis.operations.witness.old_runs import how_to_go_on
 from esis.operations.witness.status import NEVER, Done, RunStatus, TaskState, describe_failures
 from esis.operations.witness.target import evidence_of
 from esis.records.submissions import LOCAL
@@ -227,9 +228,9 @@ def _check_sound(run: RunDir, status: RunStatus | None) -> None:
         return
     broken = status.indices(TaskState.FAILED, TaskState.LOST)
     if broken:
+        again = how_to_go_on(run) if status.evidence.is_old else f"rerun them (esis resubmit {run.path})"
         raise RequirementTrouble(
-            f"{run.path} has tasks that failed: {describe_failures(status)}",
-            f"rerun them (esis resubmit {run.path}), then repeat the command",
+            f"{run.path} has tasks that failed: {describe_failures(status)}", f"{again}, then repeat the command"
         )
 
 

@@ -34,7 +34,7 @@ from esis.operations.submission.submit import Request
 from esis.operations.witness.evidence import Evidence, gather
 from esis.operations.witness.keep import keep
 from esis.operations.witness.look import look, status_after, status_of
-from esis.operations.witness.old_runs import leave_alone
+from esis.operations.witness.old_runs import how_to_go_on, leave_alone
 from esis.operations.witness.status import ACTIVE_STATES, Done, RunStatus, TaskState, describe_failures, known_complete
 from esis.operations.witness.target import definition
 from esis.records import old
@@ -217,7 +217,8 @@ def unmet(requirements: Sequence[Requirement], scheduler: Scheduler) -> list[str
         file = shlex.quote(str(item.workflow_file))
         command = "esis freeze-requirement pins another run" if item.frozen else f"esis run {file}"
         if status is not None and status.indices(TaskState.FAILED, TaskState.LOST):
-            command = f"esis resubmit {shlex.quote(str(item.run.path))} reruns what failed"
+            again = f"esis resubmit {shlex.quote(str(item.run.path))} reruns what failed"
+            command = how_to_go_on(item.run) if status.evidence.is_old else again
         if status is not None and status.active_jobs:
             command = "wait for it"
         problems.append(f"{item.name} ({item.workflow_file}, {item.run.label}): {what}; {command}")

@@ -160,6 +160,22 @@ def test_a_dependant_waits_behind_an_active_one(site: FakeSite, flow: Workflow) 
     assert after.states() == {"done": 1}
 
 
+@pytest.mark.parametrize(("command", "code"), [("run", 3), ("dependency", 3)])
+def test_behind_one_that_failed_it_is_said_how_to_rerun_it_by_hand(
+    site: FakeSite, flow: Workflow, command: str, code: int
+) -> None:
+    """`esis resubmit`, which was advised, refuses it."""
+    run = old_run(flow)
+    (run.path / "fail.1").touch()
+    submitted(site, run)
+    site.slurm.run()
+    after = make_workflow(site, "after", 1)
+    after.esis("require", "../old/wf.esis2.json", "old").ok()
+    shown = after.esis(command)
+    assert (shown.code, "sbatch --array=<tasks> ../sbatch.sh" in shown.stderr) == (code, True), shown
+    assert "esis resubmit" not in shown.stderr
+
+
 def test_the_job_of_another_directory_is_not_its_own(site: FakeSite, flow: Workflow) -> None:
     """Ids are used again: the directory has to be the run's, too."""
     run = old_run(flow)
