@@ -59,7 +59,10 @@ def run_called(name: str) -> RunDir | None:
 def check_no_run(given: str | None) -> None:
     """Raise BadInput where a run is named, or stood in, where a workflow file is wanted: its own is elsewhere."""
     run = run_at(Path()) if given is None else run_called(given)
-    if run is None or not is_directory(run.private):
+    if run is None:
+        _check_no_renamed(Path(os.path.realpath(given if given is not None else ".")))
+        return
+    if not is_directory(run.private):
         return
     from shlex import quote
 
@@ -74,6 +77,25 @@ def check_no_run(given: str | None) -> None:
         raise BadInput(f"{run.path} is a run; its workflow file was {told}, which isn't there any more", again)
     raise BadInput(
         f"{run.path} is a run; its workflow file is {told}", f"name that one, or go to its directory; {again}"
+    )
+
+
+def _check_no_renamed(path: Path) -> None:
+    """Raise BadInput for what is, or lies in, a run that somebody has renamed: nobody can tell one from its copy then."""
+    found = next((place for place in (path, *path.parents) if is_there(RunDir(place).wf_status)), None)
+    if found is None:
+        return
+    from shlex import quote
+
+    from esis.digests import sha256
+
+    name = f"{PREFIX}{sha256(read_limited(RunDir(found).wf_status, FILE_LIMIT))}"
+    there = (
+        f", which is beside it, too: move one of them first, or use {name}" if (found.parent / name).exists() else ""
+    )
+    raise BadInput(
+        f"{found} is the run {name} under another name{there}",
+        f"mv {quote(str(found))} {quote(str(found.parent / name))}; a copy is best made elsewhere, under its own name",
     )
 
 

@@ -36,6 +36,21 @@ def test_f294_a_run_that_is_named_is_no_workflow_file(site: FakeSite, name: slic
     assert "isn't there any more" in flow.esis("run", given).stderr
 
 
+@pytest.mark.parametrize("command", ["status", "resubmit", "run", "why"])
+def test_f317_a_run_under_another_name_is_named_with_its_own(site: FakeSite, command: str) -> None:
+    """F317: unpacked as `unzip -d scan`, or renamed; "make one with: esis setup" was the advice."""
+    flow = make_workflow(site, "w")
+    flow.esis("run").ok()
+    run = flow.only_run()
+    renamed = run.with_name("scan")
+    run.rename(renamed)
+    for given, place in ((["scan"], flow.directory), ([], renamed), ([], renamed / "cwd")):
+        shown = site.run(["esis", command, *given], place)
+        assert (shown.code, f"{renamed} is the run {run.name} under another name" in shown.stderr) == (2, True), shown
+    (flow.directory / run.name).mkdir()
+    assert "which is beside it, too" in flow.esis(command, "scan").stderr
+
+
 def test_f294_elsewhere_there_is_just_no_workflow_file(site: FakeSite) -> None:
     shown = site.run(["esis", "run"], site.home)
     assert (shown.code, "there is no workflow file" in shown.stderr) == (2, True), shown
