@@ -81,7 +81,7 @@ def check_no_run(given: str | None) -> None:
 
 
 def _check_no_renamed(path: Path) -> None:
-    """Raise BadInput for what is, or lies in, a run that somebody has renamed: nobody can tell one from its copy then."""
+    """Raise BadInput for what is, or lies in, a run that somebody has renamed: it can't be told from a copy then."""
     found = next((place for place in (path, *path.parents) if is_there(RunDir(place).wf_status)), None)
     if found is None:
         return
