@@ -268,7 +268,7 @@ class Jobs:
             last is not None
             and last.good
             and last.job is not attempt.job
-            and not attempt.job.again
+            and not (attempt.job.again or last.job.again)
             and "hand" not in (attempt.job.maker, last.job.maker)
         ):
             self.problems.append(f"{what} begins, and job {last.job.id} has done it")
@@ -312,8 +312,8 @@ class Jobs:
             attempt.working = False
             if cut:
                 attempt.code = None
-            if len(item.attempts) == 1 and not cut:
-                attempt.code = status
+            if len(item.attempts) == 1 and not cut and len(attempt.job.units.get(int(item.key), ())) == 1:
+                attempt.code = status  # of a pack it tells as well of tasks that didn't begin
             if cut or len(item.attempts) == 1:
                 attempt.doubtful = attempt.code == 0 and state != "COMPLETED"
                 attempt.verdict = "REQUEUED" if requeue else state

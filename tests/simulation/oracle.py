@@ -50,7 +50,8 @@ class Oracle:
                 if both:
                     self._say(f"job {made.id} has tasks {both}, and squeue shows them in job {other.id}")
         for task in made.tasks:
-            if (made.run, task) in done and self._truth.is_done(made.run, task):
+            wanted = any(job.again and task in job.tasks for job in self._truth.of_run(made.run))
+            if (made.run, task) in done and self._truth.is_done(made.run, task) and not wanted:
                 self._say(f"job {made.id} has task {task}, which is done")
 
     def foreign(self, runs: Container[str]) -> dict[int, object]:

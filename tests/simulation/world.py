@@ -106,6 +106,10 @@ class World(Feeders):
             named = [f"{job.id}_{task.index}" for job in known for task in job.ordered_tasks() if task.start]
         if named:
             self.rules.append(step.word)
+            if step.word == "requeue":  # of one that is done: he wants it once more, whatever becomes of that
+                job = self.truth.job(int(named[step.number % len(named)].partition("_")[0]))
+                if job is not None:
+                    job.again = True
             self.slurm.call(
                 ("scontrol", step.word, named[step.number % len(named)]),
                 str(self.places.root),
