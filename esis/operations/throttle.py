@@ -33,8 +33,8 @@ def throttle(run: RunDir, limit: int, slurm: Slurm) -> Throttled:
         raise BadInput(f"{run.label}: no array of it is queued: {status.summary()}")
     together = max(places.values()) + 1
     parts = share(limit, together)
-    for job, place in [(status.evidence.job_called(job), place) for job, place in places.items()]:
-        problem = slurm.set_throttle(job, parts[place])
+    for job, part in [(status.evidence.job_called(job), parts[place]) for job, place in places.items()]:
+        problem = slurm.set_throttle(job, part)
         if problem is not None:
             raise SlurmRefused(f"{run.label}: job {job.id}: {problem}")
     packed = any(item.submission is not None and item.submission.packed for item in status.queue)
@@ -47,13 +47,10 @@ def _places(queue: Sequence[Held]) -> dict[str, int]:
     Arrays that take turns (Submission.lanes) share one.
     """
     held = {item.seen.job: item for item in sorted(queue, key=lambda item: (len(item.seen.job), item.seen.job))}
-    lanes: dict[tuple[int, int], int] = {}
+    known: dict[object, int] = {}
     places: dict[str, int] = {}
     for job, item in held.items():
-        submission = item.submission if item.sent else None
-        turns = submission.lanes if submission is not None else 0
-        if submission is None or turns == 0:
-            places[job] = len(set(places.values()))
-            continue
-        places[job] = lanes.setdefault((submission.number, item.position % turns), len(set(places.values())))
+        turns = item.submission if item.sent and item.submission is not None and item.submission.lanes else None
+        lane = (turns.number, item.position % turns.lanes) if turns is not None else job
+        places[job] = known.setdefault(lane, len(known))
     return places

@@ -310,14 +310,19 @@ esis_check_attempts() {
     [ "$esis_text" -le "$esis_mine" ] || esis_refuse "$esis_later is a later attempt at this task, as $esis_attempt/$SLURM_ARRAY_TASK_ID says, so this one does nothing"
 }
 
+# The names of all task records below the directory $1, folded ones, too, and what else lies there.
+esis_list_records() {
+    {
+        QUOTING_STYLE=literal command ls -f "$1/tasks" || :
+        [ ! -f "$1/tasks.txt" ] || LC_ALL=C command sed 's/ .*//' "$1/tasks.txt" || :
+    } 2>/dev/null
+}
+
 # An attempt by hand begins behind all others of its submission, whatever the clocks of their nodes said, and that of the
 # login node, on which somebody cancelled one. Only asked by hand: a look at the records for each task would be too much.
 esis_start_last() {
     esis_plain "$esis_submission"
-    esis_text=$({
-        QUOTING_STYLE=literal command ls -f "$esis_dir/tasks" || :
-        [ ! -f "$esis_dir/tasks.txt" ] || LC_ALL=C command sed 's/ .*//' "$esis_dir/tasks.txt" || :
-    } 2>/dev/null | LC_ALL=C command awk -F. -v task="$SLURM_ARRAY_TASK_ID" -v submission="$esis_text" -v job="$esis_job" '
+    esis_text=$(esis_list_records "$esis_dir" | LC_ALL=C command awk -F. -v task="$SLURM_ARRAY_TASK_ID" -v submission="$esis_text" -v job="$esis_job" '
         !/^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+\.(running|(exit[0-9]+|resumable|slurm-[A-Z_]+)\.[0-9]+)$/ { next }
         ($1 "") == (task "") && $2 + 0 == submission + 0 && ($3 "") != (job "") && $5 + 0 > last { last = $5 + 0 }
         END { printf "%.0f", last }') || esis_text=0
@@ -607,10 +612,7 @@ esis_is_complete() {
     if [ -e "$3/__esis__/tasks" ] && ! [ -r "$3/__esis__/tasks" ]; then
         return 1
     fi
-    {
-        QUOTING_STYLE=literal command ls -f "$3/__esis__/tasks" || :
-        [ ! -f "$3/__esis__/tasks.txt" ] || LC_ALL=C command sed 's/ .*//' "$3/__esis__/tasks.txt" || :
-    } 2>/dev/null | LC_ALL=C command awk -F. -v first="$1" -v last="$2" '
+    esis_list_records "$3/__esis__" | LC_ALL=C command awk -F. -v first="$1" -v last="$2" '
         function later(started, id) {
             if ($5 + 0 != started) return $5 + 0 > started
             return length($3) != length(id) ? length($3) > length(id) : ($3 "") > (id "")

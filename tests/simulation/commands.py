@@ -81,7 +81,6 @@ class Commands:
         self.counts: Counter[str] = Counter()
         self._injector = injector
         self._number = 0
-        self.stop_next: Stop | None = None  # what befalls the next command that a job calls
         self._environment = self.places.environment()
 
     @property

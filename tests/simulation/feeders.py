@@ -11,6 +11,7 @@ from types import ModuleType
 from tests.simulation import child
 from tests.simulation.commands import Command, Commands
 from tests.simulation.jobs import Running
+from tests.simulation.messages import Stop
 from tests.simulation.steps import Story
 from tests.simulation.truth import FEEDER
 
@@ -23,6 +24,7 @@ class Feeders(Commands):
     def __init__(self, root: Path, story: Story, injector: ModuleType) -> None:
         super().__init__(root, story, injector)
         self.jobs.calls = self
+        self.stop_next: Stop | None = None  # what befalls the next command that a job calls
         self._ending: set[int] = set()  # jobs that are about to be told no more
 
     def called(self, item: Running, words: Sequence[str]) -> None:

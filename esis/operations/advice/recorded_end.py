@@ -36,7 +36,8 @@ _INSTEAD = 'write trap \'code=$?; …; esis_end "$code"; exit "$code"\' EXIT (es
 
 def findings_on_end(text: str, trial: Trial | None) -> Iterator[Finding]:
     """Tell where the record of a task's end will be missing or wrong: by what was tried, else by the text's forms."""
-    elsewhere = _ELSEWHERE.search(_COMMENT.sub("", text))
+    bare = _COMMENT.sub("", text)
+    elsewhere = _ELSEWHERE.search(bare)
     if elsewhere is not None:
         yield problem(
             _SUBJECT,
@@ -44,7 +45,7 @@ def findings_on_end(text: str, trial: Trial | None) -> Iterator[Finding]:
             "by that, can't: leave exec out, and write exit $? behind it",
         )
     if trial is None:
-        yield from _by_form(_COMMENT.sub("", text))
+        yield from _by_form(bare)
         return
     good, bad = trial.told_of_good, trial.told_of_bad
     if good is None or bad is None:

@@ -332,10 +332,8 @@ class Judge:
         if seen is not None:
             word = seen.word.split()[0]
             if self._packs.is_through(submission, task, job, seen):
-                begun = True
-                self.unrecorded[task] = Unrecorded(
-                    submission.number, job, tasks.UNRECORDED
-                )  # else nothing would tell it
+                begun = True  # and nothing else would tell it
+                self.unrecorded[task] = Unrecorded(submission.number, job, tasks.UNRECORDED)
             if begun and seen.state is not JobState.COMPLETED:
                 return Verdict(TaskState.UNKNOWN, words.BEGUN_UNRECORDED, job=job, unread=True)
             if submission.packed and cuts_off(word, any(of_pack(self._evidence.records, submission, task, job))):

@@ -15,9 +15,7 @@ TERMINATED = 143  # what a task of a pack records where its job is ended: all of
 
 _CUTTING = frozenset({"TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "PREEMPTED"})
 _FAILED = "FAILED"
-_STOPPED = frozenset(
-    {None, TERMINATED, 130, 138}
-)  # what a task leaves where its job got a signal: no end, or such a one
+_STOPPED = frozenset({None, TERMINATED, 130, 138})  # what tasks leave where their job got a signal; None: no end
 _MOMENT = 1  # second; of tasks that begin together one may leave its record behind the others
 
 
